@@ -1,0 +1,2 @@
+//! The command `adit`.
+fn main() {}
