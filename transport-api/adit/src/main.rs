@@ -14,7 +14,6 @@ mod metrics;
 mod output;
 mod relay;
 mod signals;
-mod socks;
 
 use std::process::ExitCode;
 
