@@ -33,6 +33,13 @@ impl EndpointConfig {
     }
 }
 
+impl EndpointConfig {
+    pub(crate) fn into_engine(self) -> crate::engine::EngineConfig {
+        let _ = detect_aes();
+        crate::engine::EngineConfig
+    }
+}
+
 impl std::fmt::Debug for EndpointConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EndpointConfig")
