@@ -24,6 +24,8 @@ mod mask;
 pub mod provider;
 mod schedule;
 mod secret;
+#[cfg(test)]
+mod vectors;
 
 pub use aead::{Counter, Generation, OpenKeys, SealKeys, Suite, Tag};
 pub use bundle::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, MAX_BUNDLE_BYTES};
