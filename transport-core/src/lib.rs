@@ -20,6 +20,9 @@ mod config;
 mod connection;
 mod endpoint;
 mod error;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod packet;
 mod random;
 pub mod timer;
 pub mod trace;
