@@ -1,1 +1,3 @@
 //! transport-api
+
+pub mod local;
