@@ -1,3 +1,4 @@
 //! transport-api
 
+pub mod http;
 pub mod local;
