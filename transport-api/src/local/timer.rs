@@ -9,10 +9,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Handle;
+use crate::driver::clock;
 
 /// The time of this loop.
 pub(super) fn now() -> Instant {
-    Instant::now()
+    clock::now().instant
 }
 
 /// The time given to [`Handle::timeout`] is over.
