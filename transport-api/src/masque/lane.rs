@@ -38,7 +38,7 @@ pub enum LaneDatagramError {
 }
 
 /// A connection with streams and datagrams. Clones are the same connection.
-pub trait Lane: Clone + 'static {
+pub trait Lane: Clone + fmt::Debug + 'static {
     /// Sending half of a stream.
     type Send: LaneSend;
     /// Receiving half of a stream.
@@ -63,7 +63,7 @@ pub trait Lane: Clone + 'static {
 }
 
 /// The sending half of a stream. Dropping it finishes the stream.
-pub trait LaneSend: 'static {
+pub trait LaneSend: fmt::Debug + 'static {
     /// Which stream of its kind and initiator this is, from 0: for streams of the client in both directions, the
     /// quarter stream id.
     fn ordinal(&self) -> u64;
@@ -76,7 +76,7 @@ pub trait LaneSend: 'static {
 }
 
 /// The receiving half of a stream.
-pub trait LaneRecv: 'static {
+pub trait LaneRecv: fmt::Debug + 'static {
     /// Reads; `None` is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, LaneError>>;
     /// Asks the peer to give the stream up.

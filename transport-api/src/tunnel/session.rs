@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::frames::{FrameReader, StreamError, poll_header, read_some, read_varint, write_all};
 use super::inbox::{Datagram, Inbox, InboxEnd, Pushed};
@@ -386,26 +386,19 @@ impl<L: Lane> Session<L> {
 
     /// Accepts the peer's unidirectional streams and reads them side by side.
     async fn read_streams(&self) -> SessionEnd {
-        let mut readers: Vec<Pin<Box<_>>> = Vec::new();
+        let mut readers = Readers(Vec::new());
         loop {
             let accepted = {
                 let mut accept = pin!(self.0.lane.accept_uni());
-                poll_fn(|cx| {
-                    let mut index = 0;
-                    while let Some(reader) = readers.get_mut(index) {
-                        match Future::poll(reader.as_mut(), cx) {
-                            Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                            Poll::Ready(Ok(())) => drop(readers.swap_remove(index)),
-                            Poll::Pending => index += 1,
-                        }
-                    }
-                    accept.as_mut().poll(cx).map_err(SessionEnd::Lane)
+                poll_fn(|cx| match readers.poll(cx) {
+                    Poll::Ready(end) => Poll::Ready(Err(end)),
+                    Poll::Pending => accept.as_mut().poll(cx).map_err(SessionEnd::Lane),
                 })
                 .await
             };
             match accepted {
-                Ok(_) if readers.len() >= MAX_UNI => return SessionEnd::Fault(Code::EXCESSIVE_LOAD),
-                Ok(stream) => readers.push(Box::pin(self.read_stream(stream))),
+                Ok(_) if readers.0.len() >= MAX_UNI => return SessionEnd::Fault(Code::EXCESSIVE_LOAD),
+                Ok(stream) => readers.0.push(Box::pin(self.read_stream(stream))),
                 Err(end) => return end,
             }
         }
@@ -485,6 +478,24 @@ impl<L: Lane> Session<L> {
         }
         self.change(|state| state.goaway_received = Some(id));
         Ok(())
+    }
+}
+
+/// Streams that are being read.
+struct Readers<F>(Vec<Pin<Box<F>>>);
+
+impl<F: Future<Output = Result<(), SessionEnd>>> Readers<F> {
+    /// Polls all; ready when one of them ends the session.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
+        let mut index = 0;
+        while let Some(reader) = self.0.get_mut(index) {
+            match reader.as_mut().poll(cx) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Ok(())) => drop(self.0.swap_remove(index)),
+                Poll::Pending => index += 1,
+            }
+        }
+        Poll::Pending
     }
 }
 
