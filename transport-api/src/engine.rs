@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Now { pub instant: Instant, pub unix_ms: u64 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
+impl StreamId { pub fn get(self) -> u64 { self.0 } }
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction { Bi, Uni }
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
