@@ -16,11 +16,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+// Addresses only: this crate does no I/O.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, sync::Arc};
 
 use crate::{
     BundleError, RelayId, RelayIdentity, RelayStatics,
