@@ -1,0 +1,71 @@
+//! What the application should know.
+
+use crate::{DatagramId, Direction, StreamId};
+
+/// Something happened. Stream events are coalesced: one `Readable` until the stream is read, one `Writable` after a
+/// write that was refused with `Blocked`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer opened a stream; [`accept`](crate::Scheduler::accept) gives it out.
+    StreamOpened {
+        /// The stream.
+        id: StreamId,
+    },
+    /// There are bytes, or the end, to read.
+    Readable {
+        /// The stream.
+        id: StreamId,
+    },
+    /// A write that was blocked may be tried again.
+    Writable {
+        /// The stream.
+        id: StreamId,
+    },
+    /// Everything written, and the end, was acknowledged.
+    StreamFinished {
+        /// The stream.
+        id: StreamId,
+    },
+    /// The peer asked us to stop sending (RFC 9000 §3.5); the stream was reset with the same code.
+    StreamStopped {
+        /// The stream.
+        id: StreamId,
+        /// The peer application's code.
+        code: u64,
+    },
+    /// The peer gave up its sending half (RFC 9000 §3.2).
+    StreamReset {
+        /// The stream.
+        id: StreamId,
+        /// The peer application's code.
+        code: u64,
+    },
+    /// The peer allows more streams, after an `open` that was refused.
+    StreamsAvailable {
+        /// Of which direction.
+        direction: Direction,
+    },
+    /// The datagram queue, after being more than half full, has drained to a quarter.
+    DatagramsWritable,
+    /// The packet that carried the datagram was acknowledged.
+    DatagramAcked {
+        /// The datagram.
+        id: DatagramId,
+    },
+    /// The packet that carried the datagram was lost; it is not sent again.
+    DatagramLost {
+        /// The datagram.
+        id: DatagramId,
+    },
+    /// The datagram's deadline, or the age bound of the queue, passed before it could be sent.
+    DatagramExpired {
+        /// The datagram.
+        id: DatagramId,
+    },
+    /// The datagram was the oldest when the queue was full, or no longer fits the path.
+    DatagramDropped {
+        /// The datagram.
+        id: DatagramId,
+    },
+}

@@ -1,0 +1,120 @@
+//! The small types of the two faces.
+
+use std::time::{Duration, Instant};
+
+use crate::{Class, Control, StreamId, Token};
+
+/// Who speaks next, and how much could be said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// One control frame, whole or not at all.
+    Control(Control),
+    /// Bytes of a stream.
+    Stream {
+        /// The stream.
+        id: StreamId,
+        /// Where the bytes begin.
+        offset: u64,
+        /// How many there are; may be zero when only the end is to be told.
+        available: usize,
+        /// The end comes with the last of them.
+        fin: bool,
+    },
+    /// A datagram, whole or not at all.
+    Datagram {
+        /// Its length, may be zero.
+        len: usize,
+    },
+}
+
+/// How much fits the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Payload bytes that fit after the frame header. Zero: not even the frame fits, so grant one byte where only an empty
+    /// stream end, an empty datagram or a control frame is offered and there is room for its frame.
+    pub bytes: usize,
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// To be handed back when the packet is acknowledged or lost.
+    pub token: Token,
+    /// The end of the stream comes with these bytes.
+    pub fin: bool,
+    /// The bytes; both empty for a control frame.
+    pub parts: [&'a [u8]; 2],
+}
+
+impl Chunk<'_> {
+    /// Payload bytes in both parts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
+    }
+
+    /// Whether there is no payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Read {
+    /// Bytes put into the buffer.
+    pub bytes: usize,
+    /// The stream ends after them. It is gone now: reading again says `Unknown`.
+    pub fin: bool,
+}
+
+/// How a datagram is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DatagramOptions {
+    /// Its class.
+    pub class: Class,
+    /// When it becomes worthless. Without one a realtime datagram gets the default, and any waits at most the age bound.
+    pub deadline: Option<Instant>,
+}
+
+impl Default for DatagramOptions {
+    fn default() -> Self {
+        Self {
+            class: Class::Realtime,
+            deadline: None,
+        }
+    }
+}
+
+/// The datagrams that wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueState {
+    /// Their bytes, the constant cost for each included.
+    pub bytes: usize,
+    /// How many they are.
+    pub len: usize,
+    /// How long the oldest has waited, as of the last time given to the scheduler.
+    pub oldest_age: Duration,
+}
+
+/// Counters since the start, and what is open now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Stream bytes sent for the first time.
+    pub sent_bytes: u64,
+    /// Stream bytes sent again.
+    pub retransmitted_bytes: u64,
+    /// Stream bytes given to the application.
+    pub read_bytes: u64,
+    /// Streams open now.
+    pub streams_open: usize,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams dropped because the queue was full or the path too narrow.
+    pub datagrams_dropped: u64,
+    /// Datagrams whose time passed in the queue.
+    pub datagrams_expired: u64,
+    /// Datagrams lost on the way.
+    pub datagrams_lost: u64,
+}
