@@ -447,3 +447,41 @@ fn two_thousand_short_files_through_few_streams() {
         (0, 0)
     );
 }
+
+#[test]
+fn what_arrives_after_all_is_not_sent_again() {
+    let mut pair = Pair::new(&Limits::default());
+    let client = &mut pair.client;
+    let id = client.open(Direction::Uni).unwrap();
+    client.write(id, &[1; 3000]).unwrap();
+    client.finish(id).unwrap();
+    let tokens: Vec<_> = std::iter::from_fn(|| packet(client, pair.now, 1000))
+        .flat_map(|packet| packet.1)
+        .collect();
+    for &token in &tokens {
+        client.repeat(token);
+    }
+    client.acked(tokens[0]);
+    client.acked(tokens[2]);
+    let next = Next::Stream {
+        id,
+        offset: 1000,
+        available: 1000,
+        fin: false,
+    };
+    assert_eq!(client.next(pair.now), Some(next));
+    client.acked(tokens[1]);
+    assert_eq!((client.has_pending(), client.next(pair.now)), (false, None));
+    assert_eq!(events(client), [Event::StreamFinished { id }]);
+    assert_eq!(client.stats().retransmitted_bytes, 0);
+    // The end alone, too.
+    let id = client.open(Direction::Uni).unwrap();
+    client.finish(id).unwrap();
+    let (_, tokens) = packet(client, pair.now, 1000).unwrap();
+    client.lost(tokens[0]);
+    client.acked(tokens[0]);
+    assert_eq!(
+        (client.has_pending(), client.stats().streams_open),
+        (false, 0)
+    );
+}
