@@ -1,1 +1,45 @@
-//! transport-api
+//! Encrypted post-quantum transport for relays and VPNs: endpoints, connections, streams and datagrams.
+//!
+//! One driver thread per [`Endpoint`] owns the socket, the clock and the packet engine (`transport_core`). Handles are
+//! plain futures on `std::task::Waker`, so any executor will do, and each future has a blocking face: [`Wait`].
+//! Streams are also `std::io::Read` and `std::io::Write`.
+//!
+//! Laws:
+//! * A handle never waits for the network under a lock, and the driver never waits for a handle.
+//! * Every queue is bounded. A reader that does not read stops the sender, not this machine's memory.
+//! * Each future says whether it is cancel-safe, and what is lost if not.
+//! * The clock is read in one place (`driver/clock.rs`), and so is the system's randomness (`driver/entropy.rs`).
+#![deny(unsafe_code)]
+
+mod config;
+mod connection;
+mod datagram;
+mod driver;
+mod endpoint;
+mod engine;
+mod error;
+mod stream;
+mod wait;
+
+pub mod http;
+pub mod local;
+pub mod masque;
+pub mod relay;
+pub mod tunnel;
+
+pub use config::{ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint};
+pub use connection::{AcceptBi, AcceptUni, Closed, Connection, FinishAndClose, OpenBi, OpenUni};
+pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
+pub use driver::clock::now;
+pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
+pub use driver::entropy::OsEntropy;
+pub use engine::{
+    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity, CloseReason,
+    ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed,
+    Grant, Limits, Now, Observer, Peer, RelayId, RelayIdentity, RelayStatics, StreamId, Suite, SuiteChoice, trace,
+};
+pub use error::{
+    ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError, WriteError,
+};
+pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
+pub use wait::Wait;

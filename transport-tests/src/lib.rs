@@ -1,1 +1,6 @@
-//! transport-tests
+//! The harness: a deterministic simulator, oracles, and the scanner behind the guards of the house.
+
+#[doc(hidden)]
+pub mod house;
+pub mod oracle;
+pub mod sim;

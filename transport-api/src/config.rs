@@ -1,0 +1,244 @@
+//! What an endpoint and a connect are told.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::datagram::RECEIVE_QUEUE_BYTES;
+use crate::driver::trace::Tracing;
+use crate::engine::{
+    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer, RelayId, RelayStatics,
+    ServerConfig, SuiteChoice, TransportConfig,
+};
+
+/// An endpoint: one UDP socket, one driver thread, any number of connections.
+pub struct EndpointConfig {
+    /// Where to listen (port 0: the system chooses).
+    pub listen: SocketAddr,
+    /// Answers handshakes as this relay; `None` for an endpoint that only connects.
+    pub server: Option<ServerOptions>,
+    /// Knobs of every connection.
+    pub transport: TransportOptions,
+    /// Sees every event of the engine, on the driver thread; it must not block. Events also go to `tracing`.
+    pub observer: Option<Box<dyn Observer + Send>>,
+    /// Kernel socket buffers in bytes (`SO_RCVBUF`, `SO_SNDBUF`); the system may give less.
+    pub socket_buffer: usize,
+}
+
+impl EndpointConfig {
+    /// An endpoint that only connects.
+    pub fn client(listen: SocketAddr) -> Self {
+        Self { listen, server: None, transport: TransportOptions::default(), observer: None, socket_buffer: 4 << 20 }
+    }
+
+    /// An endpoint that also answers handshakes.
+    pub fn server(listen: SocketAddr, server: ServerOptions) -> Self {
+        Self { server: Some(server), ..Self::client(listen) }
+    }
+}
+
+impl EndpointConfig {
+    pub(crate) fn into_engine(self) -> EngineConfig {
+        EngineConfig {
+            server: self.server.map(ServerOptions::into_engine),
+            transport: self.transport.into_engine(),
+            observer: Some(Box::new(Tracing { next: self.observer })),
+        }
+    }
+}
+
+impl std::fmt::Debug for EndpointConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointConfig")
+            .field("listen", &self.listen)
+            .field("server", &self.server.is_some())
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who this endpoint is when it answers.
+pub struct ServerOptions {
+    /// Its identity, as clients know it from the bundle.
+    pub relay_id: RelayId,
+    /// The handshake keys of one epoch.
+    pub statics: RelayStatics,
+    /// The epoch the bundle gives those keys.
+    pub epoch: u64,
+    /// Grants whose holders are answered; others meet silence.
+    pub grants: Vec<Grant>,
+    /// Which identities get a connection.
+    pub access: Access,
+    /// The application protocol, as both sides must name it.
+    pub app: Vec<u8>,
+    /// Connections at most, half-open ones included.
+    pub max_connections: usize,
+}
+
+impl ServerOptions {
+    /// A relay open to everybody who has its bundle.
+    pub fn open(relay_id: RelayId, statics: RelayStatics, epoch: u64, app: &[u8]) -> Self {
+        Self {
+            relay_id,
+            statics,
+            epoch,
+            grants: vec![Grant::default()],
+            access: Access::Open,
+            app: app.to_vec(),
+            max_connections: 4096,
+        }
+    }
+}
+
+impl ServerOptions {
+    fn into_engine(self) -> ServerConfig {
+        let config = ServerConfig::new(self.statics, self.relay_id, self.epoch, self.access, self.app);
+        ServerConfig { grants: self.grants, max_connections: self.max_connections, ..config }
+    }
+}
+
+impl std::fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerOptions").field("relay_id", &self.relay_id).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// What happens to a datagram when the queue of its connection is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatagramPolicy {
+    /// The oldest waiting datagram goes, and is counted. Best for tunnels and media.
+    #[default]
+    DropOldest,
+    /// `send_datagram` refuses with [`crate::SendDatagramError::Full`].
+    Refuse,
+    /// As `Refuse`; the sender is expected to use [`crate::Connection::send_datagram_wait`].
+    Wait,
+}
+
+/// Knobs of a connection. The defaults suit the open Internet.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// Congestion control.
+    pub congestion: Algorithm,
+    /// Silence after which a connection ends (the smaller of both sides' counts).
+    pub idle_timeout: Duration,
+    /// Sends something after this much silence, so that neither the peer nor a NAT forgets the connection.
+    pub keep_alive: Option<Duration>,
+    /// Time a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Flow-control windows and queue bounds.
+    pub limits: Limits,
+    /// What a full datagram queue does.
+    pub datagram_policy: DatagramPolicy,
+    /// Whether this machine claims AES instructions; `None`: look.
+    pub has_aes: Option<bool>,
+    /// Looks for datagrams larger than 1232 bytes on each path.
+    pub mtu_search: bool,
+    /// The largest UDP payload sent or taken, bytes; at least 1232. 1472 fits Ethernet.
+    pub max_udp_payload: u16,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            congestion: Algorithm::Cubic,
+            idle_timeout: Duration::from_secs(30),
+            keep_alive: None,
+            handshake_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+            datagram_policy: DatagramPolicy::default(),
+            has_aes: None,
+            mtu_search: true,
+            max_udp_payload: 1472,
+        }
+    }
+}
+
+impl TransportOptions {
+    fn into_engine(self) -> TransportConfig {
+        TransportConfig {
+            algorithm: self.congestion,
+            aes: self.has_aes.unwrap_or_else(detect_aes),
+            idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
+            handshake_timeout: self.handshake_timeout,
+            limits: self.limits,
+            mtu_search: self.mtu_search,
+            max_udp_payload: self.max_udp_payload,
+            datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
+            ..TransportConfig::default()
+        }
+    }
+}
+
+/// Whether this processor has AES and carry-less multiplication instructions: without them AES-256-GCM is slow and not
+/// constant-time, so the machine asks for ChaCha20-Poly1305.
+fn detect_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        false
+    }
+}
+
+/// One connect.
+pub struct ConnectOptions {
+    /// The relay's signed bundle.
+    pub bundle: Bundle,
+    /// Enrolled identity; `None`: an anonymous throw-away key.
+    pub identity: Option<ClientIdentity>,
+    /// The grant that makes the relay answer.
+    pub grant: Grant,
+    /// The application protocol, as both sides must name it.
+    pub app: Vec<u8>,
+    /// Use this address instead of the bundle's first numeric one.
+    pub server: Option<SocketAddr>,
+    /// Cipher preference.
+    pub suite: SuiteChoice,
+}
+
+impl ConnectOptions {
+    /// Anonymous, zero grant, address from the bundle, cipher by what both machines do well.
+    pub fn new(bundle: Bundle, app: &[u8]) -> Self {
+        Self { bundle, identity: None, grant: Grant::default(), app: app.to_vec(), server: None, suite: SuiteChoice::default() }
+    }
+
+    /// The address to connect to: the override, or the bundle's first numeric endpoint.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.server.or_else(|| {
+            self.bundle.endpoints().iter().find_map(|endpoint| match endpoint.address {
+                EndpointAddress::Ip(ip) => Some(SocketAddr::new(ip, endpoint.port)),
+                EndpointAddress::Name(_) => None,
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectOptions").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+/// The addresses a bundle leads to, in its order, host names resolved by the system (this blocks on DNS; call it where
+/// that is acceptable, never on the driver). The error is the last name's when nothing was found.
+pub fn resolve_endpoint(bundle: &Bundle) -> std::io::Result<Vec<SocketAddr>> {
+    let mut found = Vec::new();
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the bundle names no endpoint");
+    for endpoint in bundle.endpoints() {
+        match &endpoint.address {
+            EndpointAddress::Ip(ip) => found.push(SocketAddr::new(*ip, endpoint.port)),
+            EndpointAddress::Name(name) => match (name.as_str(), endpoint.port).to_socket_addrs() {
+                Ok(addresses) => found.extend(addresses),
+                Err(error) => failure = error,
+            },
+        }
+    }
+    if found.is_empty() { Err(failure) } else { Ok(found) }
+}

@@ -1,0 +1,380 @@
+//! Connections: the handle, and the futures that open, accept and close.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::driver::shared::{ConnectionShared, Halves, OpenReply, Query, Reply, lock};
+use crate::engine::{ConnectionStats, Direction, Peer, Suite};
+use crate::error::{ConnectionError, FinishError};
+use crate::stream::{RecvStream, SendStream};
+use crate::wait::Wait;
+
+/// Closes the connection when the last handle (streams included) is gone.
+#[derive(Debug)]
+pub(crate) struct Guard(pub(crate) Arc<ConnectionShared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        {
+            let mut state = lock(&self.0.state);
+            if state.ended.is_some() {
+                return;
+            }
+            state.close.get_or_insert((0, Vec::new()));
+        }
+        self.0.post();
+    }
+}
+
+/// A connection to one peer. Clones are the same connection.
+///
+/// It closes with code 0 when its last handle is dropped, streams included; bytes still on their way are lost then. Use
+/// [`Connection::finish_and_close`] to wait for them.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub(crate) guard: Arc<Guard>,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
+        Self { guard: Arc::new(Guard(shared)) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
+        &self.guard.0
+    }
+
+    /// Number of this connection within its endpoint; never reused.
+    pub fn id(&self) -> u64 {
+        self.shared().id
+    }
+
+    /// Opens a stream both sides may send on. Waits while the peer allows no more streams. The peer learns of the
+    /// stream with its first byte (or its end).
+    ///
+    /// Cancel-safe: a stream opened for a dropped future is reset.
+    pub fn open_bi(&self) -> OpenBi {
+        OpenBi(Open { connection: self.clone(), direction: Direction::Bi, reply: None })
+    }
+
+    /// Opens a stream only this side sends on. Otherwise as [`Connection::open_bi`].
+    pub fn open_uni(&self) -> OpenUni {
+        OpenUni(Open { connection: self.clone(), direction: Direction::Uni, reply: None })
+    }
+
+    /// Waits for the next stream the peer opens for both sides. Streams that arrived before the connection ended are
+    /// still given out.
+    ///
+    /// Cancel-safe.
+    pub fn accept_bi(&self) -> AcceptBi {
+        AcceptBi { connection: self.clone() }
+    }
+
+    /// Waits for the next stream only the peer sends on. Otherwise as [`Connection::accept_bi`].
+    pub fn accept_uni(&self) -> AcceptUni {
+        AcceptUni { connection: self.clone() }
+    }
+
+    /// Who the other side is, as the handshake proved it.
+    pub fn peer(&self) -> Peer {
+        self.shared().peer.clone()
+    }
+
+    /// The peer's address now (it changes when a NAT gives it another).
+    pub fn remote_address(&self) -> SocketAddr {
+        *lock(&self.shared().remote)
+    }
+
+    /// The cipher of this connection.
+    pub fn suite(&self) -> Suite {
+        self.shared().suite
+    }
+
+    /// How long the handshake took.
+    pub fn handshake_duration(&self) -> Duration {
+        self.shared().handshake
+    }
+
+    /// Figures of this connection: asks the driver thread and waits for it (well under a millisecond). After the end,
+    /// and on the driver thread itself (in an observer), the last known ones.
+    pub fn stats(&self) -> ConnectionStats {
+        let fresh = self.ask(Query::Stats).flatten();
+        fresh.unwrap_or_else(|| lock(&self.shared().state).stats.clone())
+    }
+
+    /// Why the connection ended, if it has.
+    pub fn close_reason(&self) -> Option<ConnectionError> {
+        lock(&self.shared().state).ended.clone()
+    }
+
+    /// Ends the connection now. Whatever the peer has not received is lost; the peer reads `code` and `reason`.
+    /// The first call counts.
+    pub fn close(&self, code: u64, reason: &[u8]) {
+        lock(&self.shared().state).close.get_or_insert_with(|| (code, reason.to_vec()));
+        self.shared().post();
+    }
+
+    /// Waits for the end of the connection.
+    ///
+    /// Cancel-safe.
+    pub fn closed(&self) -> Closed {
+        Closed { shared: Arc::clone(self.shared()) }
+    }
+
+    /// Waits until the peer has acknowledged every finished stream and queued datagrams are sent, then closes with
+    /// code 0. Streams that were not finished are not waited for. After `deadline` it closes anyhow and says so.
+    ///
+    /// Cancel-safe, and nothing is lost: the request stands when the future is dropped.
+    pub fn finish_and_close(&self, deadline: Duration) -> FinishAndClose {
+        let reply = Reply::new();
+        {
+            let mut state = lock(&self.shared().state);
+            match &state.ended {
+                Some(error) => drop(reply.put(Err(FinishError::Connection(error.clone())))),
+                None => state.finishes.push((deadline, Arc::clone(&reply))),
+            }
+        }
+        self.shared().post();
+        FinishAndClose { reply, _guard: Arc::clone(&self.guard) }
+    }
+
+    /// Fills `out` with keying material both sides share and nobody else knows (as RFC 5705): the same `label` gives
+    /// the same bytes at both ends. Asks the driver thread and waits for it. False, and `out` untouched, when the
+    /// connection has ended.
+    pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
+        match self.ask(|reply| Query::Export(label.to_vec(), out.len(), reply)).flatten() {
+            Some(bytes) if bytes.len() == out.len() => {
+                out.copy_from_slice(&bytes);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Asks the driver and waits. `None` when there is nobody to ask, or it would be this thread.
+    fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+        if std::thread::current().id() == self.shared().driver {
+            return None;
+        }
+        let reply = Reply::new();
+        {
+            let mut state = lock(&self.shared().state);
+            if state.ended.is_some() {
+                return None;
+            }
+            state.queries.push(query(Arc::clone(&reply)));
+        }
+        self.shared().post();
+        let answer = std::future::poll_fn(|cx| match reply.poll(cx.waker()) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        });
+        Some(answer.wait())
+    }
+
+    /// Changes to the next packet keys soon (RFC 9001 §6). The transport does it by itself before keys wear out.
+    pub fn update_keys(&self) {
+        lock(&self.shared().state).update_keys = true;
+        self.shared().post();
+    }
+
+    fn handles(&self, halves: Halves) -> (Option<SendStream>, Option<RecvStream>) {
+        let send = halves.send.map(|shared| SendStream::new(shared, Arc::clone(&self.guard)));
+        let recv = halves.recv.map(|shared| RecvStream::new(shared, Arc::clone(&self.guard)));
+        (send, recv)
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    direction: Direction,
+    reply: Option<Arc<OpenReply>>,
+}
+
+impl Open {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Halves, ConnectionError>> {
+        let reply = match &self.reply {
+            Some(reply) => Arc::clone(reply),
+            None => match self.ask() {
+                Ok(reply) => reply,
+                Err(error) => return Poll::Ready(Err(error)),
+            },
+        };
+        match reply.poll(cx.waker()) {
+            Some(answer) => {
+                self.reply = None;
+                Poll::Ready(answer)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn ask(&mut self) -> Result<Arc<OpenReply>, ConnectionError> {
+        let reply = Reply::new();
+        {
+            let mut state = lock(&self.connection.shared().state);
+            if let Some(error) = &state.ended {
+                return Err(error.clone());
+            }
+            state.opens.push_back((self.direction, Arc::clone(&reply)));
+        }
+        self.reply = Some(Arc::clone(&reply));
+        self.connection.shared().post();
+        Ok(reply)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(reply) = self.reply.take() else { return };
+        if let Some(Ok(halves)) = reply.abandon() {
+            let (send, recv) = self.connection.handles(halves);
+            if let Some(mut send) = send {
+                // It fails only when the connection has ended, and then there is nothing to reset.
+                let _ = send.reset(0);
+            }
+            drop(recv);
+        }
+    }
+}
+
+/// Future of [`Connection::open_bi`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct OpenBi(Open);
+
+impl Future for OpenBi {
+    type Output = Result<(SendStream, RecvStream), ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let halves = match self.0.poll(cx) {
+            Poll::Ready(Ok(halves)) => halves,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        match self.0.connection.handles(halves) {
+            (Some(send), Some(recv)) => Poll::Ready(Ok((send, recv))),
+            _ => Poll::Ready(Err(ConnectionError::EndpointClosed)),
+        }
+    }
+}
+
+/// Future of [`Connection::open_uni`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct OpenUni(Open);
+
+impl Future for OpenUni {
+    type Output = Result<SendStream, ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let halves = match self.0.poll(cx) {
+            Poll::Ready(Ok(halves)) => halves,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let send = self.0.connection.handles(halves).0;
+        Poll::Ready(send.ok_or(ConnectionError::EndpointClosed))
+    }
+}
+
+/// Future of [`Connection::accept_bi`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct AcceptBi {
+    connection: Connection,
+}
+
+impl Future for AcceptBi {
+    type Output = Result<(SendStream, RecvStream), ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let halves = {
+            let mut state = lock(&self.connection.shared().state);
+            match (state.accepted_bi.pop_front(), &state.ended) {
+                (Some(halves), _) => halves,
+                (None, Some(error)) => return Poll::Ready(Err(error.clone())),
+                (None, None) => {
+                    state.bi_waiters.add(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        };
+        match self.connection.handles(halves) {
+            (Some(send), Some(recv)) => Poll::Ready(Ok((send, recv))),
+            _ => Poll::Ready(Err(ConnectionError::EndpointClosed)),
+        }
+    }
+}
+
+/// Future of [`Connection::accept_uni`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct AcceptUni {
+    connection: Connection,
+}
+
+impl Future for AcceptUni {
+    type Output = Result<RecvStream, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let halves = {
+            let mut state = lock(&self.connection.shared().state);
+            match (state.accepted_uni.pop_front(), &state.ended) {
+                (Some(halves), _) => halves,
+                (None, Some(error)) => return Poll::Ready(Err(error.clone())),
+                (None, None) => {
+                    state.uni_waiters.add(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        };
+        let recv = self.connection.handles(halves).1;
+        Poll::Ready(recv.ok_or(ConnectionError::EndpointClosed))
+    }
+}
+
+/// Future of [`Connection::closed`]. It does not keep the connection open.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Closed {
+    shared: Arc<ConnectionShared>,
+}
+
+impl Future for Closed {
+    type Output = ConnectionError;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = lock(&self.shared.state);
+        if let Some(reason) = &state.ended {
+            return Poll::Ready(reason.clone());
+        }
+        state.end_waiters.add(cx.waker());
+        Poll::Pending
+    }
+}
+
+/// Future of [`Connection::finish_and_close`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct FinishAndClose {
+    reply: Arc<Reply<Result<(), FinishError>>>,
+    // The last handle must not close before everything has arrived.
+    _guard: Arc<Guard>,
+}
+
+impl Future for FinishAndClose {
+    type Output = Result<(), FinishError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.reply.poll(cx.waker()) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
+    }
+}

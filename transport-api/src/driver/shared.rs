@@ -1,0 +1,287 @@
+//! What handles and the driver share: one small locked state per stream, connection and endpoint.
+//!
+//! Locks are leaves: no code holds two of them, and wakers are called after the lock is gone.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use super::command::{Mailbox, Mark, Marked};
+use crate::config::DatagramPolicy;
+use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
+use crate::engine::{DatagramOptions, Suite};
+use crate::error::{ConnectError, ConnectionError, FinishError};
+use crate::wait::Waiters;
+
+/// A panic of another thread does not make plain data wrong; the driver's own end is reported by `ended`.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An answer that is awaited once.
+#[derive(Debug)]
+pub(crate) struct Reply<T>(Mutex<ReplyState<T>>);
+
+#[derive(Debug)]
+struct ReplyState<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+    abandoned: bool,
+}
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(ReplyState { value: None, waker: None, abandoned: false })))
+    }
+
+    /// Err(value) when nobody waits any more.
+    pub(crate) fn put(&self, value: T) -> Result<(), T> {
+        let waker = {
+            let mut state = lock(&self.0);
+            if state.abandoned {
+                return Err(value);
+            }
+            state.value = Some(value);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<T> {
+        let mut state = lock(&self.0);
+        let value = state.value.take();
+        if value.is_none() {
+            state.waker = Some(waker.clone());
+        }
+        value
+    }
+
+    /// The waiting side goes away; gives back an answer that came too late.
+    pub(crate) fn abandon(&self) -> Option<T> {
+        let mut state = lock(&self.0);
+        state.abandoned = true;
+        state.waker = None;
+        state.value.take()
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        lock(&self.0).abandoned
+    }
+}
+
+// ---- streams -------------------------------------------------------------------------------------------------------
+
+/// The sending half of a stream.
+#[derive(Debug)]
+pub(crate) struct SendShared {
+    pub(crate) connection: u64,
+    pub(crate) id: StreamId,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) marked: Marked,
+    pub(crate) state: Mutex<SendState>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SendState {
+    /// Bytes on their way to the scheduler, at most [`SEND_BUFFER`].
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) class: Option<Class>,
+    pub(crate) finished: bool,
+    pub(crate) reset: Option<u64>,
+    pub(crate) stopped: Option<u64>,
+    /// The peer has everything, FIN included.
+    pub(crate) acknowledged: bool,
+    pub(crate) lost: Option<ConnectionError>,
+    pub(crate) writer: Option<Waker>,
+    pub(crate) watchers: Waiters,
+}
+
+/// Bytes a stream holds for the scheduler; the driver may hold as much again while the scheduler is full.
+pub(crate) const SEND_BUFFER: usize = 128 * 1024;
+
+impl SendShared {
+    pub(crate) fn new(connection: u64, id: StreamId, mailbox: Arc<Mailbox>) -> Arc<Self> {
+        Arc::new(Self { connection, id, mailbox, marked: Marked::default(), state: Mutex::default() })
+    }
+
+    pub(crate) fn post(self: &Arc<Self>) {
+        if self.marked.set() {
+            self.mailbox.post(Mark::Send(Arc::clone(self)));
+        }
+    }
+}
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub(crate) struct RecvShared {
+    pub(crate) connection: u64,
+    pub(crate) id: StreamId,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) marked: Marked,
+    pub(crate) state: Mutex<RecvState>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RecvState {
+    pub(crate) chunks: VecDeque<Vec<u8>>,
+    /// Sum of `chunks`, at most [`RECV_BUFFER`] (more only when the connection has ended).
+    pub(crate) bytes: usize,
+    pub(crate) fin: bool,
+    pub(crate) reset: Option<u64>,
+    pub(crate) stop: Option<u64>,
+    pub(crate) lost: Option<ConnectionError>,
+    /// The scheduler may have more, and there was no room for it.
+    pub(crate) starved: bool,
+    pub(crate) reader: Option<Waker>,
+}
+
+/// Bytes a stream holds for a reader beyond the scheduler's window.
+pub(crate) const RECV_BUFFER: usize = 256 * 1024;
+
+impl RecvShared {
+    pub(crate) fn new(connection: u64, id: StreamId, mailbox: Arc<Mailbox>) -> Arc<Self> {
+        Arc::new(Self { connection, id, mailbox, marked: Marked::default(), state: Mutex::default() })
+    }
+
+    pub(crate) fn post(self: &Arc<Self>) {
+        if self.marked.set() {
+            self.mailbox.post(Mark::Recv(Arc::clone(self)));
+        }
+    }
+}
+
+/// The halves of a new stream before they are handles. `send` is `None` on a unidirectional stream of the peer,
+/// `recv` on one of ours.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    pub(crate) send: Option<Arc<SendShared>>,
+    pub(crate) recv: Option<Arc<RecvShared>>,
+}
+
+// ---- connections ---------------------------------------------------------------------------------------------------
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionShared {
+    /// Number of this connection within its endpoint; never reused.
+    pub(crate) id: u64,
+    /// The driver's thread, which must not wait for itself.
+    pub(crate) driver: ThreadId,
+    pub(crate) peer: Peer,
+    pub(crate) suite: Suite,
+    pub(crate) handshake: Duration,
+    pub(crate) policy: DatagramPolicy,
+    pub(crate) queue_bytes: usize,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) marked: Marked,
+    pub(crate) remote: Mutex<SocketAddr>,
+    pub(crate) max_datagram: AtomicUsize,
+    pub(crate) state: Mutex<ConnectionState>,
+    pub(crate) datagrams: Mutex<DatagramState>,
+}
+
+/// A question only the driver can answer. `None`: the connection has ended.
+#[derive(Debug)]
+pub(crate) enum Query {
+    /// Label, bytes wanted.
+    Export(Vec<u8>, usize, Arc<Reply<Option<Vec<u8>>>>),
+    Stats(Arc<Reply<Option<ConnectionStats>>>),
+}
+
+pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    pub(crate) ended: Option<ConnectionError>,
+    pub(crate) close: Option<(u64, Vec<u8>)>,
+    pub(crate) update_keys: bool,
+    pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
+    pub(crate) queries: Vec<Query>,
+    pub(crate) finishes: Vec<(Duration, Arc<Reply<Result<(), FinishError>>>)>,
+    pub(crate) accepted_bi: VecDeque<Halves>,
+    pub(crate) accepted_uni: VecDeque<Halves>,
+    pub(crate) bi_waiters: Waiters,
+    pub(crate) uni_waiters: Waiters,
+    pub(crate) end_waiters: Waiters,
+    pub(crate) stats: ConnectionStats,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DatagramState {
+    pub(crate) received: VecDeque<Vec<u8>>,
+    pub(crate) received_bytes: usize,
+    pub(crate) received_dropped: u64,
+    pub(crate) sending: VecDeque<(Vec<u8>, DatagramOptions)>,
+    pub(crate) sending_bytes: usize,
+    pub(crate) sending_dropped: u64,
+    pub(crate) ended: Option<ConnectionError>,
+    pub(crate) readers: Waiters,
+    pub(crate) writers: Waiters,
+}
+
+impl ConnectionShared {
+    pub(crate) fn post(self: &Arc<Self>) {
+        if self.marked.set() {
+            self.mailbox.post(Mark::Connection(Arc::clone(self)));
+        }
+    }
+
+    pub(crate) fn max_datagram(&self) -> usize {
+        self.max_datagram.load(Ordering::Relaxed)
+    }
+}
+
+// ---- the endpoint --------------------------------------------------------------------------------------------------
+
+/// One endpoint.
+#[derive(Debug)]
+pub(crate) struct EndpointShared {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) marked: Marked,
+    pub(crate) socket_buffer: usize,
+    pub(crate) state: Mutex<EndpointState>,
+}
+
+pub(crate) type ConnectReply = Reply<Result<Arc<ConnectionShared>, ConnectError>>;
+
+pub(crate) struct EndpointState {
+    pub(crate) local: SocketAddr,
+    pub(crate) connects: VecDeque<(Box<crate::engine::Connect>, Arc<ConnectReply>)>,
+    pub(crate) incoming: VecDeque<Arc<ConnectionShared>>,
+    pub(crate) incoming_waiters: Waiters,
+    pub(crate) idle_waiters: Waiters,
+    /// No connection is left (the driver's view).
+    pub(crate) idle: bool,
+    pub(crate) close: Option<(u64, Vec<u8>)>,
+    pub(crate) refuse_new: Option<bool>,
+    pub(crate) access: Option<Access>,
+    pub(crate) socket: Option<crate::engine::net::UdpSocket>,
+    /// Every `Endpoint` handle is gone: end when the last connection does.
+    pub(crate) unreferenced: bool,
+    /// `close` was called or the driver has ended.
+    pub(crate) closed: bool,
+    pub(crate) stats: EndpointStats,
+}
+
+impl std::fmt::Debug for EndpointState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointState").field("local", &self.local).field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// Connects and unaccepted connections that may wait.
+pub(crate) const MAX_WAITING: usize = 1024;
+
+impl EndpointShared {
+    pub(crate) fn post(&self) -> bool {
+        !self.marked.set() || self.mailbox.post(Mark::Endpoint)
+    }
+}
+

@@ -1,0 +1,256 @@
+//! Endpoints: one UDP socket and one driver thread.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::config::{ConnectOptions, EndpointConfig};
+use crate::connection::Connection;
+use crate::driver;
+use crate::driver::shared::{ConnectReply, ConnectionShared, EndpointShared, MAX_WAITING, Reply, lock};
+use crate::engine::{Access, Connect, EndpointStats, Peer};
+use crate::error::ConnectError;
+
+/// Ends the driver when the last handle is gone and no connection is left.
+#[derive(Debug)]
+struct Guard(Arc<EndpointShared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        lock(&self.0.state).unreferenced = true;
+        self.0.post();
+    }
+}
+
+/// One UDP socket with its connections. Clones are the same endpoint.
+///
+/// Dropping the last handle accepts nothing more; connections go on until they end.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    guard: Arc<Guard>,
+}
+
+impl Endpoint {
+    /// Binds the socket and starts the driver thread.
+    pub fn bind(config: EndpointConfig) -> io::Result<Endpoint> {
+        let shared = driver::start(config)?;
+        Ok(Endpoint { guard: Arc::new(Guard(shared)) })
+    }
+
+    fn shared(&self) -> &Arc<EndpointShared> {
+        &self.guard.0
+    }
+
+    /// The address of the socket.
+    pub fn local_addr(&self) -> SocketAddr {
+        lock(&self.shared().state).local
+    }
+
+    /// Connects to a relay. The handshake starts at once, polled or not.
+    ///
+    /// Cancel-safe: dropping the future gives the handshake up.
+    pub fn connect(&self, options: ConnectOptions) -> Connecting {
+        let reply = Reply::new();
+        if let Err(error) = self.ask(options, &reply) {
+            // A fresh reply takes its first value.
+            let _ = reply.put(Err(error));
+        }
+        Connecting { shared: Arc::clone(self.shared()), reply: Some(reply) }
+    }
+
+    fn ask(&self, options: ConnectOptions, reply: &Arc<ConnectReply>) -> Result<(), ConnectError> {
+        let remote = options.address().ok_or(ConnectError::NoAddress)?;
+        let connect = Connect {
+            bundle: options.bundle,
+            identity: options.identity,
+            grant: options.grant,
+            remote,
+            app: options.app,
+            suite: options.suite,
+        };
+        {
+            let mut state = lock(&self.shared().state);
+            if state.closed {
+                return Err(ConnectError::EndpointClosed);
+            }
+            if state.local.is_ipv4() && !remote.is_ipv4() {
+                return Err(ConnectError::AddressFamily);
+            }
+            if state.connects.len() >= MAX_WAITING {
+                return Err(ConnectError::Busy);
+            }
+            state.connects.push_back((Box::new(connect), Arc::clone(reply)));
+        }
+        self.shared().post();
+        Ok(())
+    }
+
+    /// Waits for the next connection a client has made. `None` once the endpoint is closed.
+    ///
+    /// Cancel-safe.
+    pub fn accept(&self) -> Accept {
+        Accept { shared: Arc::clone(self.shared()) }
+    }
+
+    /// Closes every connection with `code` and `reason`, and takes no more. The first call counts.
+    pub fn close(&self, code: u64, reason: &[u8]) {
+        {
+            let mut state = lock(&self.shared().state);
+            state.close.get_or_insert_with(|| (code, reason.to_vec()));
+            state.closed = true;
+        }
+        self.shared().post();
+    }
+
+    /// Waits until no connection is left and the last packets are on their way. Call it between `close` and the end of
+    /// the program, or peers must find out by themselves.
+    ///
+    /// Cancel-safe.
+    pub fn wait_idle(&self) -> WaitIdle {
+        WaitIdle { shared: Arc::clone(self.shared()) }
+    }
+
+    /// Figures of this endpoint, at most about 10 ms old.
+    pub fn stats(&self) -> EndpointStats {
+        lock(&self.shared().state).stats.clone()
+    }
+
+    /// Whether new handshakes are refused; existing connections are not touched.
+    pub fn refuse_new(&self, on: bool) {
+        lock(&self.shared().state).refuse_new = Some(on);
+        self.shared().post();
+    }
+
+    /// Changes who gets a connection from now on; existing connections are not touched.
+    pub fn replace_access(&self, access: Access) {
+        lock(&self.shared().state).access = Some(access);
+        self.shared().post();
+    }
+
+    /// Moves to a new socket. Peers see what a NAT rebinding looks like and follow; nothing is lost but packets in
+    /// flight.
+    pub fn rebind(&self, addr: SocketAddr) -> io::Result<()> {
+        driver::rebind(self.shared(), addr)
+    }
+}
+
+/// A client that has completed the handshake. Dropping it refuses the connection with code 0.
+#[derive(Debug)]
+pub struct Incoming {
+    connection: Connection,
+}
+
+impl Incoming {
+    fn new(shared: Arc<ConnectionShared>) -> Self {
+        Self { connection: Connection::new(shared) }
+    }
+
+    /// Who it is, as the handshake proved it.
+    pub fn peer(&self) -> Peer {
+        self.connection.peer()
+    }
+
+    /// Where it is.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Takes the connection.
+    pub fn accept(self) -> Connection {
+        self.connection
+    }
+
+    /// Closes it with `code`.
+    pub fn refuse(self, code: u64) {
+        self.connection.close(code, b"");
+    }
+}
+
+/// Future of [`Endpoint::connect`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Connecting {
+    shared: Arc<EndpointShared>,
+    reply: Option<Arc<ConnectReply>>,
+}
+
+impl Future for Connecting {
+    type Output = Result<Connection, ConnectError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(answer) = self.reply.as_ref().map(|reply| reply.poll(cx.waker())) else {
+            return Poll::Ready(Err(ConnectError::EndpointClosed));
+        };
+        match answer {
+            Some(answer) => {
+                self.reply = None;
+                Poll::Ready(answer.map(Connection::new))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        let Some(reply) = self.reply.take() else { return };
+        if let Some(Ok(connection)) = reply.abandon() {
+            drop(Connection::new(connection));
+        }
+        // The driver looks for abandoned handshakes.
+        self.shared.post();
+    }
+}
+
+/// Future of [`Endpoint::accept`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Accept {
+    shared: Arc<EndpointShared>,
+}
+
+impl Future for Accept {
+    type Output = Option<Incoming>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = {
+            let mut state = lock(&self.shared.state);
+            match state.incoming.pop_front() {
+                Some(shared) => shared,
+                None if state.closed => return Poll::Ready(None),
+                None => {
+                    state.incoming_waiters.add(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        };
+        Poll::Ready(Some(Incoming::new(shared)))
+    }
+}
+
+/// Future of [`Endpoint::wait_idle`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct WaitIdle {
+    shared: Arc<EndpointShared>,
+}
+
+impl Future for WaitIdle {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // A mark in the mailbox is work the driver has not seen: it is not idle.
+        if self.shared.mailbox.has_ended() {
+            return Poll::Ready(());
+        }
+        let mut state = lock(&self.shared.state);
+        if state.idle && state.connects.is_empty() && state.close.is_none() {
+            return Poll::Ready(());
+        }
+        state.idle_waiters.add(cx.waker());
+        Poll::Pending
+    }
+}
