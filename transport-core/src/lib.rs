@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod endpoint;
 mod error;
+pub mod packet;
 mod random;
 pub mod timer;
 pub mod trace;
@@ -42,3 +43,5 @@ pub use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, Limits, QueueState, Read, ReadError, Side, StreamId,
     StreamsExhausted, WriteError,
 };
+/// What happened to a stream or to a datagram message that was sent.
+pub use transport_scheduler::Event as StreamEvent;
