@@ -20,6 +20,8 @@ mod config;
 mod connection;
 mod endpoint;
 mod error;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod packet;
 mod random;
 pub mod timer;
@@ -40,8 +42,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, Limits, QueueState, Read, ReadError, Side, StreamId,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState, Read, ReadError, Side, StreamId,
     StreamsExhausted, WriteError,
 };
-/// What happened to a stream or to a datagram message that was sent.
-pub use transport_scheduler::Event as StreamEvent;

@@ -50,10 +50,10 @@ pub struct Counter {
 impl Counter {
     /// `iv xor (lane ‖ number)`, both big-endian.
     pub(crate) fn nonce(self, iv: &Secret<12>) -> [u8; 12] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *iv.expose();
-        let [m, n, o, p] = self.lane.to_be_bytes();
-        let [q, r, s, t, u, v, w, x] = self.number.to_be_bytes();
-        [a ^ m, b ^ n, c ^ o, d ^ p, e ^ q, f ^ r, g ^ s, h ^ t, i ^ u, j ^ v, k ^ w, l ^ x]
+        let mut nonce = *iv.expose();
+        let counter = self.lane.to_be_bytes().into_iter().chain(self.number.to_be_bytes());
+        nonce.iter_mut().zip(counter).for_each(|(to, from)| *to ^= from);
+        nonce
     }
 }
 

@@ -182,7 +182,8 @@ mod tests {
     fn both_halves_of_the_seeds_matter() {
         let mut seeds = [7; 96];
         let base = ClientIdentity::from_seeds(seeds).client_id();
-        for at in [1, 40, 95] {
+        // The last 32 bytes only serve implicit rejection and leave no trace in the public key.
+        for at in [1, 40] {
             seeds[at] ^= 1;
             assert_ne!(ClientIdentity::from_seeds(seeds).client_id(), base);
             seeds[at] ^= 1;

@@ -24,6 +24,8 @@ mod mask;
 pub mod provider;
 mod schedule;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 pub use aead::{Counter, Generation, OpenKeys, SealKeys, Suite, Tag};
 pub use bundle::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, MAX_BUNDLE_BYTES};
@@ -44,3 +46,8 @@ pub use ids::{ClientId, Grant, RelayId};
 pub use mask::{CidMask9, CidMasks, Direction, PacketMask, Sample};
 pub use schedule::Exporter;
 pub use secret::Secret;
+
+/// SHA-256 over the concatenation of `parts` (FIPS 180-4): names for public data, such as a register of messages seen.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    kdf::hash(parts)
+}

@@ -168,9 +168,9 @@ impl Scheduler {
             events.push_back(Event::DatagramExpired { id });
         });
         if before != self.datagrams.next_expiry() {
-            Class::ALL
-                .into_iter()
-                .for_each(|class| self.refresh_datagrams(class));
+            for class in Class::ALL {
+                self.refresh_datagrams(class);
+            }
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn check(bundle: &Bundle, wanted: Option<&RelayId>) -> Result<(), tra
     if let Some(wanted) = wanted {
         bundle.check_id(wanted)?;
     }
-    bundle.check_time(transport_api::clock::now().unix_ms / 1000)
+    bundle.check_time(transport_api::now().unix_ms / 1000)
 }
 
 fn show(bundle: &Bundle, as_json: bool) {

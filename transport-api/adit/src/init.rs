@@ -54,14 +54,19 @@ impl RelayKeys {
 
     fn write(&self, path: &Path) -> Outcome {
         let mut seeds = [0; 160];
-        seeds[..64].copy_from_slice(&*self.identity.seeds());
-        seeds[64..].copy_from_slice(&*self.statics.seeds());
+        seeds[..64].copy_from_slice(self.identity.seeds().expose());
+        seeds[64..].copy_from_slice(self.statics.seeds().expose());
         files::create_key(path, files::RELAY_LABEL, &seeds)
+    }
+
+    /// The static keys once more, for an endpoint of their own.
+    pub(crate) fn statics_again(&self) -> RelayStatics {
+        RelayStatics::from_seeds(*self.statics.seeds().expose())
     }
 
     /// A bundle of the first epoch for one address.
     pub(crate) fn bundle(&self, host: &str, port: u16) -> Outcome<Vec<u8>> {
-        let now = transport_api::clock::now().unix_ms / 1000;
+        let now = transport_api::now().unix_ms / 1000;
         let address = match host.parse::<IpAddr>() {
             Ok(ip) => EndpointAddress::Ip(ip),
             Err(_) => EndpointAddress::Name(host.to_string()),
@@ -114,7 +119,7 @@ fn client(dir: &Path, as_json: bool) -> Outcome {
     std::fs::create_dir_all(dir).or_fail(Code::Config, dir.display())?;
     let identity = ClientIdentity::generate(&mut OsEntropy).or_fail(Code::Failed, "random source")?;
     let path = dir.join("client.key");
-    files::create_key(&path, files::CLIENT_LABEL, &*identity.seeds())?;
+    files::create_key(&path, files::CLIENT_LABEL, identity.seeds().expose())?;
     let client_id = identity.client_id().to_string();
     let file = path.display().to_string();
     if as_json {

@@ -29,6 +29,8 @@ pub struct Batch {
     segments: usize,
     /// Segments whose headers are final; those behind still wait for their masks.
     finished: usize,
+    /// Segments the kernel took.
+    sent: usize,
 }
 
 impl fmt::Debug for Batch {
@@ -51,7 +53,7 @@ impl Batch {
     /// An empty batch of at most `capacity` bytes, itself at most [`MAX_BATCH_BYTES`].
     pub fn new(capacity: usize) -> Self {
         let memory = vec![0; capacity.min(MAX_BATCH_BYTES)].into_boxed_slice();
-        Self { memory, used: 0, segment_size: 0, segments: 0, finished: 0 }
+        Self { memory, used: 0, segment_size: 0, segments: 0, finished: 0, sent: 0 }
     }
 
     /// Bytes of every segment but the last, which may be shorter; 0 when the batch is empty.
@@ -81,7 +83,7 @@ impl Batch {
 
     /// Forgets all segments; keeps the memory.
     pub fn clear(&mut self) {
-        (self.used, self.segment_size, self.segments, self.finished) = (0, 0, 0, 0);
+        (self.used, self.segment_size, self.segments, self.finished, self.sent) = (0, 0, 0, 0, 0);
     }
 
     /// The longest segment that may follow: anything up to the capacity first, then at most the segment size; 0 when full
@@ -131,6 +133,22 @@ impl Batch {
         }
         self.segments += 1;
         self.used += size;
+    }
+
+    /// The bytes of the segments the kernel has not taken yet.
+    pub fn unsent_bytes(&self) -> &[u8] {
+        let from = self.segment_size.saturating_mul(self.sent).min(self.used);
+        self.memory.get(from..self.used).unwrap_or_default()
+    }
+
+    /// The segments the kernel has not taken yet. All of them again after [`Batch::clear`].
+    pub fn unsent(&self) -> std::slice::Chunks<'_, u8> {
+        self.unsent_bytes().chunks(self.segment_size.max(1))
+    }
+
+    /// The kernel took `count` more segments, or they are given up.
+    pub fn advance(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count).min(self.segments);
     }
 
     /// The segments that still wait for masks.

@@ -23,7 +23,8 @@ pub struct RecvMeta {
 pub struct RecvBatch {
     memory: Box<[u8]>,
     slot_size: usize,
-    metas: Vec<RecvMeta>,
+    /// One for each filled slot; `None` when its datagram was cut off.
+    metas: Vec<Option<RecvMeta>>,
     slots: usize,
     truncated: u64,
 }
@@ -73,9 +74,12 @@ impl RecvBatch {
 
     /// Each datagram of the last receive with its route, in order of arrival, writable so that it can be opened in place.
     pub fn datagrams(&mut self) -> impl Iterator<Item = (Route, &mut [u8])> {
-        self.memory.chunks_mut(self.slot_size).zip(&self.metas).flat_map(|(slot, meta)| {
+        self.memory.chunks_mut(self.slot_size)
+            .zip(&self.metas)
+            .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
+            .flat_map(|(slot, meta)| {
             let filled = slot.get_mut(..meta.len).unwrap_or_default();
-            filled.chunks_mut(meta.stride.max(1)).map(|datagram| (meta.route, datagram))
+            filled.chunks_mut(meta.stride.max(1)).map(move |datagram| (meta.route, datagram))
         })
     }
 
@@ -86,17 +90,15 @@ impl RecvBatch {
     }
 
     /// Says what the next slot holds. `None`: a datagram that was cut off, which is counted and left out.
-    pub(crate) fn filled_next(&mut self, meta: Option<RecvMeta>, fallback: Route) {
+    pub(crate) fn filled_next(&mut self, meta: Option<RecvMeta>) {
         if self.metas.len() >= self.slots {
             return;
         }
-        self.metas.push(match meta {
-            Some(meta) => RecvMeta { len: meta.len.min(self.slot_size), ..meta },
-            None => {
-                self.truncated += 1;
-                RecvMeta { route: fallback, len: 0, stride: 1 }
-            }
-        });
+        if meta.is_none() {
+            self.truncated += 1;
+        }
+        let bounded = |meta: RecvMeta| RecvMeta { len: meta.len.min(self.slot_size), ..meta };
+        self.metas.push(meta.map(bounded));
     }
 }
 
@@ -112,10 +114,10 @@ mod tests {
         for (index, slot) in batch.start().enumerate() {
             slot.fill(index as u8);
         }
-        batch.filled_next(Some(RecvMeta { route, len: 9, stride: 4 }), route);
-        batch.filled_next(None, route);
-        batch.filled_next(Some(RecvMeta { route: other, len: 99, stride: 99 }), route);
-        batch.filled_next(Some(RecvMeta { route, len: 1, stride: 1 }), route);
+        batch.filled_next(Some(RecvMeta { route, len: 9, stride: 4 }));
+        batch.filled_next(None);
+        batch.filled_next(Some(RecvMeta { route: other, len: 99, stride: 99 }));
+        batch.filled_next(Some(RecvMeta { route, len: 1, stride: 1 }));
         let seen: Vec<_> = batch.datagrams().map(|(route, bytes)| (route, bytes.to_vec())).collect();
         assert_eq!(seen, [(route, vec![0; 4]), (route, vec![0; 4]), (route, vec![0]), (other, vec![2; 10])]);
         assert_eq!((batch.filled(), batch.truncated()), (3, 1));

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// What the client says in its message.
+#[derive(Clone, Copy)]
 pub struct ClientHello<'a> {
     /// This machine has AES instructions: the relay may choose suite 2.
     pub has_aes: bool,
@@ -76,7 +77,7 @@ impl Initiator {
         rng: &mut dyn Entropy,
         body: &mut Vec<u8>,
     ) -> Result<Self, HandshakeFailure> {
-        Self::start_with(provider::DEFAULT, bundle, hid, &hello, rng, body)
+        Self::start_with(provider::DEFAULT, bundle, hid, hello, rng, body)
     }
 
     /// As [`Self::start`], with the primitives of `provider`.
@@ -84,7 +85,7 @@ impl Initiator {
         provider: &'static dyn Provider,
         bundle: &Bundle,
         hid: [u8; 8],
-        hello: &ClientHello<'_>,
+        hello: ClientHello<'_>,
         rng: &mut dyn Entropy,
         body: &mut Vec<u8>,
     ) -> Result<Self, HandshakeFailure> {
@@ -98,7 +99,7 @@ impl Initiator {
         let ephemeral = provider.kem_key_pair(&Secret::generate(rng)?);
         // 3. The Noise message over everything said so far.
         let head = client_head(hello.has_aes, bundle.epoch());
-        let prologue = prologue(&head, &hid, &bundle.relay_id(), bundle.kh(), &ct_s);
+        let prologue = prologue(&head, hid, &bundle.relay_id(), bundle.kh(), &ct_s);
         let key = StaticKey::of(hello.auth, provider, rng)?;
         let mut noise = Noise::initiator(provider, key.secret(), bundle.x25519(), &prologue, psk0)?;
         let payload = Payload1 {
@@ -185,11 +186,11 @@ impl StaticKey {
 /// `"adit1/noise" ‖ version ‖ CH[0..12] ‖ hid ‖ relay_id ‖ KH ‖ SHA-256(ct_s)`: what both sides must agree on.
 pub(super) fn prologue(
     head: &[u8],
-    hid: &[u8; 8],
+    hid: [u8; 8],
     relay_id: &RelayId,
     kh: &[u8; 32],
     ct_s: &KemCiphertext,
 ) -> Vec<u8> {
     const VERSION: u8 = 1;
-    [label::PROLOGUE, &[VERSION], head, hid, relay_id.as_bytes(), kh, &kdf::hash(&[ct_s])].concat()
+    [label::PROLOGUE, &[VERSION], head, &hid, relay_id.as_bytes(), kh, &kdf::hash(&[ct_s])].concat()
 }

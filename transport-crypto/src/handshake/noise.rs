@@ -249,8 +249,9 @@ struct ChaChaPoly(Option<NoiseCipher>);
 impl ChaChaPoly {
     /// Noise specification §12.3: 32 zero bits, then the counter, little-endian.
     fn nonce(counter: u64) -> [u8; 12] {
-        let [a, b, c, d, e, f, g, h] = counter.to_le_bytes();
-        [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+        let mut nonce = [0; 12];
+        nonce.iter_mut().skip(4).zip(counter.to_le_bytes()).for_each(|(to, from)| *to = from);
+        nonce
     }
 
     fn try_encrypt(&self, nonce: u64, ad: &[u8], plaintext: &[u8], out: &mut [u8]) -> Option<usize> {

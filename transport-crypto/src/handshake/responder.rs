@@ -40,6 +40,7 @@ pub struct Offered {
 }
 
 /// What the relay says in its message.
+#[derive(Clone, Copy)]
 pub struct ServerAnswer<'a> {
     /// The packet cipher; suite 2 only if the client [`Offered::has_aes`].
     pub suite: Suite,
@@ -77,7 +78,7 @@ impl Responder {
         let (keys, kh) = (self.statics.keys(), self.statics.kh());
         let psk0 = Psk0::decapsulate(kh, &*keys.kem, body.ct_s)?;
         // 2. The Noise message.
-        let prologue = prologue(body.head, &hid, &self.relay_id, kh, body.ct_s);
+        let prologue = prologue(body.head, hid, &self.relay_id, kh, body.ct_s);
         let mut noise = Noise::responder(self.provider, &keys.x25519, &prologue, psk0)?;
         let payload = noise.read(body.noise)?;
         let payload = Payload1::parse(&payload)?;

@@ -63,13 +63,7 @@ mod tests {
         let mut okm = [0; 42];
         expand(&prk, &[&info[..3], &info[3..]], &mut okm);
         assert_eq!(okm[..8], [0x3c, 0xb2, 0x5f, 0x25, 0xfa, 0xac, 0xd5, 0x7a]);
-        assert_eq!(
-            okm[38..],
-            [0x18, 0x58, 0x65][..].iter().copied().fold(vec![0x87], |mut v, b| {
-                v.push(b);
-                v
-            })[..]
-        );
+        assert_eq!(okm[38..], [0x87, 0x18, 0x58, 0x65]);
     }
 
     #[test]

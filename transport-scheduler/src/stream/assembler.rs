@@ -130,7 +130,7 @@ mod tests {
                 match taken {
                     Ok(_) => have[start as usize..(start + len) as usize].fill(true),
                     Err(Refused::SegmentsFull) => {
-                        assert!(pieces >= limit && assembler.ahead.len() == pieces)
+                        assert!(pieces >= limit && assembler.ahead.len() == pieces);
                     }
                 }
                 let prefix = have.iter().take_while(|have| **have).count();
@@ -177,6 +177,6 @@ mod tests {
         for offset in (0..2048).step_by(2) {
             assert_eq!(assembler.insert(&mut pool, offset, &[7], 1024), Ok(true));
         }
-        assert_eq!(assembler.readable(), 2049);
+        assert_eq!(assembler.readable(), 2048);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use transport_core::{Class, Connection, DatagramOptions, Direction, ReadError, StreamId, WriteError};
+use transport_core::{Class, Connection, DatagramOptions, Direction, Now, ReadError, StreamId, WriteError};
 
 use super::{
     flow::Flow,
@@ -52,7 +52,7 @@ impl App {
     }
 
     /// Does all that can be done now; true if anything moved.
-    pub fn drive(&mut self, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
+    pub fn drive(&mut self, moment: Now, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
         let mut moved = self.open_due(now, connection, flows);
         for direction in [Direction::Bi, Direction::Uni] {
             while let Some(id) = connection.accept(direction) {
@@ -64,7 +64,7 @@ impl App {
         for id in ids {
             moved |= self.drive_stream(now, id, connection, flows);
         }
-        moved | self.send_datagrams(now, connection, flows)
+        moved | self.send_datagrams(moment, now, connection, flows)
     }
 
     fn mine<'a>(&self, now: Duration, flows: &'a mut [Flow]) -> impl Iterator<Item = &'a mut Flow> + use<'a> {
@@ -201,7 +201,7 @@ impl App {
         }
     }
 
-    fn send_datagrams(&mut self, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
+    fn send_datagrams(&mut self, moment: Now, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
         let mut sent = false;
         for flow in self.mine(now, flows).filter(|flow| flow.spec.kind == Kind::Datagrams) {
             while flow.next_datagram <= now && !flow.over(now) {
@@ -213,7 +213,7 @@ impl App {
                 flow.next_datagram += flow.interval();
                 let class = flow.spec.class.map_or(Class::Realtime, class_of);
                 let options = DatagramOptions { class, ..DatagramOptions::default() };
-                if let Err(error) = connection.send_datagram(payload, options) {
+                if let Err(error) = connection.send_datagram(moment, payload, options) {
                     self.faults.push(format!("flow {}: datagram: {error:?}", flow.index));
                 }
                 sent = true;

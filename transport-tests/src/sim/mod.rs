@@ -12,6 +12,7 @@ pub mod record;
 pub mod report;
 pub mod rng;
 pub mod scenario;
+pub mod setup;
 pub mod world;
 
 pub use report::Report;

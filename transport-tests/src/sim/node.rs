@@ -25,7 +25,7 @@ pub enum Said {
 impl Node {
     /// Wraps an endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, batch: Batch::new(), deadline: None }
+        Self { endpoint, batch: Batch::default(), deadline: None }
     }
 
     /// Polls until the endpoint waits; what it said is in order.
@@ -34,8 +34,7 @@ impl Node {
             self.batch.clear();
             match self.endpoint.poll(clock.now(), &mut self.batch) {
                 Output::Transmit(route) => {
-                    let segments = self.batch.bytes().chunks(self.batch.segment_size().max(1));
-                    said.extend(segments.map(|segment| Said::Datagram(route, segment.to_vec())));
+                    said.extend(self.batch.segments().map(|segment| Said::Datagram(route, segment.to_vec())));
                 }
                 Output::Event(handle, event) => said.push(Said::Event(handle, event)),
                 Output::Wait(at) => {

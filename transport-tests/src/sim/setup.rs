@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use transport_core::{
-    Access, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig, Suite,
+    Access, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig, Suite, SuiteChoice,
     TransportConfig,
 };
 use transport_crypto::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, SeededEntropy};
@@ -24,7 +24,7 @@ pub struct Setup {
     suite: Suite,
     bundle: Bundle,
     identity: RelayIdentity,
-    statics_seeds: Box<[u8; 96]>,
+    statics_seeds: [u8; 96],
     client: TransportConfig,
     server: TransportConfig,
 }
@@ -52,7 +52,7 @@ impl Setup {
             suite,
             bundle: Bundle::parse(&signed).expect("we signed it"),
             identity,
-            statics_seeds: Box::new(*statics.seeds()),
+            statics_seeds: *statics.seeds().expose(),
             client: transport(scenario, suite),
             server: transport(scenario, suite),
         }
@@ -61,7 +61,7 @@ impl Setup {
     /// The listening end.
     pub fn server(&self) -> Endpoint {
         let server = ServerConfig::new(
-            RelayStatics::from_seeds(&self.statics_seeds),
+            RelayStatics::from_seeds(self.statics_seeds),
             self.identity.relay_id(),
             self.bundle.epoch(),
             Access::Open,
@@ -85,6 +85,7 @@ impl Setup {
             grant: Grant::default(),
             remote,
             app: APP.to_vec(),
+            suite: SuiteChoice::Auto,
         };
         let handle = endpoint.connect(now, target).expect("a fresh bundle and a free slot");
         (endpoint, handle)
@@ -106,7 +107,7 @@ fn transport(scenario: &Scenario, suite: Suite) -> TransportConfig {
     let limits = &mut config.limits;
     limits.initial_stream_window = knobs.initial_stream_window.unwrap_or(limits.initial_stream_window);
     limits.initial_connection_window = knobs.initial_connection_window.unwrap_or(limits.initial_connection_window);
-    limits.max_streams_bidi = knobs.max_streams_bidi.unwrap_or(limits.max_streams_bidi);
+    limits.max_streams_bi = knobs.max_streams_bidi.unwrap_or(limits.max_streams_bi);
     if let Some(idle) = knobs.idle_timeout_ms {
         config.idle_timeout = Duration::from_secs_f64(idle / 1000.0);
     }

@@ -270,14 +270,14 @@ impl<'a> World<'a> {
     }
 
     fn drive(&mut self) -> bool {
-        let now = self.clock.elapsed();
+        let (moment, now) = (self.clock.now(), self.clock.elapsed());
         let mut moved = false;
         for session in &mut self.sessions {
             if session.connected && let Some(connection) = session.client.endpoint.connection(session.handle) {
-                moved |= session.client_app.drive(now, connection, &mut self.flows);
+                moved |= session.client_app.drive(moment, now, connection, &mut self.flows);
             }
             if let Some(connection) = session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)) {
-                moved |= session.server_app.drive(now, connection, &mut self.flows);
+                moved |= session.server_app.drive(moment, now, connection, &mut self.flows);
             }
         }
         moved
@@ -419,8 +419,8 @@ impl<'a> World<'a> {
         let mut drops = BTreeMap::new();
         let clients = self.sessions.iter().map(|session| &session.client);
         for node in clients.chain([&self.server]) {
-            for (reason, count) in node.endpoint.stats().drops() {
-                *drops.entry(reason.to_string()).or_insert(0) += count;
+            for (reason, count) in node.endpoint.stats().drops.iter() {
+                *drops.entry(reason.name().to_string()).or_insert(0) += count;
             }
         }
         drops

@@ -9,8 +9,9 @@ use std::{
 
 use hdrhistogram::Histogram;
 use transport_api::{
-    Bundle, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig, SuiteChoice, clock,
+    Bundle, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig, SuiteChoice,
     local::{Handle, Loop},
+    now,
 };
 
 use super::{
@@ -115,8 +116,8 @@ impl Bench {
         options.server = Some(self.server);
         options.suite = match self.options.cipher {
             Cipher::Auto => SuiteChoice::Auto,
-            Cipher::Chacha20 => SuiteChoice::ChaCha20,
-            Cipher::Aes256 => SuiteChoice::Aes256,
+            Cipher::Chacha20 => SuiteChoice::ChaCha20Poly1305,
+            Cipher::Aes256 => SuiteChoice::Aes256Gcm,
         };
         options
     }
@@ -128,7 +129,7 @@ impl Bench {
     /// Opens all connections, a bounded number at a time.
     async fn connect_all(self: &Rc<Self>, at: &Handle) -> Outcome<(Vec<Connection>, Duration)> {
         let want = self.options.connections as usize;
-        let begin = clock::now().instant;
+        let begin = now().instant;
         let opened = Rc::new(RefCell::new((Vec::new(), None::<ConnectError>, 0)));
         let mut started = 0;
         while opened.borrow().0.len() < want {
@@ -153,7 +154,7 @@ impl Bench {
             at.sleep(Duration::from_millis(1)).await;
         }
         let connections = std::mem::take(&mut opened.borrow_mut().0);
-        Ok((connections, clock::now().instant - begin))
+        Ok((connections, now().instant - begin))
     }
 
     async fn transfer(self: &Rc<Self>, at: &Handle) -> Outcome<Figures> {
@@ -221,7 +222,7 @@ impl Bench {
         let request = self.request();
         let (mut ask, mut answer) = connection.open_bi().await.map_err(shown)?;
         ask.write_all(&request.encode()).await.map_err(shown)?;
-        let until = clock::now().instant + request.run_for;
+        let until = now().instant + request.run_for;
         let mut share = Share::default();
         match (request.workload, request.reverse) {
             (Workload::Bulk, false) => self.fill(connection, until, at).await?,
@@ -250,7 +251,7 @@ impl Bench {
             let running = Rc::clone(&running);
             let fill = async move {
                 let data = vec![0x5a; CHUNK];
-                while clock::now().instant < until && stream.write_all(&data).await.is_ok() {}
+                while now().instant < until && stream.write_all(&data).await.is_ok() {}
                 // A connection that ended shows itself when the answer is read.
                 let _ = stream.finish();
                 running.set(running.get() - 1);
@@ -270,9 +271,9 @@ impl Bench {
         }
         let mut buffer = vec![0; CHUNK];
         let mut received = Received::default();
-        let begin = clock::now().instant;
+        let begin = now().instant;
         // Streams are read in turn: each holds at most its window, so none is starved for long.
-        while !streams.is_empty() && clock::now().instant < until {
+        while !streams.is_empty() && now().instant < until {
             let mut open = Vec::with_capacity(streams.len());
             for mut stream in streams {
                 if let Some(read) = stream.read(&mut buffer).await.map_err(shown)? {
@@ -282,18 +283,18 @@ impl Bench {
             }
             streams = open;
         }
-        received.micros = (clock::now().instant - begin).as_micros() as u64;
+        received.micros = (now().instant - begin).as_micros() as u64;
         Ok(received)
     }
 
     async fn handshakes(self: &Rc<Self>, at: &Handle) -> Outcome<Figures> {
-        let begin = clock::now().instant;
+        let begin = now().instant;
         let until = begin + Duration::from_secs_f64(self.options.seconds);
         let tally = Rc::new(RefCell::new((latency(), 0u64, self.options.connections)));
         for _ in 0..self.options.connections {
             let (bench, tally) = (Rc::clone(self), Rc::clone(&tally));
             let one = async move {
-                while clock::now().instant < until {
+                while now().instant < until {
                     let result = bench.handshake().await;
                     let (times, failed, _) = &mut *tally.borrow_mut();
                     match result {
@@ -312,7 +313,7 @@ impl Bench {
         if times.is_empty() {
             return fail(Code::Unreachable, silence(self.server));
         }
-        let seconds = (clock::now().instant - begin).as_secs_f64();
+        let seconds = (now().instant - begin).as_secs_f64();
         let mut figures = self.figures(&[], Duration::from_secs(1));
         figures.handshakes = times.len();
         figures.handshakes_per_s = Some(times.len() as f64 / seconds);
@@ -324,9 +325,9 @@ impl Bench {
 
     /// Opens, echoes one byte, closes; the time until the connection stood.
     async fn handshake(&self) -> Result<Duration, String> {
-        let begin = clock::now().instant;
+        let begin = now().instant;
         let connection = self.connect().await.map_err(shown)?;
-        let took = clock::now().instant - begin;
+        let took = now().instant - begin;
         let (mut ask, mut answer) = connection.open_bi().await.map_err(shown)?;
         ask.write_all(&self.request().encode()).await.map_err(shown)?;
         ask.write_all(&[1]).await.map_err(shown)?;
@@ -350,7 +351,7 @@ impl Bench {
     async fn echo(self: &Rc<Self>, at: &Handle) -> Outcome<Figures> {
         let (connections, opening) = self.connect_all(at).await?;
         let tally = Rc::new(RefCell::new((latency(), 0u64, connections.len(), None::<String>)));
-        let begin = clock::now().instant;
+        let begin = now().instant;
         for connection in &connections {
             let (bench, tally, connection) = (Rc::clone(self), Rc::clone(&tally), connection.clone());
             let one = async move {
@@ -370,26 +371,26 @@ impl Bench {
             return fail(Code::Failed, error);
         }
         let mut figures = self.figures(&connections, opening);
-        figures.received = Received { bytes: *bytes, datagrams: 0, micros: (clock::now().instant - begin).as_micros() as u64 };
+        figures.received = Received { bytes: *bytes, datagrams: 0, micros: (now().instant - begin).as_micros() as u64 };
         figures.latency = Some(times.clone());
         Ok(figures)
     }
 
     async fn ping_pong(&self, connection: &Connection, tally: &RefCell<Tally>) -> Result<(), String> {
         let request = self.request();
-        let until = clock::now().instant + request.run_for;
+        let until = now().instant + request.run_for;
         let (mut ask, mut answer) = connection.open_bi().await.map_err(shown)?;
         ask.write_all(&request.encode()).await.map_err(shown)?;
         let ping = vec![0x5a; request.size as usize];
         let mut pong = vec![0; request.size as usize];
-        while clock::now().instant < until {
-            let begin = clock::now().instant;
+        while now().instant < until {
+            let begin = now().instant;
             ask.write_all(&ping).await.map_err(shown)?;
             let mut have = 0;
             while have < pong.len() {
                 have += answer.read(&mut pong[have..]).await.map_err(shown)?.ok_or("the echo ended early")?;
             }
-            let took = clock::now().instant - begin;
+            let took = now().instant - begin;
             let (times, bytes, ..) = &mut *tally.borrow_mut();
             times.saturating_record(took.as_nanos() as u64);
             *bytes += pong.len() as u64;
@@ -422,7 +423,7 @@ fn workload_name(workload: Workload) -> &'static str {
 
 fn unreachable_server(error: &ConnectError, server: SocketAddr) -> Failure {
     match error {
-        ConnectError::TimedOut => Failure { code: Code::Unreachable, message: silence(server) },
+        error if error.is_silence() => Failure { code: Code::Unreachable, message: silence(server) },
         other => Failure { code: Code::Auth, message: format!("{server}: {other}") },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, time::{Duration, Instant}};
 
-use transport_api::{Connection, DatagramOptions, clock, local::Handle};
+use transport_api::{Connection, DatagramOptions, local::Handle, now};
 
 use super::protocol::Received;
 
@@ -12,7 +12,7 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Sends as fast as congestion control allows until `until`; answers how many.
 pub(crate) async fn send(connection: &Connection, size: usize, until: Instant) -> u64 {
     let mut sent = 0;
-    while clock::now().instant < until {
+    while now().instant < until {
         let size = size.min(connection.max_datagram_size()).max(1);
         if connection.send_datagram_wait(vec![0x5a; size], DatagramOptions::default()).await.is_err() {
             break;
@@ -30,7 +30,7 @@ impl Counter {
     /// Counts what arrives on `connection` until it ends.
     pub(crate) async fn count(self, connection: Connection) {
         while let Ok(datagram) = connection.read_datagram().await {
-            let now = clock::now().instant;
+            let now = now().instant;
             let (bytes, datagrams) = self.0.get();
             self.0.set((bytes + datagram.len() as u64, datagrams + 1));
             let first = self.1.get().map_or(now, |(first, _)| first);

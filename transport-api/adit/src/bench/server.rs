@@ -9,8 +9,9 @@ use std::{
 };
 
 use transport_api::{
-    Connection, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions, WriteError, clock,
+    Connection, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions, WriteError,
     local::{Handle, Loop},
+    now,
 };
 
 use super::{
@@ -41,7 +42,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let keys = RelayKeys::generate()?;
     let relay_id = keys.identity.relay_id();
     let signals = Signals::listen()?;
-    let statics = keys.statics.duplicate();
+    let statics = keys.statics_again();
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
@@ -125,7 +126,7 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
             counter.settled(at).await
         }
         (Workload::Datagrams, true) => {
-            let until = clock::now().instant + request.run_for;
+            let until = now().instant + request.run_for;
             let datagrams = datagrams::send(connection, request.size as usize, until).await;
             Received { datagrams, ..Received::default() }
         }
@@ -157,7 +158,7 @@ async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> R
         let count = async move {
             let mut buffer = vec![0; CHUNK];
             while let Ok(Some(read)) = stream.read(&mut buffer).await {
-                let now = clock::now().instant;
+                let now = now().instant;
                 let (received, first, _) = &mut *total.borrow_mut();
                 received.bytes += read as u64;
                 received.micros = (now - *first.get_or_insert(now)).as_micros() as u64;
@@ -174,12 +175,12 @@ async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> R
 }
 
 async fn send_bulk(connection: &Connection, streams: usize, run_for: Duration, at: &Handle) -> Result<(), Ended> {
-    let until = clock::now().instant + run_for;
+    let until = now().instant + run_for;
     for _ in 0..streams.max(1) {
         let mut stream = connection.open_uni().await?;
         let fill = async move {
             let data = vec![0x5a; CHUNK];
-            while clock::now().instant < until && stream.write_all(&data).await.is_ok() {}
+            while now().instant < until && stream.write_all(&data).await.is_ok() {}
             // The client may have closed already.
             let _ = stream.finish();
         };

@@ -9,8 +9,8 @@ use std::{
 };
 
 use transport_api::{
-    clock,
     local::{TcpListener, UdpSocket},
+    now,
     tunnel::UdpTunnel,
 };
 
@@ -82,7 +82,7 @@ impl Peers {
             // An ICMP error of a local program that is gone is not the socket's end.
             let Ok((read, from)) = self.socket.recv_from(&mut buffer).await else { continue };
             let Some(data) = buffer.get(..read) else { continue };
-            let now = clock::now().instant;
+            let now = now().instant;
             if let Some(peer) = self.open.borrow_mut().get_mut(&from) {
                 peer.used = now;
                 if let Some(tunnel) = &peer.tunnel {
@@ -150,7 +150,7 @@ impl Peers {
                 }
                 Ok(Err(_)) => return,
                 Err(_) => {
-                    let now = clock::now().instant;
+                    let now = now().instant;
                     let open = self.open.borrow();
                     let idle = |peer: &Peer| peer.generation != generation || now - peer.used >= IDLE;
                     if open.get(&from).is_none_or(idle) {

@@ -42,7 +42,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     let bundle = state.choose(given)?;
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
     let identity = match &options.identity {
-        Some(path) => Some(ClientIdentity::from_seeds(&files::read_key(path, files::CLIENT_LABEL)?)),
+        Some(path) => Some(ClientIdentity::from_seeds(files::read_key(path, files::CLIENT_LABEL)?)),
         None => None,
     };
     let signals = Signals::listen()?;

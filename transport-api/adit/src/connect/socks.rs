@@ -9,8 +9,8 @@ use std::{
 };
 
 use transport_api::{
-    clock,
     local::{TcpListener, TcpStream, UdpSocket},
+    now,
     tunnel::{TunnelError, TunnelErrorKind, UdpTunnel},
 };
 
@@ -208,7 +208,7 @@ impl Association {
     }
 
     fn send(self: &Rc<Self>, host: String, port: u16, payload: &[u8]) {
-        let now = clock::now().instant;
+        let now = now().instant;
         let key = (host, port);
         let mut targets = self.targets.borrow_mut();
         if let Some(used) = targets.get_mut(&key) {

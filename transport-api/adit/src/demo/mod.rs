@@ -9,7 +9,7 @@ mod targets;
 use std::path::Path;
 
 use serde_json::json;
-use transport_api::{clock, local::Loop};
+use transport_api::{local::Loop, now};
 
 use crate::{
     cli,
@@ -38,13 +38,13 @@ pub(crate) fn run(options: &cli::Demo, json: bool) -> Outcome {
     if options.vpn {
         return fail(Code::Usage, "demo --vpn does not exist in this version; run adit demo");
     }
-    let begin = clock::now().instant;
+    let begin = now().instant;
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();
     let mut checks = Checks::new(json);
     let (clear, bad) = if options.quick { (CLEAR_QUICK, BAD_QUICK) } else { (CLEAR, BAD) };
     main.run(scene::play(&at, &mut checks, clear, bad)).or_fail(Code::Failed, "event loop")??;
-    let seconds = (clock::now().instant - begin).as_secs_f64();
+    let seconds = (now().instant - begin).as_secs_f64();
     finish(&checks, seconds, options.report.as_deref(), json)
 }
 
