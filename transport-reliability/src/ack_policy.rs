@@ -56,12 +56,20 @@ impl AckPolicy {
     }
 
     /// A packet arrived; `srtt` decides what counts as a pause.
-    pub(crate) fn on_received(&mut self, now: Instant, eliciting: bool, order: Order, srtt: Duration) {
+    pub(crate) fn on_received(
+        &mut self,
+        now: Instant,
+        eliciting: bool,
+        order: Order,
+        srtt: Duration,
+    ) {
         self.unreported = true;
         if !eliciting {
             return;
         }
-        let after_pause = self.last_eliciting.is_none_or(|last| now.saturating_duration_since(last) > srtt);
+        let after_pause = self
+            .last_eliciting
+            .is_none_or(|last| now.saturating_duration_since(last) > srtt);
         self.last_eliciting = Some(now);
         self.eliciting += 1;
         let at_once = after_pause || order != Order::InOrder || self.eliciting >= self.threshold;
@@ -98,7 +106,11 @@ mod tests {
     fn warm() -> (AckPolicy, Instant) {
         let (mut policy, now) = (AckPolicy::new(), Instant::now());
         policy.on_received(now, true, Order::InOrder, SRTT);
-        assert_eq!(policy.due(), Some(now), "the first packet is acknowledged at once");
+        assert_eq!(
+            policy.due(),
+            Some(now),
+            "the first packet is acknowledged at once"
+        );
         policy.on_sent();
         (policy, now)
     }
@@ -140,7 +152,11 @@ mod tests {
         policy.set_frequency(4, Duration::from_secs(9));
         for _ in 0..3 {
             policy.on_received(now, true, Order::InOrder, SRTT);
-            assert_eq!(policy.due(), Some(now + 25 * MS), "our own promise of 25 ms stands");
+            assert_eq!(
+                policy.due(),
+                Some(now + 25 * MS),
+                "our own promise of 25 ms stands"
+            );
         }
         policy.on_received(now + MS, true, Order::InOrder, SRTT);
         assert_eq!(policy.due(), Some(now + MS));

@@ -23,7 +23,13 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     pub(crate) fn new(max_datagram: u64) -> Self {
-        Self { rate: None, max_datagram, full_at: None, drained: false, waiting: false }
+        Self {
+            rate: None,
+            max_datagram,
+            full_at: None,
+            drained: false,
+            waiting: false,
+        }
     }
 
     pub(crate) fn set_rate(&mut self, rate: Option<u64>, max_datagram: u64) {
@@ -43,14 +49,26 @@ impl Pacer {
 
     /// Bytes that may leave now; zero, or a datagram at least.
     pub(crate) fn budget(&self, now: Instant) -> u64 {
-        let Some(rate) = self.rate else { return u64::MAX };
+        let Some(rate) = self.rate else {
+            return u64::MAX;
+        };
         let quantum = self.quantum(rate);
-        let Some(full_at) = self.full_at else { return quantum };
+        let Some(full_at) = self.full_at else {
+            return quantum;
+        };
         if now < full_at {
             let left = quantum.saturating_sub(bytes_in(full_at - now, rate));
-            return if self.drained || left < self.max_datagram { 0 } else { left };
+            return if self.drained || left < self.max_datagram {
+                0
+            } else {
+                left
+            };
         }
-        let late = if self.waiting { bytes_in(now - full_at, rate).min(quantum) } else { 0 };
+        let late = if self.waiting {
+            bytes_in(now - full_at, rate).min(quantum)
+        } else {
+            0
+        };
         quantum + late
     }
 
@@ -136,19 +154,28 @@ mod tests {
             let (mut now, mut last, mut total) = (start, None, 0);
             for _ in 0..1000 {
                 let sent = burst(&mut pacer, now);
-                assert!(sent >= MTU && sent <= pacer.quantum(rate), "{sent} at {rate}");
+                assert!(
+                    sent >= MTU && sent <= pacer.quantum(rate),
+                    "{sent} at {rate}"
+                );
                 total += sent;
                 let next = pacer.next_send().expect("a drained pacer names its time");
                 assert_eq!(pacer.budget(next - Duration::from_nanos(1)), 0);
                 let gap = next - now;
                 if let Some((bytes, gap)) = last.replace((sent, gap)) {
                     let wanted = time_for(bytes, rate);
-                    assert!(gap.abs_diff(wanted) * 20 <= wanted, "{gap:?} instead of {wanted:?} at {rate}");
+                    assert!(
+                        gap.abs_diff(wanted) * 20 <= wanted,
+                        "{gap:?} instead of {wanted:?} at {rate}"
+                    );
                 }
                 now = next;
             }
             let wanted = time_for(total, rate);
-            assert!((now - start).abs_diff(wanted) * 200 <= wanted, "the mean is the rate");
+            assert!(
+                (now - start).abs_diff(wanted) * 200 <= wanted,
+                "the mean is the rate"
+            );
         }
     }
 
@@ -159,14 +186,20 @@ mod tests {
         let quantum = pacer.quantum(rate);
         burst(&mut pacer, now);
         let due = pacer.next_send().expect("drained");
-        assert_eq!(pacer.budget(due + Duration::from_micros(200)), quantum + 2500);
+        assert_eq!(
+            pacer.budget(due + Duration::from_micros(200)),
+            quantum + 2500
+        );
         let late = due + Duration::from_millis(50);
         assert_eq!(pacer.budget(late), 2 * quantum);
         let sent = burst(&mut pacer, late);
         assert!(sent > 2 * quantum - MTU);
         assert_eq!(pacer.budget(late), 0);
         let next = pacer.next_send().expect("drained") - late;
-        assert!(next <= Duration::from_millis(1), "caught up, no debt: {next:?}");
+        assert!(
+            next <= Duration::from_millis(1),
+            "caught up, no debt: {next:?}"
+        );
     }
 
     #[test]
@@ -175,7 +208,10 @@ mod tests {
         let (mut pacer, now) = (pacer(rate), Instant::now());
         burst(&mut pacer, now);
         pacer.on_idle();
-        assert_eq!(pacer.budget(now + Duration::from_secs(10)), pacer.quantum(rate));
+        assert_eq!(
+            pacer.budget(now + Duration::from_secs(10)),
+            pacer.quantum(rate)
+        );
     }
 
     #[test]

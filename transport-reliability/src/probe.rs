@@ -20,7 +20,13 @@ pub(crate) struct Probe {
 
 impl Probe {
     pub(crate) fn new() -> Self {
-        Self { count: 0, total: 0, due: 0, armed_from: None, blocked: false }
+        Self {
+            count: 0,
+            total: 0,
+            due: 0,
+            armed_from: None,
+            blocked: false,
+        }
     }
 
     /// An ack-eliciting packet left.

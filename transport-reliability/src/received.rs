@@ -4,8 +4,20 @@
 //! after decryption, marks the number as received. A second bit a number says "still to be reported"; it is
 //! cleared once the peer has acknowledged an ACK that reported it, so ranges do not pile up.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic"))]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "tests may panic"
+    )
+)]
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +55,10 @@ struct Bits([u64; WORDS]);
 
 impl Bits {
     fn word(&self, number: u64) -> u64 {
-        self.0.get((number / 64) as usize % WORDS).copied().unwrap_or(0)
+        self.0
+            .get((number / 64) as usize % WORDS)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn get(&self, number: u64) -> bool {
@@ -152,7 +167,10 @@ impl Window {
         self.received += 1;
         if number < self.floor || self.reported.is_some_and(|reported| number < reported) {
             let lowest = self.late.map_or(number, |late| late.lowest.min(number));
-            self.late = Some(Late { lowest, reported_in: None });
+            self.late = Some(Late {
+                lowest,
+                reported_in: None,
+            });
             self.floor = self.floor.min(number);
         }
     }
@@ -172,28 +190,42 @@ impl Window {
             self.seen.put(skipped, false);
             self.report.put(skipped, false);
         }
-        self.floor = if self.largest.is_none() { number } else { self.floor.max((number + 1).saturating_sub(WINDOW)) };
+        self.floor = if self.largest.is_none() {
+            number
+        } else {
+            self.floor.max((number + 1).saturating_sub(WINDOW))
+        };
         self.largest = Some(number);
         self.largest_at = Some(now);
     }
 
     /// Whether `number - 1` is missing above everything received before: a new gap.
     pub(crate) fn opens_gap(&self, number: u64) -> bool {
-        self.largest.is_some_and(|largest| number > largest && number - largest > 1)
+        self.largest
+            .is_some_and(|largest| number > largest && number - largest > 1)
     }
 
     /// What to report, if anything was received that still needs it.
     pub(crate) fn acks(&self) -> Option<Acks<'_>> {
         let (largest, largest_at) = (self.largest?, self.largest_at?);
-        Some(Acks { window: self, largest, largest_at })
+        Some(Acks {
+            window: self,
+            largest,
+            largest_at,
+        })
     }
 
     /// An ACK left in packet `number` of ours. `patience` is how long until a report counts as heard anyway.
-    pub(crate) fn reported(&mut self, number: Option<u64>, now: Instant, patience: Duration) -> Option<u64> {
+    pub(crate) fn reported(
+        &mut self,
+        number: u64,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<u64> {
         let largest = self.largest?;
         self.reported = Some(largest);
         if let Some(late) = &mut self.late {
-            late.reported_in = late.reported_in.or(number);
+            late.reported_in = late.reported_in.or(Some(number));
         }
         match self.horizon {
             Some((at, upto)) if now.saturating_duration_since(at) >= patience => {
@@ -208,7 +240,9 @@ impl Window {
 
     /// The peer acknowledged packet `number` of ours, which reported everything up to `upto` (RFC 9000 §13.2.4).
     pub(crate) fn report_acked(&mut self, number: u64, upto: u64) {
-        let late = self.late.filter(|late| late.reported_in.is_none_or(|first| number < first));
+        let late = self
+            .late
+            .filter(|late| late.reported_in.is_none_or(|first| number < first));
         self.prune(upto, late);
         if late.is_none() {
             self.late = None;
@@ -219,7 +253,9 @@ impl Window {
         // The largest stays: every ACK names it.
         let top = self.largest.map_or(0, |largest| (upto + 1).min(largest));
         let floor = late.map_or(top, |late| late.lowest.min(top));
-        let lowest = self.largest.map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
+        let lowest = self
+            .largest
+            .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
         for number in self.floor.max(lowest)..floor {
             self.report.put(number, false);
         }
@@ -253,8 +289,13 @@ impl<'a> Acks<'a> {
         std::iter::from_fn(move || {
             let last = window.report.last(true, window.floor, next?)?;
             let gap = window.report.last(false, window.floor, last);
-            next = gap.and_then(|gap| gap.checked_sub(1)).filter(|&below| below >= window.floor);
-            Some(AckRange { first: gap.map_or(window.floor, |gap| gap + 1), last })
+            next = gap
+                .and_then(|gap| gap.checked_sub(1))
+                .filter(|&below| below >= window.floor);
+            Some(AckRange {
+                first: gap.map_or(window.floor, |gap| gap + 1),
+                last,
+            })
         })
         .take(MAX_RANGES)
     }

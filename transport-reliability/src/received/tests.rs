@@ -8,11 +8,16 @@ fn insert(window: &mut Window, number: u64) {
 }
 
 fn ranges(window: &Window) -> Vec<(u64, u64)> {
-    window.acks().map(|acks| acks.ranges().map(|r| (r.first, r.last)).collect()).unwrap_or_default()
+    window
+        .acks()
+        .map(|acks| acks.ranges().map(|r| (r.first, r.last)).collect())
+        .unwrap_or_default()
 }
 
 fn report(window: &mut Window, packet: u64) -> u64 {
-    window.reported(Some(packet), Instant::now(), Duration::from_secs(1)).unwrap()
+    window
+        .reported(packet, Instant::now(), Duration::from_secs(1))
+        .unwrap()
 }
 
 #[test]
@@ -68,7 +73,11 @@ fn an_acknowledged_report_is_not_repeated() {
     insert(&mut window, 6);
     window.report_acked(100, upto);
     assert_eq!(ranges(&window), [(6, 6)]);
-    assert_eq!(window.check(1).unwrap_err(), Replay::Duplicate, "the replay filter does not forget");
+    assert_eq!(
+        window.check(1).unwrap_err(),
+        Replay::Duplicate,
+        "the replay filter does not forget"
+    );
 }
 
 #[test]
@@ -94,11 +103,11 @@ fn a_report_never_acknowledged_is_dropped_after_patience() {
     for number in [0, 2, 4] {
         insert(&mut window, number);
     }
-    window.reported(Some(1), start, patience);
+    window.reported(1, start, patience);
     insert(&mut window, 6);
-    window.reported(Some(2), start + patience / 2, patience);
+    window.reported(2, start + patience / 2, patience);
     assert_eq!(ranges(&window).len(), 4);
-    window.reported(Some(3), start + patience, patience);
+    window.reported(3, start + patience, patience);
     assert_eq!(ranges(&window), [(6, 6)]);
 }
 
@@ -109,7 +118,13 @@ fn delay_counts_from_the_largest() {
     window.insert(fresh, start);
     let fresh = window.check(8).unwrap();
     window.insert(fresh, start + Duration::from_millis(4));
-    assert_eq!(window.acks().unwrap().delay(start + Duration::from_millis(7)), Duration::from_millis(7));
+    assert_eq!(
+        window
+            .acks()
+            .unwrap()
+            .delay(start + Duration::from_millis(7)),
+        Duration::from_millis(7)
+    );
 }
 
 /// Receiving, reporting and pruning against a plain set: nothing is accepted twice, everything received in the
@@ -125,11 +140,15 @@ fn window_against_a_set() {
             match u.int_in_range(0..=9)? {
                 0 => base += u.int_in_range(0..=3 * WINDOW)?,
                 1 if window.acks().is_some() => {
-                    let listed = ranges(&window).into_iter().flat_map(|(a, b)| a..=b).collect();
+                    let listed = ranges(&window)
+                        .into_iter()
+                        .flat_map(|(a, b)| a..=b)
+                        .collect();
                     reports.push((packet, report(&mut window, packet), listed));
                 }
                 2 if !reports.is_empty() => {
-                    let (packet, upto, listed) = reports.swap_remove(u.choose_index(reports.len())?);
+                    let (packet, upto, listed) =
+                        reports.swap_remove(u.choose_index(reports.len())?);
                     window.report_acked(packet, upto);
                     heard.extend(listed);
                 }
@@ -148,16 +167,27 @@ fn window_against_a_set() {
                 }
             }
             let listed = ranges(&window);
-            assert!(listed.windows(2).all(|w| w[0].0 > w[1].1 + 1), "descending and disjoint: {listed:?}");
+            assert!(
+                listed.windows(2).all(|w| w[0].0 > w[1].1 + 1),
+                "descending and disjoint: {listed:?}"
+            );
             let listed: BTreeSet<u64> = listed.into_iter().flat_map(|(a, b)| a..=b).collect();
             assert!(listed.is_subset(&seen));
             assert_eq!(listed.last(), seen.last());
             // Beyond 64 ranges the oldest are never reported at all.
             overflowed |= ranges(&window).len() == MAX_RANGES;
             if !overflowed {
-                let lowest = seen.last().map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
-                let missing: Vec<_> = seen.range(lowest..).filter(|n| !listed.contains(n) && !heard.contains(n)).collect();
-                assert!(missing.is_empty(), "received, never heard, not listed: {missing:?}");
+                let lowest = seen
+                    .last()
+                    .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
+                let missing: Vec<_> = seen
+                    .range(lowest..)
+                    .filter(|n| !listed.contains(n) && !heard.contains(n))
+                    .collect();
+                assert!(
+                    missing.is_empty(),
+                    "received, never heard, not listed: {missing:?}"
+                );
             }
         }
         Ok(())
