@@ -259,7 +259,10 @@ pub(crate) struct EndpointState {
 
 impl std::fmt::Debug for EndpointState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EndpointState").field("local", &self.local).field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("EndpointState")
+            .field("local", &self.local)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 

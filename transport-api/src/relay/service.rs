@@ -68,7 +68,10 @@ impl RelayConfig {
 
 impl fmt::Debug for RelayConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayConfig").field("policy", &self.policy).field("quota", &self.quota).finish_non_exhaustive()
+        f.debug_struct("RelayConfig")
+            .field("policy", &self.policy)
+            .field("quota", &self.quota)
+            .finish_non_exhaustive()
     }
 }
 

@@ -46,7 +46,8 @@ fn with_relay<F: Future<Output = ()>>(config: RelayConfig, test: impl FnOnce(Wor
     let mut looper = Loop::new(1000).expect("loop");
     let local = looper.handle();
     let shared = Arc::new(Shared::new(&config));
-    let relay = Rc::new(Relay::new(local.clone(), config, Resolver::start().expect("threads"), Arc::clone(&shared)));
+    let relay =
+        Rc::new(Relay::new(local.clone(), config, Resolver::start().expect("threads"), Arc::clone(&shared)));
     let (near, far) = lanes();
     assert!(relay.serve(0, far, Peer::Anonymous));
     let (client, work) = Client::new(near, template());
@@ -187,7 +188,10 @@ fn refusals_say_why() {
         let local_name = world.client.connect_tcp("localhost.localdomain.", 0).await.expect_err("port 0");
         assert_eq!(local_name.kind(), TunnelErrorKind::BadTarget);
         let snapshot = world.snapshot();
-        assert_eq!((snapshot.rejected_policy, snapshot.rejected_dns, snapshot.rejected_unreachable), (6, 2, 1));
+        assert_eq!(
+            (snapshot.rejected_policy, snapshot.rejected_dns, snapshot.rejected_unreachable),
+            (6, 2, 1)
+        );
     });
 }
 

@@ -128,7 +128,10 @@ impl<L: Lane> Drop for Pending<L> {
 }
 
 /// Sends the head and reads the final response.
-async fn exchange<L: Lane>(pending: &mut Pending<L>, head: &RequestHead) -> Result<ResponseHead, StreamError> {
+async fn exchange<L: Lane>(
+    pending: &mut Pending<L>,
+    head: &RequestHead,
+) -> Result<ResponseHead, StreamError> {
     let Some(stream) = &mut pending.0 else { return Err(LaneError::Finished.into()) };
     let mut out = Vec::with_capacity(256);
     head.put(&mut out);
@@ -146,5 +149,6 @@ async fn exchange<L: Lane>(pending: &mut Pending<L>, head: &RequestHead) -> Resu
 }
 
 fn target(host: &str, port: u16) -> Result<Target, TunnelError> {
-    Target::new(host, port).map_err(|e| TunnelError::new(TunnelErrorKind::BadTarget, format!("{host:?} {port}: {e}")))
+    Target::new(host, port)
+        .map_err(|e| TunnelError::new(TunnelErrorKind::BadTarget, format!("{host:?} {port}: {e}")))
 }

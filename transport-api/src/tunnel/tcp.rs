@@ -24,7 +24,13 @@ pub struct TcpTunnel<L: Lane = Connection> {
 impl<L: Lane> TcpTunnel<L> {
     pub(super) fn new(stream: RequestStream<L>) -> Self {
         Self {
-            sender: TcpSender { send: stream.send, header: [0; DATA_HEADER], header_left: 0, owed: 0, finished: false },
+            sender: TcpSender {
+                send: stream.send,
+                header: [0; DATA_HEADER],
+                header_left: 0,
+                owed: 0,
+                finished: false,
+            },
             receiver: TcpReceiver { frames: stream.frames, route: stream.route, ended: false },
         }
     }
@@ -142,7 +148,11 @@ impl<L: Lane> TcpReceiver<L> {
     }
 
     /// As [`TcpReceiver::read`].
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, TunnelError>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, TunnelError>> {
         if self.ended {
             return Poll::Ready(Ok(None));
         }

@@ -69,7 +69,9 @@ impl<L: Lane> UdpSender<L> {
         }
         let datagram = udp::datagram(self.quarter, payload);
         self.session.lane().send_datagram(datagram).map_err(|error| match error {
-            LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter))),
+            LaneDatagramError::TooLarge(max) => {
+                UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
+            }
             LaneDatagramError::Dropped => UdpSendError::Dropped,
         })
     }
@@ -112,9 +114,10 @@ impl<L: Lane> UdpTunnel<L> {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
         match ready!(self.stream.poll_recv(cx)) {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
-            Ok(None) => {
-                Poll::Ready(Err(TunnelError::new(TunnelErrorKind::Refused, "the relay closed the UDP tunnel")))
-            }
+            Ok(None) => Poll::Ready(Err(TunnelError::new(
+                TunnelErrorKind::Refused,
+                "the relay closed the UDP tunnel",
+            ))),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -171,8 +174,12 @@ impl<L: Lane> UdpStream<L> {
         while let Poll::Ready(next) = self.route.inbox.poll_recv(cx) {
             let datagram = match next {
                 Ok(datagram) => datagram,
-                Err(InboxEnd::NotForDatagrams) => return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into())),
-                Err(InboxEnd::Closed) => return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into())),
+                Err(InboxEnd::NotForDatagrams) => {
+                    return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into()));
+                }
+                Err(InboxEnd::Closed) => {
+                    return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into()));
+                }
             };
             if let Payload::Udp(payload) = udp::parse(&datagram).map_err(malformed)? {
                 let context = datagram.len() - payload.len();
