@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::driver::shared::{ConnectionShared, Halves, OpenReply, Reply, lock};
+use crate::driver::shared::{ConnectionShared, Halves, OpenReply, Query, Reply, lock};
 use crate::engine::{ConnectionStats, Direction, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
@@ -99,9 +99,11 @@ impl Connection {
         self.shared().handshake
     }
 
-    /// Figures of this connection, at most about 10 ms old.
+    /// Figures of this connection: asks the driver thread and waits for it (well under a millisecond). After the end,
+    /// and on the driver thread itself (in an observer), the last known ones.
     pub fn stats(&self) -> ConnectionStats {
-        lock(&self.shared().state).stats.clone()
+        let fresh = self.ask(Query::Stats).flatten();
+        fresh.unwrap_or_else(|| lock(&self.shared().state).stats.clone())
     }
 
     /// Why the connection ended, if it has.
@@ -141,29 +143,37 @@ impl Connection {
     }
 
     /// Fills `out` with keying material both sides share and nobody else knows (as RFC 5705): the same `label` gives
-    /// the same bytes at both ends. Asks the driver thread and waits for it. False when the connection has ended.
+    /// the same bytes at both ends. Asks the driver thread and waits for it. False, and `out` untouched, when the
+    /// connection has ended.
     pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
-        let reply = Reply::new();
-        {
-            let mut state = lock(&self.shared().state);
-            if state.ended.is_some() {
-                return false;
-            }
-            state.exports.push((label.to_vec(), out.len(), Arc::clone(&reply)));
-        }
-        self.shared().post();
-        let answer: Option<Vec<u8>> = std::future::poll_fn(|cx| match reply.poll(cx.waker()) {
-            Some(answer) => Poll::Ready(answer),
-            None => Poll::Pending,
-        })
-        .wait();
-        match answer {
+        match self.ask(|reply| Query::Export(label.to_vec(), out.len(), reply)).flatten() {
             Some(bytes) if bytes.len() == out.len() => {
                 out.copy_from_slice(&bytes);
                 true
             }
             _ => false,
         }
+    }
+
+    /// Asks the driver and waits. `None` when there is nobody to ask, or it would be this thread.
+    fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+        if std::thread::current().id() == self.shared().driver {
+            return None;
+        }
+        let reply = Reply::new();
+        {
+            let mut state = lock(&self.shared().state);
+            if state.ended.is_some() {
+                return None;
+            }
+            state.queries.push(query(Arc::clone(&reply)));
+        }
+        self.shared().post();
+        let answer = std::future::poll_fn(|cx| match reply.poll(cx.waker()) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        });
+        Some(answer.wait())
     }
 
     /// Changes to the next packet keys soon (RFC 9001 §6). The transport does it by itself before keys wear out.

@@ -73,8 +73,8 @@ pub enum ConnectError {
     InvalidOption(&'static str),
     /// The handshake ended without a connection.
     Handshake(CloseReason),
-    /// The operating system gave no randomness.
-    Entropy,
+    /// The first message could not be made; the system gave no randomness, most likely.
+    FirstMessage,
     /// The endpoint is closed.
     EndpointClosed,
 }
@@ -84,7 +84,7 @@ impl ConnectError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Handshake(reason) => close_fault(reason),
-            Self::Entropy => Fault::System,
+            Self::FirstMessage => Fault::System,
             Self::Bundle(_)
             | Self::NoAddress
             | Self::AddressFamily
@@ -96,7 +96,7 @@ impl ConnectError {
 
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy | Self::Entropy) || self.fault() == Fault::Network
+        matches!(self, Self::Busy | Self::FirstMessage) || self.fault() == Fault::Network
     }
 }
 
@@ -104,16 +104,12 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundle(error) => write!(f, "relay bundle: {error}"),
-            Self::NoAddress => {
-                f.write_str("the bundle names only host names; resolve one and pass it as the server address")
-            }
-            Self::AddressFamily => {
-                f.write_str("this endpoint's socket cannot reach that address family; bind to the other one")
-            }
+            Self::NoAddress => f.write_str("the bundle names only host names; resolve one and pass it as the server address"),
+            Self::AddressFamily => f.write_str("this endpoint's socket cannot reach that address family; bind to the other one"),
             Self::Busy => f.write_str("too many connects are waiting; try again when some have ended"),
             Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
             Self::Handshake(reason) => write!(f, "no connection: {reason}"),
-            Self::Entropy => f.write_str("the operating system gave no randomness"),
+            Self::FirstMessage => f.write_str("the first handshake message could not be made"),
             Self::EndpointClosed => f.write_str("the endpoint is closed"),
         }
     }
@@ -303,9 +299,7 @@ impl SendDatagramError {
 impl fmt::Display for SendDatagramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { max } => {
-                write!(f, "the datagram is larger than the {max} bytes that fit a packet")
-            }
+            Self::TooLarge { max } => write!(f, "the datagram is larger than the {max} bytes that fit a packet"),
             Self::Disabled => f.write_str("the peer takes no datagrams"),
             Self::Full => f.write_str("the datagram queue is full"),
             Self::Connection(error) => error.fmt(f),
@@ -369,9 +363,7 @@ fn connection_kind(error: &ConnectionError) -> io::ErrorKind {
 fn close_fault(reason: &CloseReason) -> Fault {
     use crate::engine::By;
     match reason {
-        CloseReason::Application { by: By::Local, .. } | CloseReason::Transport { by: By::Local, .. } => {
-            Fault::Caller
-        }
+        CloseReason::Application { by: By::Local, .. } | CloseReason::Transport { by: By::Local, .. } => Fault::Caller,
         CloseReason::Idle | CloseReason::HandshakeTimeout => Fault::Network,
         _ => Fault::Peer,
     }

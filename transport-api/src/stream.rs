@@ -261,11 +261,7 @@ impl RecvStream {
     }
 
     /// The poll face of [`RecvStream::read`].
-    pub fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut [u8],
-    ) -> Poll<Result<Option<usize>, ReadError>> {
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<Result<Option<usize>, ReadError>> {
         if out.is_empty() {
             return Poll::Ready(Ok(Some(0)));
         }

@@ -1,1 +1,47 @@
-//! transport-core
+//! The packet engine: wire formats, connections and the endpoint. It reads no clock, starts no thread and opens no
+//! socket but in [`net`]; whoever drives it hands in datagrams and time, and takes out datagrams and events.
+//!
+//! # How data flows
+//!
+//! In: [`Endpoint::handle_datagram`] unmasks the connection id (`endpoint/route.rs`) and finds the connection, or holds the
+//! datagram against the rules for strangers (`endpoint/admit.rs`). `connection/receive.rs` opens the packet,
+//! `connection/dispatch.rs` hands each frame to the component it concerns, and those leave [`Event`]s.
+//!
+//! Out: [`Endpoint::poll`] asks one connection after another. `connection/transmit.rs` asks loss recovery what may be said,
+//! the scheduler what there is to say, and seals packets in place into one [`Batch`].
+//!
+//! Time: [`Output::Wait`] says until when; [`Endpoint::handle_timeout`] goes to the connections whose time has come.
+//!
+//! The contract: after any call that changes something, [`Endpoint::poll`] until it says [`Output::Wait`].
+#![deny(unsafe_code)]
+
+pub mod buffer;
+mod config;
+mod connection;
+mod endpoint;
+mod error;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod packet;
+mod random;
+pub mod timer;
+pub mod trace;
+pub mod wire;
+
+pub use buffer::{Batch, RecvBatch, Route};
+pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
+pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
+pub use endpoint::{Endpoint, EndpointStats, Handle, Output};
+pub use error::{By, CloseReason, ConnectError};
+pub use timer::Why;
+pub use trace::{DropReason, Drops, Observer};
+
+pub use transport_crypto::{
+    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, EndpointAddress, Entropy, EntropyFailed,
+    Grant, RelayId, RelayIdentity, RelayStatics, SeededEntropy, Suite,
+};
+pub use transport_reliability::Algorithm;
+pub use transport_scheduler::{
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState, Read, ReadError, Side, StreamId,
+    StreamsExhausted, WriteError,
+};

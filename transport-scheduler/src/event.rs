@@ -46,7 +46,7 @@ pub enum Event {
         /// Of which direction.
         direction: Direction,
     },
-    /// The datagram queue has room again, after a datagram was dropped for want of it.
+    /// The datagram queue, after being more than half full, has drained to a quarter.
     DatagramsWritable,
     /// The packet that carried the datagram was acknowledged.
     DatagramAcked {

@@ -80,7 +80,10 @@ pub struct DatagramOptions {
 
 impl Default for DatagramOptions {
     fn default() -> Self {
-        Self { class: Class::Realtime, deadline: None }
+        Self {
+            class: Class::Realtime,
+            deadline: None,
+        }
     }
 }
 

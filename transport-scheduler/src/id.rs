@@ -34,11 +34,27 @@ pub enum Direction {
 impl Direction {
     /// Both directions, in the order of their bits on the wire.
     pub const ALL: [Self; 2] = [Self::Bi, Self::Uni];
+}
 
-    pub(crate) fn index(self) -> usize {
-        match self {
-            Self::Bi => 0,
-            Self::Uni => 1,
+/// One value for each direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PerDirection<T> {
+    pub(crate) bi: T,
+    pub(crate) uni: T,
+}
+
+impl<T> PerDirection<T> {
+    pub(crate) fn get(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Bi => &self.bi,
+            Direction::Uni => &self.uni,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Bi => &mut self.bi,
+            Direction::Uni => &mut self.uni,
         }
     }
 }
@@ -58,7 +74,7 @@ impl StreamId {
 
     /// Reads an identifier as it stands on the wire.
     #[must_use]
-    pub fn from_wire(value: u64) -> Self {
+    pub const fn from_wire(value: u64) -> Self {
         Self(value)
     }
 
@@ -71,13 +87,21 @@ impl StreamId {
     /// Who opened the stream.
     #[must_use]
     pub fn initiator(self) -> Side {
-        if self.0 & 1 == 0 { Side::Client } else { Side::Server }
+        if self.0 & 1 == 0 {
+            Side::Client
+        } else {
+            Side::Server
+        }
     }
 
     /// Whether it carries bytes both ways.
     #[must_use]
     pub fn direction(self) -> Direction {
-        if self.0 & 2 == 0 { Direction::Bi } else { Direction::Uni }
+        if self.0 & 2 == 0 {
+            Direction::Bi
+        } else {
+            Direction::Uni
+        }
     }
 
     /// Its place among the streams of the same initiator and direction, from zero.
@@ -101,7 +125,13 @@ impl fmt::Display for StreamId {
 
 impl fmt::Debug for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?} {}", self.initiator(), self.direction(), self.index())
+        write!(
+            f,
+            "{:?} {:?} {}",
+            self.initiator(),
+            self.direction(),
+            self.index()
+        )
     }
 }
 
@@ -136,16 +166,64 @@ pub enum Class {
 
 impl Class {
     /// All classes, the most urgent first.
-    pub const ALL: [Self; 5] = [Self::Control, Self::Realtime, Self::Interactive, Self::Bulk, Self::Background];
+    pub const ALL: [Self; 5] = [
+        Self::Control,
+        Self::Realtime,
+        Self::Interactive,
+        Self::Bulk,
+        Self::Background,
+    ];
+}
 
-    pub(crate) fn index(self) -> usize {
-        match self {
-            Self::Control => 0,
-            Self::Realtime => 1,
-            Self::Interactive => 2,
-            Self::Bulk => 3,
-            Self::Background => 4,
+/// One value for each class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PerClass<T> {
+    pub(crate) control: T,
+    pub(crate) realtime: T,
+    pub(crate) interactive: T,
+    pub(crate) bulk: T,
+    pub(crate) background: T,
+}
+
+impl<T> PerClass<T> {
+    pub(crate) fn get(&self, class: Class) -> &T {
+        match class {
+            Class::Control => &self.control,
+            Class::Realtime => &self.realtime,
+            Class::Interactive => &self.interactive,
+            Class::Bulk => &self.bulk,
+            Class::Background => &self.background,
         }
+    }
+
+    pub(crate) fn get_mut(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Control => &mut self.control,
+            Class::Realtime => &mut self.realtime,
+            Class::Interactive => &mut self.interactive,
+            Class::Bulk => &mut self.bulk,
+            Class::Background => &mut self.background,
+        }
+    }
+
+    pub(crate) fn each(&self) -> [&T; 5] {
+        [
+            &self.control,
+            &self.realtime,
+            &self.interactive,
+            &self.bulk,
+            &self.background,
+        ]
+    }
+
+    pub(crate) fn each_mut(&mut self) -> [&mut T; 5] {
+        [
+            &mut self.control,
+            &mut self.realtime,
+            &mut self.interactive,
+            &mut self.bulk,
+            &mut self.background,
+        ]
     }
 }
 
@@ -160,6 +238,9 @@ mod tests {
         assert_eq!(StreamId::new(Side::Client, Direction::Uni, 0).get(), 2);
         assert_eq!(StreamId::new(Side::Server, Direction::Uni, 5).get(), 23);
         let id = StreamId::from_wire(23);
-        assert_eq!((id.initiator(), id.direction(), id.index()), (Side::Server, Direction::Uni, 5));
+        assert_eq!(
+            (id.initiator(), id.direction(), id.index()),
+            (Side::Server, Direction::Uni, 5)
+        );
     }
 }

@@ -9,7 +9,12 @@ pub struct Token(pub(crate) Carried);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Carried {
-    Stream { id: StreamId, offset: u64, len: u32, fin: bool },
+    Stream {
+        id: StreamId,
+        offset: u64,
+        len: u32,
+        fin: bool,
+    },
     Reset(StreamId),
     Stop(StreamId),
     MaxData(u64),

@@ -1,5 +1,5 @@
-//! The harness of the transport: what proves the other crates, and is used by none of them.
-//!
-//! * [`house`] – the guards: who may import whom, how long a file may grow.
+//! The harness: a deterministic simulator, oracles, and the scanner behind the guards of the house.
 
 pub mod house;
+pub mod oracle;
+pub mod sim;

@@ -1,2 +1,62 @@
-//! The command `adit`.
-fn main() {}
+//! The command `adit`: relay, client, benchmark and demo of the transport.
+
+mod bench;
+mod bundle;
+mod cli;
+mod config;
+mod connect;
+mod demo;
+mod exit;
+mod files;
+mod init;
+mod measure;
+mod metrics;
+mod output;
+mod relay;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    cli::{Cli, Command},
+    exit::{Code, Outcome, fail},
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli.log);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.message);
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let json = cli.json;
+    match cli.command {
+        Command::Demo(options) => demo::run(&options, json),
+        Command::Init { who } => init::run(who, json),
+        Command::Bundle { what } => bundle::run(what, json),
+        Command::Relay { config } => relay::run(&config, json),
+        Command::Connect(options) => connect::run(&options, json),
+        Command::Bench { end } => bench::run(end, json),
+        Command::Version => output::version(json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "adit", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Status | Command::Doctor => fail(Code::Usage, "this command does not exist yet in this version"),
+    }
+}
+
+fn start_log(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second logger cannot exist in this process; if it did, the first would stay.
+    let _ = log.try_init();
+}

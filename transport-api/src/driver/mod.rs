@@ -1,20 +1,238 @@
-//! The driver: one thread per endpoint.
+//! The driver: one thread per endpoint, the loop, the one clock and the one entropy source.
+//!
+//! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
+//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned → **wait**.
 
-pub mod clock;
+mod app;
+pub(crate) mod clock;
 pub(crate) mod command;
+pub(crate) mod entropy;
+mod io;
+mod link;
+mod mio;
 pub(crate) mod shared;
+mod streams;
+pub(crate) mod trace;
 
-use std::io;
+use std::io::{Error, Result};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use self::app::App;
+use self::command::{Mailbox, Mark, Marked};
+use self::entropy::OsEntropy;
+use self::io::{Io, Sent};
+use self::mio::MioIo;
+use self::shared::{EndpointShared, EndpointState, lock};
 use crate::config::EndpointConfig;
-use shared::EndpointShared;
+use crate::engine::net::{SocketOptions, UdpSocket};
+use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route};
+use crate::wait::Waiters;
 
-pub(crate) fn start(_config: EndpointConfig) -> io::Result<Arc<EndpointShared>> {
-    unreachable!()
+/// Kernel batches received before packets are sent again: a flood must not keep ACKs back.
+const RECEIVE_BATCHES: usize = 4;
+
+/// Drains after `settle` changed something: more would mean that something changes forever.
+const MAX_DRAINS: usize = 8;
+
+/// A lost wake-up would cost this much, not for ever.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Binds, starts the thread.
+pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
+    let (listen, buffer) = (config.listen, config.socket_buffer);
+    let socket = bind(listen, buffer)?;
+    let local = socket.local_addr()?;
+    let mut seed = [0; 32];
+    OsEntropy.fill(&mut seed).map_err(|_| Error::other("the operating system gives no randomness"))?;
+    let (io, alarm) = MioIo::new(socket)?;
+    let options = config.transport.clone();
+    let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let shared = Arc::new(EndpointShared {
+        mailbox: Arc::new(Mailbox::new(alarm)),
+        marked: Marked::default(),
+        socket_buffer: buffer,
+        state: Mutex::new(EndpointState {
+            local,
+            connects: std::collections::VecDeque::new(),
+            incoming: std::collections::VecDeque::new(),
+            incoming_waiters: Waiters::default(),
+            idle_waiters: Waiters::default(),
+            idle: true,
+            close: None,
+            refuse_new: None,
+            access: None,
+            socket: None,
+            unreferenced: false,
+            closed: false,
+            stats: engine.stats(),
+        }),
+    });
+    let app = App::new(Arc::clone(&shared), options);
+    let mut driver = Driver::new(io, engine, Arc::clone(&shared), app);
+    std::thread::Builder::new().name("transport".into()).spawn(move || driver.run())?;
+    Ok(shared)
 }
 
-pub(crate) fn rebind(_shared: &Arc<EndpointShared>, _addr: SocketAddr) -> io::Result<()> {
-    unreachable!()
+fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
+    let options = SocketOptions { recv_buffer: buffer, send_buffer: buffer, ..SocketOptions::default() };
+    UdpSocket::bind(addr, &options)
+}
+
+/// Hands the driver another socket.
+pub(crate) fn rebind(shared: &Arc<EndpointShared>, addr: SocketAddr) -> Result<()> {
+    let socket = bind(addr, shared.socket_buffer)?;
+    {
+        let mut state = lock(&shared.state);
+        state.local = socket.local_addr()?;
+        state.socket = Some(socket);
+    }
+    if shared.post() { Ok(()) } else { Err(Error::other("the endpoint is closed")) }
+}
+
+struct Driver<I: Io> {
+    io: I,
+    engine: Endpoint,
+    shared: Arc<EndpointShared>,
+    app: App,
+    batch: Batch,
+    /// The kernel did not take `batch` yet.
+    blocked: Option<Route>,
+    marks: Vec<Mark>,
+    /// When the engine wants to be called.
+    deadline: Option<Instant>,
+}
+
+impl<I: Io> Driver<I> {
+    fn new(io: I, engine: Endpoint, shared: Arc<EndpointShared>, app: App) -> Self {
+        Self {
+            io,
+            engine,
+            shared,
+            app,
+            batch: Batch::default(),
+            blocked: None,
+            marks: Vec::new(),
+            deadline: None,
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.app.is_over() || self.blocked.is_some() {
+            if let Err(error) = self.turn() {
+                tracing::error!(target: "adit::driver", %error, "the driver ends");
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        if self.flush_blocked() {
+            self.feed()?;
+        }
+        if self.blocked.is_none() {
+            self.drain();
+        }
+        self.app.publish(&self.engine);
+        if self.app.is_over() && self.blocked.is_none() {
+            return Ok(());
+        }
+        let limit = self.time_to_sleep();
+        self.io.wait(limit)
+    }
+
+    /// The engine is not changed while a batch of it waits for the kernel. True when none does.
+    fn flush_blocked(&mut self) -> bool {
+        if let Some(route) = self.blocked
+            && self.io.send(route, &mut self.batch) == Sent::Done
+        {
+            self.batch.clear();
+            self.blocked = None;
+        }
+        self.blocked.is_none()
+    }
+
+    fn feed(&mut self) -> Result<()> {
+        let now = clock::now();
+        self.change_socket()?;
+        let mut marks = std::mem::take(&mut self.marks);
+        self.shared.mailbox.take(&mut marks);
+        for mark in marks.drain(..) {
+            self.app.feed(now, &mut self.engine, mark);
+        }
+        self.marks = marks;
+        self.receive(now)?;
+        if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
+            self.engine.handle_timeout(now);
+        }
+        Ok(())
+    }
+
+    fn change_socket(&mut self) -> Result<()> {
+        let socket = lock(&self.shared.state).socket.take();
+        socket.map_or(Ok(()), |socket| self.io.replace(socket))
+    }
+
+    fn receive(&mut self, now: Now) -> Result<()> {
+        let Self { io, engine, .. } = self;
+        for _ in 0..RECEIVE_BATCHES {
+            if !io.has_input() || !io.receive(&mut |route, datagram| engine.handle_datagram(now, route, datagram))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..MAX_DRAINS {
+            let now = clock::now();
+            if !self.drain_once(now) || !self.app.settle(now, &mut self.engine) {
+                return;
+            }
+        }
+        // Not at rest: come back at once.
+        self.deadline = Some(clock::now().instant);
+    }
+
+    /// Until the engine waits. False when the kernel takes no more.
+    fn drain_once(&mut self, now: Now) -> bool {
+        loop {
+            match self.engine.poll(now, &mut self.batch) {
+                Output::Transmit(route) => {
+                    if self.io.send(route, &mut self.batch) == Sent::Blocked {
+                        self.blocked = Some(route);
+                        return false;
+                    }
+                    self.batch.clear();
+                }
+                Output::Event(handle, event) => self.app.on_event(now, &mut self.engine, handle, event),
+                Output::Wait(deadline) => {
+                    self.deadline = deadline.map(|(at, _)| at);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// `Some(0)`: do not sleep. From here on a handle that posts a mark rings.
+    fn time_to_sleep(&mut self) -> Option<Duration> {
+        if self.blocked.is_some() {
+            // Write readiness comes with an event; if it is lost, ask again.
+            return Some(Duration::from_millis(10));
+        }
+        if self.io.has_input() || !self.shared.mailbox.try_sleep() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.deadline.into_iter().chain(self.app.deadline()).min();
+        let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(clock::now().instant));
+        Some(until.min(LONGEST_SLEEP))
+    }
+}
+
+impl<I: Io> Drop for Driver<I> {
+    /// Also after a panic: handles learn that nobody answers.
+    fn drop(&mut self) {
+        self.app.end();
+    }
 }

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
-use crate::engine::{Class, CloseReason, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
+use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
 use crate::wait::Waiters;
@@ -171,6 +172,8 @@ pub(crate) struct Halves {
 pub(crate) struct ConnectionShared {
     /// Number of this connection within its endpoint; never reused.
     pub(crate) id: u64,
+    /// The driver's thread, which must not wait for itself.
+    pub(crate) driver: ThreadId,
     pub(crate) peer: Peer,
     pub(crate) suite: Suite,
     pub(crate) handshake: Duration,
@@ -184,6 +187,14 @@ pub(crate) struct ConnectionShared {
     pub(crate) datagrams: Mutex<DatagramState>,
 }
 
+/// A question only the driver can answer. `None`: the connection has ended.
+#[derive(Debug)]
+pub(crate) enum Query {
+    /// Label, bytes wanted.
+    Export(Vec<u8>, usize, Arc<Reply<Option<Vec<u8>>>>),
+    Stats(Arc<Reply<Option<ConnectionStats>>>),
+}
+
 pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
 
 #[derive(Debug, Default)]
@@ -192,7 +203,7 @@ pub(crate) struct ConnectionState {
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) update_keys: bool,
     pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
-    pub(crate) exports: Vec<(Vec<u8>, usize, Arc<Reply<Option<Vec<u8>>>>)>,
+    pub(crate) queries: Vec<Query>,
     pub(crate) finishes: Vec<(Duration, Arc<Reply<Result<(), FinishError>>>)>,
     pub(crate) accepted_bi: VecDeque<Halves>,
     pub(crate) accepted_uni: VecDeque<Halves>,
@@ -234,6 +245,7 @@ impl ConnectionShared {
 pub(crate) struct EndpointShared {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) marked: Marked,
+    pub(crate) socket_buffer: usize,
     pub(crate) state: Mutex<EndpointState>,
 }
 
@@ -249,6 +261,7 @@ pub(crate) struct EndpointState {
     pub(crate) idle: bool,
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) refuse_new: Option<bool>,
+    pub(crate) access: Option<Access>,
     pub(crate) socket: Option<crate::engine::net::UdpSocket>,
     /// Every `Endpoint` handle is gone: end when the last connection does.
     pub(crate) unreferenced: bool,
@@ -259,10 +272,7 @@ pub(crate) struct EndpointState {
 
 impl std::fmt::Debug for EndpointState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EndpointState")
-            .field("local", &self.local)
-            .field("closed", &self.closed)
-            .finish_non_exhaustive()
+        f.debug_struct("EndpointState").field("local", &self.local).field("closed", &self.closed).finish_non_exhaustive()
     }
 }
 
@@ -275,7 +285,3 @@ impl EndpointShared {
     }
 }
 
-/// How a connection that ended is told: the reason, for every waiting side.
-pub(crate) fn ended(reason: &CloseReason) -> ConnectionError {
-    ConnectionError::Closed(reason.clone())
-}

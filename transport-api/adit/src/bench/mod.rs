@@ -1,0 +1,24 @@
+//! `adit bench`: what this transport does on this machine, as JSON that can be compared.
+//!
+//! Both ends speak `adit-bench/1`: the first bidirectional stream of a connection carries a [`protocol::Request`];
+//! everything after it belongs to the workload. Payload is counted where it arrives.
+
+mod client;
+mod datagrams;
+mod protocol;
+mod report;
+mod server;
+
+use crate::{cli, exit::Outcome};
+
+pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
+    match end {
+        cli::Bench::Server { dir, listen } => server::run(&dir, listen),
+        cli::Bench::Client(options) => client::run(&options, json),
+    }
+}
+
+/// Tasks of one end at most: a few for each connection.
+const MAX_TASKS: usize = 400_000;
+/// Bytes handed to a stream at once.
+const CHUNK: usize = 256 * 1024;

@@ -1,0 +1,191 @@
+//! `adit bench server`: answers every workload and reports on SIGTERM.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    path::Path,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use transport_api::{
+    Connection, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions, WriteError,
+    local::{Handle, Loop},
+    now,
+};
+
+use super::{
+    CHUNK, MAX_TASKS,
+    datagrams::{self, Counter},
+    protocol::{self, APP, Received, Request},
+    report::Totals,
+};
+use crate::{
+    cli::Workload,
+    exit::{Code, Context, Outcome, fail},
+    files,
+    init::RelayKeys,
+    output,
+    signals::Signals,
+};
+
+/// How often a signal is looked for.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 100_000;
+
+pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
+    if listen.ip().is_unspecified() {
+        return fail(Code::Usage, format!("--listen {listen}: name a concrete address; it goes into the bundle"));
+    }
+    std::fs::create_dir_all(dir).or_fail(Code::Config, dir.display())?;
+    let keys = RelayKeys::generate()?;
+    let relay_id = keys.identity.relay_id();
+    let signals = Signals::listen()?;
+    let statics = keys.statics_again();
+    let mut server = ServerOptions::open(relay_id, statics, 1, APP);
+    server.max_connections = MAX_CONNECTIONS;
+    let mut config = EndpointConfig::server(listen, server);
+    config.transport.idle_timeout = Duration::from_secs(120);
+    let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
+    let address = endpoint.local_addr();
+    let path = dir.join("relay.bundle");
+    let _ = std::fs::remove_file(&path);
+    files::create(&path, 0o644, &keys.bundle(&address.ip().to_string(), address.port())?)?;
+    output::tell(format_args!("READY {address}"));
+    let totals = serve(&endpoint, &signals)?;
+    output::json_line(&totals.server_json());
+    Ok(())
+}
+
+fn serve(endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
+    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+    let handle = main.handle();
+    let totals = Rc::new(RefCell::new(Totals::default()));
+    let accepting = accept(endpoint.clone(), handle.clone(), Rc::clone(&totals));
+    handle.spawn(accepting).or_fail(Code::Failed, "event loop")?;
+    main.run(async {
+        while signals.wait_for(Duration::ZERO).is_none() {
+            handle.sleep(SIGNAL_CHECK).await;
+        }
+    })
+    .or_fail(Code::Failed, "event loop")?;
+    endpoint.close(0, b"");
+    drop(main);
+    Ok(Rc::try_unwrap(totals).map_or_else(|shared| shared.borrow().clone(), RefCell::into_inner))
+}
+
+async fn accept(endpoint: Endpoint, at: Handle, totals: Rc<RefCell<Totals>>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let connection = incoming.accept();
+        totals.borrow_mut().opened();
+        let (inner, totals) = (at.clone(), Rc::clone(&totals));
+        // A full loop refuses: the connection is dropped and thereby closed.
+        let _ = at.spawn(async move {
+            let counted = work(&connection, &inner).await.unwrap_or_default();
+            connection.closed().await;
+            totals.borrow_mut().ended(&connection, counted);
+        });
+    }
+}
+
+/// Why a workload ended early. The client sees its connection end; there is nobody to tell here.
+struct Ended;
+
+impl From<ReadError> for Ended {
+    fn from(_: ReadError) -> Self {
+        Self
+    }
+}
+
+impl From<WriteError> for Ended {
+    fn from(_: WriteError) -> Self {
+        Self
+    }
+}
+
+impl From<transport_api::ConnectionError> for Ended {
+    fn from(_: transport_api::ConnectionError) -> Self {
+        Self
+    }
+}
+
+async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
+    let (mut answer, mut asked) = connection.accept_bi().await?;
+    let Some(request) = protocol::read_exact(&mut asked).await?.and_then(Request::decode) else { return Err(Ended) };
+    let received = match (request.workload, request.reverse) {
+        (Workload::Bulk, false) => receive_bulk(connection, usize::from(request.streams), at).await?,
+        (Workload::Bulk, true) => {
+            send_bulk(connection, usize::from(request.streams), request.run_for, at).await?;
+            Received::default()
+        }
+        (Workload::Datagrams, false) => {
+            let counter = Counter::default();
+            at.spawn(counter.clone().count(connection.clone())).map_err(|_| Ended)?;
+            while asked.read(&mut [0; 16]).await?.is_some() {}
+            counter.settled(at).await
+        }
+        (Workload::Datagrams, true) => {
+            let until = now().instant + request.run_for;
+            let datagrams = datagrams::send(connection, request.size as usize, until).await;
+            Received { datagrams, ..Received::default() }
+        }
+        (Workload::Echo | Workload::Handshakes | Workload::Idle, _) => {
+            return echo(&mut answer, &mut asked).await;
+        }
+    };
+    answer.write_all(&received.encode()).await?;
+    answer.finish()?;
+    Ok(received)
+}
+
+async fn echo(answer: &mut SendStream, asked: &mut RecvStream) -> Result<Received, Ended> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut received = Received::default();
+    while let Some(read) = asked.read(&mut buffer).await? {
+        received.bytes += read as u64;
+        answer.write_all(&buffer[..read]).await?;
+    }
+    answer.finish()?;
+    Ok(received)
+}
+
+async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> Result<Received, Ended> {
+    let total = Rc::new(RefCell::new((Received::default(), None::<Instant>, 0usize)));
+    for _ in 0..streams.max(1) {
+        let mut stream = connection.accept_uni().await?;
+        let total = Rc::clone(&total);
+        let count = async move {
+            let mut buffer = vec![0; CHUNK];
+            while let Ok(Some(read)) = stream.read(&mut buffer).await {
+                let now = now().instant;
+                let (received, first, _) = &mut *total.borrow_mut();
+                received.bytes += read as u64;
+                received.micros = (now - *first.get_or_insert(now)).as_micros() as u64;
+            }
+            total.borrow_mut().2 += 1;
+        };
+        at.spawn(count).map_err(|_| Ended)?;
+    }
+    while total.borrow().2 < streams.max(1) {
+        at.sleep(Duration::from_millis(2)).await;
+    }
+    let received = total.borrow().0;
+    Ok(received)
+}
+
+async fn send_bulk(connection: &Connection, streams: usize, run_for: Duration, at: &Handle) -> Result<(), Ended> {
+    let until = now().instant + run_for;
+    for _ in 0..streams.max(1) {
+        let mut stream = connection.open_uni().await?;
+        let fill = async move {
+            let data = vec![0x5a; CHUNK];
+            while now().instant < until && stream.write_all(&data).await.is_ok() {}
+            // The client may have closed already.
+            let _ = stream.finish();
+        };
+        at.spawn(fill).map_err(|_| Ended)?;
+    }
+    at.sleep(run_for).await;
+    Ok(())
+}

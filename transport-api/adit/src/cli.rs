@@ -1,0 +1,281 @@
+//! The command line: names and options are contracts.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Encrypted post-quantum transport for relays and VPNs.
+#[derive(Parser)]
+#[command(name = "adit", version, after_help = "Examples:\n  adit demo\n  adit connect relay.bundle --socks 127.0.0.1:1080")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print exactly one JSON object on stdout (or one a line where said).
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Level of the log on stderr.
+    #[arg(long, global = true, default_value = "warn", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub(crate) log: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show everything at work on this machine: relay, client, targets, faults. No root needed.
+    #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json")]
+    Demo(Demo),
+    /// Make keys and configuration for a relay or a client.
+    #[command(after_help = "Examples:\n  adit init relay --dir /etc/adit --endpoint relay.example:4433\n  adit init client --dir ~/.adit")]
+    Init {
+        /// For whom.
+        #[command(subcommand)]
+        who: Init,
+    },
+    /// Look at a relay bundle.
+    #[command(after_help = "Examples:\n  adit bundle show relay.bundle\n  adit bundle verify relay.bundle --relay-id 3f…")]
+    Bundle {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Bundle,
+    },
+    /// Serve as a relay until SIGTERM (drains) or SIGINT (stops); SIGHUP reloads.
+    #[command(after_help = "Examples:\n  adit relay --config /etc/adit/relay.toml\n  adit relay --config relay.toml --log info")]
+    Relay {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Connect to a relay and offer it to local programs.
+    #[command(after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53")]
+    Connect(Connect),
+    /// Measure.
+    #[command(after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json")]
+    Bench {
+        /// Which end.
+        #[command(subcommand)]
+        end: Bench,
+    },
+    /// The version and what it was built from.
+    #[command(after_help = "Examples:\n  adit version\n  adit version --json")]
+    Version,
+    /// Sessions, paths, drops and limits of a running relay.
+    Status,
+    /// Check what this machine lacks.
+    Doctor,
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// A short form, at most five seconds.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Real TUN devices between two network namespaces.
+    #[arg(long)]
+    pub(crate) vpn: bool,
+    /// Write the result here as a report.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Init {
+    /// identity.key, relay.toml (commented) and relay.bundle.
+    Relay {
+        /// Where to put them.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The address clients will use.
+        #[arg(long, value_name = "HOST:PORT")]
+        endpoint: String,
+        /// Who may connect.
+        #[arg(long, value_enum, default_value_t = Access::Open)]
+        access: Access,
+    },
+    /// client.key; prints client_id.
+    Client {
+        /// Where to put it.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Access {
+    /// Everyone who holds the bundle.
+    Open,
+    /// Clients named in relay.toml.
+    Allowlist,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Bundle {
+    /// Print what is in it.
+    Show {
+        /// The bundle.
+        file: PathBuf,
+    },
+    /// Check signatures, validity and the relay's id.
+    Verify {
+        /// The bundle.
+        file: PathBuf,
+        /// 64 lower-case hex digits.
+        #[arg(long)]
+        relay_id: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Connect {
+    /// The relay's bundle.
+    pub(crate) bundle: PathBuf,
+    /// This client's key; without it a throw-away anonymous key.
+    #[arg(long)]
+    pub(crate) identity: Option<PathBuf>,
+    /// Serve SOCKS5 (CONNECT and UDP ASSOCIATE) here.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) socks: Option<SocketAddr>,
+    /// Carry UDP from a local address to a target behind the relay.
+    #[arg(long, value_name = "LOCAL=HOST:PORT")]
+    pub(crate) forward_udp: Vec<Forward>,
+    /// Carry TCP from a local address to a target behind the relay.
+    #[arg(long, value_name = "LOCAL=HOST:PORT")]
+    pub(crate) forward_tcp: Vec<Forward>,
+    /// A TUN device of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tun: Option<String>,
+    /// Congestion control.
+    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    pub(crate) cc: Cc,
+}
+
+/// `LOCAL=HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    pub(crate) local: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl std::str::FromStr for Forward {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (local, target) = text.split_once('=').ok_or("wanted LOCAL=HOST:PORT")?;
+        let local = local.parse().map_err(|_| format!("{local}: wanted an address and a port, such as 127.0.0.1:5353"))?;
+        let (host, port) = host_port(target)?;
+        Ok(Self { local, host, port })
+    }
+}
+
+/// Splits `HOST:PORT`; brackets around an IPv6 address are taken off.
+pub(crate) fn host_port(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text}: wanted HOST:PORT"))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0);
+    match port {
+        Some(port) if !host.is_empty() => Ok((host.to_string(), port)),
+        _ => Err(format!("{text}: wanted HOST:PORT with a port from 1 to 65535")),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cc {
+    /// Model based; not built yet.
+    Bbr,
+    /// Loss based.
+    Cubic,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// The other end of `bench client`: writes DIR/relay.bundle, prints READY.
+    Server {
+        /// Where to put the bundle.
+        #[arg(long)]
+        dir: PathBuf,
+        /// A concrete address; it goes into the bundle.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Run a workload against a bench server.
+    Client(BenchClient),
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct BenchClient {
+    /// The server's bundle.
+    pub(crate) bundle: PathBuf,
+    /// What to do.
+    #[arg(long, value_enum)]
+    pub(crate) workload: Workload,
+    /// For how long, counted from when the connections stand.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// How many connections.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: u32,
+    /// Bulk: how many streams on each connection.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) streams: u32,
+    /// Bytes of a datagram (default 1200) or an echo (default 1024).
+    #[arg(long)]
+    pub(crate) size: Option<usize>,
+    /// The server sends.
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// Congestion control; with --reverse the server's too.
+    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    pub(crate) cc: Cc,
+    /// Packet suite.
+    #[arg(long, value_enum, default_value_t = Cipher::Auto)]
+    pub(crate) cipher: Cipher,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Bytes on streams.
+    Bulk,
+    /// Unreliable datagrams as fast as congestion control allows.
+    Datagrams,
+    /// Open, echo one byte, close.
+    Handshakes,
+    /// Open that many and hold them.
+    Idle,
+    /// Ping-pong on one stream.
+    Echo,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cipher {
+    /// AES where both ends have its instructions.
+    Auto,
+    /// ChaCha20-Poly1305.
+    Chacha20,
+    /// AES-256-GCM.
+    Aes256,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn forwards_parse() {
+        let forward: Forward = "127.0.0.1:53=[2001:db8::1]:53".parse().unwrap();
+        assert_eq!((forward.host.as_str(), forward.port), ("2001:db8::1", 53));
+        assert!("127.0.0.1:53".parse::<Forward>().is_err());
+        assert!("127.0.0.1:53=host:0".parse::<Forward>().is_err());
+        assert!("53=host:53".parse::<Forward>().is_err());
+    }
+}

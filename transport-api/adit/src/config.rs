@@ -1,0 +1,365 @@
+//! relay.toml: what may stand in it, how the environment overrides it, and how mistakes are told.
+//!
+//! Precedence: default < file < environment `ADIT_SECTION_KEY` (lists by commas).
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use transport_api::{ClientId, relay::Network};
+
+use crate::{
+    cli::Access as AccessMode,
+    exit::{Code, Context, Outcome, fail},
+};
+
+/// A relay's whole configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(default)]
+    pub(crate) listen: Listen,
+    #[serde(default)]
+    pub(crate) identity: Identity,
+    #[serde(default)]
+    pub(crate) access: Access,
+    #[serde(default)]
+    pub(crate) targets: Targets,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) tun: Tun,
+    #[serde(default)]
+    pub(crate) metrics: Metrics,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// Addresses on which clients are served.
+    pub(crate) udp: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Identity {
+    /// The relay's key file, relative to the configuration.
+    pub(crate) key: PathBuf,
+    /// The signed bundle, relative to the configuration; its epoch is the one served.
+    pub(crate) bundle: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Access {
+    /// Everyone with the bundle, or the clients below.
+    #[serde(deserialize_with = "access_mode")]
+    pub(crate) mode: AccessMode,
+    /// `client_id`s let in by `allowlist`.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) clients: Vec<ClientId>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Targets {
+    /// Networks allowed although private.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) allow: Vec<Network>,
+    /// Networks denied although public; stronger than `allow`.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) deny: Vec<Network>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Clients at once.
+    pub(crate) sessions: usize,
+    /// Tunnels of one client at once.
+    pub(crate) tunnels_per_session: usize,
+    /// Each direction; 0: no limit.
+    pub(crate) mbit_per_session: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tun {
+    /// IP tunnels are not built yet: `true` is refused.
+    pub(crate) enabled: bool,
+    pub(crate) pool: Vec<String>,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    /// Where Prometheus finds the counters; empty: nowhere.
+    #[serde(deserialize_with = "optional_address")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { udp: vec![SocketAddr::from(([0u16; 8], 4433))] }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { key: "identity.key".into(), bundle: "relay.bundle".into() }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { mode: AccessMode::Open, clients: Vec::new() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: 100_000, tunnels_per_session: 128, mbit_per_session: 0 }
+    }
+}
+
+impl Default for Tun {
+    fn default() -> Self {
+        Self { enabled: false, pool: Vec::new(), name: "adit0".into() }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
+    }
+}
+
+fn access_mode<'de, D: serde::Deserializer<'de>>(from: D) -> Result<AccessMode, D::Error> {
+    match String::deserialize(from)?.as_str() {
+        "open" => Ok(AccessMode::Open),
+        "allowlist" => Ok(AccessMode::Allowlist),
+        other => Err(serde::de::Error::custom(format!("mode {other:?}: wanted \"open\" or \"allowlist\""))),
+    }
+}
+
+fn parsed_list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let parse = |text: String| text.parse().map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")));
+    Vec::<String>::deserialize(from)?.into_iter().map(parse).collect()
+}
+
+fn optional_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?}: wanted an address and a port")))
+}
+
+impl Config {
+    /// Reads the file, then the environment over it. Paths become relative to the file.
+    pub(crate) fn load(path: &Path) -> Outcome<Self> {
+        let text = std::fs::read_to_string(path).or_fail(Code::Config, path.display())?;
+        let shown = path.display().to_string();
+        let mut config = Self::parse(&text, &shown, |name| std::env::var(name).ok())?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.identity.key = folder.join(&config.identity.key);
+        config.identity.bundle = folder.join(&config.identity.bundle);
+        Ok(config)
+    }
+
+    fn parse(text: &str, shown: &str, environment: impl Fn(&str) -> Option<String>) -> Outcome<Self> {
+        let config: Self = toml::from_str(text).or_else(|error| explain(shown, text, &error))?;
+        let table: toml::Table = toml::from_str(text).or_else(|error| explain(shown, text, &error))?;
+        let config = match overlay(table, environment)? {
+            Some(table) => table.try_into().or_fail(Code::Config, "environment over the configuration")?,
+            None => config,
+        };
+        config.check(shown)?;
+        Ok(config)
+    }
+
+    fn check(&self, shown: &str) -> Outcome {
+        if self.listen.udp.is_empty() {
+            return fail(Code::Config, format!("{shown}: [listen] udp is empty; name at least one address"));
+        }
+        if self.tun.enabled {
+            return fail(Code::Usage, format!("{shown}: [tun] enabled: IP tunnels do not exist in this version; set it to false"));
+        }
+        if self.limits.sessions == 0 || self.limits.tunnels_per_session == 0 {
+            return fail(Code::Config, format!("{shown}: [limits] sessions and tunnels_per_session must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// Every key with the shape of its value, as the environment may set it.
+const KEYS: &[(&str, &str, Shape)] = &[
+    ("listen", "udp", Shape::List),
+    ("identity", "key", Shape::Text),
+    ("identity", "bundle", Shape::Text),
+    ("access", "mode", Shape::Text),
+    ("access", "clients", Shape::List),
+    ("targets", "allow", Shape::List),
+    ("targets", "deny", Shape::List),
+    ("limits", "sessions", Shape::Number),
+    ("limits", "tunnels_per_session", Shape::Number),
+    ("limits", "mbit_per_session", Shape::Number),
+    ("tun", "enabled", Shape::Truth),
+    ("tun", "pool", Shape::List),
+    ("tun", "name", Shape::Text),
+    ("metrics", "listen", Shape::Text),
+];
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Text,
+    List,
+    Number,
+    Truth,
+}
+
+/// The table with what the environment sets; nothing when it sets nothing.
+fn overlay(mut table: toml::Table, environment: impl Fn(&str) -> Option<String>) -> Outcome<Option<toml::Table>> {
+    let mut changed = false;
+    for (section, key, shape) in KEYS {
+        let name = format!("ADIT_{}_{}", section.to_uppercase(), key.to_uppercase());
+        let Some(text) = environment(&name) else { continue };
+        let value = match shape {
+            Shape::Text => toml::Value::String(text),
+            Shape::List => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                toml::Value::Array(items.map(|item| toml::Value::String(item.into())).collect())
+            }
+            Shape::Number => toml::Value::Integer(text.parse().or_fail(Code::Config, format!("{name}={text}"))?),
+            Shape::Truth => toml::Value::Boolean(text.parse().or_fail(Code::Config, format!("{name}={text}"))?),
+        };
+        let section = table.entry(*section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        if let Some(section) = section.as_table_mut() {
+            section.insert((*key).to_string(), value);
+            changed = true;
+        }
+    }
+    Ok(changed.then_some(table))
+}
+
+/// File, line, column, what is wrong, and the nearest known key.
+fn explain<T>(shown: &str, text: &str, error: &toml::de::Error) -> Outcome<T> {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let message = error.message();
+    let hint = unknown_key(message).and_then(nearest).map(|key| format!("; did you mean `{key}`?"));
+    fail(Code::Config, format!("{shown}:{line}:{column}: {message}{}", hint.unwrap_or_default()))
+}
+
+fn unknown_key(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+fn nearest(unknown: &str) -> Option<&'static str> {
+    let known = KEYS.iter().flat_map(|(section, key, _)| [*section, *key]);
+    let near = known.map(|key| (strsim::damerau_levenshtein(unknown, key), key)).min()?;
+    (near.0 <= 3).then_some(near.1)
+}
+
+/// The commented relay.toml that `init relay` writes.
+pub(crate) fn template(port: u16, access: AccessMode) -> String {
+    let mode = match access {
+        AccessMode::Open => "open",
+        AccessMode::Allowlist => "allowlist",
+    };
+    format!(
+        r#"# Relay configuration. Each key may also be set as ADIT_SECTION_KEY (lists by commas).
+[listen]
+udp = ["[::]:{port}"]
+
+[identity]
+key = "identity.key"          # mode 0600; keep a copy, it is who this relay is
+bundle = "relay.bundle"       # what clients need; hand it out
+
+[access]
+mode = "{mode}"                 # open | allowlist
+clients = []
+
+[targets]                     # everything public is allowed; nothing private, loopback, link-local, multicast or metadata is
+allow = []
+deny = []
+
+[limits]
+sessions = 100000
+tunnels_per_session = 128
+mbit_per_session = 0          # 0: no limit
+
+[tun]
+enabled = false               # IP tunnels do not exist in this version
+
+[metrics]
+listen = "127.0.0.1:9464"     # Prometheus text; "" turns it off
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Outcome<Config> {
+        Config::parse(text, "relay.toml", |_| None)
+    }
+
+    #[test]
+    fn the_template_is_valid_and_says_the_defaults() {
+        let config = parse(&template(4433, AccessMode::Open)).unwrap();
+        assert_eq!(config.listen.udp, Listen::default().udp);
+        assert_eq!(config.limits.sessions, Limits::default().sessions);
+        assert_eq!(config.metrics.listen, Metrics::default().listen);
+    }
+
+    #[test]
+    fn an_unknown_key_names_line_column_and_a_suggestion() {
+        let failure = parse("[limits]\nsesions = 3\n").unwrap_err();
+        assert!(failure.message.starts_with("relay.toml:2:1: unknown field"), "{failure}");
+        assert!(failure.message.ends_with("did you mean `sessions`?"), "{failure}");
+        assert_eq!(failure.code, Code::Config);
+    }
+
+    #[test]
+    fn bad_values_name_their_place() {
+        for (text, wanted) in [
+            ("[listen]\nudp = [\"here\"]\n", "relay.toml:2:"),
+            ("[access]\nmode = \"closed\"\n", "wanted \"open\" or \"allowlist\""),
+            ("[access]\nclients = [\"zz\"]\n", "relay.toml:2:"),
+            ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
+            ("[limits]\nsessions = -1\n", "relay.toml:2:"),
+            ("[limits\n", "relay.toml:1:"),
+        ] {
+            let failure = parse(text).unwrap_err();
+            assert!(failure.message.contains(wanted), "{text}: {failure}");
+            assert_eq!(failure.code, Code::Config);
+        }
+    }
+
+    #[test]
+    fn the_environment_is_stronger_than_the_file() {
+        let set = |name: &str| match name {
+            "ADIT_LIMITS_SESSIONS" => Some("7".to_string()),
+            "ADIT_TARGETS_ALLOW" => Some("10.0.0.0/8, fd00::/8".to_string()),
+            _ => None,
+        };
+        let config = Config::parse("[limits]\nsessions = 3\n", "relay.toml", set).unwrap();
+        assert_eq!((config.limits.sessions, config.targets.allow.len()), (7, 2));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused() {
+        assert_eq!(parse("[tun]\nenabled = true\n").unwrap_err().code, Code::Usage);
+    }
+}

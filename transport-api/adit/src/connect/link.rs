@@ -1,0 +1,198 @@
+//! The connection to the relay: made, remade when it breaks, and told about.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use transport_api::{
+    Bundle, ClientIdentity, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
+    local::Handle,
+    tunnel::{APP, Client},
+};
+
+use crate::{
+    exit::{Code, Context, Failure, Outcome},
+    files::State,
+    output,
+};
+
+/// Who is called, and as whom.
+pub(crate) struct Target {
+    pub(crate) bundle: Bundle,
+    pub(crate) identity: Option<ClientIdentity>,
+    /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
+    pub(crate) state: Option<State>,
+}
+
+/// How events are shown.
+pub(crate) struct Shown {
+    pub(crate) json: bool,
+    /// The SOCKS address, told with `connected`.
+    pub(crate) socks: Option<SocketAddr>,
+}
+
+/// The relay, as listeners see it: sometimes there, always remade.
+pub(crate) struct Link {
+    pub(crate) at: Handle,
+    target: Target,
+    shown: Shown,
+    endpoint: Endpoint,
+    server: SocketAddr,
+    current: RefCell<Option<Client>>,
+    ever: Cell<bool>,
+}
+
+/// Between two attempts to reach the relay again: this, doubled each time, up to the limit.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
+/// A local program waits for the relay this long before it is refused.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Keeps the bindings of common NATs alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+impl Link {
+    /// Prepares the socket; nothing is sent yet.
+    pub(crate) fn start(at: &Handle, target: Target, shown: Shown) -> Outcome<Rc<Self>> {
+        let server = super::addresses(&target.bundle)?[0];
+        let mut config = EndpointConfig::client(super::any_address(server));
+        config.transport.keep_alive = Some(KEEP_ALIVE);
+        let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
+        let (current, ever) = (RefCell::new(None), Cell::new(false));
+        Ok(Rc::new(Self { at: at.clone(), target, shown, endpoint, server, current, ever }))
+    }
+
+    /// Connects, or fails with the exit code of the reason; then stays connected by itself.
+    pub(crate) async fn connect_first(self: &Rc<Self>) -> Outcome {
+        let connection = match self.attempt().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.event("failed", json!({ "reason": error.to_string() }));
+                return Err(self.explain(&error));
+            }
+        };
+        self.at.spawn(Rc::clone(self).stay(connection)).or_fail(Code::Failed, "event loop")
+    }
+
+    async fn attempt(&self) -> Result<Connection, ConnectError> {
+        let mut options = ConnectOptions::new(self.target.bundle.clone(), APP);
+        options.identity = self.target.identity.clone();
+        options.server = Some(self.server);
+        let connection = self.endpoint.connect(options).await?;
+        if let Some(state) = &self.target.state
+            && let Err(error) = state.remember(&self.target.bundle)
+        {
+            tracing::warn!(%error, "the relay's bundle could not be remembered");
+        }
+        Ok(connection)
+    }
+
+    /// Serves this connection and every one after it.
+    async fn stay(self: Rc<Self>, mut connection: Connection) {
+        loop {
+            match Client::start(&self.at, connection.clone()) {
+                Ok(client) => *self.current.borrow_mut() = Some(client),
+                Err(error) => tracing::warn!(%error, "the event loop is full"),
+            }
+            self.say_connected(&connection);
+            let reason = connection.closed().await;
+            self.current.borrow_mut().take();
+            self.event("closed", json!({ "reason": reason.to_string() }));
+            connection = self.again().await;
+        }
+    }
+
+    async fn again(&self) -> Connection {
+        let mut pause = RETRY_FIRST;
+        loop {
+            match self.attempt().await {
+                Ok(connection) => return connection,
+                Err(error) => self.event("failed", json!({ "reason": error.to_string() })),
+            }
+            self.at.sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LIMIT);
+        }
+    }
+
+    /// The relay, waiting for it while it is being reached again.
+    pub(crate) async fn client(&self) -> Option<Client> {
+        let step = Duration::from_millis(20);
+        for _ in 0..PATIENCE.as_millis() / step.as_millis() {
+            if let Some(client) = self.current.borrow().clone() {
+                return Some(client);
+            }
+            self.at.sleep(step).await;
+        }
+        None
+    }
+
+    /// The connection that stands now.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.current.borrow().as_ref().map(|client| client.connection().clone())
+    }
+
+    /// The client's socket; the demo rebinds it.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Says goodbye to the relay.
+    pub(crate) async fn close(&self) {
+        self.endpoint.close(0x100, b"");
+        // The relay hears of it, or it will see our silence.
+        let _ = self.at.timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+
+    fn say_connected(&self, connection: &Connection) {
+        let stats = connection.stats();
+        let name = if self.ever.replace(true) { "reconnected" } else { "connected" };
+        self.event(
+            name,
+            json!({
+                "relay_id": self.target.bundle.relay_id().to_string(),
+                "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
+                "resumed": false,
+                "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
+                "path_mtu": stats.path_mtu,
+                "carrier": "udp",
+                "socks": self.shown.socks.map(|address| address.to_string()),
+                "tun": null,
+            }),
+        );
+    }
+
+    fn event(&self, name: &str, mut rest: Value) {
+        if self.shown.json {
+            if let Some(fields) = rest.as_object_mut() {
+                fields.insert("event".into(), name.into());
+            }
+            output::json_line(&rest);
+        }
+        let detail = ["reason", "handshake_ms"].into_iter().find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
+        output::tell(format_args!("{name} {}{}", self.server, detail.unwrap_or_default()));
+    }
+
+    /// A relay is silent to whoever it does not serve, so silence has many causes.
+    fn explain(&self, error: &ConnectError) -> Failure {
+        let who = match &self.target.identity {
+            Some(identity) => format!("client_id {}", identity.client_id()),
+            None => "an anonymous client".to_string(),
+        };
+        match error {
+            ConnectError::Bundle(_) => Failure { code: Code::Auth, message: error.to_string() },
+            error if error.is_silence() => Failure {
+                code: Code::Unreachable,
+                message: format!(
+                    "{} does not answer. A relay is silent to everyone it does not serve; check the address, that the relay \
+                     runs and UDP passes, that this machine's clock is right, that the bundle is the relay's newest, and \
+                     that the relay lets in {who}",
+                    self.server
+                ),
+            },
+            error => Failure { code: Code::Auth, message: format!("{}: {error}", self.server) },
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Between the engine and the handles: one table of connections, one match over the engine's events.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::command::{Mark, Marked};
+use super::link::Link;
+use super::shared::{
+    ConnectReply, ConnectionShared, ConnectionState, DatagramState, EndpointShared, MAX_WAITING, lock,
+};
+use super::streams::Outbox;
+use crate::config::TransportOptions;
+use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
+use crate::error::{ConnectError, ConnectionError};
+
+/// The driver's side of all handles.
+pub(crate) struct App {
+    shared: Arc<EndpointShared>,
+    options: TransportOptions,
+    links: BTreeMap<u64, Link>,
+    by_handle: BTreeMap<Handle, u64>,
+    /// Handshakes we started.
+    connecting: Vec<(Handle, Arc<ConnectReply>)>,
+    next_id: u64,
+    closed: bool,
+    pub(crate) out: Outbox,
+}
+
+impl App {
+    pub(crate) fn new(shared: Arc<EndpointShared>, options: TransportOptions) -> Self {
+        Self {
+            shared,
+            options,
+            links: BTreeMap::new(),
+            by_handle: BTreeMap::new(),
+            connecting: Vec::new(),
+            next_id: 0,
+            closed: false,
+            out: Outbox::default(),
+        }
+    }
+
+    /// No connection, and nobody who could make one.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_empty() && {
+            let state = lock(&self.shared.state);
+            state.unreferenced && state.connects.is_empty()
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.connecting.is_empty()
+    }
+
+    // ---- handles → engine ------------------------------------------------------------------------------------------
+
+    /// Does what one mark says.
+    pub(crate) fn feed(&mut self, now: Now, engine: &mut Endpoint, mark: Mark) {
+        match mark {
+            Mark::Endpoint => {
+                self.shared.marked.clear();
+                self.feed_endpoint(now, engine);
+            }
+            Mark::Connection(shared) => {
+                shared.marked.clear();
+                self.with(engine, shared.id, |link, engine, out| link.feed(now, engine, out));
+            }
+            Mark::Send(shared) => {
+                shared.marked.clear();
+                let id = shared.id;
+                self.with(engine, shared.connection, |link, engine, out| link.streams.pump_send(engine, id, out));
+            }
+            Mark::Recv(shared) => {
+                shared.marked.clear();
+                let id = shared.id;
+                self.with(engine, shared.connection, |link, engine, out| link.streams.pump_recv(engine, id, out));
+            }
+        }
+    }
+
+    fn with(
+        &mut self,
+        engine: &mut Endpoint,
+        id: u64,
+        act: impl FnOnce(&mut Link, &mut Connection, &mut Outbox),
+    ) {
+        if let Some(link) = self.links.get_mut(&id)
+            && let Some(engine) = engine.connection(link.handle)
+        {
+            act(link, engine, &mut self.out);
+        }
+    }
+
+    fn feed_endpoint(&mut self, now: Now, engine: &mut Endpoint) {
+        let (connects, refuse_new, access, close, unreferenced) = {
+            let mut state = lock(&self.shared.state);
+            (
+                std::mem::take(&mut state.connects),
+                state.refuse_new.take(),
+                state.access.take(),
+                state.close.take(),
+                state.unreferenced,
+            )
+        };
+        if let Some(on) = refuse_new {
+            engine.refuse_new(on || self.closed);
+        }
+        if let Some(access) = access {
+            engine.replace_access(access);
+        }
+        for (target, reply) in connects {
+            match engine.connect(now, *target) {
+                Ok(handle) => self.connecting.push((handle, reply)),
+                Err(error) => drop(reply.put(Err(start_error(error)))),
+            }
+        }
+        self.give_up_abandoned(now, engine);
+        if unreferenced || close.is_some() {
+            self.stop_accepting(now, engine);
+        }
+        if let Some((code, reason)) = close {
+            engine.close_all(now, code, &reason);
+        }
+    }
+
+    /// Handshakes whose `Connecting` was dropped.
+    fn give_up_abandoned(&mut self, now: Now, engine: &mut Endpoint) {
+        self.connecting.retain(|(handle, reply)| {
+            if !reply.is_abandoned() {
+                return true;
+            }
+            engine.cancel(now, *handle);
+            false
+        });
+    }
+
+    fn stop_accepting(&mut self, now: Now, engine: &mut Endpoint) {
+        self.closed = true;
+        engine.refuse_new(true);
+        let unaccepted = {
+            let mut state = lock(&self.shared.state);
+            state.closed = true;
+            state.incoming_waiters.take_into(&mut self.out.wakers);
+            std::mem::take(&mut state.incoming)
+        };
+        for shared in unaccepted {
+            self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
+        }
+    }
+
+    // ---- engine → handles ------------------------------------------------------------------------------------------
+
+    /// Tells the handles concerned.
+    pub(crate) fn on_event(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, event: Event) {
+        match event {
+            Event::Connected(info) => self.on_connected(now, engine, handle, &info),
+            Event::Closed(reason) => self.on_closed(engine, handle, reason),
+            Event::DatagramReceived(data) => {
+                if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+                    link.receive_datagram(data, &mut self.out);
+                }
+            }
+            other => {
+                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else { return };
+                let Some(engine) = engine.connection(handle) else { return };
+                match other {
+                    Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
+                    // The path changed, or its size.
+                    _ => link.publish_size(engine),
+                }
+            }
+        }
+    }
+
+    fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: &Info) {
+        let asked = self.connecting.iter().position(|(known, _)| *known == handle);
+        let reply = asked.map(|index| self.connecting.swap_remove(index).1);
+        let Some(connection) = engine.connection(handle) else { return };
+        let shared = self.share(info, connection.remote());
+        let link = Link::new(handle, Arc::clone(&shared));
+        link.publish_size(connection);
+        let id = shared.id;
+        let taken = match reply {
+            Some(reply) => reply.put(Ok(shared)).is_ok(),
+            None => self.offer(shared),
+        };
+        if !taken {
+            connection.close(now, 0, b"");
+            return;
+        }
+        self.by_handle.insert(handle, id);
+        self.links.insert(id, link);
+    }
+
+    fn share(&mut self, info: &Info, remote: std::net::SocketAddr) -> Arc<ConnectionShared> {
+        self.next_id += 1;
+        Arc::new(ConnectionShared {
+            id: self.next_id,
+            driver: std::thread::current().id(),
+            peer: info.peer,
+            suite: info.suite,
+            handshake: info.handshake,
+            policy: self.options.datagram_policy,
+            queue_bytes: self.options.limits.datagram_queue_bytes,
+            mailbox: Arc::clone(&self.shared.mailbox),
+            marked: Marked::default(),
+            remote: Mutex::new(remote),
+            max_datagram: AtomicUsize::new(0),
+            state: Mutex::new(ConnectionState::default()),
+            datagrams: Mutex::new(DatagramState::default()),
+        })
+    }
+
+    /// To whoever accepts. False: the queue is full, or nobody will.
+    fn offer(&mut self, shared: Arc<ConnectionShared>) -> bool {
+        let mut state = lock(&self.shared.state);
+        if state.closed || state.unreferenced || state.incoming.len() >= MAX_WAITING {
+            return false;
+        }
+        state.incoming.push_back(shared);
+        state.incoming_waiters.take_into(&mut self.out.wakers);
+        true
+    }
+
+    fn on_closed(&mut self, engine: &mut Endpoint, handle: Handle, reason: CloseReason) {
+        if let Some(index) = self.connecting.iter().position(|(known, _)| *known == handle) {
+            let (_, reply) = self.connecting.swap_remove(index);
+            // Nobody need wait for it.
+            let _ = reply.put(Err(ConnectError::Handshake(reason)));
+            return;
+        }
+        let Some(link) = self.by_handle.remove(&handle).and_then(|id| self.links.remove(&id)) else { return };
+        link.end(engine.connection(handle), &ConnectionError::Closed(reason), &mut self.out);
+    }
+
+    // ---- after a drain ---------------------------------------------------------------------------------------------
+
+    /// Lets those go on who wait for the queue or the clock. True: drain again.
+    pub(crate) fn settle(&mut self, now: Now, engine: &mut Endpoint) -> bool {
+        let mut changed = false;
+        for link in self.links.values_mut().filter(|link| link.is_waiting()) {
+            if let Some(engine) = engine.connection(link.handle) {
+                changed |= link.settle(now, engine, &mut self.out);
+            }
+        }
+        changed
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.links.values().filter_map(Link::deadline).min()
+    }
+
+    /// Publishes figures and wakes everybody who was told something.
+    pub(crate) fn publish(&mut self, engine: &Endpoint) {
+        {
+            let mut state = lock(&self.shared.state);
+            state.stats = engine.stats();
+            state.idle = self.links.is_empty() && self.connecting.is_empty();
+            if state.idle && state.connects.is_empty() && state.close.is_none() {
+                state.idle_waiters.take_into(&mut self.out.wakers);
+            }
+        }
+        self.wake();
+    }
+
+    pub(crate) fn wake(&mut self) {
+        for waker in self.out.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// The driver ends, in order or not: nobody may wait for it any longer.
+    pub(crate) fn end(&mut self) {
+        self.shared.mailbox.end();
+        let connects = {
+            let mut state = lock(&self.shared.state);
+            state.closed = true;
+            state.idle = true;
+            state.incoming.clear();
+            state.close = None;
+            state.incoming_waiters.take_into(&mut self.out.wakers);
+            state.idle_waiters.take_into(&mut self.out.wakers);
+            std::mem::take(&mut state.connects)
+        };
+        let replies = connects.into_iter().map(|(_, reply)| reply);
+        for reply in replies.chain(self.connecting.drain(..).map(|(_, reply)| reply)) {
+            // Nobody need wait for it.
+            let _ = reply.put(Err(ConnectError::EndpointClosed));
+        }
+        for link in std::mem::take(&mut self.links).into_values() {
+            link.end(None, &ConnectionError::EndpointClosed, &mut self.out);
+        }
+        self.wake();
+    }
+}
+
+fn link_of<'a>(
+    by_handle: &BTreeMap<Handle, u64>,
+    links: &'a mut BTreeMap<u64, Link>,
+    handle: Handle,
+) -> Option<&'a mut Link> {
+    by_handle.get(&handle).and_then(|id| links.get_mut(id))
+}
+
+fn on_stream_event(now: Now, link: &mut Link, engine: &mut Connection, event: StreamEvent, out: &mut Outbox) {
+    match event {
+        StreamEvent::StreamOpened { .. } => link.accept_streams(engine, out),
+        StreamEvent::Readable { id } => link.streams.pump_recv(engine, id, out),
+        StreamEvent::Writable { id } => link.streams.pump_send(engine, id, out),
+        StreamEvent::StreamFinished { id } => link.streams.acknowledged(id, out),
+        StreamEvent::StreamStopped { id, code } => link.streams.stopped(id, code, out),
+        StreamEvent::StreamReset { id, code } => link.streams.reset(id, code, out),
+        StreamEvent::StreamsAvailable { direction } => link.open_waiting(engine, direction),
+        StreamEvent::DatagramsWritable => link.send_datagrams(now, engine, out),
+        // What became of single datagrams is in the figures.
+        _ => {}
+    }
+}
+
+fn start_error(error: StartError) -> ConnectError {
+    match error {
+        StartError::Bundle(error) => ConnectError::Bundle(error),
+        StartError::TooManyConnections | StartError::TooManyRelays => ConnectError::Busy,
+        StartError::LabelTooLong => ConnectError::InvalidOption("the application label is longer than 64 bytes"),
+        _ => ConnectError::FirstMessage,
+    }
+}

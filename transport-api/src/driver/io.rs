@@ -1,0 +1,34 @@
+//! What the driver asks of the outside: sleep, receive, send.
+
+use std::io;
+use std::time::Duration;
+
+use crate::engine::net::UdpSocket;
+use crate::engine::{Batch, Route};
+
+/// How a send ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The batch is gone: to the kernel, or lost as a network loses packets.
+    Done,
+    /// The kernel's buffer is full: keep the batch, sleep, try again.
+    Blocked,
+}
+
+/// The sockets of one driver. Production is [`super::mio::MioIo`].
+pub(crate) trait Io {
+    /// Sleeps until the socket is ready, the mailbox rings or `limit` has passed; at most 250 µs longer than that.
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<()>;
+
+    /// Hands at most one kernel batch of datagrams to `each`. True: there may be more, ask again.
+    fn receive(&mut self, each: &mut dyn FnMut(Route, &mut [u8])) -> io::Result<bool>;
+
+    /// Whether `receive` has work without sleeping first.
+    fn has_input(&self) -> bool;
+
+    /// Sends one batch.
+    fn send(&mut self, route: Route, batch: &mut Batch) -> Sent;
+
+    /// Changes to another socket; unread datagrams of the old one are dropped.
+    fn replace(&mut self, socket: UdpSocket) -> io::Result<()>;
+}

@@ -1,0 +1,307 @@
+//! One connection, seen by the driver: what its handles asked for, and what they are told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::shared::{ConnectionShared, Halves, OpenReply, Query, RecvShared, Reply, SendShared, lock};
+use super::streams::{Outbox, Streams};
+use crate::config::DatagramPolicy;
+use crate::datagram::{RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
+use crate::engine::{Connection, Direction, Handle, Now, StreamId};
+use crate::error::{ConnectionError, FinishError};
+
+/// A `finish_and_close` that waits.
+struct Finish {
+    deadline: Instant,
+    after: Duration,
+    reply: Arc<Reply<Result<(), FinishError>>>,
+}
+
+/// See the module.
+pub(crate) struct Link {
+    pub(crate) handle: Handle,
+    pub(crate) shared: Arc<ConnectionShared>,
+    pub(crate) streams: Streams,
+    waiting_bi: VecDeque<Arc<OpenReply>>,
+    waiting_uni: VecDeque<Arc<OpenReply>>,
+    finishes: Vec<Finish>,
+    /// Datagrams wait in the handle's queue because the engine's is full.
+    datagrams_wait: bool,
+}
+
+impl Link {
+    pub(crate) fn new(handle: Handle, shared: Arc<ConnectionShared>) -> Self {
+        Self {
+            handle,
+            shared,
+            streams: Streams::default(),
+            waiting_bi: VecDeque::new(),
+            waiting_uni: VecDeque::new(),
+            finishes: Vec::new(),
+            datagrams_wait: false,
+        }
+    }
+
+    /// Does what the handles asked for since the last mark.
+    pub(crate) fn feed(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
+        let (opens, queries, finishes, update_keys, close) = {
+            let mut state = lock(&self.shared.state);
+            (
+                std::mem::take(&mut state.opens),
+                std::mem::take(&mut state.queries),
+                std::mem::take(&mut state.finishes),
+                std::mem::take(&mut state.update_keys),
+                state.close.take(),
+            )
+        };
+        for (direction, reply) in opens {
+            self.wait_to_open(direction, reply);
+        }
+        self.open_waiting(engine, Direction::Bi);
+        self.open_waiting(engine, Direction::Uni);
+        self.send_datagrams(now, engine, out);
+        for (after, reply) in finishes {
+            let deadline = now.instant.checked_add(after).unwrap_or(now.instant + Duration::from_secs(86_400));
+            self.finishes.push(Finish { deadline, after, reply });
+        }
+        for query in queries {
+            self.answer(query, engine);
+        }
+        if update_keys {
+            engine.update_keys();
+        }
+        if let Some((code, reason)) = close {
+            engine.close(now, code, &reason);
+        }
+    }
+
+    fn answer(&self, query: Query, engine: &Connection) {
+        match query {
+            Query::Export(label, len, reply) => {
+                let mut bytes = vec![0; len];
+                engine.export(&label, &mut bytes);
+                // An abandoned answer is nobody's.
+                let _ = reply.put(Some(bytes));
+            }
+            Query::Stats(reply) => {
+                let _ = reply.put(Some(engine.stats()));
+            }
+        }
+    }
+
+    /// Room for the scheduler's answer to everybody, and none for those who went away.
+    fn wait_to_open(&mut self, direction: Direction, reply: Arc<OpenReply>) {
+        let waiting = match direction {
+            Direction::Bi => &mut self.waiting_bi,
+            Direction::Uni => &mut self.waiting_uni,
+        };
+        if waiting.len() >= 64 {
+            waiting.retain(|reply| !reply.is_abandoned());
+        }
+        waiting.push_back(reply);
+    }
+
+    /// Opens streams for those who wait, first come first served.
+    pub(crate) fn open_waiting(&mut self, engine: &mut Connection, direction: Direction) {
+        loop {
+            let waiting = match direction {
+                Direction::Bi => &mut self.waiting_bi,
+                Direction::Uni => &mut self.waiting_uni,
+            };
+            let Some(reply) = waiting.pop_front() else { return };
+            if reply.is_abandoned() {
+                continue;
+            }
+            let Ok(id) = engine.open(direction) else {
+                waiting.push_front(reply);
+                return;
+            };
+            let halves = self.halves(id, true, direction == Direction::Bi);
+            if let Err(Ok(halves)) = reply.put(Ok(halves)) {
+                // Given up between the question and the answer.
+                abandon(halves);
+            }
+        }
+    }
+
+    fn halves(&mut self, id: StreamId, sends: bool, receives: bool) -> Halves {
+        let (connection, mailbox) = (self.shared.id, &self.shared.mailbox);
+        let send = sends.then(|| SendShared::new(connection, id, Arc::clone(mailbox)));
+        let recv = receives.then(|| RecvShared::new(connection, id, Arc::clone(mailbox)));
+        if let Some(send) = &send {
+            self.streams.add_send(Arc::clone(send));
+        }
+        if let Some(recv) = &recv {
+            self.streams.add_recv(Arc::clone(recv));
+        }
+        Halves { send, recv }
+    }
+
+    /// Takes over the streams the peer opened.
+    pub(crate) fn accept_streams(&mut self, engine: &mut Connection, out: &mut Outbox) {
+        for direction in [Direction::Bi, Direction::Uni] {
+            while let Some(id) = engine.accept(direction) {
+                let halves = self.halves(id, direction == Direction::Bi, true);
+                let mut state = lock(&self.shared.state);
+                if direction == Direction::Bi {
+                    state.accepted_bi.push_back(halves);
+                    state.bi_waiters.take_into(&mut out.wakers);
+                } else {
+                    state.accepted_uni.push_back(halves);
+                    state.uni_waiters.take_into(&mut out.wakers);
+                }
+                drop(state);
+                self.streams.pump_recv(engine, id, out);
+            }
+        }
+    }
+
+    /// A datagram of the peer: the oldest unread one goes when nobody reads.
+    pub(crate) fn receive_datagram(&mut self, data: Vec<u8>, out: &mut Outbox) {
+        let mut queue = lock(&self.shared.datagrams);
+        queue.received_bytes += data.len();
+        queue.received.push_back(data);
+        while queue.received.len() > RECEIVE_QUEUE_LEN || queue.received_bytes > RECEIVE_QUEUE_BYTES {
+            let Some(old) = queue.received.pop_front() else { break };
+            queue.received_bytes = queue.received_bytes.saturating_sub(old.len());
+            queue.received_dropped += 1;
+        }
+        queue.readers.take_into(&mut out.wakers);
+    }
+
+    /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
+    /// handed over that does not fit.
+    pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
+        let gentle = self.shared.policy != DatagramPolicy::DropOldest;
+        self.datagrams_wait = false;
+        let mut room = self.shared.queue_bytes.saturating_sub(engine.datagram_queue().bytes);
+        loop {
+            let (data, options) = {
+                let mut queue = lock(&self.shared.datagrams);
+                let Some((data, _)) = queue.sending.front() else { return };
+                if gentle && data.len() > room {
+                    self.datagrams_wait = true;
+                    return;
+                }
+                let Some(datagram) = queue.sending.pop_front() else { return };
+                queue.sending_bytes = queue.sending_bytes.saturating_sub(datagram.0.len());
+                queue.writers.take_into(&mut out.wakers);
+                datagram
+            };
+            room = room.saturating_sub(data.len());
+            if engine.send_datagram(now, data, options).is_err() {
+                // The path narrowed after the caller's check.
+                lock(&self.shared.datagrams).sending_dropped += 1;
+            }
+        }
+    }
+
+    /// Whether time or transmission may let this link go on although no event says so.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.datagrams_wait || !self.finishes.is_empty()
+    }
+
+    /// After a drain. True: the engine was changed, drain again.
+    pub(crate) fn settle(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
+        let mut changed = false;
+        if self.datagrams_wait && engine.datagram_queue().bytes < self.shared.queue_bytes / 2 {
+            self.send_datagrams(now, engine, out);
+            changed = true;
+        }
+        if self.finishes.is_empty() {
+            return changed;
+        }
+        let missing = self.streams.unacknowledged();
+        let drained = missing == 0 && self.datagrams_are_sent(engine);
+        let late = self.finishes.iter().any(|finish| finish.deadline <= now.instant);
+        if drained || late {
+            self.reply_finishes(|finish| match drained {
+                true => Ok(()),
+                false => Err(FinishError::Deadline { unacknowledged: missing, after: finish.after }),
+            });
+            engine.close(now, 0, b"");
+            changed = true;
+        }
+        changed
+    }
+
+    fn datagrams_are_sent(&self, engine: &Connection) -> bool {
+        engine.datagram_queue().len == 0 && lock(&self.shared.datagrams).sending.is_empty()
+    }
+
+    fn reply_finishes(&mut self, answer: impl Fn(&Finish) -> Result<(), FinishError>) {
+        for finish in self.finishes.drain(..) {
+            // Nobody need wait for it.
+            let _ = finish.reply.put(answer(&finish));
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.finishes.iter().map(|finish| finish.deadline).min()
+    }
+
+    /// Tells handles the size that fits now.
+    pub(crate) fn publish_size(&self, engine: &Connection) {
+        self.shared.max_datagram.store(engine.max_datagram(), Ordering::Relaxed);
+        *lock(&self.shared.remote) = engine.remote();
+    }
+
+    /// The end: everything that has arrived is handed over, then everybody who waits learns the reason.
+    pub(crate) fn end(mut self, mut engine: Option<&mut Connection>, error: &ConnectionError, out: &mut Outbox) {
+        if let Some(engine) = engine.as_deref_mut() {
+            self.accept_streams(engine, out);
+        }
+        let unacknowledged = self.streams.unacknowledged();
+        self.reply_finishes(|_| match unacknowledged {
+            0 => Ok(()),
+            _ => Err(FinishError::Connection(error.clone())),
+        });
+        let stats = engine.as_deref().map(Connection::stats);
+        self.streams.end(engine, error, out);
+        let (opens, queries, finishes) = {
+            let mut state = lock(&self.shared.state);
+            state.ended = Some(error.clone());
+            if let Some(stats) = stats {
+                state.stats = stats;
+            }
+            state.bi_waiters.take_into(&mut out.wakers);
+            state.uni_waiters.take_into(&mut out.wakers);
+            state.end_waiters.take_into(&mut out.wakers);
+            (
+                std::mem::take(&mut state.opens),
+                std::mem::take(&mut state.queries),
+                std::mem::take(&mut state.finishes),
+            )
+        };
+        let opens = opens.into_iter().map(|(_, reply)| reply).chain(self.waiting_bi).chain(self.waiting_uni);
+        // None of these can be refused in a way that matters: who went away needs no answer.
+        opens.for_each(|reply| drop(reply.put(Err(error.clone()))));
+        finishes.into_iter().for_each(|(_, reply)| drop(reply.put(Err(FinishError::Connection(error.clone())))));
+        for query in queries {
+            match query {
+                Query::Export(_, _, reply) => drop(reply.put(None)),
+                Query::Stats(reply) => drop(reply.put(None)),
+            }
+        }
+        let mut queue = lock(&self.shared.datagrams);
+        queue.ended = Some(error.clone());
+        queue.sending.clear();
+        queue.sending_bytes = 0;
+        queue.readers.take_into(&mut out.wakers);
+        queue.writers.take_into(&mut out.wakers);
+    }
+}
+
+/// Streams nobody took: reset what we would send, stop what we would read.
+fn abandon(halves: Halves) {
+    if let Some(send) = halves.send {
+        lock(&send.state).reset = Some(0);
+        send.post();
+    }
+    if let Some(recv) = halves.recv {
+        lock(&recv.state).stop = Some(0);
+        recv.post();
+    }
+}

@@ -1,0 +1,69 @@
+//! What a socket is asked for, what it can do, and what its errors mean.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// How a socket is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketOptions {
+    /// Bytes of receive buffer to ask for; the system may grant less (see [`Caps`]).
+    pub recv_buffer: usize,
+    /// Bytes of send buffer to ask for.
+    pub send_buffer: usize,
+    /// Hand batches over in one piece where the kernel can cut them (UDP GSO).
+    pub gso: bool,
+    /// Take several datagrams of one sender in one piece where the kernel can join them (UDP GRO).
+    pub gro: bool,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { recv_buffer: 4 << 20, send_buffer: 4 << 20, gso: true, gro: true }
+    }
+}
+
+/// What the kernel offers on this socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Caps {
+    /// Batches leave in one piece.
+    pub gso: bool,
+    /// Datagrams may arrive joined.
+    pub gro: bool,
+    /// Datagrams carry our own address in [`crate::Route::local`], and leave from it.
+    pub local_address: bool,
+    /// Datagrams are never fragmented by this host.
+    pub dont_fragment: bool,
+    /// Bytes of receive buffer granted, as the system counts them; 0 when unknown.
+    pub recv_buffer: usize,
+    /// Bytes of send buffer granted, as the system counts them; 0 when unknown.
+    pub send_buffer: usize,
+}
+
+/// What became of segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SendStats {
+    /// Segments the kernel took.
+    pub sent: u64,
+    /// Segments it refused because they are longer than the interface carries.
+    pub too_long: u64,
+    /// Segments it refused for another reason.
+    pub refused: u64,
+    /// System calls that took something.
+    pub calls: u64,
+}
+
+/// An IPv4 address mapped into IPv6 becomes the IPv4 address it is.
+pub(super) fn normal(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(address.ip().to_canonical(), address.port())
+        }
+        _ => address,
+    }
+}
+
+/// A pending ICMP error that a receive call happened to fetch.
+pub(super) fn is_about_an_earlier_send(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable)
+}

@@ -1,0 +1,93 @@
+//! UDP as the kernel offers it: many datagrams a call, in and out.
+//!
+//! Only `sys` speaks to the kernel; this file says what it offers.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::buffer::{Batch, RecvBatch, Route};
+
+pub mod meta;
+mod sys;
+
+pub use meta::{Caps, SendStats, SocketOptions};
+#[cfg(target_os = "linux")]
+pub use sys::Timer;
+
+/// A UDP socket that never blocks.
+#[derive(Debug)]
+pub struct UdpSocket {
+    inner: sys::Socket,
+}
+
+impl UdpSocket {
+    /// Binds to `addr`; port 0 lets the system choose. An IPv6 wildcard takes IPv4 as well.
+    pub fn bind(addr: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        sys::Socket::bind(addr, options).map(|inner| Self { inner })
+    }
+
+    /// Receives what is there, at most as many slots as `batch` has; gives the slots filled, at least 1. Datagrams longer
+    /// than a slot are counted in the batch and left out.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there.
+    pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        loop {
+            match self.inner.recv(batch) {
+                // An ICMP message about something sent earlier; reported once, and no concern of the receiver.
+                Err(error) if meta::is_about_an_earlier_send(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends all segments of `batch`. Segments the network refuses (too long for the interface, no route, a firewall) are
+    /// lost like any other packet and counted in [`UdpSocket::send_stats`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when the socket's buffer is full: call again with the same batch once it is writable;
+    /// the segments that left are not repeated. Other errors mean that the socket is of no use. A batch with packets
+    /// that were not masked is [`io::ErrorKind::InvalidInput`].
+    pub fn send_batch(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
+        if !batch.is_finished() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "headers in the batch are not masked"));
+        }
+        self.inner.send(route, batch)
+    }
+
+    /// What the kernel turned out to offer. GSO may end at run time.
+    pub fn caps(&self) -> Caps {
+        self.inner.caps()
+    }
+
+    /// What became of the segments handed to the kernel.
+    pub fn send_stats(&self) -> SendStats {
+        self.inner.send_stats()
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for UdpSocket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

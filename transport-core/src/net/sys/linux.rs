@@ -1,0 +1,310 @@
+//! recvmmsg with GRO, sendmsg with GSO, sendmmsg where GSO is refused.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::cmsg::{Address, Control, zero};
+use crate::buffer::{Batch, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
+use crate::net::meta::{Caps, SendStats, SocketOptions};
+
+/// The most slots one receive call fills.
+const MAX_SLOTS: usize = 32;
+
+#[derive(Debug)]
+pub(in crate::net) struct Socket {
+    socket: std::net::UdpSocket,
+    ipv6: bool,
+    caps: Caps,
+    stats: SendStats,
+}
+
+impl Socket {
+    pub(in crate::net) fn bind(addr: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        let ipv6 = addr.is_ipv6();
+        let fd = open(ipv6)?;
+        let caps = configure(fd.as_fd(), ipv6, options)?;
+        let address = Address::new(addr, ipv6);
+        // SAFETY: `address` holds `length` bytes of a valid socket address and outlives the call.
+        check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr(), address.length()) })?;
+        Ok(Self { socket: fd.into(), ipv6, caps, stats: SendStats::default() })
+    }
+
+    pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        let mut names = [Address::empty(); MAX_SLOTS];
+        let mut controls = [Control::empty(); MAX_SLOTS];
+        let mut parts = [zero::<libc::iovec>(); MAX_SLOTS];
+        let mut messages = [zero::<libc::mmsghdr>(); MAX_SLOTS];
+        let places = names.iter_mut().zip(&mut controls).zip(parts.iter_mut().zip(&mut messages));
+        let mut slots: libc::c_uint = 0;
+        for (slot, ((name, control), (part, message))) in batch.start().zip(places) {
+            *part = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            let head = &mut message.msg_hdr;
+            head.msg_name = name.as_mut_ptr();
+            head.msg_namelen = name.length();
+            head.msg_iov = part;
+            head.msg_iovlen = 1;
+            head.msg_control = control.as_mut_ptr();
+            head.msg_controllen = Control::ROOM as _;
+            slots += 1;
+        }
+        let filled = retry(|| {
+            // SAFETY: each of the first `slots` messages points to a name, a control buffer, an iovec and a slot of
+            // `batch`, of the lengths stated; all of them are borrowed mutably in this frame and outlive the call.
+            unsafe {
+                libc::recvmmsg(self.as_raw_fd(), messages.as_mut_ptr(), slots, 0, std::ptr::null_mut())
+            }
+        })?;
+        for (message, (name, control)) in messages.iter().zip(names.iter().zip(&controls)).take(filled) {
+            note(batch, message, name, control);
+        }
+        Ok(filled)
+    }
+
+    /// The whole batch in one call if the kernel cuts it; segment by segment what is then left.
+    pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
+        let remote = Address::new(route.remote, self.ipv6);
+        let local = route.local.filter(|local| local.is_ipv4() == route.remote.is_ipv4());
+        if !self.caps.gso || batch.unsent().len() < 2 {
+            return self.send_singly(&remote, local, batch);
+        }
+        match self.send_joined(&remote, local, batch) {
+            Err(error) if is_refusal(&error) => self.send_after_refusal(&remote, local, batch, &error),
+            result => result,
+        }
+    }
+
+    /// GSO was refused: is it to blame, or the route? If the segments pass one by one, it is, and is not tried again. A
+    /// length the interface does not carry is nobody's fault but the segment's.
+    fn send_after_refusal(
+        &mut self,
+        remote: &Address,
+        local: Option<IpAddr>,
+        batch: &mut Batch,
+        error: &io::Error,
+    ) -> io::Result<()> {
+        let before = self.stats;
+        let result = self.send_singly(remote, local, batch);
+        let passed = self.stats.sent > before.sent;
+        let all_passed = self.stats.too_long == before.too_long && self.stats.refused == before.refused;
+        if passed && all_passed && error.raw_os_error() != Some(libc::EMSGSIZE) {
+            self.caps.gso = false;
+        }
+        result
+    }
+
+    fn send_joined(&mut self, remote: &Address, local: Option<IpAddr>, batch: &mut Batch) -> io::Result<()> {
+        let mut control = control_for(local);
+        control.push_segment_size(batch.segment_size() as u16);
+        let count = batch.unsent().len();
+        let mut part = part_of(batch.unsent_bytes());
+        let message = message_for(remote, &mut control, &mut part);
+        retry(|| {
+            // SAFETY: `message` points to `remote`, `control` and `part`, which points to the batch's bytes; all of them
+            // outlive the call, and sending only reads them.
+            unsafe { libc::sendmsg(self.as_raw_fd(), &raw const message, 0) as libc::c_int }
+        })?;
+        self.stats.sent += count as u64;
+        self.stats.calls += 1;
+        batch.advance(count);
+        Ok(())
+    }
+
+    fn send_singly(&mut self, remote: &Address, local: Option<IpAddr>, batch: &mut Batch) -> io::Result<()> {
+        while batch.unsent().len() > 0 {
+            match self.send_some(remote, local, batch) {
+                Ok(count) => {
+                    self.stats.sent += count as u64;
+                    self.stats.calls += 1;
+                    batch.advance(count);
+                }
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => {
+                    // The first segment was refused; it is lost, and the next ones are tried.
+                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
+                        self.stats.too_long += 1;
+                    } else {
+                        self.stats.refused += 1;
+                    }
+                    batch.advance(1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One sendmmsg; the segments it took, at least one.
+    fn send_some(&self, remote: &Address, local: Option<IpAddr>, batch: &Batch) -> io::Result<usize> {
+        let mut control = control_for(local);
+        let mut parts = [zero::<libc::iovec>(); MAX_SEGMENTS];
+        let mut messages = [zero::<libc::mmsghdr>(); MAX_SEGMENTS];
+        let mut count: libc::c_uint = 0;
+        for (segment, (part, message)) in batch.unsent().zip(parts.iter_mut().zip(&mut messages)) {
+            *part = part_of(segment);
+            message.msg_hdr = message_for(remote, &mut control, part);
+            count += 1;
+        }
+        retry(|| {
+            // SAFETY: each of the first `count` messages points to `remote`, `control` and an iovec over a segment of the
+            // batch; all of them outlive the call, which writes nothing but the lengths in `messages`.
+            unsafe { libc::sendmmsg(self.as_raw_fd(), messages.as_mut_ptr(), count, 0) }
+        })
+    }
+
+    pub(in crate::net) fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    pub(in crate::net) fn send_stats(&self) -> SendStats {
+        self.stats
+    }
+
+    pub(in crate::net) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Enters one received message into the batch.
+fn note(batch: &mut RecvBatch, message: &libc::mmsghdr, name: &Address, control: &Control) {
+    const CUT_OFF: libc::c_int = libc::MSG_TRUNC | libc::MSG_CTRUNC;
+    let received = control.read(message.msg_hdr.msg_controllen as usize);
+    let len = message.msg_len as usize;
+    let whole = message.msg_hdr.msg_flags & CUT_OFF == 0;
+    let meta = name.read().filter(|_| whole).map(|remote| RecvMeta {
+        route: Route { remote, local: received.local },
+        len,
+        stride: received.stride.unwrap_or(len).max(1),
+    });
+    batch.filled_next(meta);
+}
+
+fn control_for(local: Option<IpAddr>) -> Control {
+    let mut control = Control::empty();
+    if let Some(local) = local {
+        control.push_source(local);
+    }
+    control
+}
+
+/// For sending only: the kernel does not write through it.
+fn part_of(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// A message to send; it keeps pointers to all three.
+fn message_for(remote: &Address, control: &mut Control, part: &mut libc::iovec) -> libc::msghdr {
+    let mut message: libc::msghdr = zero();
+    message.msg_name = remote.as_ptr().cast_mut().cast();
+    message.msg_namelen = remote.length();
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    if control.length() > 0 {
+        message.msg_control = control.as_mut_ptr();
+        message.msg_controllen = control.length() as _;
+    }
+    message
+}
+
+/// Errors by which kernels and interfaces refuse a joined batch: no such option, no checksum offload (`EIO`), or a segment
+/// longer than the interface carries (`EINVAL`, `EMSGSIZE` since 6.9).
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
+    )
+}
+
+/// Errors after which trying the next segment is of no use.
+fn is_fatal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EAFNOSUPPORT))
+}
+
+fn check(result: libc::c_int) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+    loop {
+        match check(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn open(ipv6: bool) -> io::Result<OwnedFd> {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes three integers and gives a new descriptor or −1.
+    let fd = unsafe { libc::socket(family, kind, 0) };
+    check(fd)?;
+    // SAFETY: the descriptor is valid, new, and owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets all options; only those without which datagrams would be wrong are required.
+fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Result<Caps> {
+    let on = |level, name| set(fd, level, name, 1).is_ok();
+    let mut local_address = on(libc::IPPROTO_IP, libc::IP_PKTINFO);
+    let mut dont_fragment =
+        set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE).is_ok();
+    if ipv6 {
+        set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+        dont_fragment &=
+            set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE).is_ok();
+    }
+    Ok(Caps {
+        gso: options.gso && read(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok(),
+        gro: options.gro && on(libc::SOL_UDP, libc::UDP_GRO),
+        local_address,
+        dont_fragment,
+        recv_buffer: buffer(fd, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, options.recv_buffer),
+        send_buffer: buffer(fd, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, options.send_buffer),
+    })
+}
+
+/// Asks for `bytes` of buffer, above the system's maximum if we may; what was granted.
+fn buffer(fd: BorrowedFd<'_>, name: libc::c_int, force: libc::c_int, bytes: usize) -> usize {
+    let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let granted = || read(fd, libc::SOL_SOCKET, name).ok().and_then(|size| usize::try_from(size).ok());
+    if granted().is_none_or(|size| size < bytes) {
+        // Best effort: the answer is what counts, and it is reported.
+        let _ = set(fd, libc::SOL_SOCKET, name, wanted);
+        if granted().is_none_or(|size| size < bytes) {
+            let _ = set(fd, libc::SOL_SOCKET, force, wanted);
+        }
+    }
+    granted().unwrap_or(0)
+}
+
+fn set(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is `length` readable bytes for the time of the call.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length) })?;
+    Ok(())
+}
+
+fn read(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is `length` writable bytes for the time of the call, and `length` is writable too.
+    check(unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+    })?;
+    Ok(value)
+}

@@ -1,0 +1,19 @@
+//! The system calls, one file for each kind of system, all with the same face.
+#![allow(unsafe_code, reason = "the only way to the kernel's batch calls; every block says why it is sound")]
+
+#[cfg(target_os = "linux")]
+mod cmsg;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod timer;
+// Compiled for tests everywhere, so that it cannot rot.
+#[cfg(any(not(target_os = "linux"), test))]
+pub(super) mod portable;
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::Socket;
+#[cfg(target_os = "linux")]
+pub use timer::Timer;
+#[cfg(not(target_os = "linux"))]
+pub(super) use portable::Socket;

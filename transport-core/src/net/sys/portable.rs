@@ -1,0 +1,87 @@
+//! One datagram a call, with what the standard library offers.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::buffer::{Batch, RecvBatch, RecvMeta, Route};
+use crate::net::meta::{Caps, SendStats, SocketOptions, normal};
+
+#[derive(Debug)]
+pub(in crate::net) struct Socket {
+    socket: std::net::UdpSocket,
+    ipv6: bool,
+    stats: SendStats,
+}
+
+impl Socket {
+    pub(in crate::net) fn bind(addr: SocketAddr, _: &SocketOptions) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(addr)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, ipv6: addr.is_ipv6(), stats: SendStats::default() })
+    }
+
+    pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        let mut received = Err(io::ErrorKind::WouldBlock.into());
+        let mut found = Vec::with_capacity(batch.slots());
+        for slot in batch.start() {
+            match self.socket.recv_from(slot) {
+                Ok((len, from)) => found.push((len, from)),
+                Err(error) => {
+                    received = Err(error);
+                    break;
+                }
+            }
+        }
+        for (len, from) in &found {
+            let route = Route { remote: normal(*from), local: None };
+            batch.filled_next(Some(RecvMeta { route, len: *len, stride: (*len).max(1) }));
+        }
+        if found.is_empty() { received } else { Ok(found.len()) }
+    }
+
+    pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
+        let remote = match route.remote {
+            SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            remote => remote,
+        };
+        while let Some(segment) = batch.unsent().next() {
+            match self.socket.send_to(segment, remote) {
+                Ok(_) => {
+                    self.stats.sent += 1;
+                    self.stats.calls += 1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => self.stats.refused += 1,
+            }
+            batch.advance(1);
+        }
+        Ok(())
+    }
+
+    pub(in crate::net) fn caps(&self) -> Caps {
+        Caps::default()
+    }
+
+    pub(in crate::net) fn send_stats(&self) -> SendStats {
+        self.stats
+    }
+
+    pub(in crate::net) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Socket {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.socket)
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.socket)
+    }
+}

@@ -1,0 +1,46 @@
+//! The public randomness of an endpoint: ids, jitter, what is skipped. One seed, one sequence. Secrets come from
+//! [`transport_crypto::Entropy`] instead.
+#![forbid(unsafe_code)]
+
+use transport_crypto::{Entropy, SeededEntropy};
+
+use crate::wire::ConnectionId;
+
+/// A `ChaCha20` key stream, so that connection ids cannot be guessed from one another.
+pub(crate) struct Random(SeededEntropy);
+
+impl Random {
+    /// The sequence of `seed`.
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
+        Self(SeededEntropy::new(seed))
+    }
+
+    /// A sequence of its own, for a part that lives by itself.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self::new(self.bytes())
+    }
+
+    /// Uniform bytes.
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        // The stream is 256 GiB long; should it ever end, ids repeat and are refused, which is safe.
+        let _ = self.0.fill(&mut bytes);
+        bytes
+    }
+
+    /// A uniform number.
+    pub(crate) fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.bytes())
+    }
+
+    /// A number in `low..=high`, as good as uniform for small ranges.
+    pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
+        let span = high.saturating_sub(low).saturating_add(1);
+        low + if span == 0 { 0 } else { self.u64() % span }
+    }
+
+    /// A connection id.
+    pub(crate) fn cid(&mut self) -> ConnectionId {
+        ConnectionId(self.bytes())
+    }
+}

@@ -1,0 +1,102 @@
+//! The primitives, behind one trait.
+//!
+//! What costs time per packet or per handshake (packet ciphers, masks, X25519, ML-KEM-768) is a [`Provider`]'s
+//! and may be replaced. Hashing, signatures and the relay-wide ciphers are fixed functions of this module:
+//! they are cheap or rare. Both kinds are the only places that name a cipher, hash or KEM library.
+
+pub(crate) mod hash;
+mod key_agreement;
+mod packet;
+pub(crate) mod signature;
+pub(crate) mod symmetric;
+
+use crate::{Forged, InvalidKemKey, KeyExhausted, PacketMask, Sample, Secret, Suite, Tag};
+
+/// An ML-KEM-768 encapsulation key (FIPS 203).
+pub type KemPublic = [u8; 1184];
+/// An ML-KEM-768 ciphertext (FIPS 203).
+pub type KemCiphertext = [u8; 1088];
+
+/// A set of primitives. Implementations must be deterministic: the same inputs give the same bytes.
+pub trait Provider: Send + Sync {
+    /// A packet cipher; the key is expanded here, once.
+    fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher>;
+    /// A header mask generator (RFC 9001 §5.4.3, §5.4.4); the key is expanded here, once.
+    fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher>;
+    /// The ML-KEM-768 key pair of a 64-byte seed (FIPS 203 §7.1).
+    fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair>;
+    /// Refuses an ML-KEM-768 key that fails the modulus check (FIPS 203 §7.2).
+    fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey>;
+    /// ML-KEM-768 encapsulation with the randomness `m` (FIPS 203 §6.2), after the modulus check.
+    fn kem_encapsulate(
+        &self,
+        key: &KemPublic,
+        m: &Secret<32>,
+    ) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey>;
+    /// The X25519 public key of `secret` (RFC 7748 §6.1).
+    fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32];
+    /// X25519 (RFC 7748 §5). An all-zero result is for the caller to refuse.
+    fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32>;
+}
+
+/// An expanded packet cipher. Nothing here allocates or expands keys.
+pub trait PacketCipher: Send + Sync {
+    /// Encrypts `body` in place and returns the tag over `header` and body.
+    fn seal(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8]) -> Result<Tag, KeyExhausted>;
+    /// Verifies `tag`, then decrypts `body` in place.
+    fn open(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged>;
+}
+
+/// An expanded mask key.
+pub trait MaskCipher: Send + Sync {
+    /// One mask for each sample, in order, as far as the shorter of the two slices goes.
+    fn masks(&self, samples: &[Sample], out: &mut [PacketMask]);
+}
+
+/// An expanded ML-KEM-768 key pair, erased on drop.
+pub trait KemKeyPair: Send + Sync {
+    /// The encapsulation key.
+    fn public(&self) -> &KemPublic;
+    /// The shared secret; for a damaged ciphertext a pseudo-random one (implicit rejection).
+    fn decapsulate(&self, ciphertext: &KemCiphertext) -> Secret<32>;
+}
+
+/// The default provider: pure Rust, from the `RustCrypto` and dalek projects.
+pub struct RustCrypto;
+
+/// The provider used where none is named.
+pub const DEFAULT: &dyn Provider = &RustCrypto;
+
+impl Provider for RustCrypto {
+    fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher> {
+        packet::cipher(suite, key)
+    }
+
+    fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher> {
+        packet::mask(suite, key)
+    }
+
+    fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair> {
+        Box::new(key_agreement::MlKemKeyPair::new(seed))
+    }
+
+    fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey> {
+        key_agreement::kem_check(key)
+    }
+
+    fn kem_encapsulate(
+        &self,
+        key: &KemPublic,
+        m: &Secret<32>,
+    ) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey> {
+        key_agreement::kem_encapsulate(key, m)
+    }
+
+    fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32] {
+        key_agreement::x25519_public(secret)
+    }
+
+    fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32> {
+        key_agreement::x25519(secret, public)
+    }
+}

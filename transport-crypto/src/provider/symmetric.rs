@@ -1,0 +1,109 @@
+//! Relay-wide and handshake ciphers: envelopes, hints, connection-id masks, the Noise cipher, the seeded stream.
+
+use aes::{
+    Aes128,
+    cipher::{KeyInit as _, StreamCipher as _},
+};
+use chacha20::{ChaCha20, KeyIvInit as _};
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, XChaCha20Poly1305};
+
+use crate::{EntropyFailed, Forged, Sample, Secret, Tag, provider::packet::encrypt_by_batch};
+
+/// AES-128 as a mask generator and hint (FIPS 197).
+pub(crate) struct Block128(Aes128);
+
+impl Block128 {
+    pub(crate) fn new(key: &Secret<16>) -> Self {
+        Self(Aes128::new(key.expose().into()))
+    }
+
+    /// The first `N` bytes of each encrypted sample.
+    pub(crate) fn masks<const N: usize>(&self, samples: &[Sample], out: &mut [[u8; N]]) {
+        encrypt_by_batch(&self.0, samples, out);
+    }
+}
+
+/// `XChaCha20-Poly1305` without associated data.
+pub(crate) struct EnvelopeCipher(XChaCha20Poly1305);
+
+impl EnvelopeCipher {
+    pub(crate) fn new(key: &Secret<32>) -> Self {
+        Self(XChaCha20Poly1305::new(key.expose().into()))
+    }
+
+    /// Encrypts `body` in place. `None` only for bodies no datagram can hold.
+    pub(crate) fn seal(&self, nonce: &[u8; 24], body: &mut [u8]) -> Option<Tag> {
+        let sealed = self.0.encrypt_inout_detached(nonce.into(), &[], body.into());
+        sealed.map(Into::into).ok()
+    }
+
+    /// Verifies, then decrypts `body` in place.
+    pub(crate) fn open(&self, nonce: &[u8; 24], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
+        let opened = self.0.decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into());
+        opened.map_err(|_| Forged)
+    }
+}
+
+/// The cipher of the Noise messages: `ChaCha20-Poly1305`, erased on drop.
+pub(crate) struct NoiseCipher(ChaCha20Poly1305);
+
+impl NoiseCipher {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(ChaCha20Poly1305::new(key.into()))
+    }
+
+    /// Encrypts `body` in place. `None` only for bodies beyond 256 GiB.
+    pub(crate) fn seal(&self, nonce: &[u8; 12], ad: &[u8], body: &mut [u8]) -> Option<Tag> {
+        let sealed = self.0.encrypt_inout_detached(nonce.into(), ad, body.into());
+        sealed.map(Into::into).ok()
+    }
+
+    /// Verifies, then decrypts `body` in place.
+    pub(crate) fn open(&self, nonce: &[u8; 12], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
+        let opened = self.0.decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
+        opened.map_err(|_| Forged)
+    }
+}
+
+/// The `ChaCha20` stream behind [`crate::SeededEntropy`].
+pub(crate) struct KeyStream(ChaCha20);
+
+impl KeyStream {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(ChaCha20::new(key.into(), &[0; 12].into()))
+    }
+
+    pub(crate) fn fill(&mut self, out: &mut [u8]) -> Result<(), EntropyFailed> {
+        out.fill(0);
+        self.0.try_apply_keystream(out).map_err(|_| EntropyFailed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fips_197_aes_128() {
+        let key: [u8; 16] = std::array::from_fn(|i| i as u8);
+        let sample: Sample = std::array::from_fn(|i| (i * 0x11) as u8);
+        let mut out = [[0u8; 9]];
+        Block128::new(&Secret::new(key)).masks(&[sample], &mut out);
+        assert_eq!(out, [[0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30, 0xd8]]);
+    }
+
+    #[test]
+    fn envelope_cipher_refuses_every_bit_flip() {
+        let cipher = EnvelopeCipher::new(&Secret::new([9; 32]));
+        let mut body = *b"fragment";
+        let tag = cipher.seal(&[1; 24], &mut body).unwrap();
+        for bit in 0..(8 * body.len()) {
+            let mut bad = body;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(cipher.open(&[1; 24], &mut bad, &tag), Err(Forged));
+        }
+        assert_eq!(cipher.open(&[2; 24], &mut body.clone(), &tag), Err(Forged));
+        cipher.open(&[1; 24], &mut body, &tag).unwrap();
+        assert_eq!(&body, b"fragment");
+    }
+}

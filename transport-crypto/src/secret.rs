@@ -1,0 +1,78 @@
+//! Bytes that must not outlive their use.
+
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{Entropy, EntropyFailed};
+
+/// `N` secret bytes: zeroized on drop, without `Debug`, compared in constant time.
+///
+/// There is no `Clone` and no `Copy`; where a second holder is needed, the owner is shared instead.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// Takes over `bytes`. The caller's own copy, if any, is the caller's to erase.
+    pub fn new(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    /// Draws `N` bytes from `rng`.
+    pub fn generate(rng: &mut dyn Entropy) -> Result<Self, EntropyFailed> {
+        let mut secret = Self([0; N]);
+        rng.fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// The bytes themselves. The name marks every place where a secret is looked at.
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// The bytes, to be written in place by a derivation.
+    pub(crate) fn expose_mut(&mut self) -> &mut [u8; N] {
+        &mut self.0
+    }
+
+    /// All zero: a key nobody derived.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.ct_eq(&[0; N]).into()
+    }
+}
+
+impl<const N: usize> ConstantTimeEq for Secret<N> {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl<const N: usize> PartialEq for Secret<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl<const N: usize> Eq for Secret<N> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equality_looks_at_every_byte() {
+        for at in 0..32 {
+            let mut bytes = [7u8; 32];
+            assert!(Secret::new(bytes) == Secret::new([7; 32]));
+            bytes[at] ^= 0x80;
+            assert!(Secret::new(bytes) != Secret::new([7; 32]));
+        }
+    }
+
+    #[test]
+    fn zeroize_erases() {
+        let mut secret = Secret::new([0xa5u8; 64]);
+        assert!(!secret.is_zero());
+        secret.zeroize();
+        assert!(secret.is_zero());
+    }
+}

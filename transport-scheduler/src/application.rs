@@ -1,0 +1,256 @@
+//! The application face: open, write, read, close.
+
+use std::time::Instant;
+
+use crate::steer::Topic;
+use crate::stream::Due;
+use crate::stream::send::{Blocked, SendHalf};
+use crate::stream::state::SendState;
+use crate::{
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
+    Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow,
+};
+
+impl Scheduler {
+    /// Opens a stream. Refused while the peer allows no more; then [`StreamsAvailable`](crate::Event::StreamsAvailable)
+    /// comes when it does.
+    pub fn open(&mut self, direction: Direction) -> Result<StreamId, StreamsExhausted> {
+        self.offer = None;
+        let ours = self.ours.get_mut(direction);
+        if ours.opened < ours.allowed {
+            let id = StreamId::new(self.side, direction, ours.opened);
+            ours.opened += 1;
+            self.create(id);
+            return Ok(id);
+        }
+        ours.wanted = true;
+        if ours.reported.replace(ours.allowed) != Some(ours.allowed) {
+            self.owe_connection(Topic::streams_blocked(direction));
+        }
+        Err(StreamsExhausted)
+    }
+
+    /// The next stream the peer opened, in order of opening.
+    pub fn accept(&mut self, direction: Direction) -> Option<StreamId> {
+        let theirs = self.theirs.get_mut(direction);
+        if theirs.accepted == theirs.opened {
+            return None;
+        }
+        let id = StreamId::new(self.side.peer(), direction, theirs.accepted);
+        theirs.accepted += 1;
+        Some(id)
+    }
+
+    /// Takes as much of `data` as there is room for, at least a byte unless `data` is empty; [`Blocked`](WriteError::Blocked)
+    /// when there is none, and then [`Writable`](crate::Event::Writable) comes.
+    pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
+        let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
+        let send = open_half(
+            self.streams
+                .get_mut(slot)
+                .and_then(|stream| stream.send.as_mut()),
+        )?;
+        let room = self
+            .limits
+            .send_buffer
+            .saturating_sub(send.buffered())
+            .min(total);
+        let len = data.len().min(room);
+        let Some(taken) = data
+            .get(..len)
+            .filter(|taken| !taken.is_empty() || data.is_empty())
+        else {
+            let reason = if total == 0 {
+                Blocked::Total
+            } else {
+                Blocked::Room
+            };
+            match (send.blocked, reason) {
+                // Its place among those that wait for all stands.
+                (Blocked::Total, _) | (Blocked::Room, Blocked::Room) => {}
+                (_, Blocked::Total) => {
+                    send.blocked = Blocked::Total;
+                    self.wait_for_total(id);
+                }
+                _ => send.blocked = Blocked::Room,
+            }
+            return Err(WriteError::Blocked);
+        };
+        send.write(&mut self.pool, taken);
+        self.buffered += len;
+        self.refresh(slot);
+        Ok(len)
+    }
+
+    /// How many bytes a write would take now.
+    pub fn writable(&self, id: StreamId) -> usize {
+        let send = self
+            .streams
+            .find(id)
+            .and_then(|stream| stream.send.as_ref());
+        let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
+        send.filter(|send| send.state == SendState::Send)
+            .map_or(0, |send| {
+                self.limits
+                    .send_buffer
+                    .saturating_sub(send.buffered())
+                    .min(total)
+            })
+    }
+
+    /// Ends the stream after what was written.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
+        open_half(
+            self.streams
+                .get_mut(slot)
+                .and_then(|stream| stream.send.as_mut()),
+        )?
+        .finish();
+        self.refresh(slot);
+        Ok(())
+    }
+
+    /// Gives the sending half up; what was not delivered is dropped. Also after `finish`, until all is acknowledged.
+    pub fn reset(&mut self, id: StreamId, code: u64) -> Result<(), WriteError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
+        let send = self
+            .streams
+            .get(slot)
+            .and_then(|stream| stream.send.as_ref())
+            .ok_or(WriteError::Unknown)?;
+        if let Some(code) = send.stopped {
+            return Err(WriteError::Stopped(code));
+        }
+        if matches!(send.state, SendState::ResetSent { .. }) {
+            return Err(WriteError::Finished);
+        }
+        self.give_up(slot, code);
+        Ok(())
+    }
+
+    /// Reads in order. `fin` comes with the last bytes, or alone; after it, as after [`Reset`](ReadError::Reset), the half is
+    /// gone.
+    pub fn read(&mut self, id: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(ReadError::Unknown)?;
+        let recv = self
+            .streams
+            .get_mut(slot)
+            .and_then(|stream| stream.recv.as_mut())
+            .ok_or(ReadError::Unknown)?;
+        let read = match recv.read(&mut self.pool, out) {
+            Ok(read) => read,
+            Err(error) => {
+                if matches!(error, ReadError::Reset(_)) {
+                    self.end_receiving(slot);
+                }
+                return Err(error);
+            }
+        };
+        let bytes = read.bytes as u64;
+        if recv.window.consume(bytes, self.now, self.srtt) && recv.limit_matters() {
+            self.owe(slot, Due::MaxData);
+        }
+        self.stats.read_bytes += bytes;
+        self.consume(bytes);
+        if read.fin {
+            self.end_receiving(slot);
+        }
+        Ok(read)
+    }
+
+    /// Stops reading: what comes is thrown away, and the peer is asked to stop.
+    pub fn stop(&mut self, id: StreamId, code: u64) -> Result<(), ReadError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(ReadError::Unknown)?;
+        let recv = self
+            .streams
+            .get_mut(slot)
+            .and_then(|stream| stream.recv.as_mut())
+            .ok_or(ReadError::Unknown)?;
+        let unread = recv.stop(&mut self.pool, code)?;
+        let over = recv.is_over();
+        self.consume(unread);
+        if over {
+            self.end_receiving(slot);
+        } else {
+            self.owe(slot, Due::Stop);
+        }
+        Ok(())
+    }
+
+    /// Puts a stream into a class.
+    pub fn set_class(&mut self, id: StreamId, class: Class) {
+        self.offer = None;
+        let Some(slot) = self.streams.slot(id) else {
+            return;
+        };
+        if let Some(stream) = self
+            .streams
+            .get_mut(slot)
+            .filter(|stream| stream.class != class)
+        {
+            stream.class = class;
+            self.fair.add(stream_flow(slot), class);
+            self.refresh(slot);
+        }
+    }
+
+    /// Queues a datagram; drops the oldest ones while the queue is over its bound
+    /// ([`DatagramDropped`](crate::Event::DatagramDropped)).
+    pub fn send_datagram(
+        &mut self,
+        now: Instant,
+        data: Vec<u8>,
+        options: DatagramOptions,
+    ) -> Result<DatagramId, DatagramError> {
+        self.tick(now);
+        if self.peer.max_datagram == 0 {
+            return Err(DatagramError::Disabled);
+        }
+        let allowed = usize::try_from(self.peer.max_datagram).unwrap_or(usize::MAX);
+        let max = allowed.min(self.max_datagram).min(self.datagrams.max_len());
+        if data.len() > max {
+            return Err(DatagramError::TooLarge { max });
+        }
+        let DatagramOptions { class, deadline } = options;
+        let patience = self.limits.realtime_deadline;
+        let deadline = deadline.or_else(|| (class == Class::Realtime).then(|| now + patience));
+        let id = self.datagrams.push(now, data, class, deadline);
+        while let Some((class, dropped)) = self.datagrams.drop_excess() {
+            self.datagram_dropped(dropped);
+            self.refresh_datagrams(class);
+        }
+        self.refresh_datagrams(class);
+        Ok(id)
+    }
+
+    /// The datagrams that wait.
+    pub fn datagram_queue(&self) -> QueueState {
+        self.datagrams.state(self.now)
+    }
+
+    /// Remembers a stream whose write was refused because all buffers together are full. Streams that are gone meanwhile are
+    /// forgotten now and then, so that the list stays as short as the table.
+    fn wait_for_total(&mut self, id: StreamId) {
+        if self.crowded.len() > 2 * self.streams.len() + 16 {
+            let streams = &self.streams;
+            self.crowded.retain(|id| streams.slot(*id).is_some());
+        }
+        self.crowded.push_back(id);
+    }
+}
+
+fn open_half(send: Option<&mut SendHalf>) -> Result<&mut SendHalf, WriteError> {
+    let send = send.ok_or(WriteError::Unknown)?;
+    match (send.stopped, send.state) {
+        (Some(code), _) => Err(WriteError::Stopped(code)),
+        (None, SendState::Send) => Ok(send),
+        (None, SendState::DataSent | SendState::ResetSent { .. }) => Err(WriteError::Finished),
+    }
+}

@@ -1,0 +1,284 @@
+//! Datagrams that wait to be sent: bounded in bytes and in age.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::id::PerClass;
+use crate::{Class, DatagramId, QueueState};
+
+/// What a waiting datagram counts beyond its bytes, so that empty ones are bounded too.
+pub(crate) const OVERHEAD: usize = size_of::<Waiting>();
+
+#[derive(Debug)]
+struct Waiting {
+    id: DatagramId,
+    data: Vec<u8>,
+    since: Instant,
+    deadline: Option<Instant>,
+    /// The earlier of its deadline and the age bound.
+    expires: Instant,
+}
+
+impl Waiting {
+    fn cost(&self) -> usize {
+        self.data.len() + OVERHEAD
+    }
+}
+
+/// The queues, one a class: realtime by deadline, the others in order of arrival.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    queues: PerClass<VecDeque<Waiting>>,
+    max_bytes: usize,
+    max_age: Duration,
+    bytes: usize,
+    len: usize,
+    next_id: u64,
+    /// No datagram expires before.
+    earliest: Option<Instant>,
+    /// Was more than half full since it last drained.
+    filled: bool,
+}
+
+impl Datagrams {
+    pub(crate) fn new(max_bytes: usize, max_age: Duration) -> Self {
+        Self {
+            queues: PerClass::default(),
+            max_bytes,
+            max_age,
+            bytes: 0,
+            len: 0,
+            next_id: 0,
+            earliest: None,
+            filled: false,
+        }
+    }
+
+    /// The largest datagram the queue can hold.
+    pub(crate) fn max_len(&self) -> usize {
+        self.max_bytes.saturating_sub(OVERHEAD)
+    }
+
+    /// Queues a datagram no larger than [`max_len`](Self::max_len).
+    pub(crate) fn push(
+        &mut self,
+        now: Instant,
+        data: Vec<u8>,
+        class: Class,
+        deadline: Option<Instant>,
+    ) -> DatagramId {
+        let id = DatagramId(self.next_id);
+        self.next_id += 1;
+        let oldest = now + self.max_age;
+        let expires = deadline.map_or(oldest, |deadline| deadline.min(oldest));
+        self.earliest = Some(
+            self.earliest
+                .map_or(expires, |earliest| earliest.min(expires)),
+        );
+        let waiting = Waiting {
+            id,
+            data,
+            since: now,
+            deadline,
+            expires,
+        };
+        self.bytes += waiting.cost();
+        self.len += 1;
+        self.filled |= self.bytes > self.max_bytes / 2;
+        let queue = self.queues.get_mut(class);
+        let at = match queue.back() {
+            Some(last) if class == Class::Realtime && last.deadline > deadline => {
+                queue.partition_point(|other| other.deadline <= deadline)
+            }
+            _ => queue.len(),
+        };
+        queue.insert(at, waiting);
+        id
+    }
+
+    /// While the queue is over its bound: drops the oldest.
+    pub(crate) fn drop_excess(&mut self) -> Option<(Class, DatagramId)> {
+        if self.bytes <= self.max_bytes {
+            return None;
+        }
+        let oldest = Class::ALL.into_iter().filter_map(|class| {
+            let (at, waiting) = self.oldest_of(class)?;
+            Some((waiting.id, class, at))
+        });
+        let (id, class, at) = oldest.min_by_key(|(id, ..)| *id)?;
+        let dropped = self.queues.get_mut(class).remove(at);
+        self.forget(dropped.as_ref());
+        Some((class, id))
+    }
+
+    /// Drops what has expired; says what.
+    pub(crate) fn expire(&mut self, now: Instant, mut gone: impl FnMut(DatagramId)) {
+        if self.earliest.is_none_or(|earliest| earliest > now) {
+            return;
+        }
+        let (bytes, len, mut earliest) = (&mut self.bytes, &mut self.len, None::<Instant>);
+        for queue in self.queues.each_mut() {
+            queue.retain(|waiting| {
+                if waiting.expires > now {
+                    earliest = Some(earliest.map_or(waiting.expires, |e| e.min(waiting.expires)));
+                    return true;
+                }
+                *bytes -= waiting.cost();
+                *len -= 1;
+                gone(waiting.id);
+                false
+            });
+        }
+        self.earliest = earliest;
+        self.shrink();
+    }
+
+    /// Length of the datagram that is next in its class.
+    pub(crate) fn front(&self, class: Class) -> Option<usize> {
+        self.queues
+            .get(class)
+            .front()
+            .map(|waiting| waiting.data.len())
+    }
+
+    /// Deadline of the datagram that is next in its class.
+    pub(crate) fn deadline(&self, class: Class) -> Option<Instant> {
+        self.queues
+            .get(class)
+            .front()
+            .and_then(|waiting| waiting.deadline)
+    }
+
+    /// Takes the datagram that is next in its class.
+    pub(crate) fn pop(&mut self, class: Class) -> Option<(DatagramId, Vec<u8>)> {
+        let waiting = self.queues.get_mut(class).pop_front();
+        self.forget(waiting.as_ref());
+        waiting.map(|waiting| (waiting.id, waiting.data))
+    }
+
+    /// Whether the queue has drained to a quarter after it was more than half full: said once.
+    pub(crate) fn drained(&mut self) -> bool {
+        self.bytes <= self.max_bytes / 4 && std::mem::take(&mut self.filled)
+    }
+
+    /// When something may expire.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    pub(crate) fn state(&self, now: Option<Instant>) -> QueueState {
+        let oldest = Class::ALL
+            .into_iter()
+            .filter_map(|class| self.oldest_of(class))
+            .map(|(_, w)| w.since)
+            .min();
+        let age = now.zip(oldest).map_or(Duration::ZERO, |(now, since)| {
+            now.saturating_duration_since(since)
+        });
+        QueueState {
+            bytes: self.bytes,
+            len: self.len,
+            oldest_age: age,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        let queues = self.queues.each();
+        let places: usize = queues
+            .iter()
+            .map(|queue| queue.capacity() * size_of::<Waiting>())
+            .sum();
+        let data: usize = queues
+            .iter()
+            .flat_map(|queue| queue.iter())
+            .map(|waiting| waiting.data.capacity())
+            .sum();
+        places + data
+    }
+
+    fn oldest_of(&self, class: Class) -> Option<(usize, &Waiting)> {
+        let queue = self.queues.get(class);
+        match class {
+            Class::Realtime => queue
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, waiting)| waiting.id),
+            _ => queue.front().map(|waiting| (0, waiting)),
+        }
+    }
+
+    fn forget(&mut self, gone: Option<&Waiting>) {
+        if let Some(waiting) = gone {
+            self.bytes -= waiting.cost();
+            self.len -= 1;
+        }
+        self.shrink();
+    }
+
+    /// An empty queue keeps little, and has no expiry.
+    fn shrink(&mut self) {
+        if self.len == 0 {
+            self.earliest = None;
+            for queue in self.queues.each_mut() {
+                queue.shrink_to(64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_oldest_of_all_classes_is_dropped_when_full() {
+        let now = Instant::now();
+        let mut queue = Datagrams::new(3 * (100 + OVERHEAD), ms(100));
+        let a = queue.push(now, vec![0; 100], Class::Realtime, Some(now + ms(90)));
+        let b = queue.push(now, vec![0; 100], Class::Bulk, None);
+        let c = queue.push(now, vec![0; 100], Class::Realtime, Some(now + ms(10)));
+        assert_eq!(queue.drop_excess(), None);
+        queue.push(now, vec![0; 100], Class::Interactive, None);
+        assert_eq!(queue.drop_excess(), Some((Class::Realtime, a)));
+        assert_eq!(queue.drop_excess(), None);
+        queue.push(now, vec![], Class::Bulk, None);
+        assert_eq!(queue.drop_excess(), Some((Class::Bulk, b)));
+        assert_eq!(queue.pop(Class::Realtime).map(|(id, _)| id), Some(c));
+    }
+
+    #[test]
+    fn empty_datagrams_are_bounded_too() {
+        let now = Instant::now();
+        let mut queue = Datagrams::new(64 * 1024, ms(100));
+        let mut dropped = 0;
+        for _ in 0..100_000 {
+            queue.push(now, Vec::new(), Class::Interactive, None);
+            while queue.drop_excess().is_some() {
+                dropped += 1;
+            }
+        }
+        assert!(queue.state(None).len <= 64 * 1024 / OVERHEAD && dropped > 90_000);
+        assert!(queue.memory() <= 256 * 1024);
+    }
+
+    #[test]
+    fn age_and_deadline_expire() {
+        let now = Instant::now();
+        let mut queue = Datagrams::new(64 * 1024, ms(100));
+        let old = queue.push(now, vec![1], Class::Bulk, None);
+        let short = queue.push(now + ms(50), vec![2], Class::Bulk, Some(now + ms(60)));
+        let last = queue.push(now + ms(50), vec![3], Class::Bulk, Some(now + ms(1000)));
+        assert_eq!(queue.next_expiry(), Some(now + ms(60)));
+        let mut gone = Vec::new();
+        queue.expire(now + ms(60), |id| gone.push(id));
+        queue.expire(now + ms(99), |id| gone.push(id));
+        queue.expire(now + ms(100), |id| gone.push(id));
+        queue.expire(now + ms(150), |id| gone.push(id));
+        assert_eq!(gone, [short, old, last]);
+        assert_eq!((queue.next_expiry(), queue.state(None).bytes), (None, 0));
+    }
+}

@@ -1,0 +1,368 @@
+//! Scenario files: what the link does, what flows over it, what is expected.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Deserialize;
+
+/// One scenario as its TOML file says it. Unknown keys are errors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name for reports.
+    pub name: String,
+    /// Virtual seconds after which the run ends, finished or not.
+    pub seconds: f64,
+    /// Both directions of the link.
+    #[serde(default)]
+    pub link: Links,
+    /// What is carried.
+    #[serde(default)]
+    pub flow: Vec<Flow>,
+    /// What happens meanwhile.
+    #[serde(default)]
+    pub event: Vec<Event>,
+    /// Bounds on keys of the report.
+    #[serde(default)]
+    pub expect: BTreeMap<String, Bound>,
+    /// Knobs of the transport under test.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Open this many connections one after another, each with all flows.
+    #[serde(default = "one")]
+    pub repeat_handshakes: u32,
+    /// Packet suite; the simulator's default is chacha20.
+    #[serde(default)]
+    pub cipher: Cipher,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The two directions: `up` is client to server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// Client to server.
+    #[serde(default)]
+    pub up: Link,
+    /// Server to client.
+    #[serde(default)]
+    pub down: Link,
+}
+
+/// Impairments of one direction; missing keys mean none.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Bottleneck rate in Mbit/s of IP packets; none: infinite.
+    pub rate_mbit: Option<f64>,
+    /// One-way propagation delay.
+    pub delay_ms: f64,
+    /// Extra delay, uniform in `[0, jitter_ms]`.
+    pub jitter_ms: f64,
+    /// Drop-tail bound in packets.
+    pub queue_packets: Option<usize>,
+    /// Drop-tail bound in bytes.
+    pub queue_bytes: Option<usize>,
+    /// Random loss.
+    pub loss: Option<Loss>,
+    /// Late delivery of some packets.
+    pub reorder: Option<Reorder>,
+    /// Probability that a packet arrives twice.
+    pub duplicate: f64,
+    /// Probability that one random byte is replaced.
+    pub corrupt: f64,
+    /// Larger IP packets vanish.
+    pub mtu: Option<usize>,
+    /// Passes for a while, drops everything for a while, again and again.
+    pub blackhole: Option<Blackhole>,
+    /// The n-th datagrams (from 1) of this direction that vanish.
+    pub drop: Vec<u64>,
+}
+
+/// Models of random loss.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Loss {
+    /// Each packet on its own.
+    Iid {
+        /// Probability.
+        p: f64,
+    },
+    /// Independent, but never more than `max_burst` in a row.
+    Burst {
+        /// Probability.
+        p: f64,
+        /// Longest run of drops.
+        max_burst: u32,
+    },
+    /// Two states: good loses nothing, bad everything.
+    Gilbert {
+        /// Probability of turning bad, per packet.
+        p: f64,
+        /// Probability of recovering, per packet.
+        r: f64,
+    },
+}
+
+/// Some packets arrive later than those behind them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reorder {
+    /// Probability.
+    pub p: f64,
+    /// How much later.
+    pub extra_ms: f64,
+}
+
+/// A periodic outage.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blackhole {
+    /// Passing time.
+    pub on_ms: f64,
+    /// Dropping time.
+    pub off_ms: f64,
+}
+
+/// What a flow carries.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Bytes on one stream.
+    Bulk,
+    /// Unreliable datagrams at an offered rate.
+    Datagrams,
+    /// Streams that ask and are answered.
+    Requests,
+}
+
+/// Who sends.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The side that dialled.
+    #[default]
+    Client,
+    /// The side that listens.
+    Server,
+}
+
+/// One flow.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// What it carries.
+    pub kind: Kind,
+    /// Who sends (requests: who asks).
+    #[serde(default)]
+    pub from: Side,
+    /// Flows with the same number share one connection.
+    #[serde(default)]
+    pub connection: u32,
+    /// Bulk: payload bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Datagrams: offered rate in Mbit/s of payload.
+    #[serde(default)]
+    pub rate_mbit: f64,
+    /// Datagrams: payload bytes of each.
+    #[serde(default = "thousand")]
+    pub size: usize,
+    /// Datagrams: dropped unsent after this.
+    #[serde(default)]
+    pub deadline_ms: Option<f64>,
+    /// Requests: how many.
+    #[serde(default)]
+    pub count: u32,
+    /// Requests: bytes asked with.
+    #[serde(default)]
+    pub request_bytes: u64,
+    /// Requests: bytes answered with.
+    #[serde(default)]
+    pub response_bytes: u64,
+    /// Requests: at most this many at once.
+    #[serde(default = "hundred")]
+    pub concurrency: u32,
+    /// When it starts.
+    #[serde(default)]
+    pub start_ms: f64,
+    /// Datagrams and bulk: stops offering after this.
+    #[serde(default)]
+    pub for_ms: Option<f64>,
+    /// Congestion control of the flow's connection.
+    #[serde(default)]
+    pub cc: Option<String>,
+    /// Message class.
+    #[serde(default)]
+    pub class: Option<Class>,
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+/// Message classes by their scenario names.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are those of the scheduler's classes")]
+pub enum Class {
+    Control,
+    Realtime,
+    Interactive,
+    Bulk,
+    Background,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, first.
+    pub at_ms: f64,
+    /// Again and again after that.
+    #[serde(default)]
+    pub every_ms: Option<f64>,
+    /// What.
+    pub kind: EventKind,
+    /// For `rate`: both directions from now on.
+    #[serde(default)]
+    pub rate_mbit: Option<f64>,
+    /// For `delay`: one way, both directions from now on.
+    #[serde(default)]
+    pub delay_ms: Option<f64>,
+    /// For `outage`: how long.
+    #[serde(default)]
+    pub for_ms: Option<f64>,
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The client's NAT gives it another port.
+    RebindPort,
+    /// The client's NAT gives it another address.
+    RebindAddr,
+    /// The bottleneck changes.
+    Rate,
+    /// The propagation delay changes.
+    Delay,
+    /// Nothing passes for a while.
+    Outage,
+    /// The client updates its keys.
+    KeyUpdate,
+    /// The client closes.
+    Close,
+}
+
+/// Packet suites by their scenario names.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Cipher {
+    /// ChaCha20-Poly1305.
+    #[default]
+    Chacha20,
+    /// AES-256-GCM.
+    Aes256,
+}
+
+/// Knobs of the transport under test; missing keys keep the product's defaults.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transport {
+    /// Receive window of a stream at the start.
+    pub initial_stream_window: Option<u64>,
+    /// Receive window of the connection at the start.
+    pub initial_connection_window: Option<u64>,
+    /// Bidirectional streams the server lets the client open at the start.
+    pub max_streams_bidi: Option<u64>,
+    /// Give up on a silent peer after this.
+    pub idle_timeout_ms: Option<f64>,
+    /// Give up on a handshake after this.
+    pub handshake_timeout_ms: Option<f64>,
+    /// Addresses of the world are IPv6.
+    pub ipv6: bool,
+}
+
+/// Bounds on one number of the report.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bound {
+    /// At least.
+    pub min: Option<f64>,
+    /// At most.
+    pub max: Option<f64>,
+}
+
+impl Scenario {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line and column.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Reads a scenario from its text.
+    ///
+    /// # Errors
+    /// What is wrong, with line and column.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(self.seconds > 0.0 && self.seconds <= 86_400.0) {
+            return Err("seconds: must be above 0 and at most 86400".into());
+        }
+        for (index, flow) in self.flow.iter().enumerate() {
+            let fault = match flow.kind {
+                Kind::Bulk if flow.bytes == 0 => "bulk needs bytes",
+                Kind::Datagrams if flow.rate_mbit <= 0.0 => "datagrams need rate_mbit",
+                Kind::Datagrams if !(20..=1400).contains(&flow.size) => "size must be 20 to 1400",
+                Kind::Requests if flow.count == 0 || flow.concurrency == 0 => "requests need count and concurrency",
+                _ => continue,
+            };
+            return Err(format!("flow {index}: {fault}"));
+        }
+        for (index, flow) in self.flow.iter().enumerate() {
+            if flow.cc.as_deref().is_some_and(|cc| cc != "cubic") {
+                return Err(format!("flow {index}: cc: only \"cubic\" exists in this version"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_name_line_and_column() {
+        let error = Scenario::parse("name = \"x\"\nseconds = 1\n[link.up]\nrate_mbits = 3\n").unwrap_err();
+        assert!(error.contains("line 4, column 1"), "{error}");
+    }
+
+    #[test]
+    fn a_flow_without_its_amount_is_refused() {
+        let error = Scenario::parse("name = \"x\"\nseconds = 1\n[[flow]]\nkind = \"bulk\"\n").unwrap_err();
+        assert!(error.contains("flow 0: bulk needs bytes"), "{error}");
+    }
+
+    #[test]
+    fn loss_models_parse() {
+        let text = "name = \"x\"\nseconds = 1\n[link.up]\nloss = { kind = \"burst\", p = 0.3, max_burst = 3 }\n";
+        let scenario = Scenario::parse(text).unwrap();
+        assert!(matches!(scenario.link.up.loss, Some(Loss::Burst { max_burst: 3, .. })));
+    }
+}

@@ -1,0 +1,471 @@
+//! The loop: drain both ends, carry datagrams, let the applications act, move the clock to what is next.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use transport_core::{Event, Handle, Route};
+
+use super::{
+    app::App,
+    clock::Clock,
+    flow::Flow,
+    link::Link,
+    node::{Node, Said},
+    record::{Percentiles, WireDigest},
+    report::{self, FlowReport, LinkReport, Links, Report},
+    rng::Rng,
+    scenario::{self, Cipher, EventKind, Scenario, Side},
+    setup::Setup,
+};
+
+/// What a run is given beside its scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Overrides the scenario's packet suite.
+    pub cipher: Option<Cipher>,
+}
+
+/// One connection of the scenario: its client, and its handle at the server once it stands.
+struct Session {
+    connection: u32,
+    client: Node,
+    handle: Handle,
+    client_app: App,
+    server_app: App,
+    server_handle: Option<Handle>,
+    address: SocketAddr,
+    connected: bool,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Scheduled {
+    at: Duration,
+    order: u64,
+    what: What,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Up { from: SocketAddr, datagram: Vec<u8> },
+    Down { session: usize, to: SocketAddr, datagram: Vec<u8> },
+    Event(usize),
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    setup: Setup,
+    clock: Clock,
+    up: Link,
+    down: Link,
+    server: Node,
+    sessions: Vec<Session>,
+    flows: Vec<Flow>,
+    addresses: BTreeMap<SocketAddr, usize>,
+    handles: BTreeMap<Handle, usize>,
+    agenda: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    next_port: u16,
+    round: u32,
+    handshakes: u64,
+    digest: WireDigest,
+    peak_memory: usize,
+    faults: Vec<String>,
+    closed: BTreeMap<usize, FlowReport>,
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: &Scenario, options: Options) -> Report {
+    let mut world = World::new(scenario, options);
+    world.start_round();
+    world.run();
+    world.report(options.seed)
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, options: Options) -> Self {
+        let setup = Setup::new(scenario, options);
+        let ipv6 = scenario.transport.ipv6;
+        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
+        let mut world = Self {
+            up: link(&scenario.link.up, "up"),
+            down: link(&scenario.link.down, "down"),
+            server: Node::new(setup.server()),
+            setup,
+            scenario,
+            clock: Clock::start(),
+            sessions: Vec::new(),
+            flows: Vec::new(),
+            addresses: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            agenda: BinaryHeap::new(),
+            order: 0,
+            next_port: 40_000,
+            round: 0,
+            handshakes: 0,
+            digest: WireDigest::default(),
+            peak_memory: 0,
+            faults: Vec::new(),
+            closed: BTreeMap::new(),
+        };
+        for (index, event) in scenario.event.iter().enumerate() {
+            world.schedule(ms(event.at_ms), What::Event(index));
+        }
+        world
+    }
+
+    /// Opens one session for each connection the flows name.
+    fn start_round(&mut self) {
+        let first = self.sessions.len();
+        let origin = self.clock.elapsed();
+        for spec in &self.scenario.flow {
+            let session = self.sessions.iter().skip(first).position(|session| session.connection == spec.connection);
+            let session = session.map_or_else(|| self.open_session(spec.connection), |offset| first + offset);
+            let index = self.flows.len() as u32;
+            self.flows.push(Flow::new(spec.clone(), session, index, origin));
+        }
+        self.round += 1;
+    }
+
+    fn open_session(&mut self, connection: u32) -> usize {
+        let index = self.sessions.len();
+        let address = self.new_address(None);
+        let (endpoint, handle) = self.setup.client(index as u64, self.server_address(), self.clock.now());
+        self.addresses.insert(address, index);
+        self.sessions.push(Session {
+            connection,
+            client: Node::new(endpoint),
+            handle,
+            client_app: App::new(Side::Client, index),
+            server_app: App::new(Side::Server, index),
+            server_handle: None,
+            address,
+            connected: false,
+        });
+        index
+    }
+
+    fn new_address(&mut self, move_host: Option<SocketAddr>) -> SocketAddr {
+        self.next_port += 1;
+        let host = move_host.map_or(2, |old| match old.ip() {
+            IpAddr::V4(ip) => ip.octets()[3].wrapping_add(1).max(2),
+            IpAddr::V6(ip) => (ip.segments()[7] as u8).wrapping_add(1).max(2),
+        });
+        SocketAddr::new(self.host(host), self.next_port)
+    }
+
+    fn host(&self, last: u8) -> IpAddr {
+        if self.scenario.transport.ipv6 {
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)))
+        } else {
+            IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+        }
+    }
+
+    fn server_address(&self) -> SocketAddr {
+        SocketAddr::new(self.host(1), 4433)
+    }
+
+    fn schedule(&mut self, at: Duration, what: What) {
+        self.order += 1;
+        self.agenda.push(Reverse(Scheduled { at, order: self.order, what }));
+    }
+
+    fn run(&mut self) {
+        let end = Duration::from_secs_f64(self.scenario.seconds);
+        loop {
+            self.settle();
+            if self.finished() {
+                if self.round >= self.scenario.repeat_handshakes {
+                    return;
+                }
+                self.start_round();
+                continue;
+            }
+            let Some(next) = self.next_time().filter(|at| *at < end) else {
+                self.clock.advance(end);
+                return;
+            };
+            self.clock.advance(next);
+            self.happen();
+        }
+    }
+
+    /// Every flow with an end has reached it, and none without one is still to run.
+    fn finished(&self) -> bool {
+        !self.flows.is_empty() && self.flows.iter().all(|flow| flow.has_end() && flow.completion.is_some())
+    }
+
+    fn next_time(&self) -> Option<Duration> {
+        let agenda = self.agenda.peek().map(|Reverse(scheduled)| scheduled.at);
+        let mut next = [agenda, self.server.deadline()].into_iter().flatten().min();
+        for session in &self.sessions {
+            let due = session.connected.then(|| session.client_app.next_due(&self.flows)).flatten();
+            let server_due = session.server_handle.and_then(|_| session.server_app.next_due(&self.flows));
+            let times = [session.client.deadline(), due, server_due].into_iter().flatten();
+            next = next.into_iter().chain(times.filter(|at| *at > self.clock.elapsed())).min();
+        }
+        next.map(|at| at.max(self.clock.elapsed()))
+    }
+
+    /// All that is due at the present moment.
+    fn happen(&mut self) {
+        let (elapsed, now) = (self.clock.elapsed(), self.clock.now());
+        while self.agenda.peek().is_some_and(|Reverse(scheduled)| scheduled.at <= elapsed) {
+            let Some(Reverse(scheduled)) = self.agenda.pop() else { break };
+            match scheduled.what {
+                What::Up { from, mut datagram } => {
+                    let route = Route { remote: from, local: None };
+                    self.server.endpoint.handle_datagram(now, route, &mut datagram);
+                }
+                What::Down { session, to, mut datagram } => self.arrive_down(session, to, &mut datagram),
+                What::Event(index) => self.event(index),
+            }
+        }
+        self.server.tick(elapsed, now);
+        for session in &mut self.sessions {
+            session.client.tick(elapsed, now);
+        }
+    }
+
+    fn arrive_down(&mut self, session: usize, to: SocketAddr, datagram: &mut [u8]) {
+        let route = Route { remote: self.server_address(), local: None };
+        let now = self.clock.now();
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        // A NAT that rebound has forgotten the old address.
+        if session.address == to {
+            session.client.endpoint.handle_datagram(now, route, datagram);
+        }
+    }
+
+    /// Drains and drives until nothing moves at this moment.
+    fn settle(&mut self) {
+        let mut said = Vec::new();
+        loop {
+            let mut moved = false;
+            for index in 0..self.sessions.len() {
+                self.sessions[index].client.drain(&self.clock, &mut said);
+                moved |= !said.is_empty();
+                for one in said.drain(..) {
+                    self.client_said(index, one);
+                }
+            }
+            self.server.drain(&self.clock, &mut said);
+            moved |= !said.is_empty();
+            for one in said.drain(..) {
+                self.server_said(one);
+            }
+            moved |= self.drive();
+            if !moved {
+                break;
+            }
+        }
+        let clients: usize = self.sessions.iter().map(|session| session.client.endpoint.memory()).sum();
+        self.peak_memory = self.peak_memory.max(clients + self.server.endpoint.memory());
+    }
+
+    fn drive(&mut self) -> bool {
+        let (moment, now) = (self.clock.now(), self.clock.elapsed());
+        let mut moved = false;
+        for session in &mut self.sessions {
+            if session.connected && let Some(connection) = session.client.endpoint.connection(session.handle) {
+                moved |= session.client_app.drive(moment, now, connection, &mut self.flows);
+            }
+            if let Some(connection) = session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)) {
+                moved |= session.server_app.drive(moment, now, connection, &mut self.flows);
+            }
+        }
+        moved
+    }
+
+    fn client_said(&mut self, index: usize, said: Said) {
+        let session = &mut self.sessions[index];
+        match said {
+            Said::Datagram(_, mut datagram) => {
+                let from = session.address;
+                self.digest.add(self.clock.elapsed(), true, &datagram);
+                for at in self.up.send(self.clock.elapsed(), &mut datagram).into_iter().flatten() {
+                    self.schedule(at, What::Up { from, datagram: datagram.clone() });
+                }
+            }
+            Said::Event(_, Event::Connected(_)) => {
+                session.connected = true;
+                self.handshakes += 1;
+            }
+            Said::Event(_, Event::DatagramReceived(payload)) => {
+                session.client_app.datagram(self.clock.elapsed(), &payload, &mut self.flows);
+            }
+            Said::Event(_, Event::Closed(reason)) => {
+                session.connected = false;
+                self.faults.push(format!("client {index} closed: {reason:?}"));
+            }
+            Said::Event(..) => {}
+        }
+    }
+
+    fn server_said(&mut self, said: Said) {
+        match said {
+            Said::Datagram(route, mut datagram) => {
+                self.digest.add(self.clock.elapsed(), false, &datagram);
+                let Some(&session) = self.addresses.get(&route.remote) else { return };
+                for at in self.down.send(self.clock.elapsed(), &mut datagram).into_iter().flatten() {
+                    self.schedule(at, What::Down { session, to: route.remote, datagram: datagram.clone() });
+                }
+            }
+            Said::Event(handle, Event::Connected(_)) => {
+                let remote = self.server.endpoint.connection(handle).map(|connection| connection.remote());
+                let Some(&session) = remote.and_then(|remote| self.addresses.get(&remote)) else { return };
+                self.handles.insert(handle, session);
+                self.sessions[session].server_handle = Some(handle);
+            }
+            Said::Event(handle, event) => {
+                let Some(&session) = self.handles.get(&handle) else { return };
+                let app = &mut self.sessions[session].server_app;
+                match event {
+                    Event::DatagramReceived(payload) => app.datagram(self.clock.elapsed(), &payload, &mut self.flows),
+                    Event::Closed(_) => self.sessions[session].server_handle = None,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, index: usize) {
+        let event = &self.scenario.event[index];
+        let elapsed = self.clock.elapsed();
+        match event.kind {
+            EventKind::RebindPort => self.rebind(false),
+            EventKind::RebindAddr => self.rebind(true),
+            EventKind::Rate => {
+                for link in [&mut self.up, &mut self.down] {
+                    link.set_rate(event.rate_mbit.unwrap_or(10.0));
+                }
+            }
+            EventKind::Delay => {
+                for link in [&mut self.up, &mut self.down] {
+                    link.set_delay(event.delay_ms.unwrap_or(0.0));
+                }
+            }
+            EventKind::Outage => {
+                let until = elapsed + ms(event.for_ms.unwrap_or(1000.0));
+                self.up.outage(until);
+                self.down.outage(until);
+            }
+            EventKind::KeyUpdate => {
+                for session in &mut self.sessions {
+                    if let Some(connection) = session.client.endpoint.connection(session.handle) {
+                        connection.update_keys();
+                    }
+                }
+            }
+            EventKind::Close => {
+                let now = self.clock.now();
+                for session in &mut self.sessions {
+                    if let Some(connection) = session.client.endpoint.connection(session.handle) {
+                        connection.close(now, 0, b"");
+                    }
+                }
+            }
+        }
+        if let Some(every) = event.every_ms {
+            self.schedule(elapsed + ms(every), What::Event(index));
+        }
+    }
+
+    fn rebind(&mut self, move_host: bool) {
+        for index in 0..self.sessions.len() {
+            let old = self.sessions[index].address;
+            let mut address = self.new_address(move_host.then_some(old));
+            if !move_host {
+                address.set_ip(old.ip());
+            }
+            self.addresses.insert(address, index);
+            self.sessions[index].address = address;
+        }
+    }
+
+    fn report(&mut self, seed: u64) -> Report {
+        let end = self.clock.elapsed();
+        let flows: Vec<FlowReport> = (0..self.flows.len()).map(|index| self.flow_report(index, end)).collect();
+        let shares: Vec<f64> = flows.iter().filter(|flow| flow.kind == "bulk").map(|flow| flow.goodput_mbit).collect();
+        for session in &mut self.sessions {
+            self.faults.append(&mut session.client_app.faults);
+            self.faults.append(&mut session.server_app.faults);
+        }
+        let mut report = Report {
+            name: self.scenario.name.clone(),
+            seed,
+            completed: self.flows.iter().all(|flow| !flow.has_end() || flow.completion.is_some()),
+            virtual_seconds: end.as_secs_f64(),
+            handshakes: self.handshakes,
+            wire_digest: self.digest.hex(),
+            flows,
+            links: Links { up: link_report(&self.up), down: link_report(&self.down) },
+            jain: report::jain(&shares),
+            drops: self.drops(),
+            peak_memory_bytes: self.peak_memory,
+            faults: std::mem::take(&mut self.faults),
+        };
+        report.judge(&self.scenario.expect);
+        report
+    }
+
+    fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops = BTreeMap::new();
+        let clients = self.sessions.iter().map(|session| &session.client);
+        for node in clients.chain([&self.server]) {
+            for (reason, count) in node.endpoint.stats().drops.iter() {
+                *drops.entry(reason.name().to_string()).or_insert(0) += count;
+            }
+        }
+        drops
+    }
+
+    fn flow_report(&mut self, index: usize, end: Duration) -> FlowReport {
+        let flow = &self.flows[index];
+        let session = &mut self.sessions[flow.session];
+        let connection = match flow.spec.from {
+            Side::Client => session.client.endpoint.connection(session.handle),
+            Side::Server => session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)),
+        };
+        let active = flow.completion.unwrap_or(end).saturating_sub(flow.start).as_secs_f64();
+        let mut report = FlowReport {
+            kind: flow.kind_name(),
+            connection: session.connection,
+            cc: flow.spec.cc.clone().unwrap_or_else(|| "cubic".into()),
+            bytes: flow.received,
+            completion_s: flow.completion.map(|at| at.saturating_sub(flow.start).as_secs_f64()),
+            goodput_mbit: if active > 0.0 { flow.received as f64 * 8.0 / active / 1e6 } else { 0.0 },
+            delivered: flow.delivered,
+            latency_ms: Percentiles::of_us(&flow.latencies_us),
+            ..FlowReport::default()
+        };
+        if let Some(connection) = connection {
+            let stats = connection.stats();
+            report.sent_bytes = stats.sent_bytes;
+            report.retransmitted_bytes = stats.retransmitted_bytes;
+            report.declared_lost = stats.declared_lost;
+            report.spurious = stats.spurious;
+            report.expired = stats.datagrams_expired;
+        }
+        report
+    }
+}
+
+fn link_report(link: &Link) -> LinkReport {
+    let counters = link.counters();
+    LinkReport {
+        delivered: counters.delivered,
+        dropped: counters.dropped,
+        queue_delay_ms: Percentiles::of_us(link.queue_delays_us()),
+    }
+}
+
+fn ms(ms: f64) -> Duration {
+    Duration::from_secs_f64(ms.max(0.0) / 1000.0)
+}
