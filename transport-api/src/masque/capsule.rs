@@ -89,8 +89,10 @@ pub fn put(out: &mut Vec<u8>, kind: u64, value: &[u8]) {
 mod tests {
     use super::*;
 
+    type Parsed = (Vec<(u64, Vec<u8>)>, Result<(), Truncated>);
+
     /// The sequence as (type, value), however it is cut.
-    fn parse(pieces: &[&[u8]]) -> (Vec<(u64, Vec<u8>)>, Result<(), Truncated>) {
+    fn parse(pieces: &[&[u8]]) -> Parsed {
         let mut parser = CapsuleParser::new();
         let mut capsules: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut open = None;

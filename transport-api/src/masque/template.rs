@@ -93,6 +93,23 @@ impl Template {
         Self::parse(&format!("https://{authority}{DEFAULT_UDP_PATH}"))
     }
 
+    /// The default template of a relay that is known by its keys and needs no name.
+    pub fn relay() -> Self {
+        let literal = |text: &str| Part::Literal(text.into());
+        Self {
+            scheme: "https".into(),
+            authority: "relay".into(),
+            path: vec![
+                literal("/.well-known/masque/udp/"),
+                Part::Variable(Variable::Host),
+                literal("/"),
+                Part::Variable(Variable::Port),
+                literal("/"),
+            ],
+            query: Vec::new(),
+        }
+    }
+
     /// The authority of the proxy.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -347,6 +364,11 @@ mod tests {
             assert_eq!(template.expand(&target), path, "{text}");
             assert_eq!(template.matches(path), Some(Ok(target)), "{text}");
         }
+    }
+
+    #[test]
+    fn the_default_is_the_well_known_one() {
+        assert_eq!(Template::well_known("relay"), Ok(Template::relay()));
     }
 
     #[test]

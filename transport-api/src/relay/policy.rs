@@ -86,11 +86,11 @@ pub enum Forbidden {
     Loopback,
     /// RFC 1918
     Private,
-    /// fc00::/7, and the deprecated fec0::/10
+    /// `fc00::/7`, and the deprecated `fec0::/10`
     UniqueLocal,
-    /// 169.254.0.0/16, fe80::/10
+    /// 169.254.0.0/16, `fe80::/10`
     LinkLocal,
-    /// 224.0.0.0/4, ff00::/8
+    /// 224.0.0.0/4, `ff00::/8`
     Multicast,
     /// 255.255.255.255
     Broadcast,
@@ -214,8 +214,8 @@ fn classify_v6(ip: Ipv6Addr) -> Option<Forbidden> {
         [0xff00..=0xffff, ..] => Forbidden::Multicast,
         [0xfe80..=0xfebf, ..] => Forbidden::LinkLocal,
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Forbidden::UniqueLocal,
-        // NAT64 and 6to4 are judged by the address inside; the local NAT64 prefix has no fixed place for one.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x2002, ..] => return None,
+        // Judged by the address inside, as is 6to4; the local NAT64 prefix has no fixed place for one.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
         // Teredo, ORCHID, documentation, and everything outside global unicast (2000::/3).
         [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Forbidden::Reserved,
         [0x2000..=0x3fff, ..] => return None,

@@ -229,7 +229,7 @@ pub(super) async fn udp<L: Lane>(
                     stream.close();
                     return End::Idle;
                 }
-                timer.reset(idle - quiet);
+                timer.reset(idle.saturating_sub(quiet));
                 continue;
             }
         }

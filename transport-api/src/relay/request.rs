@@ -72,7 +72,7 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
     };
     match planned {
         Ok(plan) => {
-            run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await
+            run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await;
         }
         Err(refusal) => refuse(&context, refusal, send, frames).await,
     }

@@ -9,6 +9,7 @@ use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd};
 use super::tcp::TcpTunnel;
 use super::udp::UdpTunnel;
 use crate::http::{Code, Fault, RequestHead, ResponseHead};
+use crate::local::{Handle, LoopFull};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::{Target, Template, udp};
 use crate::{Connection, Wait};
@@ -30,13 +31,23 @@ impl<L: Lane> Clone for Client<L> {
 }
 
 impl Client<Connection> {
-    /// A client whose background work has a thread of its own, until the connection ends.
-    pub fn start(connection: Connection, template: Template) -> io::Result<Self> {
-        let (client, work) = Self::new(connection, template);
-        std::thread::Builder::new().name("adit-http".into()).spawn(move || {
-            work.wait();
-        })?;
+    /// A client with the default template whose background work is a task of `local`, until the connection ends.
+    pub fn start(local: &Handle, connection: Connection) -> Result<Self, LoopFull> {
+        let (client, work) = Self::new(connection, Template::relay());
+        local.spawn(async move { drop(work.await) })?;
         Ok(client)
+    }
+
+    /// A client with the default template whose background work has a thread of its own, until the connection ends.
+    pub fn start_thread(connection: Connection) -> io::Result<Self> {
+        let (client, work) = Self::new(connection, Template::relay());
+        std::thread::Builder::new().name("adit-http".into()).spawn(move || drop(work.wait()))?;
+        Ok(client)
+    }
+
+    /// The connection to the relay.
+    pub fn connection(&self) -> &Connection {
+        self.lane()
     }
 }
 

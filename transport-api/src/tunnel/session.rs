@@ -256,7 +256,6 @@ impl<L: Lane> Session<L> {
             let end = state.end.get_or_insert(end).clone();
             (end, std::mem::take(&mut state.inboxes))
         });
-        #[expect(clippy::iter_over_hash_type, reason = "each is told the same; the order cannot be seen")]
         for inbox in inboxes.into_values() {
             inbox.end(InboxEnd::Closed);
         }
