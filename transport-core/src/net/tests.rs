@@ -152,14 +152,12 @@ fn datagrams_longer_than_a_slot_are_counted() {
 }
 
 #[test]
-fn segments_too_long_for_the_interface_are_lost_alone() {
+fn the_longest_datagram_passes() {
     let (mut sender, mut receiver) = (v4(), v4());
-    // The loopback interface carries 65,536 bytes; nothing on it is too long for one UDP datagram, so a length is chosen
-    // that no datagram can have.
     let mut sent = Batch::default();
     sent.push(&[1; crate::buffer::MAX_BATCH_BYTES]).unwrap();
     sender.send_batch(to(&receiver), &mut sent).unwrap();
-    assert_eq!(receive(&mut receiver, 1).len(), 1);
+    assert_arrived(&receive(&mut receiver, 1), &sent);
     assert_eq!(sender.send_stats().too_long, 0);
 }
 
@@ -210,7 +208,10 @@ fn clear_headers_do_not_leave() {
 #[test]
 fn buffers_are_asked_for_and_reported() {
     let caps = v4().caps();
-    let small = socket(Ipv4Addr::LOCALHOST, SocketOptions { recv_buffer: 1, send_buffer: 1, ..SocketOptions::default() });
+    let small = socket(
+        Ipv4Addr::LOCALHOST,
+        SocketOptions { recv_buffer: 1, send_buffer: 1, ..SocketOptions::default() },
+    );
     if cfg!(target_os = "linux") {
         assert!(caps.recv_buffer >= small.caps().recv_buffer && small.caps().recv_buffer > 0);
         assert!(caps.local_address && caps.dont_fragment);

@@ -16,7 +16,12 @@ fn encoded(frame: &Frame<'_>) -> Vec<u8> {
     bytes
 }
 
-fn ack_bytes(path: u32, delay_us: u64, ranges: &[RangeInclusive<u64>], room: usize) -> Result<(Vec<u8>, usize), WriteError> {
+fn ack_bytes(
+    path: u32,
+    delay_us: u64,
+    ranges: &[RangeInclusive<u64>],
+    room: usize,
+) -> Result<(Vec<u8>, usize), WriteError> {
     let mut bytes = vec![0xaa; room];
     let mut out = Writer::new(&mut bytes);
     let count = ack::encode(&mut out, path, delay_us, ranges.iter().cloned())?;
@@ -55,7 +60,12 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
         ),
         (Frame::PathRetireConnectionId(PathRetireConnectionId { path: 1, sequence: 2 }), "7e79 01 02"),
         (
-            Frame::ControlData(ControlData { kind: ControlKind::Bundle, total: 6600, offset: 64, data: b"xy" }),
+            Frame::ControlData(ControlData {
+                kind: ControlKind::Bundle,
+                total: 6600,
+                offset: 64,
+                data: b"xy",
+            }),
             "7c00 01 59c8 4040 02 7879",
         ),
     ]
@@ -167,7 +177,9 @@ fn two_hundred_and_fifty_six_ranges_are_the_most() {
 
 #[test]
 fn ranges_out_of_order_are_not_written() {
-    for ranges in [vec![], vec![5..=6, 4..=4], vec![5..=6, 5..=6], vec![5..=6, 7..=9], vec![RangeInclusive::new(6, 5)]] {
+    for ranges in
+        [vec![], vec![5..=6, 4..=4], vec![5..=6, 5..=6], vec![5..=6, 7..=9], vec![RangeInclusive::new(6, 5)]]
+    {
         assert_eq!(ack_bytes(0, 0, &ranges, 100), Err(WriteError::ValueTooLarge), "{ranges:?}");
     }
     assert_eq!(ack_bytes(0, 0, &[5..=6], 6), Err(WriteError::NoRoom));
@@ -251,7 +263,10 @@ fn datagrams_fit_to_the_last_byte() {
             assert_eq!(last, Some(Ok(Frame::Datagram(Datagram { data: &data }))), "{room} {length}");
         }
         let mut bytes = vec![0xaa; room];
-        assert_eq!(datagram::encode(&mut Writer::new(&mut bytes), [&vec![0; most + 1], &[]]), Err(WriteError::NoRoom));
+        assert_eq!(
+            datagram::encode(&mut Writer::new(&mut bytes), [&vec![0; most + 1], &[]]),
+            Err(WriteError::NoRoom)
+        );
     }
     assert_eq!(datagram::fit(0), None);
 }
@@ -261,7 +276,8 @@ fn pieces_and_reasons_fit() {
     for room in 5..200 {
         let data = vec![1; 8192];
         if let Some(most) = ControlData::fit(room, 8192, 100) {
-            let frame = ControlData { kind: ControlKind::Rekey, total: 8192, offset: 100, data: &data[..most] };
+            let frame =
+                ControlData { kind: ControlKind::Rekey, total: 8192, offset: 100, data: &data[..most] };
             assert!(Frame::ControlData(frame).encoded_len() <= room);
         }
         let close = Close { code: 1, frame_type: Some(0), reason: &data }.fitted(room);
