@@ -3,8 +3,11 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::datagram::RECEIVE_QUEUE_BYTES;
+use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, Grant, Limits, Observer, RelayId, RelayStatics, SuiteChoice,
+    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer, RelayId, RelayStatics,
+    ServerConfig, SuiteChoice, TransportConfig,
 };
 
 /// An endpoint: one UDP socket, one driver thread, any number of connections.
@@ -34,9 +37,12 @@ impl EndpointConfig {
 }
 
 impl EndpointConfig {
-    pub(crate) fn into_engine(self) -> crate::engine::EngineConfig {
-        let _ = detect_aes();
-        crate::engine::EngineConfig
+    pub(crate) fn into_engine(self) -> EngineConfig {
+        EngineConfig {
+            server: self.server.map(ServerOptions::into_engine),
+            transport: self.transport.into_engine(),
+            observer: Some(Box::new(Tracing { next: self.observer })),
+        }
     }
 }
 
@@ -83,6 +89,13 @@ impl ServerOptions {
     }
 }
 
+impl ServerOptions {
+    fn into_engine(self) -> ServerConfig {
+        let config = ServerConfig::new(self.statics, self.relay_id, self.epoch, self.access, self.app);
+        ServerConfig { grants: self.grants, max_connections: self.max_connections, ..config }
+    }
+}
+
 impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerOptions").field("relay_id", &self.relay_id).field("epoch", &self.epoch).finish_non_exhaustive()
@@ -120,6 +133,8 @@ pub struct TransportOptions {
     pub has_aes: Option<bool>,
     /// Looks for datagrams larger than 1232 bytes on each path.
     pub mtu_search: bool,
+    /// The largest UDP payload sent or taken, bytes; at least 1232. 1472 fits Ethernet.
+    pub max_udp_payload: u16,
 }
 
 impl Default for TransportOptions {
@@ -133,13 +148,31 @@ impl Default for TransportOptions {
             datagram_policy: DatagramPolicy::default(),
             has_aes: None,
             mtu_search: true,
+            max_udp_payload: 1472,
+        }
+    }
+}
+
+impl TransportOptions {
+    fn into_engine(self) -> TransportConfig {
+        TransportConfig {
+            algorithm: self.congestion,
+            aes: self.has_aes.unwrap_or_else(detect_aes),
+            idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
+            handshake_timeout: self.handshake_timeout,
+            limits: self.limits,
+            mtu_search: self.mtu_search,
+            max_udp_payload: self.max_udp_payload,
+            datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
+            ..TransportConfig::default()
         }
     }
 }
 
 /// Whether this processor has AES and carry-less multiplication instructions: without them AES-256-GCM is slow and not
 /// constant-time, so the machine asks for ChaCha20-Poly1305.
-pub(crate) fn detect_aes() -> bool {
+fn detect_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")

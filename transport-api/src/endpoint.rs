@@ -11,7 +11,7 @@ use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
 use crate::driver::shared::{ConnectReply, ConnectionShared, EndpointShared, MAX_WAITING, Reply, lock};
-use crate::engine::{Connect, EndpointStats, Peer};
+use crate::engine::{Access, Connect, EndpointStats, Peer};
 use crate::error::ConnectError;
 
 /// Ends the driver when the last handle is gone and no connection is left.
@@ -121,6 +121,12 @@ impl Endpoint {
     /// Whether new handshakes are refused; existing connections are not touched.
     pub fn refuse_new(&self, on: bool) {
         lock(&self.shared().state).refuse_new = Some(on);
+        self.shared().post();
+    }
+
+    /// Changes who gets a connection from now on; existing connections are not touched.
+    pub fn replace_access(&self, access: Access) {
+        lock(&self.shared().state).access = Some(access);
         self.shared().post();
     }
 

@@ -73,8 +73,8 @@ pub enum ConnectError {
     InvalidOption(&'static str),
     /// The handshake ended without a connection.
     Handshake(CloseReason),
-    /// The operating system gave no randomness.
-    Entropy,
+    /// The first message could not be made; the system gave no randomness, most likely.
+    FirstMessage,
     /// The endpoint is closed.
     EndpointClosed,
 }
@@ -84,7 +84,7 @@ impl ConnectError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Handshake(reason) => close_fault(reason),
-            Self::Entropy => Fault::System,
+            Self::FirstMessage => Fault::System,
             Self::Bundle(_)
             | Self::NoAddress
             | Self::AddressFamily
@@ -96,7 +96,7 @@ impl ConnectError {
 
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Busy | Self::Entropy) || self.fault() == Fault::Network
+        matches!(self, Self::Busy | Self::FirstMessage) || self.fault() == Fault::Network
     }
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for ConnectError {
             Self::Busy => f.write_str("too many connects are waiting; try again when some have ended"),
             Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
             Self::Handshake(reason) => write!(f, "no connection: {reason}"),
-            Self::Entropy => f.write_str("the operating system gave no randomness"),
+            Self::FirstMessage => f.write_str("the first handshake message could not be made"),
             Self::EndpointClosed => f.write_str("the endpoint is closed"),
         }
     }

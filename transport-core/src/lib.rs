@@ -42,6 +42,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, Limits, QueueState, Read, ReadError, Side, StreamId,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState, Read, ReadError, Side, StreamId,
     StreamsExhausted, WriteError,
 };

@@ -74,7 +74,7 @@ impl StreamId {
 
     /// Reads an identifier as it stands on the wire.
     #[must_use]
-    pub fn from_wire(value: u64) -> Self {
+    pub const fn from_wire(value: u64) -> Self {
         Self(value)
     }
 

@@ -32,11 +32,11 @@ impl Default for List {
 }
 
 impl List {
-    pub(crate) fn front(&self) -> Option<Key> {
+    pub(crate) fn front(self) -> Option<Key> {
         (self.head != NONE).then_some(self.head)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.head == NONE
     }
 }
@@ -113,15 +113,12 @@ mod tests {
             while !u.is_empty() {
                 let key = u.arbitrary::<Key>()? % 16;
                 let which = usize::from(u.arbitrary::<bool>()?);
-                match (0..2).find(|&i| model[i].contains(&key)) {
-                    Some(i) => {
-                        links.remove(&mut lists[i], key);
-                        model[i].retain(|&k| k != key);
-                    }
-                    None => {
-                        links.push_back(&mut lists[which], key);
-                        model[which].push_back(key);
-                    }
+                if let Some(i) = (0..2).find(|&i| model[i].contains(&key)) {
+                    links.remove(&mut lists[i], key);
+                    model[i].retain(|&k| k != key);
+                } else {
+                    links.push_back(&mut lists[which], key);
+                    model[which].push_back(key);
                 }
                 for i in 0..2 {
                     assert_eq!(lists[i].front(), model[i].front().copied());

@@ -97,9 +97,7 @@ impl Scheduler {
             return;
         };
         if stream.due == DueSet::default() {
-            self.steering
-                .links
-                .push_back(&mut self.steering.streams, slot);
+            self.steering.links.push_back(&mut self.steering.streams, slot);
         }
         stream.due.insert(due);
         self.note_steering();
@@ -133,12 +131,11 @@ impl Scheduler {
     /// The most urgent frame that is due and still means something.
     pub(crate) fn control_due(&mut self) -> Option<(Control, Source)> {
         loop {
-            let source = match self.steering.topic() {
-                Some(topic) => Source::Connection(topic),
-                None => {
-                    let slot = self.steering.streams.front()?;
-                    Source::Stream(slot, self.streams.get(slot)?.due.first()?)
-                }
+            let source = if let Some(topic) = self.steering.topic() {
+                Source::Connection(topic)
+            } else {
+                let slot = self.steering.streams.front()?;
+                Source::Stream(slot, self.streams.get(slot)?.due.first()?)
             };
             let control = match source {
                 Source::Connection(topic) => self.connection_frame(topic),
@@ -151,43 +148,38 @@ impl Scheduler {
         }
     }
 
-    /// A control frame was lost: it is due again unless a later one, or the course of things, made it pointless.
+    /// A control frame was lost: it is due again unless a later one, or the course of things, made it pointless. What it
+    /// says is looked up when it leaves; here only whether a later one was sent matters.
     pub(crate) fn control_lost(&mut self, carried: Carried) {
         match carried {
-            Carried::Stream { .. } | Carried::Datagram(_) => {}
             Carried::MaxData(max) if max == self.window.announced() => {
-                self.owe_connection(Topic::MaxData)
+                self.owe_connection(Topic::MaxData);
             }
-            Carried::MaxStreams(direction, max)
-                if max == self.theirs.get(direction).count.announced() =>
-            {
+            Carried::MaxStreams(direction, max) if max == self.theirs.get(direction).count.announced() => {
                 self.owe_connection(Topic::max_streams(direction));
             }
             Carried::DataBlocked(at) if self.credit.blocked_at(at) => {
-                self.owe_connection(Topic::DataBlocked)
+                self.owe_connection(Topic::DataBlocked);
             }
             Carried::StreamsBlocked(direction, at) if self.ours.get(direction).allowed == at => {
                 self.owe_connection(Topic::streams_blocked(direction));
             }
-            Carried::MaxData(_)
-            | Carried::MaxStreams(..)
-            | Carried::DataBlocked(_)
-            | Carried::StreamsBlocked(..) => {}
-            // What a stream's frame says is looked up when it leaves; here only whether a later one was sent matters.
             Carried::Reset(id) => self.owe_again(id, Due::Reset, |_| true),
             Carried::Stop(id) => self.owe_again(id, Due::Stop, |_| true),
             Carried::MaxStreamData(id, max) => self.owe_again(id, Due::MaxData, |stream| {
-                stream
-                    .recv
-                    .as_ref()
-                    .is_some_and(|recv| recv.window.announced() == max)
+                let recv = stream.recv.as_ref();
+                recv.is_some_and(|recv| recv.window.announced() == max)
             }),
             Carried::StreamDataBlocked(id, at) => self.owe_again(id, Due::Blocked, |stream| {
-                stream
-                    .send
-                    .as_ref()
-                    .is_some_and(|send| send.credit.blocked_at(at))
+                let send = stream.send.as_ref();
+                send.is_some_and(|send| send.credit.blocked_at(at))
             }),
+            Carried::Stream { .. }
+            | Carried::Datagram(_)
+            | Carried::MaxData(_)
+            | Carried::MaxStreams(..)
+            | Carried::DataBlocked(_)
+            | Carried::StreamsBlocked(..) => {}
         }
     }
 
@@ -228,9 +220,7 @@ impl Scheduler {
             Topic::MaxStreamsUni => Some(max(Direction::Uni)),
             Topic::DataBlocked => {
                 let at = self.credit.limit();
-                self.credit
-                    .blocked_at(at)
-                    .then_some(Control::DataBlocked { at })
+                self.credit.blocked_at(at).then_some(Control::DataBlocked { at })
             }
             Topic::StreamsBlockedBi => blocked(Direction::Bi),
             Topic::StreamsBlockedUni => blocked(Direction::Uni),

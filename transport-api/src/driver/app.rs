@@ -1,6 +1,6 @@
 //! Between the engine and the handles: one table of connections, one match over the engine's events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::shared::{
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
-use crate::engine::{CloseReason, Endpoint, Event, Handle, Info, Now, StartError};
+use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
 
 /// The driver's side of all handles.
@@ -20,7 +20,7 @@ pub(crate) struct App {
     shared: Arc<EndpointShared>,
     options: TransportOptions,
     links: BTreeMap<u64, Link>,
-    by_handle: HashMap<Handle, u64>,
+    by_handle: BTreeMap<Handle, u64>,
     /// Handshakes we started.
     connecting: Vec<(Handle, Arc<ConnectReply>)>,
     next_id: u64,
@@ -34,7 +34,7 @@ impl App {
             shared,
             options,
             links: BTreeMap::new(),
-            by_handle: HashMap::new(),
+            by_handle: BTreeMap::new(),
             connecting: Vec::new(),
             next_id: 0,
             closed: false,
@@ -84,7 +84,7 @@ impl App {
         &mut self,
         engine: &mut Endpoint,
         id: u64,
-        act: impl FnOnce(&mut Link, &mut crate::engine::Connection, &mut Outbox),
+        act: impl FnOnce(&mut Link, &mut Connection, &mut Outbox),
     ) {
         if let Some(link) = self.links.get_mut(&id)
             && let Some(engine) = engine.connection(link.handle)
@@ -94,17 +94,21 @@ impl App {
     }
 
     fn feed_endpoint(&mut self, now: Now, engine: &mut Endpoint) {
-        let (connects, refuse_new, close, unreferenced) = {
+        let (connects, refuse_new, access, close, unreferenced) = {
             let mut state = lock(&self.shared.state);
             (
                 std::mem::take(&mut state.connects),
                 state.refuse_new.take(),
+                state.access.take(),
                 state.close.take(),
                 state.unreferenced,
             )
         };
         if let Some(on) = refuse_new {
             engine.refuse_new(on || self.closed);
+        }
+        if let Some(access) = access {
+            engine.replace_access(access);
         }
         for (target, reply) in connects {
             match engine.connect(now, *target) {
@@ -127,9 +131,7 @@ impl App {
             if !reply.is_abandoned() {
                 return true;
             }
-            if let Some(connection) = engine.connection(*handle) {
-                connection.close(now, 0, b"");
-            }
+            engine.cancel(now, *handle);
             false
         });
     }
@@ -152,17 +154,23 @@ impl App {
 
     /// Tells the handles concerned.
     pub(crate) fn on_event(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, event: Event) {
-        let event = match event {
-            Event::Connected(info) => return self.on_connected(now, engine, handle, &info),
-            Event::Closed(reason) => return self.on_closed(engine, handle, reason),
-            other => other,
-        };
-        let Some(link) = self.by_handle.get(&handle).and_then(|id| self.links.get_mut(id)) else { return };
-        if let Event::DatagramReceived(data) = event {
-            return link.receive_datagram(data, &mut self.out);
-        }
-        if let Some(engine) = engine.connection(handle) {
-            on_link_event(now, link, engine, event, &mut self.out);
+        match event {
+            Event::Connected(info) => self.on_connected(now, engine, handle, &info),
+            Event::Closed(reason) => self.on_closed(engine, handle, reason),
+            Event::DatagramReceived(data) => {
+                if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+                    link.receive_datagram(data, &mut self.out);
+                }
+            }
+            other => {
+                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else { return };
+                let Some(engine) = engine.connection(handle) else { return };
+                match other {
+                    Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
+                    // The path changed, or its size.
+                    _ => link.publish_size(engine),
+                }
+            }
         }
     }
 
@@ -191,7 +199,7 @@ impl App {
         Arc::new(ConnectionShared {
             id: self.next_id,
             driver: std::thread::current().id(),
-            peer: info.peer.clone(),
+            peer: info.peer,
             suite: info.suite,
             handshake: info.handshake,
             policy: self.options.datagram_policy,
@@ -288,18 +296,25 @@ impl App {
     }
 }
 
-fn on_link_event(now: Now, link: &mut Link, engine: &mut crate::engine::Connection, event: Event, out: &mut Outbox) {
+fn link_of<'a>(
+    by_handle: &BTreeMap<Handle, u64>,
+    links: &'a mut BTreeMap<u64, Link>,
+    handle: Handle,
+) -> Option<&'a mut Link> {
+    by_handle.get(&handle).and_then(|id| links.get_mut(id))
+}
+
+fn on_stream_event(now: Now, link: &mut Link, engine: &mut Connection, event: StreamEvent, out: &mut Outbox) {
     match event {
-        Event::StreamOpened { .. } => link.accept_streams(engine, out),
-        Event::Readable { id } => link.streams.pump_recv(engine, id, out),
-        Event::Writable { id } => link.streams.pump_send(engine, id, out),
-        Event::StreamFinished { id } => link.streams.acknowledged(id, out),
-        Event::StreamStopped { id, code } => link.streams.stopped(id, code, out),
-        Event::StreamReset { id, code } => link.streams.reset(id, code, out),
-        Event::StreamsAvailable { direction } => link.open_waiting(engine, direction),
-        Event::DatagramsWritable => link.send_datagrams(now, engine, out),
-        Event::PathChanged { .. } | Event::MtuChanged { .. } => link.publish_size(engine),
-        // Fates of single datagrams are in the figures; the rest is handled by the caller.
+        StreamEvent::StreamOpened { .. } => link.accept_streams(engine, out),
+        StreamEvent::Readable { id } => link.streams.pump_recv(engine, id, out),
+        StreamEvent::Writable { id } => link.streams.pump_send(engine, id, out),
+        StreamEvent::StreamFinished { id } => link.streams.acknowledged(id, out),
+        StreamEvent::StreamStopped { id, code } => link.streams.stopped(id, code, out),
+        StreamEvent::StreamReset { id, code } => link.streams.reset(id, code, out),
+        StreamEvent::StreamsAvailable { direction } => link.open_waiting(engine, direction),
+        StreamEvent::DatagramsWritable => link.send_datagrams(now, engine, out),
+        // What became of single datagrams is in the figures.
         _ => {}
     }
 }
@@ -307,6 +322,8 @@ fn on_link_event(now: Now, link: &mut Link, engine: &mut crate::engine::Connecti
 fn start_error(error: StartError) -> ConnectError {
     match error {
         StartError::Bundle(error) => ConnectError::Bundle(error),
-        _ => ConnectError::InvalidOption("the engine refuses it"),
+        StartError::TooManyConnections | StartError::TooManyRelays => ConnectError::Busy,
+        StartError::LabelTooLong => ConnectError::InvalidOption("the application label is longer than 64 bytes"),
+        _ => ConnectError::FirstMessage,
     }
 }

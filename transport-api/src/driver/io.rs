@@ -27,7 +27,7 @@ pub(crate) trait Io {
     fn has_input(&self) -> bool;
 
     /// Sends one batch.
-    fn send(&mut self, route: Route, batch: &Batch) -> Sent;
+    fn send(&mut self, route: Route, batch: &mut Batch) -> Sent;
 
     /// Changes to another socket; unread datagrams of the old one are dropped.
     fn replace(&mut self, socket: UdpSocket) -> io::Result<()>;

@@ -191,7 +191,7 @@ impl Link {
                 datagram
             };
             room = room.saturating_sub(data.len());
-            if engine.send_datagram(now.instant, data, options).is_err() {
+            if engine.send_datagram(now, data, options).is_err() {
                 // The path narrowed after the caller's check.
                 lock(&self.shared.datagrams).sending_dropped += 1;
             }

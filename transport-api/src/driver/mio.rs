@@ -129,7 +129,7 @@ impl Io for MioIo {
         self.readable
     }
 
-    fn send(&mut self, route: Route, batch: &Batch) -> Sent {
+    fn send(&mut self, route: Route, batch: &mut Batch) -> Sent {
         match self.socket.send_batch(route, batch) {
             Ok(()) => {
                 if let Err(error) = self.watch_writes(false) {

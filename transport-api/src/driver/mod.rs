@@ -12,7 +12,7 @@ mod link;
 mod mio;
 pub(crate) mod shared;
 mod streams;
-mod trace;
+pub(crate) mod trace;
 
 use std::io::{Error, Result};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use crate::config::EndpointConfig;
-use crate::engine::net::UdpSocket;
+use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route};
 use crate::wait::Waiters;
 
@@ -62,6 +62,7 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             idle: true,
             close: None,
             refuse_new: None,
+            access: None,
             socket: None,
             unreferenced: false,
             closed: false,
@@ -75,8 +76,8 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
-    let options = crate::engine::net::SocketOptions { receive_buffer: buffer, send_buffer: buffer, ..Default::default() };
-    UdpSocket::bind(addr, options)
+    let options = SocketOptions { recv_buffer: buffer, send_buffer: buffer, ..SocketOptions::default() };
+    UdpSocket::bind(addr, &options)
 }
 
 /// Hands the driver another socket.
@@ -144,7 +145,7 @@ impl<I: Io> Driver<I> {
     /// The engine is not changed while a batch of it waits for the kernel. True when none does.
     fn flush_blocked(&mut self) -> bool {
         if let Some(route) = self.blocked
-            && self.io.send(route, &self.batch) == Sent::Done
+            && self.io.send(route, &mut self.batch) == Sent::Done
         {
             self.batch.clear();
             self.blocked = None;
@@ -199,7 +200,7 @@ impl<I: Io> Driver<I> {
         loop {
             match self.engine.poll(now, &mut self.batch) {
                 Output::Transmit(route) => {
-                    if self.io.send(route, &self.batch) == Sent::Blocked {
+                    if self.io.send(route, &mut self.batch) == Sent::Blocked {
                         self.blocked = Some(route);
                         return false;
                     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
-use crate::engine::{Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
+use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
 use crate::wait::Waiters;
@@ -261,6 +261,7 @@ pub(crate) struct EndpointState {
     pub(crate) idle: bool,
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) refuse_new: Option<bool>,
+    pub(crate) access: Option<Access>,
     pub(crate) socket: Option<crate::engine::net::UdpSocket>,
     /// Every `Endpoint` handle is gone: end when the last connection does.
     pub(crate) unreferenced: bool,

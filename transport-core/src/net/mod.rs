@@ -15,6 +15,8 @@ pub mod meta;
 mod sys;
 
 pub use meta::{Caps, SendStats, SocketOptions};
+#[cfg(target_os = "linux")]
+pub use sys::Timer;
 
 /// A UDP socket that never blocks.
 #[derive(Debug)]

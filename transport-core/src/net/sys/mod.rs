@@ -5,11 +5,15 @@
 mod cmsg;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod timer;
 // Compiled for tests everywhere, so that it cannot rot.
 #[cfg(any(not(target_os = "linux"), test))]
 pub(super) mod portable;
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::Socket;
+#[cfg(target_os = "linux")]
+pub use timer::Timer;
 #[cfg(not(target_os = "linux"))]
 pub(super) use portable::Socket;

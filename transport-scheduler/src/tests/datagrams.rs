@@ -1,0 +1,155 @@
+use super::*;
+
+fn send(scheduler: &mut Scheduler, now: Instant, data: &[u8], class: Class) -> DatagramId {
+    scheduler
+        .send_datagram(
+            now,
+            data.to_vec(),
+            DatagramOptions {
+                class,
+                deadline: None,
+            },
+        )
+        .unwrap()
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_datagram_goes_once_and_its_fate_is_told() {
+    let mut pair = Pair::new(&Limits::default());
+    let client = &mut pair.client;
+    let ids: Vec<_> = (0..3)
+        .map(|i| send(client, pair.now, &[i; 10], Class::Bulk))
+        .collect();
+    let (frames, tokens) = packet(client, pair.now, 1200).unwrap();
+    assert_eq!(
+        frames,
+        (0..3).map(|i| Frame::Datagram(vec![i; 10])).collect::<Vec<_>>()
+    );
+    client.acked(tokens[0]);
+    client.lost(tokens[1]);
+    client.repeat(tokens[2]);
+    assert_eq!(
+        events(client),
+        [
+            Event::DatagramAcked { id: ids[0] },
+            Event::DatagramLost { id: ids[1] }
+        ]
+    );
+    assert!(!client.has_pending());
+    assert_eq!(
+        (client.stats().datagrams_sent, client.stats().datagrams_lost),
+        (3, 1)
+    );
+}
+
+#[test]
+fn size_limits_are_the_peers_the_paths_and_the_queues() {
+    let mut client = Scheduler::new(Side::Client, Limits::default());
+    let now = start();
+    let options = DatagramOptions::default();
+    assert_eq!(
+        client.send_datagram(now, vec![], options),
+        Err(DatagramError::Disabled)
+    );
+    client.limits(Limits::default().announce(1300));
+    assert_eq!(
+        client.send_datagram(now, vec![0; 1301], options),
+        Err(DatagramError::TooLarge { max: 1300 })
+    );
+    client.set_max_datagram(1200);
+    assert_eq!(
+        client.send_datagram(now, vec![0; 1201], options),
+        Err(DatagramError::TooLarge { max: 1200 })
+    );
+    let wide = client.send_datagram(now, vec![0; 1200], options).unwrap();
+    let narrow = client.send_datagram(now, vec![0; 1000], options).unwrap();
+    // The path shrinks: what no longer fits must not block what does.
+    client.set_max_datagram(1000);
+    assert_eq!(client.next(now), Some(Next::Datagram { len: 1000 }));
+    assert!(client.take(now, Grant { bytes: 999 }).is_none());
+    assert_eq!(client.take(now, Grant { bytes: 1000 }).unwrap().len(), 1000);
+    assert_eq!(events(&mut client), [Event::DatagramDropped { id: wide }]);
+    assert!(narrow > wide && client.stats().datagrams_dropped == 1);
+}
+
+#[test]
+fn empty_datagrams_are_sent() {
+    let mut pair = Pair::new(&Limits::default());
+    send(&mut pair.client, pair.now, b"", Class::Realtime);
+    assert_eq!(
+        packet(&mut pair.client, pair.now, 1200).unwrap().0,
+        [Frame::Datagram(vec![])]
+    );
+}
+
+#[test]
+fn a_full_queue_drops_the_oldest_and_tells_when_it_has_drained() {
+    let mut pair = Pair::new(&Limits {
+        datagram_queue_bytes: 8 * 1024,
+        ..Limits::default()
+    });
+    let client = &mut pair.client;
+    let ids: Vec<_> = (0..20)
+        .map(|_| send(client, pair.now, &[0; 1000], Class::Realtime))
+        .collect();
+    let state = client.datagram_queue();
+    assert!(state.bytes <= 8 * 1024 && state.len == 7, "{state:?}");
+    let dropped: Vec<_> = ids[..13]
+        .iter()
+        .map(|&id| Event::DatagramDropped { id })
+        .collect();
+    assert_eq!(events(client), dropped);
+    while packet(client, pair.now, 1200).is_some() {}
+    assert_eq!(events(client), [Event::DatagramsWritable]);
+    assert_eq!(client.stats().datagrams_sent, 7);
+}
+
+#[test]
+fn late_datagrams_expire_even_while_nothing_may_be_sent() {
+    let mut pair = Pair::new(&Limits::default());
+    let (client, now) = (&mut pair.client, pair.now);
+    let aged = send(client, now, b"aged", Class::Interactive);
+    let options = DatagramOptions {
+        class: Class::Realtime,
+        deadline: Some(now + ms(20)),
+    };
+    let late = client.send_datagram(now, b"late".to_vec(), options).unwrap();
+    assert_eq!(client.next_timeout(), Some(now + ms(20)));
+    client.on_timeout(now + ms(20));
+    assert_eq!(events(client), [Event::DatagramExpired { id: late }]);
+    assert_eq!(client.datagram_queue().oldest_age, ms(20));
+    assert_eq!(client.next_timeout(), Some(now + ms(100)));
+    assert_eq!(client.next(now + ms(100)), None);
+    assert_eq!(events(client), [Event::DatagramExpired { id: aged }]);
+    assert_eq!(
+        (
+            client.next_timeout(),
+            client.has_pending(),
+            client.stats().datagrams_expired
+        ),
+        (None, false, 2)
+    );
+}
+
+#[test]
+fn realtime_datagrams_leave_by_deadline_before_bulk() {
+    let mut pair = Pair::new(&Limits::default());
+    let (client, now) = (&mut pair.client, pair.now);
+    let id = client.open(Direction::Uni).unwrap();
+    client.write(id, &[0; 100]).unwrap();
+    for (name, deadline) in [(b"c", 90), (b"a", 30), (b"b", 60)] {
+        let options = DatagramOptions {
+            class: Class::Realtime,
+            deadline: Some(now + ms(deadline)),
+        };
+        client.send_datagram(now, name.to_vec(), options).unwrap();
+    }
+    let (frames, _) = packet(client, now, 1200).unwrap();
+    let expected = [b"a", b"b", b"c"].map(|name| Frame::Datagram(name.to_vec()));
+    assert_eq!(frames[..3], expected);
+    assert!(matches!(frames[3], Frame::Stream { .. }));
+}
