@@ -27,7 +27,7 @@ pub(crate) fn wire_len(number: u64, largest_acked: Option<u64>) -> usize {
 
 /// The full number behind `len` truncated bytes (RFC 9000 §A.3): the candidate closest to the expected one.
 pub(crate) fn expand(truncated: u32, len: usize, largest_received: Option<u64>) -> u64 {
-    let expected = largest_received.map_or(0, |largest| largest.saturating_add(1));
+    let expected = largest_received.map_or(0, |largest| largest.saturating_add(1)).min(MAX);
     let window = 1_u64 << (8 * len.clamp(1, 4));
     let half = window / 2;
     let candidate = (expected & !(window - 1)) | (u64::from(truncated) & (window - 1));

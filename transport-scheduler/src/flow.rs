@@ -30,6 +30,12 @@ impl Credit {
         self.limit
     }
 
+    /// What was sent so far.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     pub(crate) fn spend(&mut self, amount: u64) {
         self.used = self.used.saturating_add(amount);
     }
@@ -103,9 +109,10 @@ impl Window {
         rose
     }
 
+    /// What was taken so far.
     #[cfg(test)]
-    pub(crate) fn size(&self) -> u64 {
-        self.size
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
     }
 }
 
@@ -193,9 +200,9 @@ mod tests {
         window.touch(start);
         assert!(!window.consume(499, Some(start), RTT));
         assert!(window.consume(1, Some(start + RTT), RTT));
-        assert_eq!((window.size(), window.announced()), (2000, 2500));
+        assert_eq!((window.size, window.announced()), (2000, 2500));
         assert!(window.consume(1000, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size(), window.announced()), (3000, 4500));
+        assert_eq!((window.size, window.announced()), (3000, 4500));
     }
 
     #[test]
@@ -204,7 +211,7 @@ mod tests {
         let mut window = Window::new(1000, 8000);
         window.touch(start);
         assert!(window.consume(500, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size(), window.announced()), (1000, 1500));
+        assert_eq!((window.size, window.announced()), (1000, 1500));
         assert!(window.consume(500, Some(start + RTT * 1000), RTT));
         assert_eq!(window.announced(), 2000);
     }

@@ -130,10 +130,12 @@ impl Pair {
 fn carry(from: &mut Scheduler, to: &mut Scheduler, now: Instant) -> bool {
     let mut busy = false;
     while let Some((frames, tokens)) = packet(from, now, 1200) {
-        frames
-            .iter()
-            .for_each(|frame| deliver(to, now, frame).unwrap());
-        tokens.into_iter().for_each(|token| from.acked(token));
+        for frame in &frames {
+            deliver(to, now, frame).unwrap();
+        }
+        for token in tokens {
+            from.acked(token);
+        }
         busy = true;
     }
     busy

@@ -159,6 +159,11 @@ impl RelayService {
         self.end_within(Duration::ZERO);
     }
 
+    /// Whether the relay has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits for the relay's end.
     pub fn join(mut self) -> io::Result<()> {
         match self.thread.take().map(JoinHandle::join) {

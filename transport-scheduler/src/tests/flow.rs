@@ -309,7 +309,9 @@ fn limits_rise_when_half_is_read_and_the_latest_is_repeated() {
     // The old limit is not worth repeating, the latest is.
     pair.server.lost(first[0]);
     assert!(packet(&mut pair.server, pair.now, 1200).is_none());
-    second.into_iter().for_each(|token| pair.server.lost(token));
+    for token in second {
+        pair.server.lost(token);
+    }
     assert_eq!(
         packet(&mut pair.server, pair.now, 1200).unwrap().0,
         [connection, limit(2000)]
@@ -322,8 +324,9 @@ fn a_sender_at_a_limit_says_so_once_and_goes_on_when_it_rises() {
     let ids: Vec<_> = (0..2)
         .map(|_| pair.client.open(Direction::Uni).unwrap())
         .collect();
-    ids.iter()
-        .for_each(|&id| assert_eq!(pair.client.write(id, &[1; 2000]), Ok(2000)));
+    for &id in &ids {
+        assert_eq!(pair.client.write(id, &[1; 2000]), Ok(2000));
+    }
     let frames: Vec<_> = std::iter::from_fn(|| packet(&mut pair.client, pair.now, 1200))
         .flat_map(|p| p.0)
         .collect();
@@ -381,8 +384,9 @@ fn a_reset_of_a_parked_stream_does_not_strand_the_others() {
     let ids: Vec<_> = (0..4)
         .map(|_| pair.client.open(Direction::Uni).unwrap())
         .collect();
-    ids.iter()
-        .for_each(|&id| assert_eq!(pair.client.write(id, &[1; 1000]), Ok(1000)));
+    for &id in &ids {
+        assert_eq!(pair.client.write(id, &[1; 1000]), Ok(1000));
+    }
     while packet(&mut pair.client, pair.now, 1200).is_some() {}
     pair.client.receive(pair.now, Input::MaxData(1501)).unwrap();
     // Whichever was let out of the park is gone before it can use the byte.

@@ -113,7 +113,9 @@ fn a_class_may_change_at_any_time() {
         pair.client.lost(tokens[0]);
         let (frames, again) = packet(&mut pair.client, pair.now, 1000).unwrap();
         assert!(matches!(frames[0], Frame::Stream { offset: 0, .. }));
-        again.into_iter().for_each(|token| pair.client.lost(token));
+        for token in again {
+            pair.client.lost(token);
+        }
     }
     pair.settle();
     assert_eq!(read_all(&mut pair.server, id).0.len(), 10_000);

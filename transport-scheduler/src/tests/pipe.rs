@@ -294,7 +294,10 @@ impl World {
                 );
             }
         }
-        for node in &self.nodes {
+        for (node, peer) in [(0, 1), (1, 0)].map(|(a, b)| (&self.nodes[a], &self.nodes[b])) {
+            // Both ends count the same bytes, and all of them were given back.
+            assert_eq!(node.credit.used(), peer.received);
+            assert_eq!(node.window.consumed(), node.received);
             assert_eq!(
                 (
                     node.buffered,
