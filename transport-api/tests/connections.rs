@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::{APP, LOOPBACK, PATIENCE, bundle, pair, pair_with, pattern, server_options};
 use transport_api::{
-    Access, By, ClientIdentity, CloseReason, ConnectError, ConnectOptions, ConnectionError, Endpoint, EndpointConfig, Fault,
-    Peer, ReadError, TransportOptions, Wait,
+    Access, By, ClientIdentity, CloseReason, ConnectError, ConnectOptions, ConnectionError, Endpoint,
+    EndpointConfig, Fault, Peer, ReadError, TransportOptions, Wait,
 };
 
 fn application(code: u64, reason: &[u8], by: By) -> ConnectionError {
@@ -70,7 +70,12 @@ fn finish_and_close_has_a_deadline() {
     let data = pattern(64 * 1024);
     while send.write(&data).wait_timeout(Duration::from_millis(300)).is_some() {}
     drop(send);
-    let error = pair.at_client.finish_and_close(Duration::from_millis(200)).wait_timeout(PATIENCE).unwrap().unwrap_err();
+    let error = pair
+        .at_client
+        .finish_and_close(Duration::from_millis(200))
+        .wait_timeout(PATIENCE)
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(error, transport_api::FinishError::Deadline { unacknowledged: 1, .. }), "{error:?}");
     assert_eq!(pair.at_server.closed().wait_timeout(PATIENCE).unwrap(), application(0, b"", By::Peer));
 }
@@ -85,7 +90,8 @@ fn closing_ends_every_wait() {
         recv.read(&mut buffer).wait_timeout(PATIENCE).unwrap()
     });
     let connection = pair.at_client.clone();
-    let acceptor = std::thread::spawn(move || connection.accept_uni().wait_timeout(PATIENCE).unwrap().map(|_| ()));
+    let acceptor =
+        std::thread::spawn(move || connection.accept_uni().wait_timeout(PATIENCE).unwrap().map(|_| ()));
     pair.at_server.close(5, b"");
     let reason = application(5, b"", By::Peer);
     assert_eq!(reader.join().unwrap(), Err(ReadError::Connection(reason.clone())));
@@ -95,7 +101,8 @@ fn closing_ends_every_wait() {
 #[test]
 fn connecting_to_nobody_times_out() {
     let silent = UdpSocket::bind(LOOPBACK).unwrap();
-    let transport = TransportOptions { handshake_timeout: Duration::from_millis(400), ..TransportOptions::default() };
+    let transport =
+        TransportOptions { handshake_timeout: Duration::from_millis(400), ..TransportOptions::default() };
     let client = Endpoint::bind(EndpointConfig { transport, ..EndpointConfig::client(LOOPBACK) }).unwrap();
     let connecting = client.connect(ConnectOptions::new(bundle(silent.local_addr().unwrap()), APP));
     let error = connecting.wait_timeout(PATIENCE).expect("gives up by itself").unwrap_err();
@@ -106,10 +113,17 @@ fn connecting_to_nobody_times_out() {
 
 #[test]
 fn silence_ends_a_connection() {
-    let transport = TransportOptions { idle_timeout: Duration::from_millis(500), ..TransportOptions::default() };
+    let transport =
+        TransportOptions { idle_timeout: Duration::from_millis(500), ..TransportOptions::default() };
     let pair = pair_with(transport.clone(), transport);
-    assert_eq!(pair.at_client.closed().wait_timeout(PATIENCE), Some(ConnectionError::Closed(CloseReason::Idle)));
-    assert_eq!(pair.at_server.closed().wait_timeout(PATIENCE), Some(ConnectionError::Closed(CloseReason::Idle)));
+    assert_eq!(
+        pair.at_client.closed().wait_timeout(PATIENCE),
+        Some(ConnectionError::Closed(CloseReason::Idle))
+    );
+    assert_eq!(
+        pair.at_server.closed().wait_timeout(PATIENCE),
+        Some(ConnectionError::Closed(CloseReason::Idle))
+    );
 }
 
 #[test]
@@ -126,7 +140,8 @@ fn only_those_on_the_list_get_in() {
     let mut options = server_options();
     options.access = Access::AllowList(std::iter::once(friend.client_id()).collect());
     let server = Endpoint::bind(EndpointConfig::server(LOOPBACK, options)).unwrap();
-    let transport = TransportOptions { handshake_timeout: Duration::from_millis(1500), ..TransportOptions::default() };
+    let transport =
+        TransportOptions { handshake_timeout: Duration::from_millis(1500), ..TransportOptions::default() };
     let client = Endpoint::bind(EndpointConfig { transport, ..EndpointConfig::client(LOOPBACK) }).unwrap();
     let connect = |identity: Option<ClientIdentity>| {
         let options = ConnectOptions { identity, ..ConnectOptions::new(bundle(server.local_addr()), APP) };
@@ -144,7 +159,9 @@ fn only_those_on_the_list_get_in() {
 fn refused_and_dropped_incomings_are_closed() {
     let server = Endpoint::bind(EndpointConfig::server(LOOPBACK, server_options())).unwrap();
     let client = Endpoint::bind(EndpointConfig::client(LOOPBACK)).unwrap();
-    let connect = || client.connect(ConnectOptions::new(bundle(server.local_addr()), APP)).wait_timeout(PATIENCE).unwrap();
+    let connect = || {
+        client.connect(ConnectOptions::new(bundle(server.local_addr()), APP)).wait_timeout(PATIENCE).unwrap()
+    };
     let first = connect().unwrap();
     server.accept().wait_timeout(PATIENCE).unwrap().unwrap().refuse(77);
     assert_eq!(first.closed().wait_timeout(PATIENCE), Some(application(77, b"", By::Peer)));
@@ -158,7 +175,10 @@ fn closing_an_endpoint_closes_all() {
     let pair = pair();
     pair.server.close(9, b"maintenance");
     assert!(pair.server.accept().wait_timeout(PATIENCE).unwrap().is_none());
-    assert_eq!(pair.at_client.closed().wait_timeout(PATIENCE), Some(application(9, b"maintenance", By::Peer)));
+    assert_eq!(
+        pair.at_client.closed().wait_timeout(PATIENCE),
+        Some(application(9, b"maintenance", By::Peer))
+    );
     pair.server.wait_idle().wait_timeout(PATIENCE).expect("idle");
     pair.client.wait_idle().wait_timeout(PATIENCE).expect("idle");
 }
@@ -201,7 +221,8 @@ fn keys_change_under_traffic() {
     for round in 0..3 {
         pair.at_client.update_keys();
         send.write_all(&pattern(50_000)).wait().unwrap();
-        let recv = recv.get_or_insert_with(|| pair.at_server.accept_uni().wait_timeout(PATIENCE).unwrap().unwrap());
+        let recv =
+            recv.get_or_insert_with(|| pair.at_server.accept_uni().wait_timeout(PATIENCE).unwrap().unwrap());
         let mut got = 0;
         let mut buffer = vec![0; 50_000];
         while got < 50_000 {

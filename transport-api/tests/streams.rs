@@ -143,7 +143,9 @@ fn a_slow_reader_holds_the_writer_back_and_loses_nothing() {
     let piece = pattern(64 * 1024);
     let mut written = 0_usize;
     // Far more than all windows and buffers together: the writer must come to a halt.
-    while let Some(result) = send.write(&piece[written % piece.len()..]).wait_timeout(Duration::from_millis(700)) {
+    while let Some(result) =
+        send.write(&piece[written % piece.len()..]).wait_timeout(Duration::from_millis(700))
+    {
         written += result.unwrap();
         assert!(written < 256 << 20, "nothing holds the writer back");
     }
@@ -196,7 +198,8 @@ fn streams_opened_for_a_dropped_future_are_given_back() {
     let mut limits = transport_api::TransportOptions::default();
     limits.limits.max_streams_uni = 4;
     let pair = common::pair_with(limits.clone(), limits);
-    let held: Vec<_> = (0..4).map(|_| pair.at_client.open_uni().wait_timeout(PATIENCE).unwrap().unwrap()).collect();
+    let held: Vec<_> =
+        (0..4).map(|_| pair.at_client.open_uni().wait_timeout(PATIENCE).unwrap().unwrap()).collect();
     // The fifth waits for the peer's permission, which comes when one of the four has ended.
     let mut fifth = Box::pin(pair.at_client.open_uni());
     assert!(fifth.as_mut().wait_timeout(Duration::from_millis(50)).is_none());
