@@ -37,12 +37,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (server, bundle) = relay(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let client = Endpoint::bind(EndpointConfig::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
     let connecting = client.connect(ConnectOptions::new(bundle, APP));
-    let connection = connecting.wait_timeout(Duration::from_secs(10)).ok_or("no answer in ten seconds")??;
+    let connection = connecting
+        .wait_timeout(Duration::from_secs(10))
+        .ok_or("no answer in ten seconds")??;
     let accepted = server.accept().wait().ok_or("the server is closed")?.accept();
 
     // One thread a direction, as with a TCP socket.
     let answering = std::thread::spawn(move || -> std::io::Result<()> {
-        let Ok((mut send, recv)) = accepted.accept_bi().wait() else { return Ok(()) };
+        let Ok((mut send, recv)) = accepted.accept_bi().wait() else {
+            return Ok(());
+        };
         for line in BufReader::new(recv).lines() {
             writeln!(send, "{}", line?.to_uppercase())?;
         }

@@ -37,7 +37,10 @@ fn relay(listen: SocketAddr) -> Result<(Endpoint, Bundle), Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let (server, bundle) = relay(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     // A sender that would rather wait than lose: see `DatagramPolicy` for the other two.
-    let transport = TransportOptions { datagram_policy: DatagramPolicy::Wait, ..TransportOptions::default() };
+    let transport = TransportOptions {
+        datagram_policy: DatagramPolicy::Wait,
+        ..TransportOptions::default()
+    };
     let config = EndpointConfig::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let client = Endpoint::bind(EndpointConfig { transport, ..config })?;
     let sender = client.connect(ConnectOptions::new(bundle, APP)).wait()?;
@@ -53,8 +56,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for tick in 0..TICKS {
         // Worth nothing after a tenth of a second: it is dropped, not sent, should it wait that long.
         let deadline = Some(transport_api::now().instant + Duration::from_millis(100));
-        let options = DatagramOptions { class: Class::Realtime, deadline };
-        sender.send_datagram_wait(tick.to_be_bytes().to_vec(), options).wait()?;
+        let options = DatagramOptions {
+            class: Class::Realtime,
+            deadline,
+        };
+        sender
+            .send_datagram_wait(tick.to_be_bytes().to_vec(), options)
+            .wait()?;
     }
     sender.finish_and_close(Duration::from_secs(5)).wait()?;
     let count = counting.join().map_err(|_| "the receiver panicked")?;

@@ -59,7 +59,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     send.write_all(words.as_bytes()).wait()?;
     send.finish()?;
     let back = recv.read_to_end(1 << 20).wait()?;
-    eprintln!("{} in {:?}", String::from_utf8_lossy(&back), connection.handshake_duration());
+    eprintln!(
+        "{} in {:?}",
+        String::from_utf8_lossy(&back),
+        connection.handshake_duration()
+    );
 
     connection.finish_and_close(Duration::from_secs(5)).wait()?;
     client.wait_idle().wait();

@@ -29,9 +29,18 @@ impl Node {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let mut seed = [0; 32];
         OsEntropy.fill(&mut seed)?;
-        let config = EndpointConfig { server, transport: TransportConfig::default(), observer: None };
+        let config = EndpointConfig {
+            server,
+            transport: TransportConfig::default(),
+            observer: None,
+        };
         let engine = Endpoint::new(config, seed, Box::new(OsEntropy));
-        Ok(Self { socket, engine, batch: Batch::default(), wake_at: None })
+        Ok(Self {
+            socket,
+            engine,
+            batch: Batch::default(),
+            wake_at: None,
+        })
     }
 
     /// Sends what there is to send; gives back what happened.
@@ -61,10 +70,14 @@ impl Node {
         match self.socket.recv_from(&mut buffer) {
             Ok((len, remote)) => {
                 let datagram = buffer.get_mut(..len).unwrap_or_default();
-                self.engine.handle_datagram(transport_api::now(), Route { remote, local: None }, datagram);
+                self.engine
+                    .handle_datagram(transport_api::now(), Route { remote, local: None }, datagram);
             }
             Err(error)
-                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
             Err(error) => return Err(error),
         }
         let now = transport_api::now();
@@ -78,7 +91,13 @@ impl Node {
 fn relay() -> Result<(Node, Bundle), Box<dyn Error>> {
     let identity = RelayIdentity::generate(&mut OsEntropy)?;
     let statics = RelayStatics::generate(&mut OsEntropy)?;
-    let server = ServerConfig::new(statics.clone(), identity.relay_id(), 1, Access::Open, APP.to_vec());
+    let server = ServerConfig::new(
+        statics.clone(),
+        identity.relay_id(),
+        1,
+        Access::Open,
+        APP.to_vec(),
+    );
     let node = Node::new(Some(server))?;
     let (address, now): (SocketAddr, u64) = (node.socket.local_addr()?, transport_api::now().unix_ms / 1000);
     let draft = BundleDraft {
@@ -96,7 +115,9 @@ fn relay() -> Result<(Node, Bundle), Box<dyn Error>> {
 
 /// The server's side: gives every byte back.
 fn on_server_event(node: &mut Node, handle: Handle, event: &Event) {
-    let Some(connection) = node.engine.connection(handle) else { return };
+    let Some(connection) = node.engine.connection(handle) else {
+        return;
+    };
     if let Event::Stream(StreamEvent::StreamOpened { .. }) = event {
         while connection.accept(Direction::Bi).is_some() {}
     }
@@ -132,7 +153,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         server.drain()?;
         for (handle, event) in client.drain()? {
-            let Some(connection) = client.engine.connection(handle) else { continue };
+            let Some(connection) = client.engine.connection(handle) else {
+                continue;
+            };
             match event {
                 Event::Connected(_) => {
                     let stream = connection.open(Direction::Bi)?;

@@ -21,6 +21,12 @@ mod error;
 mod stream;
 mod wait;
 
+pub mod http;
+pub mod local;
+pub mod masque;
+pub mod relay;
+pub mod tunnel;
+
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };

@@ -1,330 +1,427 @@
 //! Loss recovery, congestion control and pacing for one path: numbers and time, nothing else.
+//!
+//! [`Recovery<T>`] knows what was sent on one path, what arrived, and how much may follow. It sees no frame, no
+//! key, no byte and no clock; `T` is the caller's, kept while a packet is unsettled and given back once.
+//!
+//! Out: [`permit`](Recovery::permit) → [`next_number`](Recovery::next_number) → [`sent`](Recovery::sent), for
+//! as many packets as the permit covers, then [`app_limited`](Recovery::app_limited) if the data ended first.
+//! In: [`check`](Recovery::check) → decryption → [`received`](Recovery::received). Time:
+//! [`next_timeout`](Recovery::next_timeout) → [`on_timeout`](Recovery::on_timeout).
+//!
+//! Laws, each a test:
+//! * every content comes back at most once, in `acked` or in `lost`; packets that are ACK only do not come back;
+//! * bytes in flight are exactly the sizes of the packets neither acknowledged nor lost;
+//! * a probe timeout never declares a loss; a spurious loss is noticed, and undone if the whole event was;
+//! * an acknowledgement of a number never sent, or skipped on purpose, changes nothing and is a violation;
+//! * no received number passes twice.
 #![forbid(unsafe_code)]
+
+mod ack;
+mod ack_policy;
+mod config;
+mod congestion;
+mod loss;
+mod number;
+mod pacer;
+mod permit;
+mod probe;
+mod received;
+mod rtt;
+mod sent;
+mod stats;
 
 use std::time::{Duration, Instant};
 
-mod number;
-mod permit;
-
+pub use ack::{AckInput, AckRange, AckViolation};
+pub use config::{Algorithm, Config, Outcome, Why};
 pub use number::PacketNumber;
 pub use permit::Permit;
+pub use received::{Acks, Fresh, Replay};
+pub use rtt::Rtt;
+pub use sent::{Sent, SentKind};
+pub use stats::Stats;
 
-/// How a path starts.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// RTT assumed before the first sample; 333 ms (RFC 9002 §6.2.2).
-    pub initial_rtt: Duration,
-    /// Largest UDP payload in bytes.
-    pub max_datagram: u16,
-    /// Congestion control.
-    pub algorithm: Algorithm,
-    /// Decides the first packet number and the skipped ones.
-    pub seed: u64,
-    /// The peer's promise of how long it may delay an ACK.
-    pub peer_max_ack_delay: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            initial_rtt: Duration::from_millis(333),
-            max_datagram: 1232,
-            algorithm: Algorithm::Cubic,
-            seed: 0,
-            peer_max_ack_delay: Duration::from_millis(25),
-        }
-    }
-}
-
-/// The congestion controller of a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    /// CUBIC (RFC 9438) with `HyStart++` (RFC 9406).
-    Cubic,
-    /// A constant rate, blind to loss: for links with a contract, and for tests.
-    Fixed {
-        /// Bytes of UDP payload a second.
-        bytes_per_s: u64,
-    },
-}
-
-/// One packet as it left.
-#[derive(Debug)]
-pub struct Sent<T> {
-    /// From [`Recovery::next_number`].
-    pub number: PacketNumber,
-    /// Bytes of UDP payload.
-    pub size: u16,
-    /// Whether the peer must acknowledge it.
-    pub eliciting: bool,
-    /// Whether it counts against the congestion window.
-    pub in_flight: bool,
-    /// What its loss means.
-    pub kind: SentKind,
-    /// The caller's: comes back in [`Outcome`].
-    pub content: T,
-}
-
-/// What the loss of a packet means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SentKind {
-    /// A sign of congestion.
-    Normal,
-    /// Too large for the path, perhaps; not a sign of congestion (RFC 9000 §14.4).
-    MtuProbe,
-}
-
-/// What became of packets. The caller's, reused; calls append, [`Outcome::clear`] empties.
-#[derive(Debug)]
-pub struct Outcome<T> {
-    /// Contents of newly acknowledged packets.
-    pub acked: Vec<T>,
-    /// Contents of packets declared lost.
-    pub lost: Vec<T>,
-    /// Packets acknowledged after they had been declared lost.
-    pub spurious: u32,
-    /// Persistent congestion was established (RFC 9002 §7.6).
-    pub persistent_congestion: bool,
-    /// The RTT estimate took a sample.
-    pub rtt_updated: bool,
-}
-
-impl<T> Default for Outcome<T> {
-    fn default() -> Self {
-        Self { acked: Vec::new(), lost: Vec::new(), spurious: 0, persistent_congestion: false, rtt_updated: false }
-    }
-}
-
-impl<T> Outcome<T> {
-    /// Empties it, keeping the capacity.
-    pub fn clear(&mut self) {
-        self.acked.clear();
-        self.lost.clear();
-        self.spurious = 0;
-        self.persistent_congestion = false;
-        self.rtt_updated = false;
-    }
-}
-
-/// A run of packet numbers, both ends inclusive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct AckRange {
-    /// Smallest number.
-    pub first: u64,
-    /// Largest number.
-    pub last: u64,
-}
-
-/// An ACK frame as core has parsed it.
-#[derive(Clone, Copy, Debug)]
-pub struct AckInput<'a> {
-    /// Largest acknowledged.
-    pub largest: u64,
-    /// How long the peer says it waited.
-    pub delay: Duration,
-    /// Descending, disjoint; the first one ends at `largest`.
-    pub ranges: &'a [AckRange],
-}
-
-/// Why an ACK ends the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AckViolation {
-    /// It acknowledges a number never sent.
-    Unsent,
-    /// It acknowledges a number skipped on purpose: the peer acknowledges what it has not received.
-    Skipped,
-    /// Its ranges are not descending and disjoint, or too many.
-    Malformed,
-}
-
-/// Proof that a number is new to the replay window.
-#[derive(Debug)]
-pub struct Fresh(u64);
-
-impl Fresh {
-    /// The number that was checked.
-    pub fn number(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Why a number is refused before decryption.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Replay {
-    /// Received before.
-    Duplicate,
-    /// Below the window.
-    TooOld,
-}
-
-/// What to report in an ACK frame.
-#[derive(Debug)]
-pub struct Acks<'a>(std::marker::PhantomData<&'a ()>);
-
-impl Acks<'_> {
-    /// Largest received.
-    pub fn largest(&self) -> u64 {
-        unreachable!()
-    }
-    /// Time since the largest arrived.
-    pub fn delay(&self, _now: Instant) -> Duration {
-        unreachable!()
-    }
-    /// Descending, at most 64.
-    pub fn ranges(&self) -> impl Iterator<Item = AckRange> {
-        std::iter::empty()
-    }
-}
-
-/// What a deadline is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Why {
-    /// An ACK becomes due.
-    AckDelay,
-    /// A packet becomes lost by time.
-    Loss,
-    /// A probe timeout.
-    Probe,
-    /// The pacer lets the next quantum go.
-    Pacing,
-}
-
-/// The estimate of the round-trip time.
-#[derive(Clone, Copy, Debug)]
-pub struct Rtt {
-    latest: Duration,
-    smoothed: Duration,
-    variation: Duration,
-    min: Duration,
-}
-
-impl Rtt {
-    /// Latest sample.
-    pub fn latest(&self) -> Duration {
-        self.latest
-    }
-    /// Smoothed RTT.
-    pub fn smoothed(&self) -> Duration {
-        self.smoothed
-    }
-    /// Mean deviation.
-    pub fn variation(&self) -> Duration {
-        self.variation
-    }
-    /// Smallest sample.
-    pub fn min(&self) -> Duration {
-        self.min
-    }
-}
-
-/// Counters and gauges of a path.
-#[derive(Clone, Copy, Default, Debug)]
-#[expect(missing_docs, reason = "documented with the body")]
-pub struct Stats {
-    pub sent_packets: u64,
-    pub sent_bytes: u64,
-    pub received_packets: u64,
-    pub declared_lost: u64,
-    pub spurious: u64,
-    pub cwnd: u64,
-    pub in_flight: u64,
-    pub ssthresh: u64,
-    pub pacing_bytes_per_s: u64,
-    pub srtt: Duration,
-    pub min_rtt: Duration,
-    pub latest_rtt: Duration,
-    pub rttvar: Duration,
-    pub pto_count_total: u64,
-}
+use ack_policy::{AckPolicy, Order};
+use congestion::{Controller, initial_window};
+use loss::Thresholds;
+use number::NumberSource;
+use pacer::Pacer;
+use probe::Probe;
+use received::Window;
+use sent::SentLog;
 
 /// Everything one path knows about what was sent, what arrived, and how much may follow.
 #[derive(Debug)]
-pub struct Recovery<T>(std::marker::PhantomData<T>);
+pub struct Recovery<T> {
+    config: Config,
+    peer_max_ack_delay: Duration,
+    // Sending.
+    numbers: NumberSource,
+    log: SentLog<T>,
+    in_flight: u64,
+    largest_acked: Option<u64>,
+    // Receiving.
+    window: Window,
+    acks: AckPolicy,
+    /// The packet that is to carry the ACK just written, and what it reports.
+    reporting: Option<(u64, u64)>,
+    // Time.
+    rtt: Rtt,
+    first_sample_at: Option<Instant>,
+    thresholds: Thresholds,
+    loss_at: Option<Instant>,
+    probe: Probe,
+    // How much.
+    congestion: Controller,
+    pacer: Pacer,
+    app_limited: bool,
+    /// One packet may exceed the window: recovery has just begun (RFC 9002 §7.3.2).
+    fast_retransmit: bool,
+    /// First number sent on the present path.
+    path_from: u64,
+    sent_packets: u64,
+    sent_bytes: u64,
+    declared_lost: u64,
+    spurious: u64,
+}
 
-#[expect(missing_docs, unused_variables, clippy::needless_pass_by_value, clippy::unused_self, reason = "provisional: the signatures come first")]
 impl<T> Recovery<T> {
+    /// A path nothing was sent on.
     pub fn new(config: Config) -> Self {
-        unreachable!()
+        let max_datagram = u64::from(config.max_datagram.max(1));
+        let numbers = NumberSource::new(config.seed, initial_window(max_datagram) / max_datagram);
+        let mut this = Self {
+            peer_max_ack_delay: config.peer_max_ack_delay,
+            log: SentLog::new(numbers.upcoming()),
+            in_flight: 0,
+            largest_acked: None,
+            window: Window::new(),
+            acks: AckPolicy::new(),
+            reporting: None,
+            rtt: Rtt::new(config.initial_rtt),
+            first_sample_at: None,
+            thresholds: Thresholds::new(),
+            loss_at: None,
+            probe: Probe::new(),
+            congestion: Controller::new(config.algorithm, max_datagram),
+            pacer: Pacer::new(max_datagram),
+            app_limited: false,
+            fast_retransmit: false,
+            path_from: numbers.upcoming(),
+            numbers,
+            sent_packets: 0,
+            sent_bytes: 0,
+            declared_lost: 0,
+            spurious: 0,
+            config,
+        };
+        this.update_pacer();
+        this
     }
+
+    // --- sending ---
+
+    /// What may be sent now. Covers a whole batch: ask once, then send up to `bytes`.
     pub fn permit(&self, now: Instant) -> Permit {
-        unreachable!()
+        if self.log.is_full() {
+            return Permit::Nothing;
+        }
+        let room = self.room();
+        let bytes = room.min(self.pacer.budget(now));
+        if room >= self.max_datagram() && bytes > 0 {
+            return Permit::Full {
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            };
+        }
+        let urgent = self.probe.due() > 0 || (self.fast_retransmit && room < self.max_datagram());
+        if urgent {
+            Permit::Retransmit
+        } else {
+            Permit::AcksOnly
+        }
     }
+
+    /// The number of the next packet; now and then one is left out, to catch a peer that acknowledges blindly.
+    ///
+    /// A number taken but never passed to [`sent`](Self::sent) counts as left out.
     pub fn next_number(&mut self) -> PacketNumber {
-        unreachable!()
+        let initial = initial_window(self.max_datagram()) / self.max_datagram();
+        let window = self.window_packets();
+        self.numbers.take(initial, window)
     }
+
+    /// Bytes `number` needs on the wire, 1 to 4 (RFC 9000 §A.2).
     pub fn number_len(&self, number: PacketNumber) -> usize {
-        unreachable!()
+        number::wire_len(number.get(), self.largest_acked)
     }
+
+    /// A packet left. Charges window and pacer.
     pub fn sent(&mut self, now: Instant, packet: Sent<T>) {
-        unreachable!()
+        let (number, size) = (packet.number.get(), u64::from(packet.size));
+        let (eliciting, in_flight) = (packet.eliciting, packet.in_flight || packet.eliciting);
+        self.sent_packets += 1;
+        self.sent_bytes += size;
+        self.log.push(now, packet);
+        if let Some((_, largest)) = self.reporting.take_if(|(at, _)| *at == number) {
+            self.log.set_reported(number, largest);
+        }
+        if eliciting {
+            self.probe.on_sent(now);
+        }
+        if in_flight {
+            self.in_flight += size;
+            self.app_limited = false;
+            self.fast_retransmit = false;
+            self.congestion.on_sent(self.in_flight, &self.rtt);
+            self.pacer.on_sent(now, size);
+        }
     }
-    pub fn expand(&self, truncated: u32, len: usize) -> u64 {
-        unreachable!()
+
+    /// The data ran out before the permit did: the window must not grow for what went unused.
+    pub fn app_limited(&mut self, _now: Instant) {
+        self.app_limited = true;
+        self.pacer.on_idle();
     }
-    pub fn check(&self, number: u64) -> Result<Fresh, Replay> {
-        unreachable!()
-    }
-    pub fn received(&mut self, fresh: Fresh, now: Instant, eliciting: bool) {
-        unreachable!()
-    }
-    pub fn largest_received(&self) -> Option<u64> {
-        unreachable!()
-    }
-    pub fn acks_due(&self, now: Instant) -> Option<Acks<'_>> {
-        unreachable!()
-    }
-    pub fn acks_available(&self) -> Option<Acks<'_>> {
-        unreachable!()
-    }
-    pub fn acks_sent(&mut self, now: Instant) {
-        unreachable!()
-    }
-    pub fn on_ack(&mut self, now: Instant, ack: AckInput<'_>, out: &mut Outcome<T>) -> Result<(), AckViolation> {
-        unreachable!()
-    }
-    pub fn on_timeout(&mut self, now: Instant, out: &mut Outcome<T>) {
-        unreachable!()
-    }
-    pub fn probes_due(&self) -> u8 {
-        unreachable!()
-    }
-    pub fn oldest_unacked(&self) -> Option<&T> {
-        unreachable!()
-    }
-    pub fn next_timeout(&self) -> Option<(Instant, Why)> {
-        unreachable!()
-    }
-    pub fn app_limited(&mut self, now: Instant) {
-        unreachable!()
-    }
-    pub fn set_max_datagram(&mut self, bytes: u16) {
-        unreachable!()
-    }
-    pub fn set_peer_max_ack_delay(&mut self, delay: Duration) {
-        unreachable!()
-    }
-    pub fn seed_rtt(&mut self, sample: Duration) {
-        unreachable!()
-    }
-    pub fn pto(&self) -> Duration {
-        unreachable!()
-    }
-    pub fn rtt(&self) -> Rtt {
-        unreachable!()
-    }
-    pub fn pto_count(&self) -> u32 {
-        unreachable!()
-    }
-    pub fn reset_path(&mut self, now: Instant) {
-        unreachable!()
-    }
-    pub fn disarm_probe(&mut self, blocked: bool) {
-        unreachable!()
-    }
-    pub fn stats(&self) -> Stats {
-        unreachable!()
-    }
+
+    /// When the pacer opens again, if it is shut.
     pub fn next_send(&self) -> Option<Instant> {
-        unreachable!()
+        self.pacer.next_send()
+    }
+
+    // --- receiving ---
+
+    /// The full number behind `len` truncated bytes (RFC 9000 §A.3).
+    pub fn expand(&self, truncated: u32, len: usize) -> u64 {
+        number::expand(truncated, len, self.window.largest())
+    }
+
+    /// Whether `number` is new; ask before decryption. The proof is consumed by [`received`](Self::received).
+    pub fn check(&self, number: u64) -> Result<Fresh, Replay> {
+        self.window.check(number)
+    }
+
+    /// An authenticated packet arrived.
+    pub fn received(&mut self, fresh: Fresh, now: Instant, eliciting: bool) {
+        let number = fresh.number();
+        let order = if self.window.opens_gap(number) {
+            Order::OpensGap
+        } else if self
+            .window
+            .largest()
+            .is_some_and(|largest| number < largest)
+        {
+            Order::Late
+        } else {
+            Order::InOrder
+        };
+        self.window.insert(fresh, now);
+        self.acks
+            .on_received(now, eliciting, order, self.rtt.smoothed());
+    }
+
+    /// Largest number received.
+    pub fn largest_received(&self) -> Option<u64> {
+        self.window.largest()
+    }
+
+    /// The ranges to send, once an ACK must go.
+    pub fn acks_due(&self, now: Instant) -> Option<Acks<'_>> {
+        self.acks.due().filter(|&due| due <= now)?;
+        self.window.acks()
+    }
+
+    /// The ranges to send, if an ACK would say anything new: it may ride along.
+    pub fn acks_available(&self) -> Option<Acks<'_>> {
+        self.window.acks().filter(|_| self.acks.unreported())
+    }
+
+    /// The ranges went out, in the packet whose number was taken last.
+    pub fn acks_sent(&mut self, now: Instant) {
+        self.acks.on_sent();
+        let number = self.numbers.upcoming().saturating_sub(1);
+        let Some(largest) = self.window.reported(number, now, self.pto() * 3) else {
+            return;
+        };
+        if number < self.log.end() {
+            self.log.set_reported(number, largest);
+        } else {
+            self.reporting = Some((number, largest));
+        }
+    }
+
+    /// The peer asks for an ACK every `eliciting` packets or after `max_delay` (at most 25 ms).
+    pub fn set_ack_frequency(&mut self, eliciting: u32, max_delay: Duration) {
+        self.acks.set_frequency(eliciting, max_delay);
+    }
+
+    /// An ACK is wanted at once (a CE mark, `IMMEDIATE_ACK`).
+    pub fn acknowledge_immediately(&mut self, now: Instant) {
+        // Without anything received there is nothing an ACK could say.
+        if self.window.largest().is_some() {
+            self.acks.immediately(now);
+        }
+    }
+
+    // --- time ---
+
+    /// A deadline passed: declares losses by time, or makes probes due; never both.
+    pub fn on_timeout(&mut self, now: Instant, out: &mut Outcome<T>) {
+        if self.loss_at.is_some_and(|at| at <= now) {
+            self.detect_lost(now, out);
+            self.update_pacer();
+        } else if self.probe_at().is_some_and(|at| at <= now) {
+            self.probe.fire(now);
+        }
+        self.log.retire(now, self.memory_of_losses());
+        self.pacer.on_timeout(now);
+    }
+
+    /// The next deadline and what it is for; past ones are due now.
+    pub fn next_timeout(&self) -> Option<(Instant, Why)> {
+        let ack = self
+            .acks
+            .due()
+            .filter(|_| !self.log.is_full())
+            .map(|at| (at, Why::AckDelay));
+        let loss = self
+            .loss_at
+            .map(|at| (at, Why::Loss))
+            .or(self.probe_at().map(|at| (at, Why::Probe)));
+        let wanted = !self.app_limited && self.room() >= self.max_datagram();
+        let pacing = self
+            .pacer
+            .next_send()
+            .filter(|_| wanted)
+            .map(|at| (at, Why::Pacing));
+        [ack, loss, pacing]
+            .into_iter()
+            .flatten()
+            .min_by_key(|&(at, _)| at)
+    }
+
+    /// Probes still to send; the permit is then [`Permit::Retransmit`] at least.
+    pub fn probes_due(&self) -> u8 {
+        self.probe.due()
+    }
+
+    /// Content to repeat in a probe when there is nothing new to say: the oldest one not settled.
+    pub fn oldest_unacked(&self) -> Option<&T> {
+        self.log.oldest()
+    }
+
+    /// `srtt + max(4·rttvar, 1 ms) + max_ack_delay`, without backoff (RFC 9002 §6.2.1).
+    pub fn pto(&self) -> Duration {
+        self.rtt.timeout() + self.peer_max_ack_delay
+    }
+
+    /// Probe timeouts since the last progress.
+    pub fn pto_count(&self) -> u32 {
+        self.probe.count()
+    }
+
+    /// While the anti-amplification limit holds everything back, no probe is armed (RFC 9002 §6.2.2.1).
+    pub fn disarm_probe(&mut self, blocked: bool) {
+        self.probe.set_blocked(blocked);
+    }
+
+    // --- the path ---
+
+    /// The estimate of the round-trip time.
+    pub fn rtt(&self) -> Rtt {
+        self.rtt
+    }
+
+    /// A sample taken elsewhere (the handshake); ignored once the path has its own.
+    pub fn seed_rtt(&mut self, sample: Duration) {
+        if !self.rtt.is_sampled() {
+            self.rtt.sample(sample, Duration::ZERO);
+            self.update_pacer();
+        }
+    }
+
+    /// The path takes UDP payloads of another size.
+    pub fn set_max_datagram(&mut self, bytes: u16) {
+        self.config.max_datagram = bytes.max(1);
+        self.congestion.set_max_datagram(self.max_datagram());
+        self.update_pacer();
+    }
+
+    /// The peer's promise arrived with its parameters.
+    pub fn set_peer_max_ack_delay(&mut self, delay: Duration) {
+        self.peer_max_ack_delay = delay;
+    }
+
+    /// The address changed: RTT and congestion state start over, numbers and the replay window go on
+    /// (RFC 9000 §9.4). What is still open is settled as before, but tells nothing about the new path.
+    pub fn reset_path(&mut self, _now: Instant) {
+        self.path_from = self.log.end();
+        self.log.ground();
+        self.in_flight = 0;
+        self.rtt = Rtt::new(self.config.initial_rtt);
+        self.first_sample_at = None;
+        self.thresholds = Thresholds::new();
+        self.probe.reset();
+        self.congestion
+            .restart(self.config.algorithm, self.path_from);
+        self.pacer = Pacer::new(self.max_datagram());
+        self.fast_retransmit = false;
+        self.update_pacer();
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sent_packets: self.sent_packets,
+            sent_bytes: self.sent_bytes,
+            received_packets: self.window.received_packets(),
+            declared_lost: self.declared_lost,
+            spurious: self.spurious,
+            cwnd: self.congestion.window(&self.rtt),
+            in_flight: self.in_flight,
+            ssthresh: self.congestion.ssthresh(),
+            pacing_bytes_per_s: self.pacer.rate(),
+            srtt: self.rtt.smoothed(),
+            min_rtt: self.rtt.min(),
+            latest_rtt: self.rtt.latest(),
+            rttvar: self.rtt.variation(),
+            pto_count_total: self.probe.total(),
+        }
+    }
+
+    // --- helpers ---
+
+    fn max_datagram(&self) -> u64 {
+        u64::from(self.config.max_datagram.max(1))
+    }
+
+    fn room(&self) -> u64 {
+        self.congestion
+            .window(&self.rtt)
+            .saturating_sub(self.in_flight)
+    }
+
+    fn window_packets(&self) -> u64 {
+        self.congestion.window(&self.rtt) / self.max_datagram()
+    }
+
+    /// The loss timer goes first: a packet about to be lost needs no probe (RFC 9002 §6.2.1).
+    fn probe_at(&self) -> Option<Instant> {
+        if self.loss_at.is_some() || self.log.open_eliciting() == 0 || self.log.is_full() {
+            return None;
+        }
+        self.probe.deadline(self.pto())
+    }
+
+    /// How long a lost packet is remembered, for its late ACK.
+    fn memory_of_losses(&self) -> Duration {
+        (self.pto() * 2).max(self.rtt.smoothed())
+    }
+
+    fn update_pacer(&mut self) {
+        let rate = self.congestion.rate(&self.rtt);
+        self.pacer.set_rate(rate, self.max_datagram());
     }
 }
+
+#[cfg(test)]
+mod tests;

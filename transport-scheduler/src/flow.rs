@@ -30,6 +30,12 @@ impl Credit {
         self.limit
     }
 
+    /// What was sent so far.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     pub(crate) fn spend(&mut self, amount: u64) {
         self.used = self.used.saturating_add(amount);
     }
@@ -103,9 +109,10 @@ impl Window {
         rose
     }
 
+    /// What was taken so far.
     #[cfg(test)]
-    pub(crate) fn size(&self) -> u64 {
-        self.size
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
     }
 }
 
@@ -157,9 +164,7 @@ pub(crate) struct Cancels {
 
 impl Cancels {
     pub(crate) fn new(per_rtt: u32, at_once: u64) -> Self {
-        let burst = u32::try_from(at_once)
-            .unwrap_or(u32::MAX)
-            .saturating_add(per_rtt);
+        let burst = u32::try_from(at_once).unwrap_or(u32::MAX).saturating_add(per_rtt);
         Self {
             per_rtt: per_rtt.max(1),
             burst,
@@ -188,23 +193,23 @@ mod tests {
 
     #[test]
     fn a_window_used_fast_doubles_up_to_its_bound() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut window = Window::new(1000, 3000);
         window.touch(start);
         assert!(!window.consume(499, Some(start), RTT));
         assert!(window.consume(1, Some(start + RTT), RTT));
-        assert_eq!((window.size(), window.announced()), (2000, 2500));
+        assert_eq!((window.size, window.announced()), (2000, 2500));
         assert!(window.consume(1000, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size(), window.announced()), (3000, 4500));
+        assert_eq!((window.size, window.announced()), (3000, 4500));
     }
 
     #[test]
     fn a_window_used_slowly_stays_and_never_shrinks() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut window = Window::new(1000, 8000);
         window.touch(start);
         assert!(window.consume(500, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size(), window.announced()), (1000, 1500));
+        assert_eq!((window.size, window.announced()), (1000, 1500));
         assert!(window.consume(500, Some(start + RTT * 1000), RTT));
         assert_eq!(window.announced(), 2000);
     }
@@ -233,14 +238,11 @@ mod tests {
 
     #[test]
     fn cancels_beyond_credit_and_rate_are_too_many() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut cancels = Cancels::new(100, 50);
         assert!((0..150).all(|_| cancels.count(start, RTT)));
         assert!(!cancels.count(start, RTT));
         let later = start + RTT;
-        assert_eq!(
-            (0..1000).take_while(|_| cancels.count(later, RTT)).count(),
-            100
-        );
+        assert_eq!((0..1000).take_while(|_| cancels.count(later, RTT)).count(), 100);
     }
 }

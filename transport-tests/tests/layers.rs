@@ -84,7 +84,13 @@ const CRATES: &[Allowed] = &[
     // Nested packages: what an embedder must not be made to compile. They stand on the api alone.
     Allowed {
         dir: "transport-api/adit",
-        ours: &["transport-api", "transport-carriers", "transport-gateway", "transport-aws-lc", "transport-crypto-aws-lc"],
+        ours: &[
+            "transport-api",
+            "transport-carriers",
+            "transport-gateway",
+            "transport-aws-lc",
+            "transport-crypto-aws-lc",
+        ],
         others: None,
         dev: None,
         why: "the command stands on the api; it never reaches past it to core or a leaf",
@@ -114,32 +120,54 @@ const CRATES: &[Allowed] = &[
 
 #[test]
 fn manifests_ask_for_what_the_table_allows() {
-    expect_none(&manifest::check(CRATES, &MEMBERS), "The table is CRATES in transport-tests/tests/layers.rs.");
+    expect_none(
+        &manifest::check(CRATES, &MEMBERS),
+        "The table is CRATES in transport-tests/tests/layers.rs.",
+    );
 }
 
 // ---- 2. sources: rooms → what nobody in them mentions → why -----------------------------------------------------
 
 const LEAVES: &[&str] = &["transport_crypto", "transport_reliability", "transport_scheduler"];
-const PURE: &[&str] = &["transport-crypto/src", "transport-reliability/src", "transport-scheduler/src"];
+const PURE: &[&str] = &[
+    "transport-crypto/src",
+    "transport-reliability/src",
+    "transport-scheduler/src",
+];
 
 /// Crates against crates.
 const BETWEEN_CRATES: &[Rule] = &[
     Rule {
         within: &["transport-crypto"],
         except: &[],
-        bars: Bars::Paths(&["transport_reliability", "transport_scheduler", "transport_core", "transport_api"]),
+        bars: Bars::Paths(&[
+            "transport_reliability",
+            "transport_scheduler",
+            "transport_core",
+            "transport_api",
+        ]),
         why: "crypto is a leaf: it knows bytes and keys",
     },
     Rule {
         within: &["transport-reliability"],
         except: &[],
-        bars: Bars::Paths(&["transport_crypto", "transport_scheduler", "transport_core", "transport_api"]),
+        bars: Bars::Paths(&[
+            "transport_crypto",
+            "transport_scheduler",
+            "transport_core",
+            "transport_api",
+        ]),
         why: "reliability is a leaf: it knows numbers and time",
     },
     Rule {
         within: &["transport-scheduler"],
         except: &[],
-        bars: Bars::Paths(&["transport_crypto", "transport_reliability", "transport_core", "transport_api"]),
+        bars: Bars::Paths(&[
+            "transport_crypto",
+            "transport_reliability",
+            "transport_core",
+            "transport_api",
+        ]),
         why: "the scheduler is a leaf: it knows data and fairness",
     },
     Rule {
@@ -186,7 +214,10 @@ const BETWEEN_CRATES: &[Rule] = &[
     },
     Rule {
         within: &["transport-crypto/src"],
-        except: &["transport-crypto/src/provider", "transport-crypto/src/handshake/noise"],
+        except: &[
+            "transport-crypto/src/provider",
+            "transport-crypto/src/handshake/noise",
+        ],
         bars: Bars::Paths(&[
             "snow",
             "chacha20poly1305",
@@ -224,7 +255,13 @@ const INSIDE_CORE: &[Rule] = &[
             "transport-core/src/net",
             "transport-core/src/fuzzing",
         ],
-        bars: Bars::Paths(&["crate::packet", "crate::connection", "crate::endpoint", "crate::cover", "crate::net"]),
+        bars: Bars::Paths(&[
+            "crate::packet",
+            "crate::connection",
+            "crate::endpoint",
+            "crate::cover",
+            "crate::net",
+        ]),
         why: "wire, buffer, timer and the small shared modules stand below packet, connection and endpoint",
     },
     Rule {
@@ -236,7 +273,12 @@ const INSIDE_CORE: &[Rule] = &[
     Rule {
         within: &["transport-core/src/packet"],
         except: &[],
-        bars: Bars::Paths(&["crate::connection", "crate::endpoint", "crate::cover", "crate::net"]),
+        bars: Bars::Paths(&[
+            "crate::connection",
+            "crate::endpoint",
+            "crate::cover",
+            "crate::net",
+        ]),
         why: "a packet does not know its connection",
     },
     Rule {
@@ -248,7 +290,12 @@ const INSIDE_CORE: &[Rule] = &[
     Rule {
         within: &["transport-core/src/cover"],
         except: &[],
-        bars: Bars::Paths(&["crate::packet", "crate::connection", "crate::endpoint", "crate::net"]),
+        bars: Bars::Paths(&[
+            "crate::packet",
+            "crate::connection",
+            "crate::endpoint",
+            "crate::net",
+        ]),
         why: "a cover dresses datagrams; what is inside them is none of its business",
     },
     Rule {
@@ -280,7 +327,11 @@ const INSIDE_API: &[Rule] = &[
         why: "http and ip are formats; the device comes later",
     },
     Rule {
-        within: &["transport-api/src/http", "transport-api/src/ip", "transport-api/src/tun"],
+        within: &[
+            "transport-api/src/http",
+            "transport-api/src/ip",
+            "transport-api/src/tun",
+        ],
         except: &[],
         bars: Bars::Paths(&["crate::masque"]),
         why: "http, ip and tun stand below masque",
@@ -337,7 +388,14 @@ const INSIDE_API: &[Rule] = &[
 
 /// The one word that has its own rooms.
 const UNSAFE: &[Rule] = &[Rule {
-    within: &["transport-core", "transport-crypto", "transport-reliability", "transport-scheduler", "transport-api", "transport-tests"],
+    within: &[
+        "transport-core",
+        "transport-crypto",
+        "transport-reliability",
+        "transport-scheduler",
+        "transport-api",
+        "transport-tests",
+    ],
     except: &[
         "transport-core/src/net/sys",
         "transport-api/src/tun/sys",
@@ -351,42 +409,73 @@ const UNSAFE: &[Rule] = &[Rule {
 
 #[test]
 fn crates_do_not_mention_what_they_must_not_know() {
-    expect_none(&arrows::check(BETWEEN_CRATES, &SOURCES), "The table is BETWEEN_CRATES in transport-tests/tests/layers.rs.");
+    expect_none(
+        &arrows::check(BETWEEN_CRATES, &SOURCES),
+        "The table is BETWEEN_CRATES in transport-tests/tests/layers.rs.",
+    );
 }
 
 #[test]
 fn modules_of_core_point_one_way() {
-    expect_none(&arrows::check(INSIDE_CORE, &SOURCES), "Arrows: wire, buffer, timer → packet → connection → endpoint; net → buffer.");
+    expect_none(
+        &arrows::check(INSIDE_CORE, &SOURCES),
+        "Arrows: wire, buffer, timer → packet → connection → endpoint; net → buffer.",
+    );
 }
 
 #[test]
 fn modules_of_api_point_one_way() {
-    expect_none(&arrows::check(INSIDE_API, &SOURCES), "Arrows: http, ip, tun → masque → tunnel → driver ← handles.");
+    expect_none(
+        &arrows::check(INSIDE_API, &SOURCES),
+        "Arrows: http, ip, tun → masque → tunnel → driver ← handles.",
+    );
 }
 
 #[test]
 fn unsafe_stands_in_two_rooms() {
-    expect_none(&arrows::check(UNSAFE, &SOURCES), "The table is UNSAFE in transport-tests/tests/layers.rs.");
+    expect_none(
+        &arrows::check(UNSAFE, &SOURCES),
+        "The table is UNSAFE in transport-tests/tests/layers.rs.",
+    );
 }
 
 #[test]
 fn leaves_forbid_unsafe_code() {
     let missing = |dir: &&str| {
         let path = format!("{dir}/lib.rs");
-        let source = SOURCES.iter().find(|s| s.path == path).unwrap_or_else(|| panic!("{path} is missing"));
+        let source = SOURCES
+            .iter()
+            .find(|s| s.path == path)
+            .unwrap_or_else(|| panic!("{path} is missing"));
         let bare = source.code_lines() == 0;
         (!bare && !source.code.contains("#![forbid(unsafe_code)]"))
             .then(|| format!("{path}: add `#![forbid(unsafe_code)]` below the description of the crate"))
     };
-    expect_none(&PURE.iter().filter_map(missing).collect::<Vec<_>>(), "A leaf has no reason for unsafe code.");
+    expect_none(
+        &PURE.iter().filter_map(missing).collect::<Vec<_>>(),
+        "A leaf has no reason for unsafe code.",
+    );
 }
 
 // ---- 3. the lock file: what is really built ----------------------------------------------------------------------
 
 /// Runtimes, C libraries and whole transports: none of them is in what an embedder or the command builds.
 const BANNED: &[&str] = &[
-    "tokio", "tokio-*", "async-std", "smol", "ring", "openssl*", "quinn*", "noq*", "quiche", "tokio-quiche", "s2n-quic*",
-    "neqo*", "msquic*", "h3", "h3-*",
+    "tokio",
+    "tokio-*",
+    "async-std",
+    "smol",
+    "ring",
+    "openssl*",
+    "quinn*",
+    "noq*",
+    "quiche",
+    "tokio-quiche",
+    "s2n-quic*",
+    "neqo*",
+    "msquic*",
+    "h3",
+    "h3-*",
 ];
 
 /// What else the six crates do without; the command may reach it through its carriers.
@@ -406,13 +495,27 @@ fn the_lock_file_holds_no_banned_package() {
     let lock = manifest::lock(&root());
     let mut findings = Vec::new();
     for start in SIX.iter().chain(&["adit"]) {
-        let six = if SIX.contains(start) { BANNED_IN_THE_SIX } else { &[] };
+        let six = if SIX.contains(start) {
+            BANNED_IN_THE_SIX
+        } else {
+            &[]
+        };
         let tree = lock.tree(start, &MEMBERS);
-        assert!(tree.contains_key(*start), "Cargo.lock has no package {start}: run `cargo metadata` and commit the lock");
+        assert!(
+            tree.contains_key(*start),
+            "Cargo.lock has no package {start}: run `cargo metadata` and commit the lock"
+        );
         let hit = |name: &str| manifest::banned(name, BANNED) || manifest::banned(name, six);
-        findings.extend(tree.iter().filter(|(name, _)| hit(name)).map(|(_, way)| format!("banned: {way}")));
+        findings.extend(
+            tree.iter()
+                .filter(|(name, _)| hit(name))
+                .map(|(_, way)| format!("banned: {way}")),
+        );
     }
-    expect_none(&findings, "Take another library, or switch off the feature that pulls this one in.");
+    expect_none(
+        &findings,
+        "Take another library, or switch off the feature that pulls this one in.",
+    );
 }
 
 // ---- 4. the top level --------------------------------------------------------------------------------------------
@@ -443,7 +546,12 @@ fn the_top_level_is_tidy() {
     let ignored: BTreeSet<&str> = ignored.lines().map(|line| line.trim_matches('/')).collect();
     let entries = fs::read_dir(root()).expect("the root can be listed");
     let names = entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()));
-    let stray = |name: &String| !name.starts_with('.') && !ignored.contains(name.as_str()) && !TOP.contains(&name.as_str());
-    let findings: Vec<String> = names.filter(stray).map(|name| format!("{name}: has no place at the top level")).collect();
+    let stray = |name: &String| {
+        !name.starts_with('.') && !ignored.contains(name.as_str()) && !TOP.contains(&name.as_str())
+    };
+    let findings: Vec<String> = names
+        .filter(stray)
+        .map(|name| format!("{name}: has no place at the top level"))
+        .collect();
     expect_none(&findings, "Put it into the crate it belongs to, or under docs/.");
 }

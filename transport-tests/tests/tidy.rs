@@ -24,7 +24,8 @@ static PRODUCT: LazyLock<Vec<Source>> = LazyLock::new(|| SOURCES.iter().map(Sour
 
 #[test]
 fn files_and_functions_stay_short_and_nothing_stands_twice() {
-    let list = fs::read_to_string(root().join("transport-tests/tidy.allow")).expect("transport-tests/tidy.allow");
+    let list =
+        fs::read_to_string(root().join("transport-tests/tidy.allow")).expect("transport-tests/tidy.allow");
     let mut breaches = Vec::new();
     breaches.extend(PRODUCT.iter().filter_map(long_file));
     breaches.extend(PRODUCT.iter().flat_map(long_functions));
@@ -38,15 +39,28 @@ fn files_and_functions_stay_short_and_nothing_stands_twice() {
 fn long_file(source: &Source) -> Option<Breach> {
     let figure = source.code_lines();
     if (FILE_TARGET + 1..=FILE_CAP).contains(&figure) {
-        println!("{}: {figure} code lines, above the target of {FILE_TARGET}; think of a second room", source.path);
+        eprintln!(
+            "{}: {figure} code lines, above the target of {FILE_TARGET}; think of a second room",
+            source.path
+        );
     }
-    let finding = format!("{}: {figure} code lines, cap {FILE_CAP}: split it by what its parts know", source.path);
-    (figure > FILE_CAP).then(|| Breach { kind: "lines", place: source.path.clone(), figure, finding })
+    let finding = format!(
+        "{}: {figure} code lines, cap {FILE_CAP}: split it by what its parts know",
+        source.path
+    );
+    (figure > FILE_CAP).then(|| Breach {
+        kind: "lines",
+        place: source.path.clone(),
+        figure,
+        finding,
+    })
 }
 
 fn long_functions(source: &Source) -> Vec<Breach> {
     let cap = |dispatch: bool| if dispatch { DISPATCH_CAP } else { FUNCTION_CAP };
-    let long = functions(source).into_iter().filter(|f| f.lines > cap(f.dispatch));
+    let long = functions(source)
+        .into_iter()
+        .filter(|f| f.lines > cap(f.dispatch));
     long.map(|f| {
         let finding = format!(
             "{}:{}: fn {} has {} code lines, cap {}: name its steps and make them functions below it",
@@ -56,7 +70,12 @@ fn long_functions(source: &Source) -> Vec<Breach> {
             f.lines,
             cap(f.dispatch)
         );
-        Breach { kind: "function", place: format!("{}::{}", source.path, f.name), figure: f.lines, finding }
+        Breach {
+            kind: "function",
+            place: format!("{}::{}", source.path, f.name),
+            figure: f.lines,
+            finding,
+        }
     })
     .collect()
 }
@@ -70,8 +89,16 @@ fn repeated_blocks() -> Vec<Breach> {
         .into_iter()
         .map(|d| {
             let (a, b) = (&d.files.0, &d.files.1);
-            let finding = format!("{a}:{} and {b}:{}: {} equal lines: give them one home", d.at.0, d.at.1, d.lines);
-            Breach { kind: "duplicate", place: format!("{a}+{b}"), figure: d.lines, finding }
+            let finding = format!(
+                "{a}:{} and {b}:{}: {} equal lines: give them one home",
+                d.at.0, d.at.1, d.lines
+            );
+            Breach {
+                kind: "duplicate",
+                place: format!("{a}+{b}"),
+                figure: d.lines,
+                finding,
+            }
         })
         .collect()
 }
@@ -79,7 +106,11 @@ fn repeated_blocks() -> Vec<Breach> {
 #[test]
 fn connection_holds_components_not_details() {
     let path = "transport-core/src/connection/mod.rs";
-    let count = SOURCES.iter().find(|s| s.path == path).and_then(|s| fields(s, "Connection")).unwrap_or(0);
+    let count = SOURCES
+        .iter()
+        .find(|s| s.path == path)
+        .and_then(|s| fields(s, "Connection"))
+        .unwrap_or(0);
     assert!(
         count <= CONNECTION_FIELDS,
         "{path}: Connection has {count} fields, cap {CONNECTION_FIELDS}: move the state into the component that owns it"

@@ -62,17 +62,34 @@ pub fn pair_with(server: TransportOptions, client: TransportOptions) -> Pair {
         ..EndpointConfig::server(LOOPBACK, server_options())
     })
     .expect("server socket");
-    let client = Endpoint::bind(EndpointConfig { transport: client, ..EndpointConfig::client(LOOPBACK) })
-        .expect("client socket");
+    let client = Endpoint::bind(EndpointConfig {
+        transport: client,
+        ..EndpointConfig::client(LOOPBACK)
+    })
+    .expect("client socket");
     let connecting = client.connect(ConnectOptions::new(bundle(server.local_addr()), APP));
-    let at_client = connecting.wait_timeout(PATIENCE).expect("handshake in time").expect("a connection");
-    let incoming = server.accept().wait_timeout(PATIENCE).expect("incoming in time").expect("an incoming");
-    Pair { server, client, at_server: incoming.accept(), at_client }
+    let at_client = connecting
+        .wait_timeout(PATIENCE)
+        .expect("handshake in time")
+        .expect("a connection");
+    let incoming = server
+        .accept()
+        .wait_timeout(PATIENCE)
+        .expect("incoming in time")
+        .expect("an incoming");
+    Pair {
+        server,
+        client,
+        at_server: incoming.accept(),
+        at_client,
+    }
 }
 
 /// Bytes anybody can check: a position decides each.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect()
 }
 
 /// FNV-1a, order matters.

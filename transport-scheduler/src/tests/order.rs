@@ -21,8 +21,8 @@ fn wide() -> Pair {
 #[test]
 fn classes_share_the_wire_by_weight() {
     let mut pair = wide();
-    let ids = [Class::Interactive, Class::Bulk, Class::Background]
-        .map(|class| stream(&mut pair, class, 12 << 20));
+    let ids =
+        [Class::Interactive, Class::Bulk, Class::Background].map(|class| stream(&mut pair, class, 12 << 20));
     let mut sent = [0usize; 3];
     for _ in 0..10_000 {
         for frame in packet(&mut pair.client, pair.now, 1200).unwrap().0 {
@@ -113,7 +113,9 @@ fn a_class_may_change_at_any_time() {
         pair.client.lost(tokens[0]);
         let (frames, again) = packet(&mut pair.client, pair.now, 1000).unwrap();
         assert!(matches!(frames[0], Frame::Stream { offset: 0, .. }));
-        again.into_iter().for_each(|token| pair.client.lost(token));
+        for token in again {
+            pair.client.lost(token);
+        }
     }
     pair.settle();
     assert_eq!(read_all(&mut pair.server, id).0.len(), 10_000);

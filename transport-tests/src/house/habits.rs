@@ -11,24 +11,36 @@ pub fn check(source: &Source) -> Vec<String> {
     for (at, token) in tokens.iter().enumerate() {
         let next = tokens.get(at + 1).map_or("", |t| t.text);
         if matches!(token.text, "todo" | "unimplemented") && next == "!" {
-            say(token.line, "a gap in the code: write it, or return an error that says so");
+            say(
+                token.line,
+                "a gap in the code: write it, or return an error that says so",
+            );
         }
         if token.text == "#" {
             let open = if next == "!" { at + 2 } else { at + 1 };
             if tokens.get(open).is_some_and(|t| t.text == "[") {
                 let attribute = &tokens[open + 1..closing(&tokens, open).max(open + 1)];
                 if ignores(attribute) {
-                    say(token.line, "a test that is switched off: repair or delete it; long ones belong in the soak");
+                    say(
+                        token.line,
+                        "a test that is switched off: repair or delete it; long ones belong in the soak",
+                    );
                 }
                 if silences_without_reason(attribute) {
-                    say(token.line, "a lint silenced without a reason: add `reason = \"…\"`");
+                    say(
+                        token.line,
+                        "a lint silenced without a reason: add `reason = \"…\"`",
+                    );
                 }
             }
         }
     }
     for (number, line) in source.comments.lines().enumerate() {
         if line.contains(MARKER) {
-            say(number + 1, "a note to repair something: do it now, or describe the limit in a sentence");
+            say(
+                number + 1,
+                "a note to repair something: do it now, or describe the limit in a sentence",
+            );
         }
     }
     findings
@@ -50,7 +62,9 @@ fn silences_without_reason(attribute: &[Token<'_>]) -> bool {
         matches!(attribute[at].text, "allow" | "expect")
             && attribute[at + 1].text == "("
             && (at == 0 || conditional)
-            && !attribute[at..=closing(attribute, at + 1)].iter().any(|t| t.text == "reason")
+            && !attribute[at..=closing(attribute, at + 1)]
+                .iter()
+                .any(|t| t.text == "reason")
     })
 }
 

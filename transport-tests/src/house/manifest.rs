@@ -28,8 +28,14 @@ pub struct Member {
 #[must_use]
 pub fn members(root: &Path) -> Vec<Member> {
     let workspace = read(&root.join("Cargo.toml"));
-    let list = workspace["workspace"]["members"].as_array().expect("[workspace] members is a list");
-    let shared = workspace["workspace"].get("dependencies").and_then(Value::as_table).cloned().unwrap_or_default();
+    let list = workspace["workspace"]["members"]
+        .as_array()
+        .expect("[workspace] members is a list");
+    let shared = workspace["workspace"]
+        .get("dependencies")
+        .and_then(Value::as_table)
+        .cloned()
+        .unwrap_or_default();
     list.iter()
         .map(|dir| dir.as_str().expect("a member is a path"))
         .map(|dir| member(dir, &read(&root.join(dir).join("Cargo.toml")), &shared))
@@ -46,7 +52,10 @@ fn read(path: &Path) -> Table {
 pub fn member(dir: &str, manifest: &Table, shared: &Table) -> Member {
     let names = |kind: &str| -> BTreeSet<String> {
         let targets = manifest.get("target").and_then(Value::as_table);
-        let tables = targets.into_iter().flat_map(Table::values).filter_map(|target| target.get(kind));
+        let tables = targets
+            .into_iter()
+            .flat_map(Table::values)
+            .filter_map(|target| target.get(kind));
         tables
             .chain(manifest.get(kind))
             .filter_map(Value::as_table)
@@ -56,7 +65,11 @@ pub fn member(dir: &str, manifest: &Table, shared: &Table) -> Member {
     };
     Member {
         dir: dir.to_owned(),
-        name: manifest.get("package").and_then(|p| p.get("name")?.as_str()).unwrap_or(dir).to_owned(),
+        name: manifest
+            .get("package")
+            .and_then(|p| p.get("name")?.as_str())
+            .unwrap_or(dir)
+            .to_owned(),
         normal: names("dependencies"),
         dev: names("dev-dependencies"),
         build: names("build-dependencies"),
@@ -65,7 +78,9 @@ pub fn member(dir: &str, manifest: &Table, shared: &Table) -> Member {
 
 fn real_name(key: &str, value: &Value, shared: &Table) -> String {
     let renamed = |value: &Value| value.get("package").and_then(Value::as_str).map(str::to_owned);
-    renamed(value).or_else(|| renamed(shared.get(key)?)).unwrap_or_else(|| key.to_owned())
+    renamed(value)
+        .or_else(|| renamed(shared.get(key)?))
+        .unwrap_or_else(|| key.to_owned())
 }
 
 /// What a crate may ask for.
@@ -91,24 +106,37 @@ pub fn check(table: &[Allowed], members: &[Member]) -> Vec<String> {
     for member in members {
         let at = format!("{}/Cargo.toml", member.dir);
         let Some(line) = table.iter().find(|line| line.dir == member.dir) else {
-            findings.push(format!("{at}: no line in the table of crates – add one that says what it may import"));
+            findings.push(format!(
+                "{at}: no line in the table of crates – add one that says what it may import"
+            ));
             continue;
         };
         let ours = |name: &str| house.contains(name);
         let normal = |name: &str| {
-            if ours(name) { line.ours.contains(&name) } else { line.others.is_none_or(|l| l.contains(&name)) }
+            if ours(name) {
+                line.ours.contains(&name)
+            } else {
+                line.others.is_none_or(|l| l.contains(&name))
+            }
         };
         let dev = |name: &str| normal(name) || line.dev.is_none_or(|list| list.contains(&name));
-        let groups: [(&str, &BTreeSet<String>, &dyn Fn(&str) -> bool); 3] = [
-            ("dependencies", &member.normal, &normal),
-            ("dev-dependencies", &member.dev, &dev),
-            // Build scripts run code on the builder's machine; nobody in the house needs one.
-            ("build-dependencies", &member.build, &|_| false),
-        ];
-        for (kind, names, allowed) in groups {
-            let barred = names.iter().filter(|name| !allowed(name));
-            findings.extend(barred.map(|name| format!("{at}: [{kind}] has `{name}` – {}", line.why)));
-        }
+        let mut say =
+            |kind: &str, name: &str| findings.push(format!("{at}: [{kind}] has `{name}` – {}", line.why));
+        member
+            .normal
+            .iter()
+            .filter(|name| !normal(name))
+            .for_each(|name| say("dependencies", name));
+        member
+            .dev
+            .iter()
+            .filter(|name| !dev(name))
+            .for_each(|name| say("dev-dependencies", name));
+        // A build script runs on the builder's machine; nobody in the house needs one.
+        member
+            .build
+            .iter()
+            .for_each(|name| say("build-dependencies", name));
     }
     findings
 }
@@ -133,12 +161,21 @@ impl Lock {
     /// Takes a parsed lock file.
     #[must_use]
     pub fn new(lock: &Table) -> Self {
-        let packages: Vec<&Value> = lock.get("package").and_then(Value::as_array).into_iter().flatten().collect();
-        let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+        let packages: Vec<&Value> = lock
+            .get("package")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .collect();
+        let text =
+            |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
         let key = |package: &Value| format!("{} {}", text(package, "name"), text(package, "version"));
         let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for package in &packages {
-            versions.entry(text(package, "name")).or_default().push(key(package));
+            versions
+                .entry(text(package, "name"))
+                .or_default()
+                .push(key(package));
         }
         // "name" when it is the only one, else "name version" or "name version (source)".
         let resolve = |entry: &str| -> Vec<String> {
@@ -150,8 +187,15 @@ impl Lock {
             }
         };
         let uses = packages.iter().map(|package| {
-            let list = package.get("dependencies").and_then(Value::as_array).into_iter().flatten();
-            (key(package), list.filter_map(Value::as_str).flat_map(resolve).collect())
+            let list = package
+                .get("dependencies")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            (
+                key(package),
+                list.filter_map(Value::as_str).flat_map(resolve).collect(),
+            )
         });
         Self { uses: uses.collect() }
     }
@@ -170,8 +214,15 @@ impl Lock {
                 continue;
             }
             let member = members.iter().find(|m| m.name == name(&key));
-            let counts = |used: &str| member.is_none_or(|m| m.normal.contains(used) || m.build.contains(used));
-            for used in self.uses.get(&key).into_iter().flatten().filter(|used| counts(name(used))) {
+            let counts =
+                |used: &str| member.is_none_or(|m| m.normal.contains(used) || m.build.contains(used));
+            for used in self
+                .uses
+                .get(&key)
+                .into_iter()
+                .flatten()
+                .filter(|used| counts(name(used)))
+            {
                 open.push((used.clone(), format!("{way} → {}", name(used))));
             }
             found.entry(name(&key).to_owned()).or_insert(way);
@@ -198,12 +249,28 @@ mod tests {
     use super::*;
 
     const TABLE: [Allowed; 2] = [
-        Allowed { dir: "a", others: Some(&["libc"]), ours: &[], dev: Some(&["arbtest"]), why: "leaf" },
-        Allowed { dir: "b", others: None, ours: &["a"], dev: None, why: "top" },
+        Allowed {
+            dir: "a",
+            others: Some(&["libc"]),
+            ours: &[],
+            dev: Some(&["arbtest"]),
+            why: "leaf",
+        },
+        Allowed {
+            dir: "b",
+            others: None,
+            ours: &["a"],
+            dev: None,
+            why: "top",
+        },
     ];
 
     fn parse(dir: &str, text: &str) -> Member {
-        member(dir, &text.parse().unwrap(), &"mask = { package = \"tokio\" }".parse().unwrap())
+        member(
+            dir,
+            &text.parse().unwrap(),
+            &"mask = { package = \"tokio\" }".parse().unwrap(),
+        )
     }
 
     #[test]
@@ -226,7 +293,10 @@ mod tests {
 
     #[test]
     fn ours_are_listed_even_where_others_are_free() {
-        let members = [parse("a", ""), parse("b", "dependencies.a = \"1\"\ndependencies.serde = \"1\"")];
+        let members = [
+            parse("a", ""),
+            parse("b", "dependencies.a = \"1\"\ndependencies.serde = \"1\""),
+        ];
         assert_eq!(check(&TABLE, &members), [""; 0]);
         let members = [parse("a", ""), parse("b", "dependencies.b = \"1\"")];
         assert_eq!(check(&TABLE, &members).len(), 1);
@@ -243,7 +313,10 @@ mod tests {
               { name = "ring", version = "1" }, { name = "tokio", version = "1" }, { name = "quinn-udp", version = "1" },
             ]"#;
         let lock = Lock::new(&text.parse().unwrap());
-        let tree = lock.tree("a", &[parse("a", "dependencies.x = \"2\"\ndev-dependencies.dev = \"1\"")]);
+        let tree = lock.tree(
+            "a",
+            &[parse("a", "dependencies.x = \"2\"\ndev-dependencies.dev = \"1\"")],
+        );
         assert_eq!(tree.keys().collect::<Vec<_>>(), ["a", "quinn-udp", "x"]);
         assert_eq!(tree["quinn-udp"], "a → x → quinn-udp");
         assert!(banned("quinn-udp", &["ring", "quinn*"]) && !banned("ring2", &["ring", "quinn*"]));

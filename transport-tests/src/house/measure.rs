@@ -31,7 +31,12 @@ pub fn functions(source: &Source) -> Vec<Function> {
         let close = closing(&tokens, open);
         let lines = lines_between(&tokens, at, close);
         let dispatch = is_dispatch(&tokens, open, close, lines);
-        found.push(Function { name: pair[1].text.to_owned(), line: pair[0].line, lines, dispatch });
+        found.push(Function {
+            name: pair[1].text.to_owned(),
+            line: pair[0].line,
+            lines,
+            dispatch,
+        });
     }
     found
 }
@@ -57,8 +62,12 @@ fn lines_between(tokens: &[Token<'_>], from: usize, to: usize) -> usize {
 
 /// One `match` that fills at least four fifths of the function, has no `_` arm, and no arm above eight lines.
 fn is_dispatch(tokens: &[Token<'_>], open: usize, close: usize, lines: usize) -> bool {
-    let Some(at) = (open..close).find(|i| tokens[*i].text == "match") else { return false };
-    let Some(inner) = body(tokens, at) else { return false };
+    let Some(at) = (open..close).find(|i| tokens[*i].text == "match") else {
+        return false;
+    };
+    let Some(inner) = body(tokens, at) else {
+        return false;
+    };
     let end = closing(tokens, inner);
     if lines_between(tokens, at, end) * 5 < lines * 4 {
         return false;
@@ -75,7 +84,9 @@ fn is_dispatch(tokens: &[Token<'_>], open: usize, close: usize, lines: usize) ->
         i += 1;
     }
     arrows.push(end);
-    arrows.windows(2).all(|pair| lines_between(tokens, pair[0], pair[1]) <= 9)
+    arrows
+        .windows(2)
+        .all(|pair| lines_between(tokens, pair[0], pair[1]) <= 9)
 }
 
 /// The same lines in two files.
@@ -97,12 +108,18 @@ pub fn duplicates(sources: &[Source], least: usize) -> Vec<Duplicate> {
     let mut found = Vec::new();
     for (file, lines) in files.iter().enumerate() {
         for (at, window) in lines.windows(least).enumerate() {
-            let places = seen.entry(digest(window.iter().map(|(_, line)| line))).or_default();
+            let places = seen
+                .entry(digest(window.iter().map(|(_, line)| line)))
+                .or_default();
             for &(other, start) in places.iter().filter(|(other, _)| *other != file) {
                 let (a, b) = (&files[other], &files[file]);
                 let starts_here = start == 0 || at == 0 || a[start - 1].1 != b[at - 1].1;
                 if starts_here {
-                    let same = a[start..].iter().zip(&b[at..]).take_while(|(x, y)| x.1 == y.1).count();
+                    let same = a[start..]
+                        .iter()
+                        .zip(&b[at..])
+                        .take_while(|(x, y)| x.1 == y.1)
+                        .count();
                     found.push(Duplicate {
                         files: (sources[other].path.clone(), sources[file].path.clone()),
                         at: (a[start].0, b[at].0),
@@ -120,10 +137,27 @@ pub fn duplicates(sources: &[Source], least: usize) -> Vec<Duplicate> {
 fn weighty(source: &Source) -> Vec<(usize, u64)> {
     let trivial = |line: &str| {
         line.chars().filter(|c| c.is_alphanumeric()).count() < 3
-            || ["use ", "pub use ", "pub(crate) use ", "mod ", "pub mod ", "#[", "#!["].iter().any(|s| line.starts_with(s))
+            || [
+                "use ",
+                "pub use ",
+                "pub(crate) use ",
+                "mod ",
+                "pub mod ",
+                "#[",
+                "#![",
+            ]
+            .iter()
+            .any(|s| line.starts_with(s))
     };
-    let lines = source.text.lines().map(str::trim).enumerate().filter(|(_, line)| !trivial(line));
-    lines.map(|(i, line)| (i + 1, digest(std::iter::once(line)))).collect()
+    let lines = source
+        .text
+        .lines()
+        .map(str::trim)
+        .enumerate()
+        .filter(|(_, line)| !trivial(line));
+    lines
+        .map(|(i, line)| (i + 1, digest(std::iter::once(line))))
+        .collect()
 }
 
 fn digest<T: Hash>(parts: impl Iterator<Item = T>) -> u64 {
@@ -136,7 +170,9 @@ fn digest<T: Hash>(parts: impl Iterator<Item = T>) -> u64 {
 #[must_use]
 pub fn fields(source: &Source, name: &str) -> Option<usize> {
     let tokens = tokens(&source.code);
-    let at = tokens.windows(2).position(|pair| pair[0].text == "struct" && pair[1].text == name)?;
+    let at = tokens
+        .windows(2)
+        .position(|pair| pair[0].text == "struct" && pair[1].text == name)?;
     let open = body(&tokens, at)?;
     let close = closing(&tokens, open);
     let mut count = 0;
@@ -170,33 +206,74 @@ mod tests {
 
     #[test]
     fn functions_are_measured_in_code_lines() {
-        let text = format!("trait T {{ fn none(&self, x: [u8; 3]); }}\nfn long() {{\n// words\n\n{}}}\n", numbered(0..80));
+        let text = format!(
+            "trait T {{ fn none(&self, x: [u8; 3]); }}\nfn long() {{\n// words\n\n{}}}\n",
+            numbered(0..80)
+        );
         let found = functions(&source("x.rs", &text));
-        assert_eq!(found, [Function { name: "long".into(), line: 2, lines: 82, dispatch: false }]);
+        assert_eq!(
+            found,
+            [Function {
+                name: "long".into(),
+                line: 2,
+                lines: 82,
+                dispatch: false
+            }]
+        );
     }
 
     #[test]
     fn only_an_exhaustive_match_of_calls_is_a_dispatch() {
         let arms = |range: std::ops::Range<usize>| {
             range.fold(String::new(), |mut text, i| {
-                let _ = writeln!(text, "        Frame::F{i} {{ a, .. }} => self.f{i}(a, |x| match x {{ _ => 1 }}),");
+                let _ = writeln!(
+                    text,
+                    "        Frame::F{i} {{ a, .. }} => self.f{i}(a, |x| match x {{ _ => 1 }}),"
+                );
                 text
             })
         };
-        let is_dispatch = |body: &str| functions(&source("x.rs", &format!("fn f() {{\n{body}}}\n")))[0].dispatch;
-        assert!(is_dispatch(&format!("    match frame {{\n{}    }}\n", arms(0..90))));
-        assert!(!is_dispatch(&format!("    match frame {{\n{}        _ => {{}}\n    }}\n", arms(0..90))));
-        assert!(!is_dispatch(&format!("    match frame {{\n{}    }}\n{}", arms(0..20), numbered(0..60))));
+        let is_dispatch =
+            |body: &str| functions(&source("x.rs", &format!("fn f() {{\n{body}}}\n")))[0].dispatch;
+        assert!(is_dispatch(&format!(
+            "    match frame {{\n{}    }}\n",
+            arms(0..90)
+        )));
+        assert!(!is_dispatch(&format!(
+            "    match frame {{\n{}        _ => {{}}\n    }}\n",
+            arms(0..90)
+        )));
+        assert!(!is_dispatch(&format!(
+            "    match frame {{\n{}    }}\n{}",
+            arms(0..20),
+            numbered(0..60)
+        )));
         let arm = format!("        Frame::Big => {{\n{}        }}\n", numbered(0..20));
-        assert!(!is_dispatch(&format!("    match frame {{\n{}{arm}    }}\n", arms(0..60))));
+        assert!(!is_dispatch(&format!(
+            "    match frame {{\n{}{arm}    }}\n",
+            arms(0..60)
+        )));
     }
 
     #[test]
     fn a_block_in_two_files_is_found_once_and_whole() {
         let a = source("a.rs", &format!("fn a() {{\n{}}}\n", numbered(0..20)));
-        let b = source("b.rs", &format!("use x;\nfn b() {{\n    // elsewhere\n{}    done();\n}}\n", numbered(3..18)));
+        let b = source(
+            "b.rs",
+            &format!(
+                "use x;\nfn b() {{\n    // elsewhere\n{}    done();\n}}\n",
+                numbered(3..18)
+            ),
+        );
         let found = duplicates(&[a.clone(), b], 12);
-        assert_eq!(found, [Duplicate { files: ("a.rs".into(), "b.rs".into()), at: (5, 4), lines: 15 }]);
+        assert_eq!(
+            found,
+            [Duplicate {
+                files: ("a.rs".into(), "b.rs".into()),
+                at: (5, 4),
+                lines: 15
+            }]
+        );
         let c = source("c.rs", &numbered(0..11));
         assert_eq!(duplicates(&[a, c], 12), []);
     }

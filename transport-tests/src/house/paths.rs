@@ -17,7 +17,11 @@ pub struct Mention {
 #[must_use]
 pub fn mentions(source: &Source) -> Vec<Mention> {
     let tokens = tokens(&source.code);
-    let mut reader = Reader { tokens: &tokens, module: module_of(&source.path), found: Vec::new() };
+    let mut reader = Reader {
+        tokens: &tokens,
+        module: module_of(&source.path),
+        found: Vec::new(),
+    };
     reader.run();
     reader.found
 }
@@ -30,8 +34,11 @@ pub fn reexports(root: &Source) -> Vec<(String, String)> {
         .filter_map(|m| {
             let path = m.path.strip_prefix("self::").unwrap_or(&m.path);
             let path = path.strip_prefix("crate::").unwrap_or(path);
-            let outside = ["std", "core", "alloc"].iter().any(|c| path.split("::").next() == Some(c));
-            (path.contains("::") && !outside).then(|| (format!("crate::{}", m.name), format!("crate::{path}")))
+            let outside = ["std", "core", "alloc"]
+                .iter()
+                .any(|c| path.split("::").next() == Some(c));
+            (path.contains("::") && !outside)
+                .then(|| (format!("crate::{}", m.name), format!("crate::{path}")))
         })
         .collect()
 }
@@ -41,7 +48,10 @@ fn module_of(path: &str) -> Vec<String> {
     let inner = path.rsplit_once("src/").map_or(path, |(_, inner)| inner);
     let stem = inner.strip_suffix(".rs").unwrap_or(inner);
     let mut parts: Vec<String> = stem.split('/').map(str::to_owned).collect();
-    if parts.last().is_some_and(|last| last == "mod" || last == "lib" || last == "main") {
+    if parts
+        .last()
+        .is_some_and(|last| last == "mod" || last == "lib" || last == "main")
+    {
         parts.pop();
     }
     parts
@@ -169,12 +179,20 @@ impl Reader<'_> {
             }
             _ => {
                 let name = alias.unwrap_or_else(|| last.clone());
-                return self.found.push(Mention { path: parts.join("::"), name, line });
+                return self.found.push(Mention {
+                    path: parts.join("::"),
+                    name,
+                    line,
+                });
             }
         }
         absolute.insert(0, "crate".to_owned());
         absolute.extend_from_slice(rest);
-        self.found.push(Mention { path: absolute.join("::"), name: alias.unwrap_or_else(|| last.clone()), line });
+        self.found.push(Mention {
+            path: absolute.join("::"),
+            name: alias.unwrap_or_else(|| last.clone()),
+            line,
+        });
     }
 }
 
@@ -183,32 +201,67 @@ mod tests {
     use super::*;
 
     fn paths(file: &str, text: &str) -> Vec<String> {
-        mentions(&Source::new(file, text)).into_iter().map(|m| m.path).collect()
+        mentions(&Source::new(file, text))
+            .into_iter()
+            .map(|m| m.path)
+            .collect()
     }
 
     #[test]
     fn use_trees_are_unfolded() {
-        let found = paths("a/src/x.rs", "use crate::{wire::{self, Frame}, packet as p, *};\nuse snow;\nuse ::mio::Poll;");
-        assert_eq!(found, ["crate::wire", "crate::wire::Frame", "crate::packet", "crate", "snow", "mio::Poll"]);
+        let found = paths(
+            "a/src/x.rs",
+            "use crate::{wire::{self, Frame}, packet as p, *};\nuse snow;\nuse ::mio::Poll;",
+        );
+        assert_eq!(
+            found,
+            [
+                "crate::wire",
+                "crate::wire::Frame",
+                "crate::packet",
+                "crate",
+                "snow",
+                "mio::Poll"
+            ]
+        );
     }
 
     #[test]
     fn relative_paths_become_absolute() {
-        let found = paths("a/src/wire/frame.rs", "use super::super::packet::Open; mod m { use super::ack; } use self::x;");
-        assert_eq!(found, ["crate::packet::Open", "crate::wire::frame::ack", "crate::wire::frame::x"]);
+        let found = paths(
+            "a/src/wire/frame.rs",
+            "use super::super::packet::Open; mod m { use super::ack; } use self::x;",
+        );
+        assert_eq!(
+            found,
+            [
+                "crate::packet::Open",
+                "crate::wire::frame::ack",
+                "crate::wire::frame::x"
+            ]
+        );
     }
 
     #[test]
     fn paths_in_code_count_too() {
-        let found = paths("a/src/x.rs", "fn f() { let v = Vec::<u8>::new(); ::snow::Builder::new(&crate::net::N {}) }");
+        let found = paths(
+            "a/src/x.rs",
+            "fn f() { let v = Vec::<u8>::new(); ::snow::Builder::new(&crate::net::N {}) }",
+        );
         assert_eq!(found, ["Vec", "snow::Builder::new", "crate::net::N"]);
     }
 
     #[test]
     fn the_root_lends_names() {
-        let root = Source::new("a/src/lib.rs", "mod wire; pub use wire::{Frame as F}; pub use self::packet::Open; use std::fmt;");
+        let root = Source::new(
+            "a/src/lib.rs",
+            "mod wire; pub use wire::{Frame as F}; pub use self::packet::Open; use std::fmt;",
+        );
         let names = reexports(&root);
-        let expected = [("crate::F", "crate::wire::Frame"), ("crate::Open", "crate::packet::Open")];
+        let expected = [
+            ("crate::F", "crate::wire::Frame"),
+            ("crate::Open", "crate::packet::Open"),
+        ];
         assert_eq!(names, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 }

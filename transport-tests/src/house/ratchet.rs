@@ -23,19 +23,29 @@ pub struct Breach {
 pub fn check(list: &str, breaches: &[Breach]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut granted: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-    for (number, line) in list.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
+    for (number, line) in list
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#'))
+    {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             [kind, place, figure, _, ..] if figure.parse::<usize>().is_ok() => {
                 granted.insert((kind, place), (figure.parse().unwrap_or(0), number + 1));
             }
-            _ => findings.push(format!("tidy.allow:{}: wants `kind place figure reason`", number + 1)),
+            _ => findings.push(format!(
+                "tidy.allow:{}: wants `kind place figure reason`",
+                number + 1
+            )),
         }
     }
     for breach in breaches {
         match granted.remove(&(breach.kind, breach.place.as_str())) {
             Some((figure, _)) if breach.figure > figure => {
-                findings.push(format!("{} (tidy.allow grants {figure}; that figure may only fall)", breach.finding));
+                findings.push(format!(
+                    "{} (tidy.allow grants {figure}; that figure may only fall)",
+                    breach.finding
+                ));
             }
             Some((figure, line)) if figure > breach.figure + breach.figure / 10 => findings.push(format!(
                 "tidy.allow:{line}: {} {} has come down to {}; lower the figure {figure}",
@@ -46,7 +56,9 @@ pub fn check(list: &str, breaches: &[Breach]) -> Vec<String> {
         }
     }
     for ((kind, place), (_, line)) in granted {
-        findings.push(format!("tidy.allow:{line}: {kind} {place} no longer needs an exception; delete the line"));
+        findings.push(format!(
+            "tidy.allow:{line}: {kind} {place} no longer needs an exception; delete the line"
+        ));
     }
     findings
 }
@@ -57,7 +69,12 @@ mod tests {
 
     fn findings(list: &str, figure: usize) -> usize {
         let place = "a/src/x.rs".to_owned();
-        let breaches = [Breach { kind: "lines", place, figure, finding: "too long".to_owned() }];
+        let breaches = [Breach {
+            kind: "lines",
+            place,
+            figure,
+            finding: "too long".to_owned(),
+        }];
         check(list, if figure == 0 { &[] } else { &breaches }).len()
     }
 

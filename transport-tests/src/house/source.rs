@@ -60,14 +60,22 @@ pub fn all(root: &Path) -> Vec<Source> {
 fn walk(root: &Path, dir: &Path, found: &mut Vec<Source>) {
     for entry in fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
         let path = entry.unwrap_or_else(|e| panic!("{}: {e}", dir.display())).path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             // A cache tag marks build output wherever it was put.
             if name != "target" && !name.starts_with('.') && !path.join("CACHEDIR.TAG").exists() {
                 walk(root, &path, found);
             }
         } else if path.extension().is_some_and(|e| e == "rs") {
-            let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            let relative = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .replace('\\', "/");
             let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             found.push(Source::new(&relative, &text));
         }
@@ -78,13 +86,22 @@ impl Source {
     /// Scans a text.
     #[must_use]
     pub fn new(path: &str, text: &str) -> Self {
-        let mut scanner = Scanner { chars: text.chars().collect(), at: 0, out: Self::empty(path) };
+        let mut scanner = Scanner {
+            chars: text.chars().collect(),
+            at: 0,
+            out: Self::empty(path),
+        };
         scanner.run();
         scanner.out
     }
 
     fn empty(path: &str) -> Self {
-        Self { path: path.to_owned(), code: String::new(), text: String::new(), comments: String::new() }
+        Self {
+            path: path.to_owned(),
+            code: String::new(),
+            text: String::new(),
+            comments: String::new(),
+        }
     }
 
     /// Whether the whole file is test code: under a `tests` directory, or named `tests.rs`.
@@ -123,14 +140,18 @@ pub fn tokens(code: &str) -> Vec<Token<'_>> {
         let mut rest = line.trim_start();
         while let Some(first) = rest.chars().next() {
             let length = if first.is_alphanumeric() || first == '_' {
-                rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())
+                rest.find(|c: char| !c.is_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len())
             } else if ["::", "=>", "->"].iter().any(|pair| rest.starts_with(pair)) {
                 2
             } else {
                 first.len_utf8()
             };
             let (text, after) = rest.split_at(length);
-            found.push(Token { text, line: number + 1 });
+            found.push(Token {
+                text,
+                line: number + 1,
+            });
             rest = after.trim_start();
         }
     }
@@ -162,7 +183,11 @@ fn test_items(tokens: &[Token<'_>]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = 0;
     while at + MARK.len() < tokens.len() {
-        if !MARK.iter().zip(&tokens[at..]).all(|(mark, token)| *mark == token.text) {
+        if !MARK
+            .iter()
+            .zip(&tokens[at..])
+            .all(|(mark, token)| *mark == token.text)
+        {
             at += 1;
             continue;
         }
@@ -190,8 +215,17 @@ fn test_items(tokens: &[Token<'_>]) -> Vec<(usize, usize)> {
 }
 
 fn blank(text: &mut String, first: usize, last: usize) {
-    let lines: Vec<&str> =
-        text.lines().enumerate().map(|(i, line)| if (first..=last).contains(&(i + 1)) { "" } else { line }).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| {
+            if (first..=last).contains(&(i + 1)) {
+                ""
+            } else {
+                line
+            }
+        })
+        .collect();
     *text = lines.join("\n");
 }
 
@@ -232,7 +266,11 @@ impl Scanner {
     }
 
     fn in_word(&self) -> bool {
-        self.at > 0 && self.chars.get(self.at - 1).is_some_and(|c| c.is_alphanumeric() || *c == '_')
+        self.at > 0
+            && self
+                .chars
+                .get(self.at - 1)
+                .is_some_and(|c| c.is_alphanumeric() || *c == '_')
     }
 
     /// Moves one character into the three layers.
@@ -292,7 +330,10 @@ impl Scanner {
     }
 
     fn raw_or_word(&mut self) {
-        let hashes = self.chars[self.at + 1..].iter().take_while(|c| **c == '#').count();
+        let hashes = self.chars[self.at + 1..]
+            .iter()
+            .take_while(|c| **c == '#')
+            .count();
         self.take(Kind::Code);
         if self.peek(hashes) != Some('"') {
             return;
@@ -352,7 +393,11 @@ mod tests {
     fn tests_are_not_product() {
         let text = "fn a() {}\n#[cfg(test)]\nuse a::{b, c};\n#[cfg(test)]\n#[rustfmt::skip]\nmod tests {\n fn b() {}\n}\nfn c() {}\n";
         let product = Source::new("src/x.rs", text).product();
-        let words: Vec<&str> = tokens(&product.code).iter().map(|t| t.text).filter(|t| t.len() == 1).collect();
+        let words: Vec<&str> = tokens(&product.code)
+            .iter()
+            .map(|t| t.text)
+            .filter(|t| t.len() == 1)
+            .collect();
         assert_eq!(words.concat(), "a(){}c(){}");
         assert_eq!(product.code_lines(), 2);
         assert_eq!(Source::new("a/tests/x.rs", text).product().code_lines(), 0);

@@ -1,0 +1,152 @@
+//! A single-threaded executor over `mio`: tasks, timers, TCP and UDP sockets.
+//!
+//! The relay service and a client's local listeners live on one thread each, inside one [`Loop`]. Tasks need not be
+//! `Send`; wakers may be used from any thread, so a task can wait for a transport handle as well as for a socket.
+//!
+//! One turn of the loop: poll tasks that were woken (a bounded batch) → wait for readiness, a timer or a wake-up from
+//! another thread → wake whom it concerns. Nothing here allocates per poll.
+
+mod io;
+mod net;
+mod task;
+mod timer;
+
+use std::future::Future;
+use std::io as stdio;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+pub use net::{TcpListener, TcpStream, UdpSocket};
+pub use task::{LoopFull, yield_now};
+pub use timer::{Elapsed, Sleep};
+
+use io::{Sources, WAKE};
+use task::{Remote, Tasks};
+use timer::Timers;
+
+/// Tasks polled before sockets and timers get their turn.
+const BATCH: usize = 128;
+/// Readiness events taken from the kernel at once.
+const EVENTS: usize = 512;
+
+/// The executor and its reactor. Create it on the thread that runs it.
+#[derive(Debug)]
+pub struct Loop {
+    poll: mio::Poll,
+    events: mio::Events,
+    handle: Handle,
+}
+
+/// A clonable reference to a [`Loop`], for its own thread only.
+#[derive(Clone, Debug)]
+pub struct Handle(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tasks: Tasks,
+    timers: Timers,
+    sources: Sources,
+    remote: Arc<Remote>,
+}
+
+impl Loop {
+    /// A loop that holds at most `max_tasks` tasks at a time.
+    pub fn new(max_tasks: usize) -> stdio::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let remote = Arc::new(Remote::new(waker));
+        let shared = Shared {
+            tasks: Tasks::new(max_tasks),
+            timers: Timers::default(),
+            sources: Sources::new(poll.registry().try_clone()?),
+            remote,
+        };
+        Ok(Self { poll, events: mio::Events::with_capacity(EVENTS), handle: Handle(Rc::new(shared)) })
+    }
+
+    /// The handle tasks use to spawn, sleep and open sockets.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `main` is done; other tasks run beside it and are kept for a later `run`.
+    pub fn run<F: Future>(&mut self, main: F) -> stdio::Result<F::Output> {
+        let mut main = pin!(main);
+        let root = self.handle.0.remote.root_task();
+        let waker = Waker::from(Arc::clone(&root));
+        waker.wake_by_ref();
+        loop {
+            for _ in 0..BATCH {
+                let Some(task) = self.handle.0.remote.next() else { break };
+                if Arc::ptr_eq(&task, &root) {
+                    if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                        return Ok(output);
+                    }
+                } else {
+                    self.handle.0.tasks.poll(task.id());
+                }
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Sleeps until something is ready, then wakes the tasks concerned.
+    fn wait(&mut self) -> stdio::Result<()> {
+        let shared = &self.handle.0;
+        let timeout = if shared.remote.fall_asleep() { shared.timers.until_next() } else { Some(Duration::ZERO) };
+        let polled = self.poll.poll(&mut self.events, timeout);
+        shared.remote.awake();
+        match polled {
+            Err(e) if e.kind() == stdio::ErrorKind::Interrupted => {}
+            other => other?,
+        }
+        for event in &self.events {
+            shared.sources.dispatch(event);
+        }
+        shared.timers.fire();
+        Ok(())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Tasks hold handles to this loop: take them out first, or the cycle would keep both alive.
+        self.handle.0.tasks.clear();
+    }
+}
+
+impl Handle {
+    /// Starts a task on this loop.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Result<(), LoopFull> {
+        self.0.tasks.spawn(&self.0.remote, Box::pin(task))
+    }
+
+    /// Tasks alive now (the main future of [`Loop::run`] not counted).
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Waits for `duration`. Cancel-safe: dropping it forgets the timer.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(self.clone(), timer::now() + duration)
+    }
+
+    /// Runs `future` for at most `duration`; when the time is over the future is dropped.
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut sleep = pin!(self.sleep(duration));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            sleep.as_mut().poll(cx).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests;

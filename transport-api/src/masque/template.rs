@@ -1,0 +1,396 @@
+//! URI templates of MASQUE proxies (RFC 6570 up to level 3, as RFC 9298 §2 restricts them): clients expand them,
+//! servers match requests against the same template.
+
+use std::fmt;
+
+use super::target::{BadTarget, Host, Target};
+
+/// The path every relay serves (RFC 9298 §2).
+pub const DEFAULT_UDP_PATH: &str = "/.well-known/masque/udp/{target_host}/{target_port}/";
+const MAX_TEMPLATE: usize = 2048;
+const HOST: &str = "target_host";
+const PORT: &str = "target_port";
+
+/// Why a template cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// It is not an absolute URI with scheme, authority and a path that begins with "/".
+    NotAbsolute,
+    /// It has characters other than 0x21 to 0x7e, or is longer than 2048 bytes.
+    BadCharacter,
+    /// A brace is not closed, or stands outside path and query.
+    BadExpression,
+    /// One of the operators `+ # . / ;`, or a modifier of level 4.
+    BadOperator(char),
+    /// A variable other than `target_host` and `target_port`.
+    UnknownVariable(String),
+    /// `target_host` or `target_port` does not occur exactly once.
+    MissingVariable(&'static str),
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAbsolute => f.write_str("the template must be https://host/path"),
+            Self::BadCharacter => f.write_str("the template has forbidden characters or is too long"),
+            Self::BadExpression => f.write_str("variables must stand in {braces} in the path or the query"),
+            Self::BadOperator(op) => write!(f, "the template uses {op:?}, which is not allowed here"),
+            Self::UnknownVariable(name) => write!(f, "the template has an unknown variable {name:?}"),
+            Self::MissingVariable(name) => write!(f, "the template must contain {{{name}}} once"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variable {
+    Host,
+    Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Variable(Variable),
+}
+
+/// A checked template for tunnels to one host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    scheme: String,
+    authority: String,
+    path: Vec<Part>,
+    /// Name and value, in order.
+    query: Vec<(String, Part)>,
+}
+
+impl Template {
+    /// Checks and compiles `text`.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.len() > MAX_TEMPLATE || !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
+            return Err(TemplateError::BadCharacter);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(TemplateError::NotAbsolute)?;
+        let slash = rest.find('/').ok_or(TemplateError::NotAbsolute)?;
+        let (authority, resource) = rest.split_at_checked(slash).ok_or(TemplateError::NotAbsolute)?;
+        if scheme.is_empty() || authority.is_empty() {
+            return Err(TemplateError::NotAbsolute);
+        }
+        if scheme.contains(['{', '}']) || authority.contains(['{', '}', '?', '#']) {
+            return Err(TemplateError::BadExpression);
+        }
+        let mut template =
+            Self { scheme: scheme.into(), authority: authority.into(), path: Vec::new(), query: Vec::new() };
+        template.compile(resource)?;
+        template.check_variables()?;
+        Ok(template)
+    }
+
+    /// The default template of the proxy with this authority.
+    pub fn well_known(authority: &str) -> Result<Self, TemplateError> {
+        Self::parse(&format!("https://{authority}{DEFAULT_UDP_PATH}"))
+    }
+
+    /// The authority of the proxy.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// `:path` of a request for `target`.
+    pub fn expand(&self, target: &Target) -> String {
+        let mut out = String::with_capacity(64);
+        for part in &self.path {
+            expand_part(part, target, &mut out);
+        }
+        for (index, (name, part)) in self.query.iter().enumerate() {
+            out.push(if index == 0 { '?' } else { '&' });
+            out.push_str(name);
+            out.push('=');
+            expand_part(part, target, &mut out);
+        }
+        out
+    }
+
+    /// What a request for `path` asks for: `None` when it does not belong to this template.
+    pub fn matches(&self, path: &str) -> Option<Result<Target, BadTarget>> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut found = Found::default();
+        match_path(&self.path, path, &mut found)?;
+        self.match_query(query, &mut found)?;
+        Some(found.target())
+    }
+
+    fn compile(&mut self, resource: &str) -> Result<(), TemplateError> {
+        // "{?a,b}" continues the query just as "?a={a}&b={b}" does.
+        let query_at = resource.find("{?").into_iter().chain(resource.find('?')).min().unwrap_or(resource.len());
+        let (path, query) = resource.split_at_checked(query_at).ok_or(TemplateError::BadExpression)?;
+        self.path = compile_path(path)?;
+        let mut rest = query;
+        while !rest.is_empty() {
+            if let Some(expression) = rest.strip_prefix("{?").or_else(|| rest.strip_prefix("{&")) {
+                let (names, after) = expression.split_once('}').ok_or(TemplateError::BadExpression)?;
+                for name in names.split(',') {
+                    self.query.push((name.into(), Part::Variable(variable(name)?)));
+                }
+                rest = after;
+            } else if let Some(pair) = rest.strip_prefix(['?', '&']) {
+                let end = pair.find('&').into_iter().chain(pair.find("{&")).min().unwrap_or(pair.len());
+                let (pair, after) = pair.split_at_checked(end).ok_or(TemplateError::BadExpression)?;
+                let (name, value) = pair.split_once('=').ok_or(TemplateError::BadExpression)?;
+                self.query.push((name.into(), compile_value(name, value)?));
+                rest = after;
+            } else {
+                return Err(TemplateError::BadExpression);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_variables(&self) -> Result<(), TemplateError> {
+        let parts = || self.path.iter().chain(self.query.iter().map(|(_, part)| part));
+        for (variable, name) in [(Variable::Host, HOST), (Variable::Port, PORT)] {
+            if parts().filter(|&p| *p == Part::Variable(variable)).count() != 1 {
+                return Err(TemplateError::MissingVariable(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn match_query<'a>(&self, query: &'a str, found: &mut Found<'a>) -> Option<()> {
+        for (name, part) in &self.query {
+            let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| n == name);
+            let (_, value) = values.next()?;
+            match part {
+                Part::Literal(text) if text == value => {}
+                Part::Literal(_) => return None,
+                Part::Variable(variable) => found.set(*variable, value),
+            }
+        }
+        Some(())
+    }
+}
+
+/// Raw, percent-encoded values of the variables.
+#[derive(Default)]
+struct Found<'a> {
+    host: &'a str,
+    port: &'a str,
+}
+
+impl<'a> Found<'a> {
+    fn set(&mut self, variable: Variable, value: &'a str) {
+        match variable {
+            Variable::Host => self.host = value,
+            Variable::Port => self.port = value,
+        }
+    }
+
+    fn target(&self) -> Result<Target, BadTarget> {
+        let host = percent_decode(self.host).ok_or(BadTarget)?;
+        let port = percent_decode(self.port).ok_or(BadTarget)?;
+        Target::from_variables(&host, &port)
+    }
+}
+
+fn variable(name: &str) -> Result<Variable, TemplateError> {
+    if let Some(modifier) = name.chars().find(|c| matches!(c, ':' | '*')) {
+        return Err(TemplateError::BadOperator(modifier));
+    }
+    match name {
+        HOST => Ok(Variable::Host),
+        PORT => Ok(Variable::Port),
+        _ => Err(TemplateError::UnknownVariable(name.into())),
+    }
+}
+
+fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
+    let mut parts = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (literal, expression) = match rest.split_once('{') {
+            Some((literal, expression)) => (literal, Some(expression)),
+            None => (rest, None),
+        };
+        if literal.contains(['}', '#']) {
+            return Err(TemplateError::BadExpression);
+        }
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal.into()));
+        }
+        let Some(expression) = expression else { break };
+        let (names, after) = expression.split_once('}').ok_or(TemplateError::BadExpression)?;
+        if let Some(operator) = names.chars().next().filter(|c| "+#./;?&=,!@|".contains(*c)) {
+            return Err(TemplateError::BadOperator(operator));
+        }
+        for (index, name) in names.split(',').enumerate() {
+            if index > 0 {
+                parts.push(Part::Literal(",".into()));
+            }
+            parts.push(Part::Variable(variable(name)?));
+        }
+        rest = after;
+    }
+    // Two variables side by side could not be told apart again.
+    let ambiguous = parts.windows(2).any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
+    if ambiguous { Err(TemplateError::BadExpression) } else { Ok(parts) }
+}
+
+fn compile_value(name: &str, value: &str) -> Result<Part, TemplateError> {
+    if name.contains(['{', '}', '#']) {
+        return Err(TemplateError::BadExpression);
+    }
+    match value.strip_prefix('{').and_then(|v| v.strip_suffix('}')) {
+        Some(inner) => Ok(Part::Variable(variable(inner)?)),
+        None if value.contains(['{', '}', '#']) => Err(TemplateError::BadExpression),
+        None => Ok(Part::Literal(value.into())),
+    }
+}
+
+fn expand_part(part: &Part, target: &Target, out: &mut String) {
+    match part {
+        Part::Literal(text) => out.push_str(text),
+        Part::Variable(Variable::Port) => out.push_str(&target.port().to_string()),
+        Part::Variable(Variable::Host) => match target.host() {
+            // Colons are the only characters of a host that need encoding.
+            Host::Ip(ip) => out.push_str(&ip.to_string().replace(':', "%3A")),
+            Host::Name(name) => out.push_str(name),
+        },
+    }
+}
+
+fn match_path<'a>(parts: &[Part], path: &'a str, found: &mut Found<'a>) -> Option<()> {
+    let mut rest = path;
+    let mut parts = parts.iter().peekable();
+    while let Some(part) = parts.next() {
+        match part {
+            Part::Literal(text) => rest = rest.strip_prefix(text.as_str())?,
+            Part::Variable(variable) => {
+                let end = match parts.peek() {
+                    Some(Part::Literal(next)) => rest.find(next.as_str())?,
+                    _ => rest.len(),
+                };
+                let (value, after) = rest.split_at_checked(end)?;
+                if value.contains('/') {
+                    return None;
+                }
+                found.set(*variable, value);
+                rest = after;
+            }
+        }
+    }
+    rest.is_empty().then_some(())
+}
+
+/// Decodes a variable; only unreserved characters may stand unencoded (RFC 6570 §3.2.2).
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+                out.push((digit()? << 4 | digit()?) as u8);
+            }
+            b'-' | b'.' | b'_' | b'~' => out.push(byte),
+            _ if byte.is_ascii_alphanumeric() => out.push(byte),
+            _ => return None,
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(text: &str) -> Template {
+        Template::parse(text).expect(text)
+    }
+
+    fn target(host: &str, port: u16) -> Target {
+        Target::new(host, port).expect(host)
+    }
+
+    #[test]
+    fn expansion_and_matching_are_inverse() {
+        let forms = [
+            ("https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
+                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/"),
+            ("https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
+                "/masque?h=2001%3Adb8%3A%3A42&p=443"),
+            ("https://proxy.example.org:4443/masque{?target_host,target_port}",
+                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443"),
+            ("https://p/m?v=1{&target_host,target_port}", "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443"),
+            ("https://p/{target_host,target_port}", "/2001%3Adb8%3A%3A42,443"),
+        ];
+        for (text, path) in forms {
+            let template = template(text);
+            let target = target("2001:db8::42", 443);
+            assert_eq!(template.expand(&target), path, "{text}");
+            assert_eq!(template.matches(path), Some(Ok(target)), "{text}");
+        }
+    }
+
+    #[test]
+    fn query_order_does_not_matter() {
+        let template = template("https://p/m?h={target_host}&p={target_port}");
+        assert_eq!(template.matches("/m?x=y&p=53&h=example.org"), Some(Ok(target("example.org", 53))));
+        assert_eq!(template.matches("/m?p=53"), None);
+        assert_eq!(template.matches("/other?h=a&p=1"), None);
+    }
+
+    #[test]
+    fn bad_targets_are_told_from_other_paths() {
+        let template = Template::well_known("relay.example").expect("default");
+        let bad = ["%2A/443", "a/0", "a/70000", "/443", "%5B%3A%3A1%5D/443", "[::1]/443", "::1/443", "fe80%3A%3A1%25x/1",
+            "a%2/1", "a%zz/1", "%ff/1", "a/", "a/+1"];
+        for bad in bad {
+            let path = format!("/.well-known/masque/udp/{bad}/");
+            assert_eq!(template.matches(&path), Some(Err(BadTarget)), "{path}");
+        }
+        for other in ["/", "/.well-known/masque/udp/a/1", "/.well-known/masque/udp/a/1/x", "/.well-known/masque/ip/*/*/"] {
+            assert_eq!(template.matches(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn validation_of_rfc_9298() {
+        let error = |text: &str| Template::parse(text).expect_err(text);
+        assert_eq!(error("/udp/{target_host}/{target_port}/"), TemplateError::NotAbsolute);
+        assert_eq!(error("https:///{target_host}/{target_port}/"), TemplateError::NotAbsolute);
+        assert_eq!(error("https://p?h={target_host}&p={target_port}"), TemplateError::NotAbsolute);
+        assert_eq!(error("https://{target_host}/{target_port}/"), TemplateError::BadExpression);
+        assert_eq!(error("https://p/{target_host}/"), TemplateError::MissingVariable(PORT));
+        assert_eq!(error("https://p/{target_port}/"), TemplateError::MissingVariable(HOST));
+        assert_eq!(error("https://p/{target_host}/{target_host}/{target_port}"), TemplateError::MissingVariable(HOST));
+        assert_eq!(error("https://p/{target_host}/{target_port"), TemplateError::BadExpression);
+        assert_eq!(error("https://p/ü/{target_host}/{target_port}/"), TemplateError::BadCharacter);
+        assert_eq!(error("https://p/{target_host}/{target_port} "), TemplateError::BadCharacter);
+        for operator in ['+', '#', '.', '/', ';'] {
+            let text = format!("https://p/{{{operator}target_host}}/{{target_port}}/");
+            assert_eq!(error(&text), TemplateError::BadOperator(operator));
+        }
+        assert_eq!(error("https://p/{target_host:3}/{target_port}/"), TemplateError::BadOperator(':'));
+        assert_eq!(error("https://p/{target_host}/{target_port}/{x}"), TemplateError::UnknownVariable("x".into()));
+    }
+
+    #[test]
+    fn no_path_panics() {
+        let templates = [Template::well_known("a").expect("ok"), template("https://p/m{?target_host,target_port}")];
+        arbtest::arbtest(|u| {
+            let path: &str = u.arbitrary()?;
+            for template in &templates {
+                let _ = template.matches(path);
+            }
+            let _ = Template::parse(path);
+            Ok(())
+        });
+    }
+}

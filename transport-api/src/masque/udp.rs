@@ -1,0 +1,218 @@
+//! CONNECT-UDP payloads (RFC 9298 §5): a context id, and for context 0 the bytes of one UDP packet.
+
+use super::capsule::{self, CapsuleParser, Piece};
+use crate::http::varint;
+
+/// The token of extended CONNECT.
+pub const PROTOCOL: &str = "connect-udp";
+/// The context of unmodified UDP payloads.
+pub const UDP_CONTEXT: u64 = 0;
+/// The longest UDP payload that may be proxied, bytes.
+pub const MAX_UDP_PAYLOAD: usize = 65_527;
+
+/// What the peer did wrong; the stream is aborted with `H3_MESSAGE_ERROR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpFault {
+    /// No whole context id.
+    NoContext,
+    /// More than [`MAX_UDP_PAYLOAD`] bytes on context 0.
+    TooLong,
+    /// The stream ended inside a capsule.
+    Truncated,
+}
+
+/// One proxied payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Context 0: send or deliver it as one UDP packet.
+    Udp(&'a [u8]),
+    /// A context nobody registered: dropped silently.
+    UnknownContext(u64),
+}
+
+/// Reads the payload of an HTTP datagram.
+pub fn parse(payload: &[u8]) -> Result<Payload<'_>, UdpFault> {
+    match varint::take(payload) {
+        None => Err(UdpFault::NoContext),
+        Some((UDP_CONTEXT, bytes)) if bytes.len() > MAX_UDP_PAYLOAD => Err(UdpFault::TooLong),
+        Some((UDP_CONTEXT, bytes)) => Ok(Payload::Udp(bytes)),
+        Some((context, _)) => Ok(Payload::UnknownContext(context)),
+    }
+}
+
+/// Bytes in front of a UDP payload in a native datagram of the request with this quarter stream id.
+pub const fn overhead(quarter_stream_id: u64) -> usize {
+    varint::len(quarter_stream_id) + 1
+}
+
+/// The native datagram for one UDP payload.
+pub fn datagram(quarter_stream_id: u64, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(overhead(quarter_stream_id) + payload.len());
+    varint::put(&mut out, quarter_stream_id);
+    varint::put(&mut out, UDP_CONTEXT);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// Reads UDP payloads out of the DATAGRAM capsules on a data stream. It holds at most one payload, and none that
+/// could not be sent anyhow.
+#[derive(Debug)]
+pub struct UdpCapsules {
+    parser: CapsuleParser,
+    state: State,
+    held: Vec<u8>,
+    /// Longest payload worth holding.
+    limit: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between capsules, or in one that is ignored.
+    Ignore,
+    /// In a DATAGRAM capsule of which this many bytes are to come; `held` has the beginning of the context id.
+    Context { left: u64 },
+    /// In a payload on context 0.
+    Udp,
+}
+
+impl UdpCapsules {
+    /// Payloads longer than `limit` are discarded without being held (RFC 9297 §3.5).
+    pub fn new(limit: usize) -> Self {
+        Self { parser: CapsuleParser::new(), state: State::Ignore, held: Vec::new(), limit: limit.min(MAX_UDP_PAYLOAD) }
+    }
+
+    /// The next payload in `input`, which is taken off it; `None` when `input` is used up.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, UdpFault> {
+        while let Some(piece) = self.parser.next(input) {
+            match (piece, self.state) {
+                (Piece::Header { kind: capsule::kind::DATAGRAM, len }, _) => {
+                    self.held.clear();
+                    self.state = State::Context { left: len };
+                }
+                (Piece::Chunk(chunk), State::Context { left }) => self.on_context(chunk, left)?,
+                (Piece::Chunk(chunk), State::Udp) => self.held.extend_from_slice(chunk),
+                (Piece::End, State::Context { .. }) => return Err(UdpFault::NoContext),
+                (Piece::End, State::Udp) => {
+                    self.state = State::Ignore;
+                    return Ok(Some(std::mem::take(&mut self.held)));
+                }
+                (Piece::Header { .. } | Piece::Chunk(_) | Piece::End, _) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes of a DATAGRAM capsule whose context id is not known yet.
+    fn on_context(&mut self, chunk: &[u8], left: u64) -> Result<(), UdpFault> {
+        self.held.extend_from_slice(chunk);
+        let left = left - chunk.len() as u64;
+        self.state = match varint::take(&self.held) {
+            None => State::Context { left },
+            Some((UDP_CONTEXT, begin)) => {
+                let total = begin.len() as u64 + left;
+                if total > MAX_UDP_PAYLOAD as u64 {
+                    return Err(UdpFault::TooLong);
+                }
+                if total > self.limit as u64 {
+                    State::Ignore
+                } else {
+                    let id = self.held.len() - begin.len();
+                    self.held.drain(..id);
+                    State::Udp
+                }
+            }
+            Some(_) => State::Ignore,
+        };
+        Ok(())
+    }
+
+    /// The stream ended cleanly.
+    pub fn finish(&self) -> Result<(), UdpFault> {
+        self.parser.finish().map_err(|_| UdpFault::Truncated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(pieces: &[&[u8]], limit: usize) -> Result<Vec<Vec<u8>>, UdpFault> {
+        let mut reader = UdpCapsules::new(limit);
+        let mut out = Vec::new();
+        for piece in pieces {
+            let mut input = *piece;
+            while let Some(payload) = reader.next(&mut input)? {
+                out.push(payload);
+            }
+        }
+        reader.finish()?;
+        Ok(out)
+    }
+
+    /// All three ways to deliver a vector: whole, byte by byte, cut anywhere.
+    fn every_way(wire: &[u8]) -> Result<Vec<Vec<u8>>, UdpFault> {
+        let whole = run(&[wire], MAX_UDP_PAYLOAD);
+        assert_eq!(run(&wire.chunks(1).collect::<Vec<_>>(), MAX_UDP_PAYLOAD), whole);
+        for cut in 0..wire.len().min(64) {
+            assert_eq!(run(&[&wire[..cut], &wire[cut..]], MAX_UDP_PAYLOAD), whole, "cut at {cut}");
+        }
+        whole
+    }
+
+    fn ping() -> Vec<Vec<u8>> {
+        vec![b"ping".to_vec()]
+    }
+
+    #[test]
+    fn valid_capsules() {
+        assert_eq!(every_way(&[0, 5, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V1");
+        assert_eq!(every_way(&[0x40, 0x00, 0x40, 0x05, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V3");
+        assert_eq!(every_way(&[0, 6, 0x40, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V4");
+        assert_eq!(every_way(&[0, 1, 0]), Ok(vec![Vec::new()]), "V5");
+        let mut grease = vec![0x17, 8, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8];
+        grease.extend([0, 5, 0, b'p', b'i', b'n', b'g']);
+        assert_eq!(every_way(&grease), Ok(ping()), "V6");
+        let mut largest = vec![0x00, 0x80, 0x00, 0xff, 0xf8, 0x00];
+        largest.resize(6 + MAX_UDP_PAYLOAD, 7);
+        assert_eq!(every_way(&largest), Ok(vec![vec![7; MAX_UDP_PAYLOAD]]), "V23");
+        assert_eq!(every_way(&[0, 3, 2, 1, 1, 0, 2, 0, 9]), Ok(vec![vec![9]]), "unknown context is skipped");
+    }
+
+    #[test]
+    fn invalid_capsules() {
+        // X14: refused from the header alone, nothing is held.
+        assert_eq!(run(&[&[0x00, 0x80, 0x00, 0xff, 0xf9, 0x00]], MAX_UDP_PAYLOAD), Err(UdpFault::TooLong));
+        assert_eq!(every_way(&[0x00, 0x0a, 0x00, b'p', b'i', b'n', b'g']), Err(UdpFault::Truncated), "X19");
+        assert_eq!(every_way(&[0, 0]), Err(UdpFault::NoContext), "X20");
+        assert_eq!(every_way(&[0, 1, 0x40]), Err(UdpFault::NoContext), "X20");
+    }
+
+    #[test]
+    fn payloads_beyond_the_limit_are_skipped() {
+        let wire = [0, 5, 0, 1, 2, 3, 4, 0, 2, 0, 9];
+        assert_eq!(run(&[&wire], 3), Ok(vec![vec![9]]));
+    }
+
+    #[test]
+    fn native_payloads() {
+        assert_eq!(datagram(11, b"ping"), [0x0b, 0x00, 0x70, 0x69, 0x6e, 0x67], "V2");
+        assert_eq!(parse(&[0, 1]), Ok(Payload::Udp(&[1])));
+        assert_eq!(parse(&[0x40, 0, 1]), Ok(Payload::Udp(&[1])));
+        assert_eq!(parse(&[9, 1]), Ok(Payload::UnknownContext(9)));
+        assert_eq!(parse(&[]), Err(UdpFault::NoContext));
+        assert_eq!(parse(&[0x40]), Err(UdpFault::NoContext));
+        assert_eq!(parse(&vec![0; MAX_UDP_PAYLOAD + 2]), Err(UdpFault::TooLong));
+        assert_eq!(overhead(63), 2);
+        assert_eq!(overhead(64), 3);
+    }
+
+    #[test]
+    fn no_input_panics() {
+        arbtest::arbtest(|u| {
+            let wire: Vec<u8> = u.arbitrary()?;
+            let _ = every_way(&wire);
+            let _ = parse(&wire);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,114 @@
+//! What a relay counts, for its metrics. Nothing here knows a target or a payload.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        #[derive(Debug, Default)]
+        pub(super) struct Accounting {
+            $(pub(super) $name: Counter,)+
+        }
+
+        /// Figures of a relay at one moment; all but `sessions_open` and `tunnels_open` only rise.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl Accounting {
+            pub(super) fn snapshot(&self) -> Snapshot {
+                Snapshot { $($name: self.$name.get(),)+ }
+            }
+        }
+
+        impl Snapshot {
+            /// Names and values, for exporters.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Sessions there are now.
+    sessions_open,
+    /// Sessions accepted.
+    sessions_accepted,
+    /// Connections turned away because there were too many sessions.
+    sessions_refused,
+    /// Tunnels there are now.
+    tunnels_open,
+    /// TCP tunnels opened.
+    tcp_opened,
+    /// UDP tunnels opened.
+    udp_opened,
+    /// Tunnels that ended properly.
+    closed_finished,
+    /// Tunnels ended because the client gave up or its connection ended.
+    closed_by_client,
+    /// Tunnels ended because the target reset or refused.
+    closed_by_target,
+    /// UDP tunnels ended because nothing was sent for long.
+    closed_idle,
+    /// Tunnels ended because the client broke the protocol.
+    closed_fault,
+    /// Requests that were malformed or came incomplete.
+    rejected_malformed,
+    /// Requests for something that is not served (404, 405, 501).
+    rejected_unsupported,
+    /// Requests the hook refused.
+    rejected_by_hook,
+    /// Targets the policy forbids.
+    rejected_policy,
+    /// Names that did not resolve.
+    rejected_dns,
+    /// Targets that refused or could not be reached.
+    rejected_unreachable,
+    /// Targets and name servers that did not answer in time.
+    rejected_timeout,
+    /// Requests beyond a limit.
+    rejected_limit,
+    /// Bytes of TCP from clients to targets.
+    tcp_bytes_up,
+    /// Bytes of TCP from targets to clients.
+    tcp_bytes_down,
+    /// UDP packets from clients to targets.
+    udp_packets_up,
+    /// UDP packets from targets to clients.
+    udp_packets_down,
+    /// Bytes of UDP from clients to targets.
+    udp_bytes_up,
+    /// Bytes of UDP from targets to clients.
+    udp_bytes_down,
+    /// Packets dropped: too large to send on.
+    dropped_too_large,
+    /// Packets dropped: the next hop's queue was full.
+    dropped_queue_full,
+    /// Packets dropped: beyond the session's rate.
+    dropped_rate,
+    /// Received datagrams dropped: no such request.
+    dropped_no_request,
+}
+
+/// A figure; relaxed, since each stands for itself.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn inc(&self) {
+        self.add(1);
+    }
+
+    pub(super) fn dec(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,121 @@
+//! The relay's own sockets: which address to use, and how to reach it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::policy::{Allowed, Forbidden, TargetPolicy};
+use super::resolve::Resolver;
+use crate::local::{Handle, TcpStream, UdpSocket};
+use crate::masque::proxy_status::{ProxyError, ProxyStatus};
+use crate::masque::target::{Host, Target};
+
+/// Time for a name to resolve.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one target that are tried.
+const MAX_ATTEMPTS: usize = 4;
+
+/// The addresses of `target` the policy allows; an error when there is none.
+pub(super) async fn addresses(
+    local: &Handle,
+    resolver: &Resolver,
+    policy: &TargetPolicy,
+    target: &Target,
+) -> Result<Vec<SocketAddr>, ProxyStatus> {
+    let found = match target.host() {
+        Host::Ip(ip) => vec![SocketAddr::new(*ip, target.port())],
+        Host::Name(name) => lookup(local, resolver, name, target.port()).await?,
+    };
+    let mut forbidden = None;
+    let mut usable = Vec::with_capacity(MAX_ATTEMPTS);
+    for address in found {
+        match judge(policy, address.ip()) {
+            Ok(()) if usable.len() < MAX_ATTEMPTS => usable.push(address),
+            Ok(()) => break,
+            Err(reason) => forbidden = Some(reason),
+        }
+    }
+    match forbidden {
+        Some(reason) if usable.is_empty() => {
+            Err(ProxyStatus::new(ProxyError::DestinationIpProhibited).with_details(reason.to_string()))
+        }
+        _ if usable.is_empty() => Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name has no address")),
+        _ => Ok(usable),
+    }
+}
+
+async fn lookup(local: &Handle, resolver: &Resolver, name: &str, port: u16) -> Result<Vec<SocketAddr>, ProxyStatus> {
+    match local.timeout(RESOLVE_TIMEOUT, resolver.resolve(name, port)).await {
+        Err(_) => Err(ProxyStatus::new(ProxyError::DnsTimeout)),
+        Ok(Err(_)) => Err(ProxyStatus::new(ProxyError::ConnectionLimitReached).with_details("too many names to resolve")),
+        Ok(Ok(Err(_))) => Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name does not resolve")),
+        Ok(Ok(Ok(found))) => Ok(found),
+    }
+}
+
+/// The policy, and no way back to this machine unless it is on the allow list.
+fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
+    match policy.verdict(ip)? {
+        Allowed::ByList => Ok(()),
+        Allowed::Public if is_own(ip) => Err(Forbidden::OwnAddress),
+        Allowed::Public => Ok(()),
+    }
+}
+
+/// Only an address of this machine can be bound.
+fn is_own(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Connects to the first address that answers, within `limit` altogether.
+pub(super) async fn connect_tcp(
+    local: &Handle,
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Result<TcpStream, ProxyStatus> {
+    let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    let mut failure = ProxyStatus::new(ProxyError::DestinationUnavailable);
+    for &address in addresses {
+        match local.timeout(share, TcpStream::connect(local, address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = explain(&error),
+            Err(_) => failure = ProxyStatus::new(ProxyError::ConnectionTimeout),
+        }
+    }
+    Err(failure)
+}
+
+/// A socket connected to the first address there is a route to.
+pub(super) fn connect_udp(local: &Handle, addresses: &[SocketAddr]) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
+    let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
+    for &address in addresses {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind(local, SocketAddr::new(any, 0));
+        match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
+            Ok(socket) => return Ok((socket, address)),
+            Err(error) => failure = explain(&error),
+        }
+    }
+    Err(failure)
+}
+
+fn explain(error: &io::Error) -> ProxyStatus {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => ProxyError::ConnectionRefused,
+        io::ErrorKind::TimedOut => ProxyError::ConnectionTimeout,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => ProxyError::DestinationIpUnroutable,
+        _ => ProxyError::DestinationUnavailable,
+    };
+    ProxyStatus::new(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_recognised() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_own(Ipv4Addr::new(8, 8, 8, 8).into()));
+    }
+}

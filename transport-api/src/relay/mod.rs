@@ -1,0 +1,29 @@
+//! The relay: accepts connections and serves CONNECT and CONNECT-UDP requests on a thread of its own.
+//!
+//! Order of work for a request: limits → head → hook → names → policy on every address → connect → answer → pump.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+pub mod accounting;
+mod egress;
+mod hook;
+pub mod policy;
+mod pump;
+mod quota;
+mod request;
+mod resolve;
+mod service;
+#[cfg(test)]
+mod tests;
+
+/// The application label of a relay and its clients: HTTP/3 framing without QUIC.
+pub const APP: &[u8] = b"h3-nq";
+
+pub use accounting::Snapshot;
+pub use hook::{AcceptAll, Decision, OnRequest, Protocol, RequestMeta};
+pub use policy::{Forbidden, Network, TargetPolicy};
+pub use quota::Quota;
+pub use service::{RelayConfig, RelayService};

@@ -1,0 +1,265 @@
+//! Carrying bytes and packets between a request and a socket.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use super::service::SessionContext;
+use crate::driver::clock;
+use crate::http::frame::{DATA_HEADER, data_header};
+use crate::http::{Code, Fault};
+use crate::local::{TcpStream, UdpSocket, yield_now};
+use crate::masque::lane::{Lane, LaneError, LaneSend};
+use crate::masque::udp::MAX_UDP_PAYLOAD;
+use crate::tunnel::frames::{FrameReader, StreamError, write_all};
+use crate::tunnel::inbox::InboxEnd;
+use crate::tunnel::session::{RequestStream, Route};
+use crate::tunnel::{Datagram, UdpSendError, UdpSender};
+use crate::tunnel::UdpStream;
+
+/// The first buffer of a direction; it grows to `MAX_PIECE` when reads fill it.
+const MIN_PIECE: usize = 8 * 1024;
+const MAX_PIECE: usize = 64 * 1024;
+/// Packets carried before other tunnels have their turn.
+const UDP_BATCH: usize = 64;
+/// Pieces carried before other tunnels have their turn.
+const TCP_BATCH: usize = 16;
+
+/// How a tunnel ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    ByTarget,
+    ByClient,
+    Fault(Fault),
+    Idle,
+}
+
+impl From<StreamError> for End {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Lane(_) => Self::ByClient,
+            StreamError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<LaneError> for End {
+    fn from(_: LaneError) -> Self {
+        Self::ByClient
+    }
+}
+
+/// Carries TCP both ways until both are finished, or one breaks.
+pub(super) async fn tcp<L: Lane>(context: &SessionContext<L>, stream: RequestStream<L>, target: TcpStream) -> End {
+    let RequestStream { mut send, mut frames, route } = stream;
+    let end = {
+        let mut up = pin!(tcp_up(context, &mut frames, &target));
+        let mut down = pin!(tcp_down(context, &mut send, &target));
+        let mut stray = pin!(no_datagrams(&route));
+        let (mut up_done, mut down_done) = (false, false);
+        poll_fn(|cx| {
+            for (future, done) in [(up.as_mut() as Pin<&mut dyn Future<Output = _>>, &mut up_done), (down.as_mut(), &mut down_done)] {
+                if !*done && let Poll::Ready(result) = future.poll(cx) {
+                    if let Err(end) = result {
+                        return Poll::Ready(end);
+                    }
+                    *done = true;
+                }
+            }
+            if up_done && down_done {
+                return Poll::Ready(End::Finished);
+            }
+            stray.as_mut().poll(cx)
+        })
+        .await
+    };
+    let code = match &end {
+        End::Finished => return end,
+        End::ByTarget | End::ByClient | End::Idle => Code::CONNECT_ERROR,
+        End::Fault(fault) => {
+            context.session.fault(*fault);
+            fault.code()
+        }
+    };
+    send.reset(code.0);
+    frames.stop(code);
+    // Whatever the target has still to say, nobody will read it.
+    let _ = target.shutdown(Shutdown::Both);
+    end
+}
+
+/// Client to target.
+async fn tcp_up<L: Lane>(context: &SessionContext<L>, frames: &mut FrameReader<L::Recv>, target: &TcpStream) -> Result<(), End> {
+    let mut buffer = vec![0; MIN_PIECE];
+    let mut pieces = 0;
+    while let Some(n) = frames.read_data(&mut buffer).await? {
+        target.write_all(buffer.get(..n).unwrap_or_default()).await.map_err(|_| End::ByTarget)?;
+        context.accounting().tcp_bytes_up.add(n as u64);
+        context.pay(n).await;
+        if n == buffer.len() && n < MAX_PIECE {
+            buffer.resize(n * 2, 0);
+        }
+        pieces += 1;
+        if pieces % TCP_BATCH == 0 {
+            yield_now().await;
+        }
+    }
+    // The target may have closed already; then there is nobody to tell.
+    let _ = target.shutdown(Shutdown::Write);
+    Ok(())
+}
+
+/// Target to client: each read becomes one DATA frame, its header written in front of it.
+async fn tcp_down<L: Lane>(context: &SessionContext<L>, send: &mut L::Send, target: &TcpStream) -> Result<(), End> {
+    let mut buffer = vec![0; DATA_HEADER + MIN_PIECE];
+    let mut pieces = 0;
+    loop {
+        let n = target.read(buffer.get_mut(DATA_HEADER..).unwrap_or_default()).await.map_err(|_| End::ByTarget)?;
+        if n == 0 {
+            send.finish();
+            return Ok(());
+        }
+        let mut header = [0; DATA_HEADER];
+        let start = data_header(n, &mut header);
+        if let Some(place) = buffer.get_mut(..DATA_HEADER) {
+            place.copy_from_slice(&header);
+        }
+        write_all(send, buffer.get(start..DATA_HEADER + n).unwrap_or_default()).await?;
+        context.accounting().tcp_bytes_down.add(n as u64);
+        context.pay(n).await;
+        if n + DATA_HEADER == buffer.len() && n < MAX_PIECE {
+            buffer.resize(DATA_HEADER + n * 2, 0);
+        }
+        pieces += 1;
+        if pieces % TCP_BATCH == 0 {
+            yield_now().await;
+        }
+    }
+}
+
+/// Waits for a datagram that must not come (RFC 9297 §2).
+async fn no_datagrams<L>(route: &Route<L>) -> End {
+    let end = poll_fn(|cx| match route.inbox.poll_recv(cx) {
+        Poll::Ready(Err(end)) => Poll::Ready(end),
+        Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+    })
+    .await;
+    match end {
+        InboxEnd::NotForDatagrams => End::Fault(Fault::Stream(Code::DATAGRAM_ERROR)),
+        InboxEnd::Closed => End::ByClient,
+    }
+}
+
+enum Event {
+    FromClient(Result<Option<Datagram>, StreamError>),
+    FromTarget(io::Result<usize>),
+    Quiet,
+}
+
+/// Carries UDP both ways until the client closes, the socket dies, or nothing was carried for `idle`.
+pub(super) async fn udp<L: Lane>(
+    context: &SessionContext<L>,
+    stream: RequestStream<L>,
+    socket: UdpSocket,
+    max_payload: usize,
+    idle: Duration,
+) -> End {
+    let sender = UdpSender::new(&stream.route);
+    let mut stream = UdpStream::new(stream, max_payload);
+    let mut buffer = vec![0; MAX_UDP_PAYLOAD.min(MAX_PIECE)];
+    let mut timer = context.local().sleep(idle);
+    let mut last = clock::now().instant;
+    let mut carried = 0usize;
+    loop {
+        // Whoever went first last time waits this time.
+        let client_first = carried.is_multiple_of(2);
+        let event = poll_fn(|cx| {
+            for turn in [client_first, !client_first] {
+                let event = if turn {
+                    stream.poll_recv(cx).map(Event::FromClient)
+                } else {
+                    socket.poll_recv(cx, &mut buffer).map(Event::FromTarget)
+                };
+                if event.is_ready() {
+                    return event;
+                }
+            }
+            Pin::new(&mut timer).poll(cx).map(|()| Event::Quiet)
+        })
+        .await;
+        match event {
+            Event::FromClient(Ok(Some(packet))) => {
+                if let Err(end) = udp_up(context, &socket, &packet, max_payload) {
+                    stream.close();
+                    return end;
+                }
+            }
+            Event::FromClient(Ok(None)) => return End::Finished,
+            Event::FromClient(Err(error)) => return error.into(),
+            Event::FromTarget(Ok(n)) => udp_down(context, &sender, buffer.get(..n).unwrap_or_default()),
+            Event::FromTarget(Err(_)) => {
+                stream.close();
+                return End::ByTarget;
+            }
+            Event::Quiet => {
+                let quiet = clock::now().instant.saturating_duration_since(last);
+                if quiet >= idle {
+                    stream.close();
+                    return End::Idle;
+                }
+                timer.reset(idle - quiet);
+                continue;
+            }
+        }
+        carried += 1;
+        if carried.is_multiple_of(UDP_BATCH) {
+            yield_now().await;
+        }
+        last = clock::now().instant;
+    }
+}
+
+/// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
+fn udp_up<L: Lane>(context: &SessionContext<L>, socket: &UdpSocket, packet: &[u8], max: usize) -> Result<(), End> {
+    let accounting = context.accounting();
+    if packet.len() > max {
+        accounting.dropped_too_large.inc();
+        return Ok(());
+    }
+    if !context.try_pay(packet.len()) {
+        accounting.dropped_rate.inc();
+        return Ok(());
+    }
+    match socket.try_send(packet) {
+        Ok(_) => {
+            accounting.udp_packets_up.inc();
+            accounting.udp_bytes_up.add(packet.len() as u64);
+        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+            return Err(End::ByTarget);
+        }
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => accounting.dropped_queue_full.inc(),
+        Err(_) => accounting.dropped_too_large.inc(),
+    }
+    Ok(())
+}
+
+fn udp_down<L: Lane>(context: &SessionContext<L>, sender: &UdpSender<L>, packet: &[u8]) {
+    let accounting = context.accounting();
+    if !context.try_pay(packet.len()) {
+        accounting.dropped_rate.inc();
+        return;
+    }
+    match sender.send(packet) {
+        Ok(()) => {
+            accounting.udp_packets_down.inc();
+            accounting.udp_bytes_down.add(packet.len() as u64);
+        }
+        Err(UdpSendError::TooLarge(_)) => accounting.dropped_too_large.inc(),
+        Err(UdpSendError::Dropped) => accounting.dropped_queue_full.inc(),
+    }
+}

@@ -1,0 +1,220 @@
+//! One request: from its head to its tunnel, or to an answer that says why not.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::egress;
+use super::hook::{Decision, Protocol, RequestMeta};
+use super::pump::{self, End};
+use super::service::SessionContext;
+use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
+use crate::masque::lane::{Lane, LaneError, LaneSend};
+use crate::masque::proxy_status::{ProxyError, ProxyStatus};
+use crate::masque::{Target, udp};
+use crate::tunnel::frames::{FrameReader, StreamError, write_all};
+use crate::tunnel::session::RequestStream;
+
+/// Time for the head of a request to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
+const MAX_PAYLOAD_V4: usize = 1500 - 20 - 8;
+const MAX_PAYLOAD_V6: usize = 1500 - 40 - 8;
+
+/// An answer other than 2xx.
+struct Refusal {
+    status: u16,
+    proxy_status: Option<ProxyStatus>,
+    fields: Vec<Field>,
+}
+
+impl Refusal {
+    fn plain(status: u16, error: ProxyError, details: &str) -> Self {
+        Self { status, proxy_status: Some(ProxyStatus::new(error).with_details(details)), fields: Vec::new() }
+    }
+}
+
+impl From<ProxyStatus> for Refusal {
+    fn from(status: ProxyStatus) -> Self {
+        let code = status.error.map_or(500, ProxyError::status);
+        Self { status: code, proxy_status: Some(status), fields: Vec::new() }
+    }
+}
+
+/// Serves the request on one stream.
+pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send, recv: L::Recv) {
+    let slot = context.take_tunnel();
+    let mut send = send;
+    let mut frames = FrameReader::new(recv);
+    let head = match context.local().timeout(HEAD_TIMEOUT, read_head(&mut frames)).await {
+        Ok(Ok(head)) => head,
+        failed => {
+            context.accounting().rejected_malformed.inc();
+            let error = failed.unwrap_or(Err(Fault::Stream(Code::REQUEST_INCOMPLETE).into()));
+            let code = match error {
+                Err(StreamError::Fault(fault)) => {
+                    context.session.fault(fault);
+                    fault.code()
+                }
+                _ => Code::REQUEST_INCOMPLETE,
+            };
+            send.reset(code.0);
+            frames.stop(code);
+            return;
+        }
+    };
+    frames.head_done();
+    let planned = match slot {
+        Some(_) => plan(&context, &head),
+        None => Err(Refusal::plain(503, ProxyError::ConnectionLimitReached, "too many tunnels in this session")),
+    };
+    match planned {
+        Ok(plan) => run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await,
+        Err(refusal) => refuse(&context, refusal, send, frames).await,
+    }
+}
+
+fn head_takes_datagrams(head: &RequestHead) -> bool {
+    head.protocol.as_deref() == Some(udp::PROTOCOL)
+}
+
+async fn read_head<R: crate::masque::LaneRecv>(frames: &mut FrameReader<R>) -> Result<RequestHead, StreamError> {
+    match frames.read_head().await? {
+        Some(payload) => Ok(RequestHead::parse(&payload)?),
+        None => Err(LaneError::Finished.into()),
+    }
+}
+
+/// What is to be done, before any name is resolved.
+struct Plan {
+    protocol: Protocol,
+    target: Target,
+    policy: super::TargetPolicy,
+}
+
+fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan, Refusal> {
+    let bad_target = |_| Refusal::plain(400, ProxyError::HttpRequestError, "not a host and a port");
+    let unsupported = |status, details| Refusal::plain(status, ProxyError::HttpRequestError, details);
+    let (protocol, target) = match (head.method.as_str(), head.protocol.as_deref()) {
+        ("CONNECT", None) => {
+            let authority = head.authority.as_deref().unwrap_or_default();
+            (Protocol::Tcp, Target::from_authority(authority).map_err(bad_target)?)
+        }
+        ("CONNECT", Some(udp::PROTOCOL)) => {
+            let path = head.path.as_deref().unwrap_or_default();
+            let matched = context.config().templates.iter().find_map(|t| t.matches(path));
+            let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
+            (Protocol::Udp, target.map_err(bad_target)?)
+        }
+        ("CONNECT", Some(_)) => return Err(unsupported(501, "this protocol is not served")),
+        _ => return Err(unsupported(405, "only CONNECT is served")),
+    };
+    let meta = RequestMeta { protocol, target: &target, fields: &head.fields, peer: &context.peer };
+    match context.config().hook.on_request(&meta) {
+        Decision::Accept => Ok(Plan { protocol, target, policy: context.policy() }),
+        Decision::AcceptUnder(policy) => Ok(Plan { protocol, target, policy }),
+        Decision::Reject { status, proxy_status, fields } => {
+            context.accounting().rejected_by_hook.inc();
+            Err(Refusal { status, proxy_status, fields })
+        }
+    }
+}
+
+/// Resolves, connects, answers, carries.
+async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestStream<L>) {
+    let addresses =
+        match egress::addresses(context.local(), context.resolver(), &plan.policy, &plan.target).await {
+            Ok(addresses) => addresses,
+            Err(status) => return refuse(context, status.into(), stream.send, stream.frames).await,
+        };
+    let accounting = context.accounting();
+    let end = match plan.protocol {
+        Protocol::Tcp => {
+            accounting.tcp_opened.inc();
+            serve_tcp(context, &addresses, stream).await
+        }
+        Protocol::Udp => {
+            accounting.udp_opened.inc();
+            serve_udp(context, &addresses, stream).await
+        }
+    };
+    let Some(end) = end else { return };
+    let counter = match end {
+        End::Finished => &accounting.closed_finished,
+        End::ByTarget => &accounting.closed_by_target,
+        End::ByClient => &accounting.closed_by_client,
+        End::Fault(_) => &accounting.closed_fault,
+        End::Idle => &accounting.closed_idle,
+    };
+    counter.inc();
+}
+
+async fn serve_tcp<L: Lane>(context: &SessionContext<L>, addresses: &[SocketAddr], mut stream: RequestStream<L>) -> Option<End> {
+    match egress::connect_tcp(context.local(), addresses, context.config().connect_timeout).await {
+        Ok(target) => {
+            let _open = context.count_tunnel();
+            if answer(&mut stream.send, &ResponseHead::new(200)).await.is_err() {
+                return Some(End::ByClient);
+            }
+            Some(pump::tcp(context, stream, target).await)
+        }
+        Err(status) => {
+            refuse(context, status.into(), stream.send, stream.frames).await;
+            None
+        }
+    }
+}
+
+async fn serve_udp<L: Lane>(context: &SessionContext<L>, addresses: &[SocketAddr], mut stream: RequestStream<L>) -> Option<End> {
+    match egress::connect_udp(context.local(), addresses) {
+        Ok((socket, address)) => {
+            let _open = context.count_tunnel();
+            let head = ResponseHead::new(200).with("capsule-protocol", "?1");
+            if answer(&mut stream.send, &head).await.is_err() {
+                return Some(End::ByClient);
+            }
+            let max = if address.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 };
+            Some(pump::udp(context, stream, socket, max, context.config().udp_idle).await)
+        }
+        Err(status) => {
+            refuse(context, status.into(), stream.send, stream.frames).await;
+            None
+        }
+    }
+}
+
+async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {
+    let mut out = Vec::with_capacity(128);
+    head.put(&mut out);
+    write_all(send, &out).await
+}
+
+async fn refuse<L: Lane>(context: &SessionContext<L>, refusal: Refusal, mut send: L::Send, mut frames: FrameReader<L::Recv>) {
+    count_refusal(context, &refusal);
+    let mut head = ResponseHead { status: refusal.status, fields: refusal.fields };
+    if let Some(status) = &refusal.proxy_status {
+        head.fields.push(status.field(&context.config().name));
+    }
+    // The client may be gone; the answer is then lost on nobody.
+    if answer(&mut send, &head).await.is_ok() {
+        send.finish();
+    }
+    frames.stop(Code::NO_ERROR);
+}
+
+fn count_refusal<L: Lane>(context: &SessionContext<L>, refusal: &Refusal) {
+    let accounting = context.accounting();
+    let error = refusal.proxy_status.as_ref().and_then(|s| s.error);
+    match error {
+        Some(ProxyError::DestinationIpProhibited) => accounting.rejected_policy.inc(),
+        Some(ProxyError::DnsError) => accounting.rejected_dns.inc(),
+        Some(ProxyError::DnsTimeout | ProxyError::ConnectionTimeout) => accounting.rejected_timeout.inc(),
+        Some(ProxyError::ConnectionLimitReached) => accounting.rejected_limit.inc(),
+        Some(
+            ProxyError::ConnectionRefused | ProxyError::DestinationUnavailable | ProxyError::DestinationIpUnroutable,
+        ) => accounting.rejected_unreachable.inc(),
+        Some(ProxyError::HttpRequestError) if refusal.status == 400 => accounting.rejected_malformed.inc(),
+        Some(ProxyError::HttpRequestError) => accounting.rejected_unsupported.inc(),
+        Some(ProxyError::HttpRequestDenied | ProxyError::ProxyInternalError) | None => {}
+    }
+}

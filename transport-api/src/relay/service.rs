@@ -1,0 +1,360 @@
+//! The relay's thread: it accepts connections, keeps their sessions, and drains them when asked.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::accounting::{Accounting, Snapshot};
+use super::hook::{AcceptAll, OnRequest};
+use super::policy::TargetPolicy;
+use super::quota::{Bucket, Quota, Slot, Slots};
+use super::request;
+use super::resolve::Resolver;
+use crate::driver::clock;
+use crate::http::Code;
+use crate::local::{Handle, Loop};
+use crate::masque::Template;
+use crate::masque::lane::Lane;
+use crate::masque::template::{DEFAULT_UDP_PATH, TemplateError};
+use crate::tunnel::session::{Role, Session};
+use crate::{Connection, Endpoint, Peer};
+
+/// Tasks of the relay's loop: a few per session, one per request.
+const MAX_TASKS: usize = 1 << 20;
+/// How often a draining relay looks whether the last tunnel has ended.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// What a relay serves, and how.
+#[derive(Clone)]
+pub struct RelayConfig {
+    /// Its name in `Proxy-Status`, a token.
+    pub name: String,
+    /// Templates of CONNECT-UDP; only path and query count.
+    pub templates: Vec<Template>,
+    /// Which targets are allowed.
+    pub policy: TargetPolicy,
+    /// Limits of sessions.
+    pub quota: Quota,
+    /// Time for a TCP connection to the target.
+    pub connect_timeout: Duration,
+    /// A UDP tunnel without packets ends after this time; RFC 9298 §3.1 wants 2 minutes at least.
+    pub udp_idle: Duration,
+    /// Decides about requests.
+    pub hook: Arc<dyn OnRequest>,
+}
+
+impl RelayConfig {
+    /// The usual relay: the well-known template, public targets, default limits.
+    pub fn new() -> Result<Self, TemplateError> {
+        Ok(Self {
+            name: "adit".into(),
+            templates: vec![Template::parse(&format!("https://relay{DEFAULT_UDP_PATH}"))?],
+            policy: TargetPolicy::default(),
+            quota: Quota::default(),
+            connect_timeout: Duration::from_secs(10),
+            udp_idle: Duration::from_secs(120),
+            hook: Arc::new(AcceptAll),
+        })
+    }
+}
+
+impl fmt::Debug for RelayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayConfig").field("policy", &self.policy).field("quota", &self.quota).finish_non_exhaustive()
+    }
+}
+
+/// What the service's handle and its thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    accounting: Accounting,
+    live: Mutex<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    policy: TargetPolicy,
+    quota: Quota,
+    drain: Option<Duration>,
+    waiting: Option<Waker>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &RelayConfig) -> Self {
+        let live = Live { policy: config.policy.clone(), quota: config.quota, drain: None, waiting: None };
+        Self { accounting: Accounting::default(), live: Mutex::new(live) }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.accounting.snapshot()
+    }
+}
+
+/// A running relay. Dropping it lets the relay run on until its endpoint is closed.
+#[derive(Debug)]
+pub struct RelayService {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl RelayService {
+    /// Serves the connections of `endpoint` until it is closed.
+    pub fn start(endpoint: Endpoint, config: RelayConfig) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(&config));
+        let resolver = Resolver::start()?;
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("adit-relay".into()).spawn(move || {
+            let mut local = Loop::new(MAX_TASKS)?;
+            let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
+            local.run(accept(&endpoint, &relay))
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Figures now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Other wishes for new requests and sessions; a changed rate applies at once.
+    pub fn update(&self, policy: TargetPolicy, quota: Quota) {
+        let mut live = self.shared.live();
+        live.policy = policy;
+        live.quota = quota;
+    }
+
+    /// Takes no new connections and requests; closes the endpoint when the last tunnel has ended, or after `deadline`.
+    pub fn drain(&self, deadline: Duration) {
+        let waiting = {
+            let mut live = self.shared.live();
+            live.drain.get_or_insert(deadline);
+            live.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    /// Whether the relay has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the relay's end.
+    pub fn join(mut self) -> io::Result<()> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(io::Error::other("the relay's thread panicked")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The relay on its thread.
+pub(super) struct Relay<L> {
+    local: Handle,
+    config: RelayConfig,
+    resolver: Resolver,
+    shared: Arc<Shared>,
+    sessions: RefCell<BTreeMap<u64, Session<L>>>,
+    slots: Slots,
+}
+
+impl<L: Lane> Relay<L> {
+    pub(super) fn new(local: Handle, config: RelayConfig, resolver: Resolver, shared: Arc<Shared>) -> Self {
+        Self { local, config, resolver, shared, sessions: RefCell::default(), slots: Slots::default() }
+    }
+
+    /// Serves one connection to its end. False when there are too many.
+    pub(super) fn serve(self: &Rc<Self>, id: u64, lane: L, peer: Peer) -> bool {
+        let max = self.shared.live().quota.sessions;
+        let Some(slot) = self.slots.take(max) else {
+            self.shared.accounting.sessions_refused.inc();
+            return false;
+        };
+        let session = Session::new(lane, Role::Server);
+        self.sessions.borrow_mut().insert(id, session.clone());
+        let relay = Rc::clone(self);
+        let task = async move {
+            relay.shared.accounting.sessions_accepted.inc();
+            relay.shared.accounting.sessions_open.inc();
+            let context = Rc::new(SessionContext::new(Rc::clone(&relay), session, peer));
+            context.run().await;
+            relay.sessions.borrow_mut().remove(&id);
+            relay.shared.accounting.sessions_open.dec();
+            relay.shared.accounting.dropped_no_request.add(context.session.drops().no_request);
+            relay.shared.accounting.dropped_queue_full.add(context.session.drops().queue_full);
+            drop(slot);
+        };
+        if self.local.spawn(task).is_err() {
+            self.sessions.borrow_mut().remove(&id);
+            return false;
+        }
+        true
+    }
+
+    /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`.
+    pub(super) async fn drain(&self, deadline: Duration) {
+        for session in self.sessions.borrow().values() {
+            session.go_away();
+        }
+        let quiet = async {
+            // One step at least, so that GOAWAY is written before the connections close.
+            loop {
+                self.local.sleep(DRAIN_STEP).await;
+                if self.shared.accounting.tunnels_open.get() == 0 {
+                    break;
+                }
+            }
+        };
+        // Either way all is over now.
+        let _ = self.local.timeout(deadline, quiet).await;
+        for session in self.sessions.borrow().values() {
+            session.lane().close(Code::NO_ERROR.0, "the relay shuts down");
+        }
+    }
+}
+
+/// Accepts connections until the endpoint is closed or the relay is drained.
+async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
+    let deadline = loop {
+        let next = {
+            let mut accept = pin!(endpoint.accept());
+            poll_fn(|cx| {
+                let mut live = relay.shared.live();
+                if let Some(deadline) = live.drain {
+                    return Poll::Ready(Err(deadline));
+                }
+                live.waiting = Some(cx.waker().clone());
+                drop(live);
+                accept.as_mut().poll(cx).map(Ok)
+            })
+            .await
+        };
+        match next {
+            Ok(Some(incoming)) => {
+                let peer = incoming.peer();
+                let connection = incoming.accept();
+                if !relay.serve(connection.id(), connection.clone(), peer) {
+                    connection.close(Code::EXCESSIVE_LOAD.0, b"too many sessions");
+                }
+            }
+            Ok(None) => return,
+            Err(deadline) => break deadline,
+        }
+    };
+    endpoint.refuse_new(true);
+    relay.drain(deadline).await;
+    endpoint.close(Code::NO_ERROR.0, b"the relay shuts down");
+    endpoint.wait_idle().await;
+}
+
+/// One session with what its tunnels share.
+pub(super) struct SessionContext<L> {
+    relay: Rc<Relay<L>>,
+    pub(super) session: Session<L>,
+    pub(super) peer: Peer,
+    tunnels: Slots,
+    bucket: RefCell<Bucket>,
+}
+
+/// Counts a tunnel as open until it is dropped.
+pub(super) struct OpenTunnel<'a>(&'a Accounting);
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels_open.dec();
+    }
+}
+
+impl<L: Lane> SessionContext<L> {
+    fn new(relay: Rc<Relay<L>>, session: Session<L>, peer: Peer) -> Self {
+        let bucket = RefCell::new(Bucket::new(clock::now().instant));
+        Self { relay, session, peer, tunnels: Slots::default(), bucket }
+    }
+
+    /// Serves requests until the session ends.
+    async fn run(self: &Rc<Self>) {
+        let mut own = pin!(self.session.run());
+        let mut requests = pin!(async {
+            while let Ok((send, recv)) = self.session.accept_request().await {
+                let task = request::serve(Rc::clone(self), send, recv);
+                if self.local().spawn(task).is_err() {
+                    self.accounting().rejected_limit.inc();
+                }
+            }
+        });
+        let mut accepting = true;
+        poll_fn(|cx| {
+            if accepting && requests.as_mut().poll(cx).is_ready() {
+                accepting = false;
+            }
+            own.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    }
+
+    pub(super) fn local(&self) -> &Handle {
+        &self.relay.local
+    }
+
+    pub(super) fn config(&self) -> &RelayConfig {
+        &self.relay.config
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.relay.resolver
+    }
+
+    pub(super) fn accounting(&self) -> &Accounting {
+        &self.relay.shared.accounting
+    }
+
+    pub(super) fn policy(&self) -> TargetPolicy {
+        self.relay.shared.live().policy.clone()
+    }
+
+    /// Room for one more tunnel of this session.
+    pub(super) fn take_tunnel(&self) -> Option<Slot> {
+        let max = self.relay.shared.live().quota.tunnels_per_session;
+        self.tunnels.take(max)
+    }
+
+    pub(super) fn count_tunnel(&self) -> OpenTunnel<'_> {
+        self.accounting().tunnels_open.inc();
+        OpenTunnel(self.accounting())
+    }
+
+    fn rate(&self) -> u32 {
+        self.relay.shared.live().quota.mbit_per_session
+    }
+
+    /// Waits as long as the session's rate demands after `bytes`.
+    pub(super) async fn pay(&self, bytes: usize) {
+        let rate = self.rate();
+        if rate > 0 {
+            let wait = self.bucket.borrow_mut().charge(clock::now().instant, rate, bytes);
+            if !wait.is_zero() {
+                self.local().sleep(wait).await;
+            }
+        }
+    }
+
+    /// Whether the session's rate has room for a packet.
+    pub(super) fn try_pay(&self, bytes: usize) -> bool {
+        let rate = self.rate();
+        rate == 0 || self.bucket.borrow_mut().try_charge(clock::now().instant, rate, bytes)
+    }
+}

@@ -1,0 +1,150 @@
+//! The client of a relay.
+
+use std::future::Future;
+use std::io;
+
+use super::error::{TunnelError, TunnelErrorKind};
+use super::frames::{StreamError, write_all};
+use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd};
+use super::tcp::TcpTunnel;
+use super::udp::UdpTunnel;
+use crate::http::{Code, Fault, RequestHead, ResponseHead};
+use crate::masque::lane::{Lane, LaneError, LaneSend};
+use crate::masque::{Target, Template, udp};
+use crate::{Connection, Wait};
+
+/// Interim responses read before the final one.
+const MAX_INTERIM: usize = 8;
+
+/// Opens tunnels through one connection to a relay. Clones are the same client.
+#[derive(Debug)]
+pub struct Client<L: Lane = Connection> {
+    session: Session<L>,
+    template: Template,
+}
+
+impl<L: Lane> Clone for Client<L> {
+    fn clone(&self) -> Self {
+        Self { session: self.session.clone(), template: self.template.clone() }
+    }
+}
+
+impl Client<Connection> {
+    /// A client whose background work has a thread of its own, until the connection ends.
+    pub fn start(connection: Connection, template: Template) -> io::Result<Self> {
+        let (client, work) = Self::new(connection, template);
+        std::thread::Builder::new().name("adit-http".into()).spawn(move || {
+            work.wait();
+        })?;
+        Ok(client)
+    }
+}
+
+impl<L: Lane> Client<L> {
+    /// A client and its background work, which must be polled until it ends. `template` is used for UDP tunnels, its
+    /// authority names the relay.
+    pub fn new(lane: L, template: Template) -> (Self, impl Future<Output = SessionEnd>) {
+        let session = Session::new(lane, Role::Client);
+        let client = Self { session: session.clone(), template };
+        (client, async move { session.run().await })
+    }
+
+    /// The connection below.
+    pub fn lane(&self) -> &L {
+        self.session.lane()
+    }
+
+    /// Whether the relay has said that it takes no further requests.
+    pub fn is_draining(&self) -> bool {
+        self.session.is_going_away()
+    }
+
+    /// Datagrams that reached no tunnel.
+    pub fn drops(&self) -> SessionDrops {
+        self.session.drops()
+    }
+
+    /// Opens a TCP connection from the relay to `host`, which is a name or an address without brackets.
+    ///
+    /// Cancel-safe: dropping the future cancels the request.
+    pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<TcpTunnel<L>, TunnelError> {
+        let target = target(host, port)?;
+        let request = self.request(&RequestHead::connect(target.to_string()), false).await?;
+        Ok(TcpTunnel::new(request))
+    }
+
+    /// Opens a UDP association from the relay to `host`.
+    ///
+    /// Cancel-safe: dropping the future cancels the request.
+    pub async fn connect_udp(&self, host: &str, port: u16) -> Result<UdpTunnel<L>, TunnelError> {
+        let target = target(host, port)?;
+        // RFC 9220 §3, RFC 9297 §2.1.1: not before the relay has said that it understands.
+        let settings = self.session.peer_settings().await?;
+        if !settings.extended_connect || !settings.datagrams {
+            return Err(TunnelError::new(TunnelErrorKind::Rejected, "the relay does not offer CONNECT-UDP"));
+        }
+        let path = self.template.expand(&target);
+        let head = RequestHead::extended(udp::PROTOCOL, self.template.authority(), &path);
+        Ok(UdpTunnel::new(self.request(&head, true).await?))
+    }
+
+    async fn request(&self, head: &RequestHead, datagrams: bool) -> Result<RequestStream<L>, TunnelError> {
+        if let Some(end) = self.session.end() {
+            return Err(end.into());
+        }
+        if self.is_draining() {
+            return Err(TunnelError::new(TunnelErrorKind::Draining, "the relay takes no further requests"));
+        }
+        let stream = self.session.open_request(datagrams).await.map_err(StreamError::Lane)?;
+        let mut pending = Pending(Some(stream));
+        match exchange(&mut pending, head).await {
+            Ok(response) if response.is_success() => {
+                pending.0.take().ok_or_else(|| TunnelError::new(TunnelErrorKind::Transport, "cancelled"))
+            }
+            Ok(response) => Err(TunnelError::refused(&response)),
+            Err(StreamError::Lane(LaneError::Reset(code))) if code == Code::REQUEST_REJECTED.0 => {
+                Err(TunnelError::new(TunnelErrorKind::Draining, "the relay turned the request away"))
+            }
+            Err(error) => {
+                if let StreamError::Fault(fault) = error {
+                    self.session.fault(fault);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// A request without an answer yet: dropping it cancels the request.
+struct Pending<L: Lane>(Option<RequestStream<L>>);
+
+impl<L: Lane> Drop for Pending<L> {
+    fn drop(&mut self) {
+        if let Some(stream) = &mut self.0 {
+            stream.send.reset(Code::REQUEST_CANCELLED.0);
+            stream.frames.stop(Code::REQUEST_CANCELLED);
+        }
+    }
+}
+
+/// Sends the head and reads the final response.
+async fn exchange<L: Lane>(pending: &mut Pending<L>, head: &RequestHead) -> Result<ResponseHead, StreamError> {
+    let Some(stream) = &mut pending.0 else { return Err(LaneError::Finished.into()) };
+    let mut out = Vec::with_capacity(256);
+    head.put(&mut out);
+    write_all(&mut stream.send, &out).await?;
+    for _ in 0..MAX_INTERIM {
+        // An end without an answer is a malformed response (RFC 9114 §4.1).
+        let payload = stream.frames.read_head().await?.ok_or(Fault::Stream(Code::MESSAGE_ERROR))?;
+        let response = ResponseHead::parse(&payload)?;
+        if !response.is_interim() {
+            stream.frames.head_done();
+            return Ok(response);
+        }
+    }
+    Err(Fault::Stream(Code::EXCESSIVE_LOAD).into())
+}
+
+fn target(host: &str, port: u16) -> Result<Target, TunnelError> {
+    Target::new(host, port).map_err(|e| TunnelError::new(TunnelErrorKind::BadTarget, format!("{host:?} {port}: {e}")))
+}

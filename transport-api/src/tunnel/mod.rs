@@ -1,0 +1,30 @@
+//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298).
+//!
+//! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background;
+//! [`Client::start`] gives it a thread, [`Client::new`] leaves it to the caller's executor.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+mod client;
+mod connection;
+mod error;
+pub(crate) mod frames;
+pub(crate) mod inbox;
+#[cfg(test)]
+pub(crate) mod pipe;
+pub(crate) mod session;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use client::Client;
+pub use error::{Refusal, TunnelError, TunnelErrorKind};
+pub use inbox::Datagram;
+pub use session::{SessionDrops, SessionEnd};
+pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
+pub(crate) use udp::UdpStream;
+pub use udp::{UdpSendError, UdpSender, UdpTunnel};

@@ -1,0 +1,533 @@
+//! One HTTP/3 session over a lane, the same code at both ends: control streams, SETTINGS, GOAWAY, and the way of each
+//! datagram to its request.
+//!
+//! [`Session::run`] does the work that belongs to no request; it must be polled as long as the session lives.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::frames::{FrameReader, StreamError, poll_header, read_some, read_varint, write_all};
+use super::inbox::{Datagram, Inbox, InboxEnd, Pushed};
+use crate::http::fields::MAX_FIELD_SECTION;
+use crate::http::frame::{self, ControlFrame};
+use crate::http::varint::{self, PairReader};
+use crate::http::{Code, Fault, Settings};
+use crate::local::yield_now;
+use crate::masque::lane::{Lane, LaneError, LaneRecv, LaneSend};
+
+/// Stream types (RFC 9114 §6.2, RFC 9204 §4.2).
+const CONTROL: u64 = 0x00;
+const PUSH: u64 = 0x01;
+const QPACK_ENCODER: u64 = 0x02;
+const QPACK_DECODER: u64 = 0x03;
+/// Unidirectional streams of the peer read at a time.
+const MAX_UNI: usize = 16;
+/// Datagrams routed before other work has its turn.
+const DATAGRAM_BATCH: usize = 64;
+
+/// Which end this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Client,
+    Server,
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// The connection below ended.
+    Lane(LaneError),
+    /// The peer broke a rule of HTTP/3; the connection was closed with this code.
+    Fault(Code),
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(error) => error.fmt(f),
+            Self::Fault(code) => write!(f, "the peer broke the protocol: {code}"),
+        }
+    }
+}
+
+impl std::error::Error for SessionEnd {}
+
+impl From<StreamError> for SessionEnd {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Lane(error) => Self::Lane(error),
+            StreamError::Fault(fault) => Self::Fault(fault.code()),
+        }
+    }
+}
+
+impl From<LaneError> for SessionEnd {
+    fn from(error: LaneError) -> Self {
+        Self::Lane(error)
+    }
+}
+
+/// Received datagrams that reached no tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionDrops {
+    /// For a request that does not exist, or no longer.
+    pub no_request: u64,
+    /// The tunnel reads too slowly; the oldest went.
+    pub queue_full: u64,
+    /// For a request without datagrams.
+    pub refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct DropCounters {
+    no_request: AtomicU64,
+    queue_full: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    peer: Option<Settings>,
+    control_seen: [bool; 4],
+    goaway_received: Option<u64>,
+    goaway_wanted: bool,
+    /// Id that this side's GOAWAY named: requests from there on are not served.
+    goaway_sent: Option<u64>,
+    /// Ordinal after the highest request seen.
+    next_request: u64,
+    inboxes: HashMap<u64, Arc<Inbox>>,
+    end: Option<SessionEnd>,
+    waiting: Vec<Waker>,
+}
+
+#[derive(Debug)]
+struct Inner<L> {
+    lane: L,
+    role: Role,
+    state: Mutex<State>,
+    drops: DropCounters,
+}
+
+/// A session; clones are the same one.
+#[derive(Debug)]
+pub(crate) struct Session<L>(Arc<Inner<L>>);
+
+impl<L> Clone for Session<L> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A request stream, and its place among those that get datagrams.
+#[derive(Debug)]
+pub(crate) struct RequestStream<L: Lane> {
+    pub(crate) send: L::Send,
+    pub(crate) frames: FrameReader<L::Recv>,
+    pub(crate) route: Route<L>,
+}
+
+/// The datagrams of one request; dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Route<L> {
+    session: Session<L>,
+    ordinal: u64,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+impl<L> Route<L> {
+    /// The quarter stream id.
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    pub(crate) fn session(&self) -> &Session<L> {
+        &self.session
+    }
+}
+
+impl<L> Drop for Route<L> {
+    fn drop(&mut self) {
+        self.session.state().inboxes.remove(&self.ordinal);
+    }
+}
+
+impl<L> Session<L> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lane(&self) -> &L {
+        &self.0.lane
+    }
+
+    pub(crate) fn drops(&self) -> SessionDrops {
+        let drops = &self.0.drops;
+        SessionDrops {
+            no_request: drops.no_request.load(Ordering::Relaxed),
+            queue_full: drops.queue_full.load(Ordering::Relaxed),
+            refused: drops.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes the state and wakes whoever waits for a change.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, waiting) = {
+            let mut state = self.state();
+            let result = change(&mut state);
+            (result, std::mem::take(&mut state.waiting))
+        };
+        waiting.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Waits until `look` finds something.
+    async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if let Some(found) = look(&mut state) {
+                return Poll::Ready(found);
+            }
+            if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                state.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The peer's SETTINGS, as soon as they are here.
+    pub(crate) async fn peer_settings(&self) -> Result<Settings, SessionEnd> {
+        self.until(|state| match (&state.peer, &state.end) {
+            (_, Some(end)) => Some(Err(end.clone())),
+            (Some(peer), None) => Some(Ok(*peer)),
+            (None, None) => None,
+        })
+        .await
+    }
+
+    /// Whether the peer takes no further requests.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.state().goaway_received.is_some()
+    }
+
+    pub(crate) fn end(&self) -> Option<SessionEnd> {
+        self.state().end.clone()
+    }
+
+    /// Tells the peer to send no further requests; those under way go on.
+    pub(crate) fn go_away(&self) {
+        self.change(|state| state.goaway_wanted = true);
+    }
+}
+
+impl<L: Lane> Session<L> {
+    pub(crate) fn new(lane: L, role: Role) -> Self {
+        Self(Arc::new(Inner { lane, role, state: Mutex::default(), drops: DropCounters::default() }))
+    }
+
+    /// The session's own work, until its end.
+    pub(crate) async fn run(&self) -> SessionEnd {
+        let end = {
+            let mut control = pin!(self.send_control());
+            let mut streams = pin!(self.read_streams());
+            let mut datagrams = pin!(self.route_datagrams());
+            poll_fn(|cx| {
+                let results = [streams.as_mut().poll(cx), datagrams.as_mut().poll(cx), control.as_mut().poll(cx)];
+                results.into_iter().find_map(ready_value).map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
+        };
+        self.finish(end)
+    }
+
+    /// Ends the session: the first end counts.
+    pub(crate) fn finish(&self, end: SessionEnd) -> SessionEnd {
+        if let SessionEnd::Fault(code) = &end {
+            self.0.lane.close(code.0, &code.to_string());
+        }
+        let (end, inboxes) = self.change(|state| {
+            let end = state.end.get_or_insert(end).clone();
+            (end, std::mem::take(&mut state.inboxes))
+        });
+        #[expect(clippy::iter_over_hash_type, reason = "each is told the same; the order cannot be seen")]
+        for inbox in inboxes.into_values() {
+            inbox.end(InboxEnd::Closed);
+        }
+        end
+    }
+
+    /// A rule was broken on some stream: a fault of the connection ends the session.
+    pub(crate) fn fault(&self, fault: Fault) {
+        if let Fault::Connection(code) = fault {
+            self.finish(SessionEnd::Fault(code));
+        }
+    }
+
+    /// Opens a request stream (client).
+    pub(crate) async fn open_request(&self, takes_datagrams: bool) -> Result<RequestStream<L>, LaneError> {
+        let (send, recv) = self.0.lane.open_bi().await?;
+        Ok(self.request(send, recv, takes_datagrams))
+    }
+
+    /// The next request stream (server). Streams after this side's GOAWAY are turned away.
+    pub(crate) async fn accept_request(&self) -> Result<(L::Send, L::Recv), LaneError> {
+        loop {
+            let (mut send, mut recv) = self.0.lane.accept_bi().await?;
+            let ordinal = send.ordinal();
+            let served = {
+                let mut state = self.state();
+                state.next_request = state.next_request.max(ordinal + 1);
+                state.goaway_sent.is_none_or(|first_refused| ordinal * 4 < first_refused)
+            };
+            if served {
+                return Ok((send, recv));
+            }
+            send.reset(Code::REQUEST_REJECTED.0);
+            recv.stop(Code::REQUEST_REJECTED.0);
+        }
+    }
+
+    fn request(&self, send: L::Send, recv: L::Recv, takes_datagrams: bool) -> RequestStream<L> {
+        self.request_from(send, FrameReader::new(recv), takes_datagrams)
+    }
+
+    /// Gives a request stream its place among those that get datagrams.
+    pub(crate) fn request_from(
+        &self,
+        send: L::Send,
+        frames: FrameReader<L::Recv>,
+        takes_datagrams: bool,
+    ) -> RequestStream<L> {
+        let ordinal = send.ordinal();
+        let inbox = Arc::new(Inbox::new(takes_datagrams));
+        let ended = {
+            let mut state = self.state();
+            state.inboxes.insert(ordinal, Arc::clone(&inbox));
+            state.end.is_some()
+        };
+        if ended {
+            inbox.end(InboxEnd::Closed);
+        }
+        let route = Route { session: self.clone(), ordinal, inbox };
+        RequestStream { send, frames, route }
+    }
+
+    async fn send_control(&self) -> SessionEnd {
+        match self.try_send_control().await {
+            Err(end) => end,
+            Ok(never) => match never {},
+        }
+    }
+
+    async fn try_send_control(&self) -> Result<std::convert::Infallible, SessionEnd> {
+        let mut control = self.0.lane.open_uni().await?;
+        let settings = Settings {
+            extended_connect: self.0.role == Role::Server,
+            datagrams: true,
+            max_field_section: Some(MAX_FIELD_SECTION),
+        };
+        let mut out = Vec::with_capacity(64);
+        varint::put(&mut out, CONTROL);
+        settings.put(&mut out);
+        write_all(&mut control, &out).await?;
+        loop {
+            let id = self
+                .until(|state| {
+                    let due = state.goaway_wanted && state.goaway_sent.is_none();
+                    due.then(|| *state.goaway_sent.insert(state.next_request * 4))
+                })
+                .await;
+            // A client names a push id; there are none.
+            let id = if self.0.role == Role::Server { id } else { 0 };
+            let (mut out, mut payload) = (Vec::new(), Vec::new());
+            varint::put(&mut payload, id);
+            frame::put(&mut out, frame::kind::GOAWAY, &payload);
+            write_all(&mut control, &out).await?;
+        }
+    }
+
+    async fn route_datagrams(&self) -> SessionEnd {
+        let mut routed = 0;
+        loop {
+            let bytes = match self.0.lane.read_datagram().await {
+                Ok(bytes) => bytes,
+                Err(error) => return SessionEnd::Lane(error),
+            };
+            if let Err(fault) = self.route(bytes) {
+                return SessionEnd::Fault(fault.code());
+            }
+            routed += 1;
+            if routed % DATAGRAM_BATCH == 0 {
+                yield_now().await;
+            }
+        }
+    }
+
+    fn route(&self, bytes: Vec<u8>) -> Result<(), Fault> {
+        let (quarter, payload) = crate::masque::datagram::split(&bytes)?;
+        let start = bytes.len() - payload.len();
+        let inbox = self.state().inboxes.get(&quarter).cloned();
+        let drops = &self.0.drops;
+        let counter = match inbox.map(|inbox| inbox.push(Datagram::new(bytes, start))) {
+            Some(Pushed::Queued) => return Ok(()),
+            Some(Pushed::DroppedOldest) => &drops.queue_full,
+            Some(Pushed::Refused) => &drops.refused,
+            None => &drops.no_request,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Accepts the peer's unidirectional streams and reads them side by side.
+    async fn read_streams(&self) -> SessionEnd {
+        let mut readers = Readers(Vec::new());
+        loop {
+            let accepted = {
+                let mut accept = pin!(self.0.lane.accept_uni());
+                poll_fn(|cx| match readers.poll(cx) {
+                    Poll::Ready(end) => Poll::Ready(Err(end)),
+                    Poll::Pending => accept.as_mut().poll(cx).map_err(SessionEnd::Lane),
+                })
+                .await
+            };
+            match accepted {
+                Ok(_) if readers.0.len() >= MAX_UNI => return SessionEnd::Fault(Code::EXCESSIVE_LOAD),
+                Ok(stream) => readers.0.push(Box::pin(self.read_stream(stream))),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Reads one unidirectional stream; `Ok` when it is over and does not matter.
+    async fn read_stream(&self, mut recv: L::Recv) -> Result<(), SessionEnd> {
+        let Some(kind) = read_varint(&mut recv).await.unwrap_or(None) else { return Ok(()) };
+        if let Some(seen) = usize::try_from(kind).ok().and_then(|k| self.state().control_seen.get(k).copied()) {
+            if seen && kind != PUSH {
+                return Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR));
+            }
+            self.change(|state| {
+                if let Some(seen) = state.control_seen.get_mut(kind as usize) {
+                    *seen = true;
+                }
+            });
+        }
+        match kind {
+            CONTROL => Err(self.read_control(recv).await),
+            PUSH if self.0.role == Role::Server => Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR)),
+            PUSH => Err(SessionEnd::Fault(Code::ID_ERROR)),
+            QPACK_ENCODER | QPACK_DECODER => Err(drain(recv).await),
+            _ => {
+                recv.stop(Code::STREAM_CREATION_ERROR.0);
+                Ok(())
+            }
+        }
+    }
+
+    async fn read_control(&self, mut recv: L::Recv) -> SessionEnd {
+        let mut header = PairReader::default();
+        loop {
+            match self.read_control_frame(&mut recv, &mut header).await {
+                Ok(true) => {}
+                Ok(false) | Err(SessionEnd::Lane(LaneError::Reset(_))) => {
+                    return SessionEnd::Fault(Code::CLOSED_CRITICAL_STREAM);
+                }
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// One frame of the control stream; false when the stream is over.
+    async fn read_control_frame(&self, recv: &mut L::Recv, header: &mut PairReader) -> Result<bool, SessionEnd> {
+        let Some((kind, len)) = poll_fn(|cx| poll_header(recv, header, cx)).await? else { return Ok(false) };
+        let settings_seen = self.state().peer.is_some();
+        match frame::on_control(kind, len, settings_seen).map_err(StreamError::Fault)? {
+            ControlFrame::Settings(len) => {
+                let Some(payload) = read_exact(recv, len).await? else { return Ok(false) };
+                let settings = Settings::parse(&payload).map_err(StreamError::Fault)?;
+                self.change(|state| state.peer = Some(settings));
+            }
+            ControlFrame::GoAway(len) => {
+                let Some(payload) = read_exact(recv, len).await? else { return Ok(false) };
+                let id = frame::goaway_id(&payload).map_err(StreamError::Fault)?;
+                self.on_goaway(id)?;
+            }
+            ControlFrame::Skip(mut left) => {
+                while left > 0 {
+                    let piece = usize::try_from(left).unwrap_or(usize::MAX).min(512);
+                    if read_exact(recv, piece).await?.is_none() {
+                        return Ok(false);
+                    }
+                    left -= piece as u64;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ids may only fall, and a server names request streams (RFC 9114 §5.2).
+    fn on_goaway(&self, id: u64) -> Result<(), SessionEnd> {
+        let risen = self.state().goaway_received.is_some_and(|before| id > before);
+        if risen || self.0.role == Role::Client && !id.is_multiple_of(4) {
+            return Err(SessionEnd::Fault(Code::ID_ERROR));
+        }
+        self.change(|state| state.goaway_received = Some(id));
+        Ok(())
+    }
+}
+
+/// Streams that are being read.
+struct Readers<F>(Vec<Pin<Box<F>>>);
+
+impl<F: Future<Output = Result<(), SessionEnd>>> Readers<F> {
+    /// Polls all; ready when one of them ends the session.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
+        let mut index = 0;
+        while let Some(reader) = self.0.get_mut(index) {
+            match reader.as_mut().poll(cx) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Ready(Ok(())) => drop(self.0.swap_remove(index)),
+                Poll::Pending => index += 1,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn ready_value<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Reads `len` bytes, which are bounded by the caller; `None` when the stream ends before.
+async fn read_exact(recv: &mut impl LaneRecv, len: usize) -> Result<Option<Vec<u8>>, LaneError> {
+    let mut payload = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        let space = payload.get_mut(filled..).unwrap_or_default();
+        match read_some(recv, space).await? {
+            Some(n) => filled += n,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(payload))
+}
+
+/// A QPACK stream: without a dynamic table nothing on it concerns us, but it must not end.
+async fn drain(mut recv: impl LaneRecv) -> SessionEnd {
+    let mut scrap = [0; 64];
+    loop {
+        match read_some(&mut recv, &mut scrap).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(LaneError::Reset(_)) => return SessionEnd::Fault(Code::CLOSED_CRITICAL_STREAM),
+            Err(error) => return SessionEnd::Lane(error),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A UDP tunnel: native datagrams, and DATAGRAM capsules from peers that prefer them.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use super::error::{TunnelError, TunnelErrorKind};
+use super::frames::{FrameReader, StreamError};
+use super::inbox::{Datagram, InboxEnd};
+use super::session::{RequestStream, Route, Session};
+use crate::Connection;
+use crate::http::{Code, Fault};
+use crate::masque::lane::{Lane, LaneDatagramError, LaneError, LaneSend};
+use crate::masque::udp::{self, MAX_UDP_PAYLOAD, Payload, UdpCapsules, UdpFault};
+
+/// Bytes of the data stream read at once.
+const PIECE: usize = 4096;
+
+/// Why a packet was not sent. UDP promises nothing: both may be ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpSendError {
+    /// It does not fit; the largest payload that does, in bytes.
+    TooLarge(usize),
+    /// The queue is full, or the connection ended.
+    Dropped,
+}
+
+impl fmt::Display for UdpSendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(max) => write!(f, "the packet is larger than the {max} bytes that fit"),
+            Self::Dropped => f.write_str("the packet was dropped"),
+        }
+    }
+}
+
+impl std::error::Error for UdpSendError {}
+
+/// A UDP association of the relay with one target. Dropping it ends the association.
+#[derive(Debug)]
+pub struct UdpTunnel<L: Lane = Connection> {
+    sender: UdpSender<L>,
+    stream: UdpStream<L>,
+}
+
+/// Sends packets into a [`UdpTunnel`]; clones send into the same one.
+#[derive(Debug)]
+pub struct UdpSender<L: Lane = Connection> {
+    session: Session<L>,
+    quarter: u64,
+}
+
+impl<L: Lane> Clone for UdpSender<L> {
+    fn clone(&self) -> Self {
+        Self { session: self.session.clone(), quarter: self.quarter }
+    }
+}
+
+impl<L: Lane> UdpSender<L> {
+    pub(crate) fn new(route: &Route<L>) -> Self {
+        Self { session: route.session().clone(), quarter: route.ordinal() }
+    }
+
+    /// Sends one packet, or drops it; never waits.
+    pub fn send(&self, payload: &[u8]) -> Result<(), UdpSendError> {
+        let max = self.max_payload();
+        if payload.len() > max {
+            return Err(UdpSendError::TooLarge(max));
+        }
+        let datagram = udp::datagram(self.quarter, payload);
+        self.session.lane().send_datagram(datagram).map_err(|error| match error {
+            LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter))),
+            LaneDatagramError::Dropped => UdpSendError::Dropped,
+        })
+    }
+
+    /// The largest payload that fits now, in bytes; it changes with the path.
+    pub fn max_payload(&self) -> usize {
+        self.session.lane().max_datagram().saturating_sub(udp::overhead(self.quarter)).min(MAX_UDP_PAYLOAD)
+    }
+}
+
+impl<L: Lane> UdpTunnel<L> {
+    pub(super) fn new(request: RequestStream<L>) -> Self {
+        Self { sender: UdpSender::new(&request.route), stream: UdpStream::new(request, MAX_UDP_PAYLOAD) }
+    }
+
+    /// As [`UdpSender::send`].
+    pub fn send(&self, payload: &[u8]) -> Result<(), UdpSendError> {
+        self.sender.send(payload)
+    }
+
+    /// A handle for sending from another task.
+    pub fn sender(&self) -> UdpSender<L> {
+        self.sender.clone()
+    }
+
+    /// As [`UdpSender::max_payload`].
+    pub fn max_payload(&self) -> usize {
+        self.sender.max_payload()
+    }
+
+    /// The next packet from the target. The error says why the tunnel ended: `Refused` when the relay closed it, as it
+    /// does when the target is unreachable or nothing was sent for long.
+    ///
+    /// Cancel-safe.
+    pub async fn recv(&mut self) -> Result<Datagram, TunnelError> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// As [`UdpTunnel::recv`].
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
+        match ready!(self.stream.poll_recv(cx)) {
+            Ok(Some(packet)) => Poll::Ready(Ok(packet)),
+            Ok(None) => {
+                Poll::Ready(Err(TunnelError::new(TunnelErrorKind::Refused, "the relay closed the UDP tunnel")))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+/// The request stream of a UDP tunnel, at either end.
+#[derive(Debug)]
+pub(crate) struct UdpStream<L: Lane> {
+    send: L::Send,
+    frames: FrameReader<L::Recv>,
+    route: Route<L>,
+    capsules: UdpCapsules,
+    /// Bytes of the data stream not yet taken apart.
+    piece: Vec<u8>,
+    position: usize,
+    ended: bool,
+}
+
+impl<L: Lane> UdpStream<L> {
+    /// Payloads in capsules longer than `limit` are dropped.
+    pub(crate) fn new(request: RequestStream<L>, limit: usize) -> Self {
+        Self {
+            send: request.send,
+            frames: request.frames,
+            route: request.route,
+            capsules: UdpCapsules::new(limit),
+            piece: Vec::new(),
+            position: 0,
+            ended: false,
+        }
+    }
+
+    /// The next packet; `None` when the peer has closed the stream.
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Datagram>, StreamError>> {
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
+        let result = ready!(self.poll_next(cx));
+        match &result {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                self.ended = true;
+                self.send.finish();
+            }
+            Err(error) => {
+                self.ended = true;
+                self.abort(error);
+            }
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Datagram>, StreamError>> {
+        while let Poll::Ready(next) = self.route.inbox.poll_recv(cx) {
+            let datagram = match next {
+                Ok(datagram) => datagram,
+                Err(InboxEnd::NotForDatagrams) => return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into())),
+                Err(InboxEnd::Closed) => return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into())),
+            };
+            if let Payload::Udp(payload) = udp::parse(&datagram).map_err(malformed)? {
+                let context = datagram.len() - payload.len();
+                return Poll::Ready(Ok(Some(datagram.advance(context))));
+            }
+        }
+        loop {
+            let mut rest = self.piece.get(self.position..).unwrap_or_default();
+            let found = self.capsules.next(&mut rest).map_err(malformed)?;
+            self.position = self.piece.len() - rest.len();
+            if let Some(packet) = found {
+                return Poll::Ready(Ok(Some(Datagram::new(packet, 0))));
+            }
+            self.piece.resize(PIECE, 0);
+            let read = self.frames.poll_data(cx, &mut self.piece);
+            let n = match &read {
+                Poll::Ready(Ok(Some(n))) => *n,
+                _ => 0,
+            };
+            self.piece.truncate(n);
+            self.position = 0;
+            if ready!(read)?.is_none() {
+                self.capsules.finish().map_err(malformed)?;
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    fn abort(&mut self, error: &StreamError) {
+        let code = match error {
+            StreamError::Fault(fault) => {
+                self.route.session().fault(*fault);
+                fault.code()
+            }
+            StreamError::Lane(_) => Code::REQUEST_CANCELLED,
+        };
+        self.send.reset(code.0);
+        self.frames.stop(code);
+    }
+
+    /// Ends the stream from this side.
+    pub(crate) fn close(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.send.finish();
+            self.frames.stop(Code::NO_ERROR);
+        }
+    }
+}
+
+impl<L: Lane> Drop for UdpStream<L> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn malformed(_: UdpFault) -> StreamError {
+    StreamError::Fault(Fault::Stream(Code::MESSAGE_ERROR))
+}

@@ -1,0 +1,390 @@
+//! How much may be in flight: congestion events and rounds here, windows and rates in the algorithms.
+
+mod cubic;
+mod hystart;
+
+use std::time::{Duration, Instant};
+
+use crate::rtt::Rtt;
+use crate::{Algorithm, sent};
+use cubic::Cubic;
+
+/// No window beyond what the sent log can follow twice over.
+const MAX_WINDOW_PACKETS: u64 = sent::MAX_SPAN as u64 / 2;
+/// Before a Fixed path knows its RTT, and the least it assumes.
+const FIXED_SPAN: Duration = Duration::from_millis(100);
+
+/// `min(10·MDS, max(14720, 2·MDS))` (RFC 9002 §7.2).
+pub(crate) fn initial_window(max_datagram: u64) -> u64 {
+    (10 * max_datagram).min(14_720.max(2 * max_datagram))
+}
+
+/// One ACK frame's worth of progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) now: Instant,
+    /// Bytes newly acknowledged that were sent after the last congestion event.
+    pub(crate) bytes: u64,
+    /// Largest number newly acknowledged, and the largest sent.
+    pub(crate) largest: u64,
+    pub(crate) largest_sent: u64,
+    /// The sender ran out of data before it ran out of permit.
+    pub(crate) app_limited: bool,
+    /// A fresh sample came with it.
+    pub(crate) sample: Option<Duration>,
+}
+
+/// One enum, not a trait: every algorithm is known, and a call is a jump.
+#[derive(Debug)]
+enum Congestion {
+    Cubic(Cubic),
+    Fixed { bytes_per_s: u64 },
+}
+
+/// The packets lost to one reduction of the window.
+#[derive(Default, Debug)]
+struct Event {
+    id: u32,
+    lost: u32,
+    late: u32,
+}
+
+/// The congestion controller of one path.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    congestion: Congestion,
+    max_datagram: u64,
+    /// Losses up to this number belong to the last event: one reduction a round trip.
+    recovery_until: Option<u64>,
+    event: Event,
+    /// The round ends when something sent after this number is acknowledged.
+    round_until: Option<u64>,
+    usage: Usage,
+}
+
+/// How much of the window was used in this round and the one before (RFC 9002 §7.8).
+#[derive(Default, Debug)]
+struct Usage {
+    most: [u64; 2],
+    filled: [bool; 2],
+}
+
+impl Usage {
+    fn round(&mut self) {
+        self.most = [0, self.most[0]];
+        self.filled = [false, self.filled[0]];
+    }
+
+    fn note(&mut self, in_flight: u64, filled: bool) {
+        self.most[0] = self.most[0].max(in_flight);
+        self.filled[0] |= filled;
+    }
+
+    fn most(&self) -> u64 {
+        self.most[0].max(self.most[1])
+    }
+
+    fn filled(&self) -> bool {
+        self.filled[0] || self.filled[1]
+    }
+}
+
+impl Controller {
+    pub(crate) fn new(algorithm: Algorithm, max_datagram: u64) -> Self {
+        let congestion = match algorithm {
+            Algorithm::Cubic => Congestion::Cubic(Cubic::new(max_datagram)),
+            Algorithm::Fixed { bytes_per_s } => Congestion::Fixed { bytes_per_s },
+        };
+        Self {
+            congestion,
+            max_datagram,
+            recovery_until: None,
+            event: Event::default(),
+            round_until: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Another path: a new controller that does not mistake the old path's events for its own.
+    pub(crate) fn restart(&mut self, algorithm: Algorithm, path_from: u64) {
+        let id = self.event.id.wrapping_add(1);
+        *self = Self::new(algorithm, self.max_datagram);
+        self.event.id = id;
+        // What was sent on the old path says nothing about the new one.
+        self.recovery_until = path_from.checked_sub(1);
+    }
+
+    /// Congestion window in bytes.
+    pub(crate) fn window(&self, rtt: &Rtt) -> u64 {
+        let window = match &self.congestion {
+            Congestion::Cubic(cubic) => cubic.window(),
+            Congestion::Fixed { bytes_per_s } => {
+                let span = if rtt.is_sampled() {
+                    FIXED_SPAN.max(rtt.smoothed() * 2)
+                } else {
+                    FIXED_SPAN
+                };
+                (*bytes_per_s as f64 * span.as_secs_f64()) as u64
+            }
+        };
+        window.clamp(
+            2 * self.max_datagram,
+            MAX_WINDOW_PACKETS * self.max_datagram,
+        )
+    }
+
+    /// Slow-start threshold in bytes; `u64::MAX` before the first event.
+    pub(crate) fn ssthresh(&self) -> u64 {
+        match &self.congestion {
+            Congestion::Cubic(cubic) => cubic.ssthresh(),
+            Congestion::Fixed { .. } => u64::MAX,
+        }
+    }
+
+    /// Pacing rate in bytes a second; `None` while the RTT is a guess.
+    pub(crate) fn rate(&self, rtt: &Rtt) -> Option<u64> {
+        match &self.congestion {
+            Congestion::Cubic(cubic) => {
+                let gain = if cubic.in_slow_start() { 2.0 } else { 1.25 };
+                let rate = gain * self.window(rtt) as f64 / rtt.smoothed().as_secs_f64();
+                rtt.is_sampled().then_some(rate as u64)
+            }
+            Congestion::Fixed { bytes_per_s } => Some(*bytes_per_s),
+        }
+    }
+
+    pub(crate) fn set_max_datagram(&mut self, bytes: u64) {
+        self.max_datagram = bytes;
+        if let Congestion::Cubic(cubic) = &mut self.congestion {
+            cubic.set_max_datagram(bytes);
+        }
+    }
+
+    /// A packet left; `in_flight` includes it.
+    pub(crate) fn on_sent(&mut self, in_flight: u64, rtt: &Rtt) {
+        let filled = in_flight + self.max_datagram > self.window(rtt);
+        self.usage.note(in_flight, filled);
+    }
+
+    /// Whether the acknowledgement of `number` may grow the window: it was sent after the last reduction.
+    pub(crate) fn counts(&self, number: u64) -> bool {
+        self.recovery_until.is_none_or(|until| number > until)
+    }
+
+    /// An ACK frame made progress.
+    pub(crate) fn on_ack(&mut self, progress: Progress, rtt: &Rtt) {
+        let used = self.is_used(progress.app_limited, rtt);
+        let ended = self
+            .round_until
+            .is_none_or(|until| progress.largest > until);
+        if ended {
+            self.round_until = Some(progress.largest_sent);
+            self.usage.round();
+        }
+        if let Congestion::Cubic(cubic) = &mut self.congestion {
+            if ended {
+                cubic.on_round();
+            }
+            if let Some(sample) = progress.sample {
+                cubic.on_rtt(sample);
+            }
+            // The ACK that shows the loss does not also grow the window.
+            let bytes = if self
+                .recovery_until
+                .is_none_or(|until| progress.largest > until)
+            {
+                progress.bytes
+            } else {
+                0
+            };
+            cubic.on_ack(progress.now, bytes, used, rtt.smoothed());
+        }
+    }
+
+    /// Whether the window, not the application, was the limit (RFC 9002 §7.8).
+    fn is_used(&self, app_limited: bool, rtt: &Rtt) -> bool {
+        let in_slow_start =
+            matches!(&self.congestion, Congestion::Cubic(cubic) if cubic.in_slow_start());
+        !app_limited
+            || self.usage.filled()
+            || (in_slow_start && 2 * self.usage.most() >= self.window(rtt))
+    }
+
+    /// A packet was lost to congestion; the event it belongs to, and whether the event is new.
+    pub(crate) fn on_lost(&mut self, number: u64, largest_sent: u64) -> (u32, bool) {
+        let fresh = self.counts(number);
+        if fresh {
+            self.recovery_until = Some(largest_sent);
+            self.event = Event {
+                id: self.event.id.wrapping_add(1),
+                lost: 0,
+                late: 0,
+            };
+            if let Congestion::Cubic(cubic) = &mut self.congestion {
+                cubic.on_congestion();
+            }
+        }
+        self.event.lost += 1;
+        (self.event.id, fresh)
+    }
+
+    /// A packet of `event` was acknowledged after all; undoes the reduction once none is missing.
+    pub(crate) fn on_spurious(&mut self, event: u32) {
+        if event != self.event.id {
+            return;
+        }
+        self.event.late += 1;
+        if self.event.late == self.event.lost
+            && let Congestion::Cubic(cubic) = &mut self.congestion
+            && cubic.undo()
+        {
+            self.recovery_until = None;
+        }
+    }
+
+    /// RFC 9002 §7.6.2: the window collapses to its minimum.
+    pub(crate) fn on_persistent_congestion(&mut self) {
+        if let Congestion::Cubic(cubic) = &mut self.congestion {
+            cubic.on_persistent_congestion();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MDS: u64 = 1200;
+
+    fn rtt(millis: u64) -> Rtt {
+        let mut rtt = Rtt::new(Duration::from_millis(333));
+        rtt.sample(Duration::from_millis(millis), Duration::ZERO);
+        rtt
+    }
+
+    fn progress(now: Instant, bytes: u64, largest: u64) -> Progress {
+        Progress {
+            now,
+            bytes,
+            largest,
+            largest_sent: largest + 10,
+            app_limited: false,
+            sample: None,
+        }
+    }
+
+    #[test]
+    fn initial_windows() {
+        assert_eq!(initial_window(1200), 12_000);
+        assert_eq!(initial_window(1472), 14_720);
+        assert_eq!(initial_window(9000), 18_000);
+    }
+
+    #[test]
+    fn rates_follow_window_and_rtt() {
+        let mut cubic = Controller::new(Algorithm::Cubic, MDS);
+        assert_eq!(cubic.rate(&Rtt::new(Duration::from_millis(333))), None);
+        assert_eq!(
+            cubic.rate(&rtt(100)),
+            Some(240_000),
+            "twice the window a round trip in slow start"
+        );
+        cubic.on_lost(5, 9);
+        assert_eq!(
+            cubic.rate(&rtt(100)),
+            Some(105_000),
+            "a quarter more than the window afterwards"
+        );
+        let fixed = Controller::new(
+            Algorithm::Fixed {
+                bytes_per_s: 1_000_000,
+            },
+            MDS,
+        );
+        assert_eq!(
+            (fixed.rate(&rtt(100)), fixed.window(&rtt(100))),
+            (Some(1_000_000), 200_000)
+        );
+        assert_eq!(fixed.window(&rtt(1)), 100_000);
+    }
+
+    #[test]
+    fn one_reduction_a_round_trip() {
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
+        assert_eq!(cubic.on_lost(5, 20), (1, true));
+        let window = cubic.window(&rtt);
+        assert_eq!(window, 8400);
+        assert_eq!(
+            cubic.on_lost(7, 25),
+            (1, false),
+            "sent before the reduction"
+        );
+        assert_eq!(cubic.on_lost(20, 26), (1, false));
+        assert_eq!(cubic.window(&rtt), window);
+        assert_eq!(cubic.on_lost(21, 30), (2, true));
+        assert_eq!(cubic.window(&rtt), 5880);
+    }
+
+    #[test]
+    fn undone_only_when_every_packet_of_the_event_came() {
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
+        let (event, _) = cubic.on_lost(5, 20);
+        cubic.on_lost(6, 20);
+        cubic.on_spurious(event);
+        assert_eq!(cubic.window(&rtt), 8400);
+        cubic.on_spurious(event);
+        assert_eq!((cubic.window(&rtt), cubic.ssthresh()), (12_000, u64::MAX));
+        let (second, fresh) = cubic.on_lost(7, 20);
+        assert!(fresh, "after the undo it is as if there had been no event");
+        cubic.on_spurious(event);
+        assert_ne!(second, event);
+        assert_eq!(
+            cubic.window(&rtt),
+            8400,
+            "a late packet of an older event proves nothing about this one"
+        );
+    }
+
+    #[test]
+    fn an_idle_application_does_not_grow_the_window() {
+        let (mut cubic, now, rtt) = (
+            Controller::new(Algorithm::Cubic, MDS),
+            Instant::now(),
+            rtt(100),
+        );
+        for number in 0..100 {
+            cubic.on_sent(MDS, &rtt);
+            cubic.on_ack(
+                Progress {
+                    app_limited: true,
+                    ..progress(now, MDS, number * 20)
+                },
+                &rtt,
+            );
+        }
+        assert_eq!(cubic.window(&rtt), 12_000);
+        cubic.on_sent(6_000, &rtt);
+        cubic.on_ack(
+            Progress {
+                app_limited: true,
+                ..progress(now, MDS, 5_000)
+            },
+            &rtt,
+        );
+        assert_eq!(
+            cubic.window(&rtt),
+            13_200,
+            "half the window is in use: slow start must not stall"
+        );
+    }
+
+    #[test]
+    fn a_restart_forgets_events_and_ignores_the_old_path() {
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
+        let (event, _) = cubic.on_lost(5, 20);
+        cubic.restart(Algorithm::Cubic, 21);
+        cubic.on_spurious(event);
+        assert!(!cubic.counts(20) && cubic.counts(21));
+        assert_eq!((cubic.window(&rtt), cubic.ssthresh()), (12_000, u64::MAX));
+    }
+}

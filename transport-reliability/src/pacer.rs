@@ -1,0 +1,230 @@
+//! Spreads packets over time: a token bucket kept as the instant at which it is full again.
+//!
+//! A bucket holds one send quantum, about a millisecond's worth. Once it is drained the pacer stays shut until a
+//! whole quantum is back, so that a bulk sender leaves in batches; a sender that spends less is not held at all.
+//! Who wakes late may catch up by one quantum, never more.
+
+use std::time::{Duration, Instant};
+
+const MAX_QUANTUM: u64 = 64 * 1024;
+
+/// The pacer of one path.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    /// Bytes a second; unpaced until an RTT is known, the initial window being the limit.
+    rate: Option<u64>,
+    max_datagram: u64,
+    /// When a whole quantum is (or was) there.
+    full_at: Option<Instant>,
+    drained: bool,
+    /// The sender waits for us, so that time lost by a late wake-up is its own.
+    waiting: bool,
+}
+
+impl Pacer {
+    pub(crate) fn new(max_datagram: u64) -> Self {
+        Self {
+            rate: None,
+            max_datagram,
+            full_at: None,
+            drained: false,
+            waiting: false,
+        }
+    }
+
+    pub(crate) fn set_rate(&mut self, rate: Option<u64>, max_datagram: u64) {
+        self.rate = rate.map(|rate| rate.max(1));
+        self.max_datagram = max_datagram;
+    }
+
+    /// Bytes a second; zero while unpaced.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.unwrap_or(0)
+    }
+
+    fn quantum(&self, rate: u64) -> u64 {
+        let least = 2 * self.max_datagram;
+        (rate / 1000).clamp(least, MAX_QUANTUM.max(least))
+    }
+
+    /// Bytes that may leave now; zero, or a datagram at least.
+    pub(crate) fn budget(&self, now: Instant) -> u64 {
+        let Some(rate) = self.rate else {
+            return u64::MAX;
+        };
+        let quantum = self.quantum(rate);
+        let Some(full_at) = self.full_at else {
+            return quantum;
+        };
+        if now < full_at {
+            let left = quantum.saturating_sub(bytes_in(full_at - now, rate));
+            return if self.drained || left < self.max_datagram {
+                0
+            } else {
+                left
+            };
+        }
+        let late = if self.waiting {
+            bytes_in(now - full_at, rate).min(quantum)
+        } else {
+            0
+        };
+        quantum + late
+    }
+
+    /// Charges a packet.
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64) {
+        let Some(rate) = self.rate else { return };
+        let quantum = self.quantum(rate);
+        let mut oldest = now;
+        if self.waiting {
+            oldest = now.checked_sub(time_for(quantum, rate)).unwrap_or(now);
+        }
+        let full_at = self.full_at.map_or(now, |at| at.max(oldest));
+        self.drained &= now < full_at;
+        let full_at = full_at + time_for(bytes, rate);
+        self.full_at = Some(full_at);
+        let owed = bytes_in(full_at.saturating_duration_since(now), rate);
+        if quantum.saturating_sub(owed) < self.max_datagram {
+            self.drained = true;
+            self.waiting = true;
+        }
+    }
+
+    /// Time passed; a drained pacer that is full again opens.
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
+        self.drained &= self.full_at.is_some_and(|at| now < at);
+    }
+
+    /// The sender has nothing to say: idle time earns no credit.
+    pub(crate) fn on_idle(&mut self) {
+        self.waiting = false;
+    }
+
+    /// When the next quantum may leave, if the pacer is what holds it back.
+    pub(crate) fn next_send(&self) -> Option<Instant> {
+        self.full_at.filter(|_| self.drained)
+    }
+}
+
+fn bytes_in(time: Duration, rate: u64) -> u64 {
+    let bytes = time.as_nanos() * u128::from(rate) / 1_000_000_000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn time_for(bytes: u64, rate: u64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: u64 = 1200;
+
+    fn pacer(rate: u64) -> Pacer {
+        let mut pacer = Pacer::new(MTU);
+        pacer.set_rate(Some(rate), MTU);
+        pacer
+    }
+
+    /// Sends all the budget allows; the bytes of it.
+    fn burst(pacer: &mut Pacer, now: Instant) -> u64 {
+        let budget = pacer.budget(now);
+        let packets = budget / MTU;
+        for _ in 0..packets {
+            pacer.on_sent(now, MTU);
+        }
+        packets * MTU
+    }
+
+    #[test]
+    fn unpaced_until_a_rate_is_known() {
+        let mut pacer = Pacer::new(MTU);
+        pacer.on_sent(Instant::now(), 100_000);
+        assert_eq!(pacer.budget(Instant::now()), u64::MAX);
+        assert_eq!(pacer.next_send(), None);
+    }
+
+    #[test]
+    fn quanta_are_spaced_within_five_percent() {
+        for rate in [100_000, 1_250_000, 12_500_000, 125_000_000, 1_250_000_000] {
+            let (mut pacer, start) = (pacer(rate), Instant::now());
+            let (mut now, mut last, mut total) = (start, None, 0);
+            for _ in 0..1000 {
+                let sent = burst(&mut pacer, now);
+                assert!(
+                    sent >= MTU && sent <= pacer.quantum(rate),
+                    "{sent} at {rate}"
+                );
+                total += sent;
+                let next = pacer.next_send().expect("a drained pacer names its time");
+                assert_eq!(pacer.budget(next - Duration::from_nanos(1)), 0);
+                let gap = next - now;
+                if let Some((bytes, gap)) = last.replace((sent, gap)) {
+                    let wanted = time_for(bytes, rate);
+                    assert!(
+                        gap.abs_diff(wanted) * 20 <= wanted,
+                        "{gap:?} instead of {wanted:?} at {rate}"
+                    );
+                }
+                now = next;
+            }
+            let wanted = time_for(total, rate);
+            assert!(
+                (now - start).abs_diff(wanted) * 200 <= wanted,
+                "the mean is the rate"
+            );
+        }
+    }
+
+    #[test]
+    fn a_late_wake_up_sends_two_quanta_at_most() {
+        let rate = 12_500_000;
+        let (mut pacer, now) = (pacer(rate), Instant::now());
+        let quantum = pacer.quantum(rate);
+        burst(&mut pacer, now);
+        let due = pacer.next_send().expect("drained");
+        assert_eq!(
+            pacer.budget(due + Duration::from_micros(200)),
+            quantum + 2500
+        );
+        let late = due + Duration::from_millis(50);
+        assert_eq!(pacer.budget(late), 2 * quantum);
+        let sent = burst(&mut pacer, late);
+        assert!(sent > 2 * quantum - MTU);
+        assert_eq!(pacer.budget(late), 0);
+        let next = pacer.next_send().expect("drained") - late;
+        assert!(
+            next <= Duration::from_millis(1),
+            "caught up, no debt: {next:?}"
+        );
+    }
+
+    #[test]
+    fn idleness_earns_one_quantum_only() {
+        let rate = 12_500_000;
+        let (mut pacer, now) = (pacer(rate), Instant::now());
+        burst(&mut pacer, now);
+        pacer.on_idle();
+        assert_eq!(
+            pacer.budget(now + Duration::from_secs(10)),
+            pacer.quantum(rate)
+        );
+    }
+
+    #[test]
+    fn a_sparing_sender_is_not_held() {
+        let (mut pacer, now) = (pacer(100_000), Instant::now());
+        pacer.on_sent(now, 100);
+        assert_eq!(pacer.budget(now), 2 * MTU - 100);
+        assert_eq!(pacer.next_send(), None);
+        pacer.on_sent(now, MTU);
+        assert_eq!(pacer.budget(now), 0, "less than a datagram is left");
+        let due = pacer.next_send().expect("drained");
+        assert_eq!(due - now, Duration::from_millis(13));
+        pacer.on_timeout(due);
+        assert_eq!((pacer.next_send(), pacer.budget(due)), (None, 2 * MTU));
+    }
+}

@@ -1,0 +1,403 @@
+//! What was sent and not yet settled: a ring indexed by packet number that keeps the caller's `T` and gives it back.
+//!
+//! Settled numbers leave at the front. Lost ones stay for a while without their content, so that a late ACK
+//! shows the loss to have been spurious. Two bit rings make every walk skip what is settled, 64 numbers a step.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "tests may panic"
+    )
+)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::ack::{AckRange, AckViolation};
+use crate::number::PacketNumber;
+
+/// Numbers the log may span before nothing more may be sent.
+pub(crate) const MAX_SPAN: usize = 1 << 17;
+/// Skipped numbers remembered after they have left the ring.
+const OLD_SKIPS: usize = 64;
+const FIRST_BITS: usize = 256;
+
+/// One packet as it left.
+#[derive(Debug)]
+pub struct Sent<T> {
+    /// From [`Recovery::next_number`](crate::Recovery::next_number).
+    pub number: PacketNumber,
+    /// Bytes of UDP payload.
+    pub size: u16,
+    /// Whether the peer must acknowledge it; an eliciting packet is always in flight.
+    pub eliciting: bool,
+    /// Whether it counts against the congestion window. A packet that neither elicits nor is in flight
+    /// (ACK only) is never reported as acknowledged or lost, and its content is dropped at once.
+    pub in_flight: bool,
+    /// What its loss means.
+    pub kind: SentKind,
+    /// The caller's: comes back in [`Outcome`](crate::Outcome).
+    pub content: T,
+}
+
+/// What the loss of a packet means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SentKind {
+    /// A sign of congestion.
+    Normal,
+    /// Too large for the path, perhaps; not a sign of congestion (RFC 9000 §14.4).
+    MtuProbe,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Never sent, on purpose.
+    Skipped,
+    /// Sent, but nobody waits for it.
+    Untracked,
+    /// Neither acknowledged nor lost.
+    Open,
+    /// Declared lost.
+    Lost(Loss),
+    Acked,
+}
+
+/// How a packet was declared lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Loss {
+    pub(crate) at: Instant,
+    /// The congestion event it belongs to, if any.
+    pub(crate) event: Option<u32>,
+    /// By the time threshold, not by the packet threshold.
+    pub(crate) by_time: bool,
+}
+
+/// What the log knows about one number.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    pub(crate) state: State,
+    pub(crate) sent_at: Instant,
+    pub(crate) size: u16,
+    pub(crate) eliciting: bool,
+    pub(crate) in_flight: bool,
+    pub(crate) kind: SentKind,
+    /// Largest received number its ACK frame reported.
+    pub(crate) reported: Option<u64>,
+    pub(crate) content: Option<T>,
+}
+
+impl<T> Entry<T> {
+    /// Bytes to take out of flight when it is settled.
+    pub(crate) fn flying(&self) -> u64 {
+        if self.in_flight {
+            u64::from(self.size)
+        } else {
+            0
+        }
+    }
+}
+
+/// Bits addressed by packet number; the length is a power of two not smaller than the ring's.
+#[derive(Debug)]
+struct BitRing(Vec<u64>);
+
+impl BitRing {
+    fn new(bits: usize) -> Self {
+        Self(vec![0; bits / 64])
+    }
+
+    fn word(&self, number: u64) -> u64 {
+        self.0
+            .get((number / 64) as usize & (self.0.len() - 1))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn put(&mut self, number: u64, value: bool) {
+        let at = (number / 64) as usize & (self.0.len() - 1);
+        if let Some(word) = self.0.get_mut(at) {
+            *word = (*word & !(1 << (number % 64))) | (u64::from(value) << (number % 64));
+        }
+    }
+}
+
+/// The sent packets of one path, by number.
+#[derive(Debug)]
+pub(crate) struct SentLog<T> {
+    entries: VecDeque<Entry<T>>,
+    /// Number of the front entry.
+    base: u64,
+    /// First number ever given out.
+    first: u64,
+    open: BitRing,
+    lost: BitRing,
+    skips: VecDeque<u64>,
+    /// No open number lies below.
+    open_from: u64,
+    open_eliciting: usize,
+}
+
+impl<T> SentLog<T> {
+    /// `first` is the first number that will be sent.
+    pub(crate) fn new(first: u64) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            base: first,
+            first,
+            open: BitRing::new(FIRST_BITS),
+            lost: BitRing::new(FIRST_BITS),
+            skips: VecDeque::new(),
+            open_from: first,
+            open_eliciting: 0,
+        }
+    }
+
+    /// One above the largest number sent.
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= MAX_SPAN
+    }
+
+    /// Open packets that elicit an ACK.
+    pub(crate) fn open_eliciting(&self) -> usize {
+        self.open_eliciting
+    }
+
+    /// Remembers a packet; numbers left out before it count as skipped. Numbers must rise.
+    pub(crate) fn push(&mut self, now: Instant, packet: Sent<T>) {
+        let number = packet.number.get();
+        debug_assert!(number >= self.end(), "packet numbers rise");
+        while self.end() < number {
+            self.skips.push_back(self.end());
+            self.append(Entry {
+                state: State::Skipped,
+                sent_at: now,
+                size: 0,
+                eliciting: false,
+                in_flight: false,
+                kind: SentKind::Normal,
+                reported: None,
+                content: None,
+            });
+        }
+        let tracked = packet.eliciting || packet.in_flight;
+        self.open_eliciting += usize::from(packet.eliciting);
+        self.append(Entry {
+            state: if tracked {
+                State::Open
+            } else {
+                State::Untracked
+            },
+            sent_at: now,
+            size: packet.size,
+            eliciting: packet.eliciting,
+            in_flight: tracked,
+            kind: packet.kind,
+            reported: None,
+            content: tracked.then_some(packet.content),
+        });
+        self.open.put(number, tracked);
+        self.pop_settled();
+    }
+
+    fn append(&mut self, entry: Entry<T>) {
+        if self.entries.len() == self.open.0.len() * 64 {
+            self.grow_bits();
+        }
+        self.entries.push_back(entry);
+    }
+
+    fn grow_bits(&mut self) {
+        let bits = self.open.0.len() * 128;
+        (self.open, self.lost) = (BitRing::new(bits), BitRing::new(bits));
+        for (number, entry) in (self.base..).zip(&self.entries) {
+            self.open.put(number, entry.state == State::Open);
+            self.lost.put(number, matches!(entry.state, State::Lost(_)));
+        }
+    }
+
+    /// Whether every number in `ranges` was really sent.
+    pub(crate) fn validate(&self, ranges: &[AckRange]) -> Result<(), AckViolation> {
+        for range in ranges {
+            if range.last >= self.end() || range.first < self.first {
+                return Err(AckViolation::Unsent);
+            }
+            let at = self.skips.partition_point(|&skip| skip < range.first);
+            if self.skips.get(at).is_some_and(|&skip| skip <= range.last) {
+                return Err(AckViolation::Skipped);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first open or lost number in `from..=upto`.
+    pub(crate) fn next_tracked(&self, from: u64, upto: u64) -> Option<u64> {
+        self.scan(from, upto.saturating_add(1), |at| {
+            self.open.word(at) | self.lost.word(at)
+        })
+    }
+
+    /// The first open number in `from..below`.
+    pub(crate) fn next_open(&self, from: u64, below: u64) -> Option<u64> {
+        self.scan(from.max(self.open_from), below, |at| self.open.word(at))
+    }
+
+    fn scan(&self, from: u64, below: u64, word: impl Fn(u64) -> u64) -> Option<u64> {
+        let (mut at, below) = (from.max(self.base), below.min(self.end()));
+        while at < below {
+            let bits = word(at) & (u64::MAX << (at % 64));
+            if bits != 0 {
+                let found = (at & !63) + u64::from(bits.trailing_zeros());
+                return (found < below).then_some(found);
+            }
+            at = (at & !63) + 64;
+        }
+        None
+    }
+
+    pub(crate) fn entry(&self, number: u64) -> Option<&Entry<T>> {
+        self.entries
+            .get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    fn entry_mut(&mut self, number: u64) -> Option<&mut Entry<T>> {
+        self.entries
+            .get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    /// The oldest open packet's content that elicits an ACK and is not an MTU probe.
+    pub(crate) fn oldest(&self) -> Option<&T> {
+        let mut from = self.open_from;
+        while let Some(number) = self.next_open(from, self.end()) {
+            let entry = self.entry(number)?;
+            if entry.eliciting && entry.kind == SentKind::Normal {
+                return entry.content.as_ref();
+            }
+            from = number + 1;
+        }
+        None
+    }
+
+    /// Notes that `number` carried an ACK frame up to `largest`.
+    pub(crate) fn set_reported(&mut self, number: u64, largest: u64) {
+        if let Some(entry) = self.entry_mut(number) {
+            entry.reported = Some(largest);
+        }
+    }
+
+    /// Settles a tracked number as acknowledged; its entry as it was, content included if it was open.
+    pub(crate) fn acked(&mut self, number: u64) -> Option<Entry<T>> {
+        let entry = self.entry_mut(number)?;
+        let content = entry.content.take();
+        let before = Entry {
+            state: std::mem::replace(&mut entry.state, State::Acked),
+            sent_at: entry.sent_at,
+            size: entry.size,
+            eliciting: entry.eliciting,
+            in_flight: std::mem::replace(&mut entry.in_flight, false),
+            kind: entry.kind,
+            reported: entry.reported,
+            content,
+        };
+        self.close(number, before.state == State::Open && before.eliciting);
+        self.lost.put(number, false);
+        Some(before)
+    }
+
+    /// Turns an open number into a lost one; gives its content back.
+    pub(crate) fn declare_lost(&mut self, number: u64, loss: Loss) -> Option<T> {
+        let entry = self.entry_mut(number)?;
+        if entry.state != State::Open {
+            return None;
+        }
+        entry.state = State::Lost(loss);
+        entry.in_flight = false;
+        let (content, eliciting) = (entry.content.take(), entry.eliciting);
+        self.close(number, eliciting);
+        self.lost.put(number, true);
+        content
+    }
+
+    fn close(&mut self, number: u64, eliciting: bool) {
+        self.open.put(number, false);
+        self.open_eliciting -= usize::from(eliciting);
+        if number == self.open_from {
+            self.open_from = self.next_open(number, self.end()).unwrap_or(self.end());
+        }
+    }
+
+    /// Whether anything in `from..below` was acknowledged.
+    pub(crate) fn any_acked(&self, from: u64, below: u64) -> bool {
+        (from..below).any(|number| {
+            self.entry(number)
+                .is_some_and(|entry| entry.state == State::Acked)
+        })
+    }
+
+    /// Lets settled numbers go at the front, and lost ones that were lost longer than `keep` ago.
+    pub(crate) fn retire(&mut self, now: Instant, keep: Duration) {
+        while let Some(front) = self.entries.front() {
+            let expired = matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
+            // A full log prefers room for new packets over knowledge about old ones.
+            let crowded =
+                matches!(front.state, State::Lost(_)) && self.entries.len() >= MAX_SPAN / 2;
+            if !(expired || crowded || is_settled(front.state)) {
+                break;
+            }
+            self.pop_front();
+        }
+    }
+
+    fn pop_settled(&mut self) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|front| is_settled(front.state))
+        {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        self.lost.put(self.base, false);
+        self.entries.pop_front();
+        self.base += 1;
+        self.open_from = self.open_from.max(self.base);
+        while self.skips.len() > OLD_SKIPS
+            && self.skips.front().is_some_and(|&skip| skip < self.base)
+        {
+            self.skips.pop_front();
+        }
+    }
+
+    /// The path changed: what is open no longer counts against its window, and tells nothing about it.
+    pub(crate) fn ground(&mut self) {
+        for entry in &mut self.entries {
+            entry.in_flight = false;
+            if let State::Lost(loss) = &mut entry.state {
+                loss.event = None;
+            }
+        }
+    }
+}
+
+fn is_settled(state: State) -> bool {
+    match state {
+        State::Skipped | State::Untracked | State::Acked => true,
+        State::Open | State::Lost(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
