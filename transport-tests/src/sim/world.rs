@@ -117,8 +117,14 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Opens one session for each connection the flows name.
+    /// Opens one session for each connection the flows name; those of the round before say goodbye.
     fn start_round(&mut self) {
+        let now = self.clock.now();
+        for session in &mut self.sessions {
+            if let Some(connection) = session.client.endpoint.connection(session.handle) {
+                connection.close(now, 0, b"");
+            }
+        }
         let first = self.sessions.len();
         let origin = self.clock.elapsed();
         for spec in &self.scenario.flow {
@@ -300,7 +306,10 @@ impl<'a> World<'a> {
             }
             Said::Event(_, Event::Closed(reason)) => {
                 session.connected = false;
-                self.faults.push(format!("client {index} closed: {reason:?}"));
+                let unfinished = |flow: &Flow| flow.session == index && flow.completion.is_none();
+                if self.flows.iter().any(unfinished) {
+                    self.faults.push(format!("client {index} closed: {reason:?}"));
+                }
             }
             Said::Event(..) => {}
         }
