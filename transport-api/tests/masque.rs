@@ -132,7 +132,7 @@ fn a_download_arrives_whole_and_not_slowly() {
     assert_eq!((len, sum), (LEN, checksum(0, &pattern(LEN))));
     let took = transport_api::now().instant - start;
     // What a loaded machine without optimisation can do at the least; it finds work done byte by byte.
-    assert!(took < Duration::from_secs(20), "{:?}", took);
+    assert!(took < Duration::from_secs(20), "{took:?}");
     println_rate(LEN, took);
     drop(up);
 }
