@@ -58,7 +58,13 @@ pub struct Outcome<T> {
 
 impl<T> Default for Outcome<T> {
     fn default() -> Self {
-        Self { acked: Vec::new(), lost: Vec::new(), spurious: 0, persistent_congestion: false, rtt_updated: false }
+        Self {
+            acked: Vec::new(),
+            lost: Vec::new(),
+            spurious: 0,
+            persistent_congestion: false,
+            rtt_updated: false,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub use rtt::Rtt;
 pub use sent::{Sent, SentKind};
 pub use stats::Stats;
 
-use ack_policy::{AckPolicy, Order};
+use ack_policy::{AckPolicy, Arrival};
 use congestion::{Controller, initial_window};
 use loss::Thresholds;
 use number::NumberSource;
@@ -129,10 +129,16 @@ impl<T> Recovery<T> {
         let room = self.room();
         let bytes = room.min(self.pacer.budget(now));
         if room >= self.max_datagram() && bytes > 0 {
-            return Permit::Full { bytes: usize::try_from(bytes).unwrap_or(usize::MAX) };
+            return Permit::Full {
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            };
         }
         let urgent = self.probe.due() > 0 || (self.fast_retransmit && room < self.max_datagram());
-        if urgent { Permit::Retransmit } else { Permit::AcksOnly }
+        if urgent {
+            Permit::Retransmit
+        } else {
+            Permit::AcksOnly
+        }
     }
 
     /// The number of the next packet; now and then one is left out, to catch a peer that acknowledges blindly.
@@ -197,15 +203,16 @@ impl<T> Recovery<T> {
     /// An authenticated packet arrived.
     pub fn received(&mut self, fresh: Fresh, now: Instant, eliciting: bool) {
         let number = fresh.number();
-        let order = if self.window.opens_gap(number) {
-            Order::OpensGap
+        let arrival = if self.window.opens_gap(number) {
+            Arrival::OpensGap
         } else if self.window.largest().is_some_and(|largest| number < largest) {
-            Order::Late
+            Arrival::Late
         } else {
-            Order::InOrder
+            Arrival::InOrder
         };
         self.window.insert(fresh, now);
-        self.acks.on_received(now, eliciting, order, self.rtt.smoothed());
+        self.acks
+            .on_received(now, eliciting, arrival, self.rtt.smoothed());
     }
 
     /// Largest number received.
@@ -228,7 +235,9 @@ impl<T> Recovery<T> {
     pub fn acks_sent(&mut self, now: Instant) {
         self.acks.on_sent();
         let number = self.numbers.upcoming().saturating_sub(1);
-        let Some(largest) = self.window.reported(Some(number), now, self.pto() * 3) else { return };
+        let Some(largest) = self.window.reported(number, now, self.pto() * 3) else {
+            return;
+        };
         if number < self.log.end() {
             self.log.set_reported(number, largest);
         } else {
@@ -243,7 +252,10 @@ impl<T> Recovery<T> {
 
     /// An ACK is wanted at once (a CE mark, `IMMEDIATE_ACK`).
     pub fn acknowledge_immediately(&mut self, now: Instant) {
-        self.acks.immediately(now);
+        // Without anything received there is nothing an ACK could say.
+        if self.window.largest().is_some() {
+            self.acks.immediately(now);
+        }
     }
 
     // --- time ---
@@ -262,11 +274,25 @@ impl<T> Recovery<T> {
 
     /// The next deadline and what it is for; past ones are due now.
     pub fn next_timeout(&self) -> Option<(Instant, Why)> {
-        let ack = self.acks.due().filter(|_| !self.log.is_full()).map(|at| (at, Why::AckDelay));
-        let loss = self.loss_at.map(|at| (at, Why::Loss)).or(self.probe_at().map(|at| (at, Why::Probe)));
+        let ack = self
+            .acks
+            .due()
+            .filter(|_| !self.log.is_full())
+            .map(|at| (at, Why::AckDelay));
+        let loss = self
+            .loss_at
+            .map(|at| (at, Why::Loss))
+            .or(self.probe_at().map(|at| (at, Why::Probe)));
         let wanted = !self.app_limited && self.room() >= self.max_datagram();
-        let pacing = self.pacer.next_send().filter(|_| wanted).map(|at| (at, Why::Pacing));
-        [ack, loss, pacing].into_iter().flatten().min_by_key(|&(at, _)| at)
+        let pacing = self
+            .pacer
+            .next_send()
+            .filter(|_| wanted)
+            .map(|at| (at, Why::Pacing));
+        [ack, loss, pacing]
+            .into_iter()
+            .flatten()
+            .min_by_key(|&(at, _)| at)
     }
 
     /// Probes still to send; the permit is then [`Permit::Retransmit`] at least.
@@ -392,3 +418,13 @@ impl<T> Recovery<T> {
 
 #[cfg(test)]
 mod tests;
+
+/// Where the time of a test starts.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other origin; tests only add to it"
+)]
+fn start() -> Instant {
+    Instant::now()
+}

@@ -1,6 +1,11 @@
 //! When a packet counts as lost (RFC 9002 §6.1), how much reordering is forgiven, and persistent congestion (§7.6).
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +37,12 @@ pub(crate) struct Thresholds {
 
 impl Thresholds {
     pub(crate) fn new() -> Self {
-        Self { packets: PACKETS, eighths: EIGHTHS, calm_since: None, widened_time_at: None }
+        Self {
+            packets: PACKETS,
+            eighths: EIGHTHS,
+            calm_since: None,
+            widened_time_at: None,
+        }
     }
 
     /// Numbers a packet may lag behind the largest acknowledged.
@@ -46,12 +56,21 @@ impl Thresholds {
     }
 
     /// A packet declared lost arrived after all, `distance` numbers late.
-    pub(crate) fn on_spurious(&mut self, now: Instant, distance: u64, by_time: bool, window: u64, srtt: Duration) {
+    pub(crate) fn on_spurious(
+        &mut self,
+        now: Instant,
+        distance: u64,
+        by_time: bool,
+        window: u64,
+        srtt: Duration,
+    ) {
         self.calm_since = Some(now);
         let wanted = distance.saturating_add(1).min(window / 2).min(MAX_PACKETS);
         self.packets = self.packets.max(wanted);
         // One event of many packets is one lesson.
-        let again = self.widened_time_at.is_none_or(|at| now.saturating_duration_since(at) > srtt);
+        let again = self
+            .widened_time_at
+            .is_none_or(|at| now.saturating_duration_since(at) > srtt);
         if by_time && again {
             self.widened_time_at = Some(now);
             self.eighths = (self.eighths + 1).min(MAX_EIGHTHS);
@@ -60,7 +79,10 @@ impl Thresholds {
 
     /// Calm for long enough: forgive half as many packets beyond the standard, and an eighth less time.
     pub(crate) fn decay(&mut self, now: Instant, srtt: Duration) {
-        if self.calm_since.is_some_and(|since| now.saturating_duration_since(since) >= srtt * CALM_ROUNDS) {
+        if self
+            .calm_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= srtt * CALM_ROUNDS)
+        {
             self.packets = PACKETS + (self.packets - PACKETS) / 2;
             self.eighths = (self.eighths - 1).max(EIGHTHS);
             let standard = self.packets == PACKETS && self.eighths == EIGHTHS;
@@ -94,12 +116,16 @@ impl<T> Recovery<T> {
     /// Packets are in order of number and of time, so the first survivor ends the walk.
     pub(crate) fn detect_lost(&mut self, now: Instant, out: &mut Outcome<T>) {
         self.loss_at = None;
-        let Some(largest) = self.largest_acked else { return };
+        let Some(largest) = self.largest_acked else {
+            return;
+        };
         let delay = self.thresholds.delay(&self.rtt);
         let mut outage = Outage::default();
         let mut from = 0;
         while let Some(number) = self.log.next_open(from, largest) {
-            let Some(entry) = self.log.entry(number) else { break };
+            let Some(entry) = self.log.entry(number) else {
+                break;
+            };
             let (sent_at, by_packets) = (entry.sent_at, largest - number >= self.thresholds.packets());
             if !by_packets && now < sent_at + delay {
                 self.loss_at = Some(sent_at + delay);
@@ -121,11 +147,15 @@ impl<T> Recovery<T> {
 
     /// Whether a packet can tell of persistent congestion: sent on this path, after its first RTT sample.
     fn known_path(&self, number: u64, sent_at: Instant) -> bool {
-        number >= self.path_from && self.rtt.is_sampled() && self.first_sample_at.is_none_or(|first| sent_at > first)
+        number >= self.path_from
+            && self.rtt.is_sampled()
+            && self.first_sample_at.is_none_or(|first| sent_at > first)
     }
 
     fn lose(&mut self, now: Instant, number: u64, by_time: bool, out: &mut Outcome<T>) {
-        let Some(entry) = self.log.entry(number) else { return };
+        let Some(entry) = self.log.entry(number) else {
+            return;
+        };
         let (flying, kind) = (entry.flying(), entry.kind);
         self.in_flight = self.in_flight.saturating_sub(flying);
         let congestion = flying > 0 && kind == SentKind::Normal;
@@ -135,13 +165,21 @@ impl<T> Recovery<T> {
             event
         });
         self.declared_lost += 1;
-        out.lost.extend(self.log.declare_lost(number, Loss { at: now, event, by_time }));
+        out.lost.extend(self.log.declare_lost(
+            number,
+            Loss {
+                at: now,
+                event,
+                by_time,
+            },
+        ));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -161,22 +199,35 @@ mod tests {
 
     #[test]
     fn spurious_losses_widen_and_calm_narrows() {
-        let (mut thresholds, now, srtt) = (Thresholds::new(), Instant::now(), 80 * MS);
+        let (mut thresholds, now, srtt) = (Thresholds::new(), start(), 80 * MS);
         thresholds.on_spurious(now, 40, false, 1000, srtt);
-        assert_eq!((thresholds.packets(), thresholds.delay(&rtt(srtt))), (41, 90 * MS));
+        assert_eq!(
+            (thresholds.packets(), thresholds.delay(&rtt(srtt))),
+            (41, 90 * MS)
+        );
         thresholds.on_spurious(now, 10, true, 1000, srtt);
         thresholds.on_spurious(now, 10, true, 1000, srtt);
-        assert_eq!((thresholds.packets(), thresholds.delay(&rtt(srtt))), (41, 100 * MS), "one lesson a round");
+        assert_eq!(
+            (thresholds.packets(), thresholds.delay(&rtt(srtt))),
+            (41, 100 * MS),
+            "one lesson a round"
+        );
         for late in 1..20 {
             thresholds.on_spurious(now + srtt * 2 * late, u64::MAX, true, 10_000, srtt);
         }
-        assert_eq!((thresholds.packets(), thresholds.delay(&rtt(srtt))), (300, 160 * MS));
+        assert_eq!(
+            (thresholds.packets(), thresholds.delay(&rtt(srtt))),
+            (300, 160 * MS)
+        );
         let mut at = now + srtt * 38;
         thresholds.decay(at + srtt * 15, srtt);
         assert_eq!(thresholds.packets(), 300);
         at += srtt * 16;
         thresholds.decay(at, srtt);
-        assert_eq!((thresholds.packets(), thresholds.delay(&rtt(srtt))), (151, 150 * MS));
+        assert_eq!(
+            (thresholds.packets(), thresholds.delay(&rtt(srtt))),
+            (151, 150 * MS)
+        );
         for _ in 0..10 {
             at += srtt * 16;
             thresholds.decay(at, srtt);
@@ -187,10 +238,10 @@ mod tests {
     #[test]
     fn half_the_window_bounds_the_packet_threshold() {
         let mut thresholds = Thresholds::new();
-        thresholds.on_spurious(Instant::now(), 100, false, 20, MS);
+        thresholds.on_spurious(start(), 100, false, 20, MS);
         assert_eq!(thresholds.packets(), 10);
         let mut thresholds = Thresholds::new();
-        thresholds.on_spurious(Instant::now(), 100, false, 2, MS);
+        thresholds.on_spurious(start(), 100, false, 2, MS);
         assert_eq!(thresholds.packets(), 3, "never below the standard");
     }
 }

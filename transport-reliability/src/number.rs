@@ -27,7 +27,9 @@ pub(crate) fn wire_len(number: u64, largest_acked: Option<u64>) -> usize {
 
 /// The full number behind `len` truncated bytes (RFC 9000 §A.3): the candidate closest to the expected one.
 pub(crate) fn expand(truncated: u32, len: usize, largest_received: Option<u64>) -> u64 {
-    let expected = largest_received.map_or(0, |largest| largest.saturating_add(1)).min(MAX);
+    let expected = largest_received
+        .map_or(0, |largest| largest.saturating_add(1))
+        .min(MAX);
     let window = 1_u64 << (8 * len.clamp(1, 4));
     let half = window / 2;
     let candidate = (expected & !(window - 1)) | (u64::from(truncated) & (window - 1));
@@ -54,7 +56,11 @@ impl NumberSource {
         let mut random = SplitMix(seed);
         let next = random.below(1 << 16);
         let until_skip = draw_period(&mut random, initial_window, initial_window);
-        Self { next, until_skip, random }
+        Self {
+            next,
+            until_skip,
+            random,
+        }
     }
 
     /// The next number; `initial` and `window` are congestion windows in packets.
@@ -162,7 +168,10 @@ mod tests {
                 }
                 last = number;
             }
-            assert!((20..=30).contains(&periods[0]), "the first period is drawn from the initial window");
+            assert!(
+                (20..=30).contains(&periods[0]),
+                "the first period is drawn from the initial window"
+            );
             assert!(periods[1..].iter().all(|p| (20..=200).contains(p)), "{periods:?}");
             assert!(periods.windows(2).any(|p| p[0] != p[1]), "redrawn each time");
         }

@@ -23,7 +23,13 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     pub(crate) fn new(max_datagram: u64) -> Self {
-        Self { rate: None, max_datagram, full_at: None, drained: false, waiting: false }
+        Self {
+            rate: None,
+            max_datagram,
+            full_at: None,
+            drained: false,
+            waiting: false,
+        }
     }
 
     pub(crate) fn set_rate(&mut self, rate: Option<u64>, max_datagram: u64) {
@@ -43,14 +49,26 @@ impl Pacer {
 
     /// Bytes that may leave now; zero, or a datagram at least.
     pub(crate) fn budget(&self, now: Instant) -> u64 {
-        let Some(rate) = self.rate else { return u64::MAX };
+        let Some(rate) = self.rate else {
+            return u64::MAX;
+        };
         let quantum = self.quantum(rate);
-        let Some(full_at) = self.full_at else { return quantum };
+        let Some(full_at) = self.full_at else {
+            return quantum;
+        };
         if now < full_at {
             let left = quantum.saturating_sub(bytes_in(full_at - now, rate));
-            return if self.drained || left < self.max_datagram { 0 } else { left };
+            return if self.drained || left < self.max_datagram {
+                0
+            } else {
+                left
+            };
         }
-        let late = if self.waiting { bytes_in(now - full_at, rate).min(quantum) } else { 0 };
+        let late = if self.waiting {
+            bytes_in(now - full_at, rate).min(quantum)
+        } else {
+            0
+        };
         quantum + late
     }
 
@@ -102,6 +120,7 @@ fn time_for(bytes: u64, rate: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MTU: u64 = 1200;
 
@@ -124,38 +143,44 @@ mod tests {
     #[test]
     fn unpaced_until_a_rate_is_known() {
         let mut pacer = Pacer::new(MTU);
-        pacer.on_sent(Instant::now(), 100_000);
-        assert_eq!(pacer.budget(Instant::now()), u64::MAX);
+        pacer.on_sent(start(), 100_000);
+        assert_eq!(pacer.budget(start()), u64::MAX);
         assert_eq!(pacer.next_send(), None);
     }
 
     #[test]
     fn quanta_are_spaced_within_five_percent() {
         for rate in [100_000, 1_250_000, 12_500_000, 125_000_000, 1_250_000_000] {
-            let (mut pacer, start) = (pacer(rate), Instant::now());
+            let (mut pacer, start) = (pacer(rate), start());
             let (mut now, mut last, mut total) = (start, None, 0);
             for _ in 0..1000 {
                 let sent = burst(&mut pacer, now);
                 assert!(sent >= MTU && sent <= pacer.quantum(rate), "{sent} at {rate}");
                 total += sent;
                 let next = pacer.next_send().expect("a drained pacer names its time");
-                assert_eq!(pacer.budget(next - Duration::from_nanos(1)), 0);
+                assert_eq!(pacer.budget(now + (next - now).mul_f64(0.999)), 0);
                 let gap = next - now;
                 if let Some((bytes, gap)) = last.replace((sent, gap)) {
                     let wanted = time_for(bytes, rate);
-                    assert!(gap.abs_diff(wanted) * 20 <= wanted, "{gap:?} instead of {wanted:?} at {rate}");
+                    assert!(
+                        gap.abs_diff(wanted) * 20 <= wanted,
+                        "{gap:?} instead of {wanted:?} at {rate}"
+                    );
                 }
                 now = next;
             }
             let wanted = time_for(total, rate);
-            assert!((now - start).abs_diff(wanted) * 200 <= wanted, "the mean is the rate");
+            assert!(
+                (now - start).abs_diff(wanted) * 200 <= wanted,
+                "the mean is the rate"
+            );
         }
     }
 
     #[test]
     fn a_late_wake_up_sends_two_quanta_at_most() {
         let rate = 12_500_000;
-        let (mut pacer, now) = (pacer(rate), Instant::now());
+        let (mut pacer, now) = (pacer(rate), start());
         let quantum = pacer.quantum(rate);
         burst(&mut pacer, now);
         let due = pacer.next_send().expect("drained");
@@ -172,7 +197,7 @@ mod tests {
     #[test]
     fn idleness_earns_one_quantum_only() {
         let rate = 12_500_000;
-        let (mut pacer, now) = (pacer(rate), Instant::now());
+        let (mut pacer, now) = (pacer(rate), start());
         burst(&mut pacer, now);
         pacer.on_idle();
         assert_eq!(pacer.budget(now + Duration::from_secs(10)), pacer.quantum(rate));
@@ -180,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_sparing_sender_is_not_held() {
-        let (mut pacer, now) = (pacer(100_000), Instant::now());
+        let (mut pacer, now) = (pacer(100_000), start());
         pacer.on_sent(now, 100);
         assert_eq!(pacer.budget(now), 2 * MTU - 100);
         assert_eq!(pacer.next_send(), None);

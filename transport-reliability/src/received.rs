@@ -4,8 +4,16 @@
 //! after decryption, marks the number as received. A second bit a number says "still to be reported"; it is
 //! cleared once the peer has acknowledged an ACK that reported it, so ranges do not pile up.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic"))]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
+)]
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +71,7 @@ impl Bits {
             let word = if value { self.word(at) } else { !self.word(at) };
             let below = word & (u64::MAX >> (63 - at % 64));
             if below != 0 {
-                let found = (at & !63) + u64::from(63 - below.leading_zeros());
+                let found = (at & !63) + u64::from(below.ilog2());
                 return (found >= low).then_some(found);
             }
             at = (at & !63).checked_sub(1).filter(|&next| next >= low)?;
@@ -139,6 +147,7 @@ impl Window {
     }
 
     /// Marks an authenticated number as received, to be reported.
+    #[expect(clippy::needless_pass_by_value, reason = "a proof serves once")]
     pub(crate) fn insert(&mut self, fresh: Fresh, now: Instant) {
         let Fresh(number) = fresh;
         match self.largest {
@@ -152,7 +161,10 @@ impl Window {
         self.received += 1;
         if number < self.floor || self.reported.is_some_and(|reported| number < reported) {
             let lowest = self.late.map_or(number, |late| late.lowest.min(number));
-            self.late = Some(Late { lowest, reported_in: None });
+            self.late = Some(Late {
+                lowest,
+                reported_in: None,
+            });
             self.floor = self.floor.min(number);
         }
     }
@@ -172,28 +184,37 @@ impl Window {
             self.seen.put(skipped, false);
             self.report.put(skipped, false);
         }
-        self.floor = if self.largest.is_none() { number } else { self.floor.max((number + 1).saturating_sub(WINDOW)) };
+        self.floor = if self.largest.is_none() {
+            number
+        } else {
+            self.floor.max((number + 1).saturating_sub(WINDOW))
+        };
         self.largest = Some(number);
         self.largest_at = Some(now);
     }
 
     /// Whether `number - 1` is missing above everything received before: a new gap.
     pub(crate) fn opens_gap(&self, number: u64) -> bool {
-        self.largest.is_some_and(|largest| number > largest && number - largest > 1)
+        self.largest
+            .is_some_and(|largest| number > largest && number - largest > 1)
     }
 
     /// What to report, if anything was received that still needs it.
     pub(crate) fn acks(&self) -> Option<Acks<'_>> {
         let (largest, largest_at) = (self.largest?, self.largest_at?);
-        Some(Acks { window: self, largest, largest_at })
+        Some(Acks {
+            window: self,
+            largest,
+            largest_at,
+        })
     }
 
     /// An ACK left in packet `number` of ours. `patience` is how long until a report counts as heard anyway.
-    pub(crate) fn reported(&mut self, number: Option<u64>, now: Instant, patience: Duration) -> Option<u64> {
+    pub(crate) fn reported(&mut self, number: u64, now: Instant, patience: Duration) -> Option<u64> {
         let largest = self.largest?;
         self.reported = Some(largest);
         if let Some(late) = &mut self.late {
-            late.reported_in = late.reported_in.or(number);
+            late.reported_in = late.reported_in.or(Some(number));
         }
         match self.horizon {
             Some((at, upto)) if now.saturating_duration_since(at) >= patience => {
@@ -208,7 +229,9 @@ impl Window {
 
     /// The peer acknowledged packet `number` of ours, which reported everything up to `upto` (RFC 9000 §13.2.4).
     pub(crate) fn report_acked(&mut self, number: u64, upto: u64) {
-        let late = self.late.filter(|late| late.reported_in.is_none_or(|first| number < first));
+        let late = self
+            .late
+            .filter(|late| late.reported_in.is_none_or(|first| number < first));
         self.prune(upto, late);
         if late.is_none() {
             self.late = None;
@@ -219,7 +242,9 @@ impl Window {
         // The largest stays: every ACK names it.
         let top = self.largest.map_or(0, |largest| (upto + 1).min(largest));
         let floor = late.map_or(top, |late| late.lowest.min(top));
-        let lowest = self.largest.map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
+        let lowest = self
+            .largest
+            .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
         for number in self.floor.max(lowest)..floor {
             self.report.put(number, false);
         }
@@ -253,8 +278,13 @@ impl<'a> Acks<'a> {
         std::iter::from_fn(move || {
             let last = window.report.last(true, window.floor, next?)?;
             let gap = window.report.last(false, window.floor, last);
-            next = gap.and_then(|gap| gap.checked_sub(1)).filter(|&below| below >= window.floor);
-            Some(AckRange { first: gap.map_or(window.floor, |gap| gap + 1), last })
+            next = gap
+                .and_then(|gap| gap.checked_sub(1))
+                .filter(|&below| below >= window.floor);
+            Some(AckRange {
+                first: gap.map_or(window.floor, |gap| gap + 1),
+                last,
+            })
         })
         .take(MAX_RANGES)
     }

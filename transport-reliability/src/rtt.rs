@@ -18,7 +18,13 @@ pub struct Rtt {
 impl Rtt {
     /// Before the first sample: `initial`, and half of it as variation.
     pub(crate) fn new(initial: Duration) -> Self {
-        Self { latest: initial, smoothed: initial, variation: initial / 2, min: initial, sampled: false }
+        Self {
+            latest: initial,
+            smoothed: initial,
+            variation: initial / 2,
+            min: initial,
+            sampled: false,
+        }
     }
 
     /// One sample; `ack_delay` is already capped by the peer's promise.
@@ -35,7 +41,11 @@ impl Rtt {
         }
         self.min = self.min.min(sample);
         let without_delay = sample.saturating_sub(ack_delay);
-        let adjusted = if without_delay >= self.min { without_delay } else { sample };
+        let adjusted = if without_delay >= self.min {
+            without_delay
+        } else {
+            sample
+        };
         self.variation = (self.variation * 3 + self.smoothed.abs_diff(adjusted)) / 4;
         self.smoothed = (self.smoothed * 7 + adjusted) / 8;
     }
@@ -87,7 +97,10 @@ mod tests {
         let mut rtt = Rtt::new(333 * MS);
         assert_eq!(rtt.timeout(), 333 * MS + 666 * MS);
         rtt.sample(100 * MS, 25 * MS);
-        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.min()), (100 * MS, 50 * MS, 100 * MS));
+        assert_eq!(
+            (rtt.smoothed(), rtt.variation(), rtt.min()),
+            (100 * MS, 50 * MS, 100 * MS)
+        );
         assert!(rtt.is_sampled());
     }
 

@@ -3,8 +3,16 @@
 //! Settled numbers leave at the front. Lost ones stay for a while without their content, so that a late ACK
 //! shows the loss to have been spurious. Two bit rings make every walk skip what is settled, 64 numbers a step.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic"))]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
+)]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -99,7 +107,10 @@ impl BitRing {
     }
 
     fn word(&self, number: u64) -> u64 {
-        self.0.get((number / 64) as usize & (self.0.len() - 1)).copied().unwrap_or(0)
+        self.0
+            .get((number / 64) as usize & (self.0.len() - 1))
+            .copied()
+            .unwrap_or(0)
     }
 
     fn put(&mut self, number: u64, value: bool) {
@@ -220,7 +231,9 @@ impl<T> SentLog<T> {
 
     /// The first open or lost number in `from..=upto`.
     pub(crate) fn next_tracked(&self, from: u64, upto: u64) -> Option<u64> {
-        self.scan(from, upto.saturating_add(1), |at| self.open.word(at) | self.lost.word(at))
+        self.scan(from, upto.saturating_add(1), |at| {
+            self.open.word(at) | self.lost.word(at)
+        })
     }
 
     /// The first open number in `from..below`.
@@ -242,11 +255,13 @@ impl<T> SentLog<T> {
     }
 
     pub(crate) fn entry(&self, number: u64) -> Option<&Entry<T>> {
-        self.entries.get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        self.entries
+            .get(usize::try_from(number.checked_sub(self.base)?).ok()?)
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry<T>> {
-        self.entries.get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        self.entries
+            .get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
     }
 
     /// The oldest open packet's content that elicits an ACK and is not an MTU probe.
@@ -312,13 +327,17 @@ impl<T> SentLog<T> {
 
     /// Whether anything in `from..below` was acknowledged.
     pub(crate) fn any_acked(&self, from: u64, below: u64) -> bool {
-        (from..below).any(|number| self.entry(number).is_some_and(|entry| entry.state == State::Acked))
+        (from..below).any(|number| {
+            self.entry(number)
+                .is_some_and(|entry| entry.state == State::Acked)
+        })
     }
 
     /// Lets settled numbers go at the front, and lost ones that were lost longer than `keep` ago.
     pub(crate) fn retire(&mut self, now: Instant, keep: Duration) {
         while let Some(front) = self.entries.front() {
-            let expired = matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
+            let expired =
+                matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
             // A full log prefers room for new packets over knowledge about old ones.
             let crowded = matches!(front.state, State::Lost(_)) && self.entries.len() >= MAX_SPAN / 2;
             if !(expired || crowded || is_settled(front.state)) {

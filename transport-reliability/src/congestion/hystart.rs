@@ -13,7 +13,10 @@ const CSS_ROUNDS: u32 = 5;
 enum Phase {
     SlowStart,
     /// Conservative slow start: grows slowly until it is known whether the rise was real.
-    Conservative { baseline: Duration, rounds: u32 },
+    Conservative {
+        baseline: Duration,
+        rounds: u32,
+    },
 }
 
 /// The state of one slow start.
@@ -27,7 +30,12 @@ pub(super) struct HyStart {
 
 impl HyStart {
     pub(super) fn new() -> Self {
-        Self { phase: Phase::SlowStart, last_round: None, this_round: None, samples: 0 }
+        Self {
+            phase: Phase::SlowStart,
+            last_round: None,
+            this_round: None,
+            samples: 0,
+        }
     }
 
     /// A round trip ended; true when slow start is over.
@@ -56,11 +64,16 @@ impl HyStart {
                 let Some(last) = self.last_round else { return };
                 let threshold = (last / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
                 if current >= last + threshold {
-                    self.phase = Phase::Conservative { baseline: current, rounds: 0 };
+                    self.phase = Phase::Conservative {
+                        baseline: current,
+                        rounds: 0,
+                    };
                 }
             }
             // The rise was jitter.
-            Phase::Conservative { baseline, .. } if current < baseline => self.phase = Phase::SlowStart,
+            Phase::Conservative { baseline, .. } if current < baseline => {
+                self.phase = Phase::SlowStart;
+            }
             Phase::Conservative { .. } => {}
         }
     }

@@ -36,6 +36,10 @@ pub(crate) struct Progress {
 
 /// One enum, not a trait: every algorithm is known, and a call is a jump.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a path; a box would cost a jump an ACK"
+)]
 enum Congestion {
     Cubic(Cubic),
     Fixed { bytes_per_s: u64 },
@@ -119,7 +123,11 @@ impl Controller {
         let window = match &self.congestion {
             Congestion::Cubic(cubic) => cubic.window(),
             Congestion::Fixed { bytes_per_s } => {
-                let span = if rtt.is_sampled() { FIXED_SPAN.max(rtt.smoothed() * 2) } else { FIXED_SPAN };
+                let span = if rtt.is_sampled() {
+                    FIXED_SPAN.max(rtt.smoothed() * 2)
+                } else {
+                    FIXED_SPAN
+                };
                 (*bytes_per_s as f64 * span.as_secs_f64()) as u64
             }
         };
@@ -180,7 +188,11 @@ impl Controller {
                 cubic.on_rtt(sample);
             }
             // The ACK that shows the loss does not also grow the window.
-            let bytes = if self.recovery_until.is_none_or(|until| progress.largest > until) { progress.bytes } else { 0 };
+            let bytes = if self.recovery_until.is_none_or(|until| progress.largest > until) {
+                progress.bytes
+            } else {
+                0
+            };
             cubic.on_ack(progress.now, bytes, used, rtt.smoothed());
         }
     }
@@ -196,7 +208,11 @@ impl Controller {
         let fresh = self.counts(number);
         if fresh {
             self.recovery_until = Some(largest_sent);
-            self.event = Event { id: self.event.id.wrapping_add(1), lost: 0, late: 0 };
+            self.event = Event {
+                id: self.event.id.wrapping_add(1),
+                lost: 0,
+                late: 0,
+            };
             if let Congestion::Cubic(cubic) = &mut self.congestion {
                 cubic.on_congestion();
             }
@@ -230,6 +246,7 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MDS: u64 = 1200;
 
@@ -240,7 +257,14 @@ mod tests {
     }
 
     fn progress(now: Instant, bytes: u64, largest: u64) -> Progress {
-        Progress { now, bytes, largest, largest_sent: largest + 10, app_limited: false, sample: None }
+        Progress {
+            now,
+            bytes,
+            largest,
+            largest_sent: largest + 10,
+            app_limited: false,
+            sample: None,
+        }
     }
 
     #[test]
@@ -252,19 +276,35 @@ mod tests {
 
     #[test]
     fn rates_follow_window_and_rtt() {
-        let (mut cubic, now) = (Controller::new(Algorithm::Cubic, MDS), Instant::now());
+        let mut cubic = Controller::new(Algorithm::Cubic, MDS);
         assert_eq!(cubic.rate(&Rtt::new(Duration::from_millis(333))), None);
-        assert_eq!(cubic.rate(&rtt(100)), Some(240_000), "twice the window a round trip in slow start");
+        assert_eq!(
+            cubic.rate(&rtt(100)),
+            Some(240_000),
+            "twice the window a round trip in slow start"
+        );
         cubic.on_lost(5, 9);
-        assert_eq!(cubic.rate(&rtt(100)), Some(105_000), "a quarter more than the window afterwards");
-        let fixed = Controller::new(Algorithm::Fixed { bytes_per_s: 1_000_000 }, MDS);
-        assert_eq!((fixed.rate(&rtt(100)), fixed.window(&rtt(100))), (Some(1_000_000), 200_000));
+        assert_eq!(
+            cubic.rate(&rtt(100)),
+            Some(105_000),
+            "a quarter more than the window afterwards"
+        );
+        let fixed = Controller::new(
+            Algorithm::Fixed {
+                bytes_per_s: 1_000_000,
+            },
+            MDS,
+        );
+        assert_eq!(
+            (fixed.rate(&rtt(100)), fixed.window(&rtt(100))),
+            (Some(1_000_000), 200_000)
+        );
         assert_eq!(fixed.window(&rtt(1)), 100_000);
     }
 
     #[test]
     fn one_reduction_a_round_trip() {
-        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), Instant::now(), rtt(100));
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
         assert_eq!(cubic.on_lost(5, 20), (1, true));
         let window = cubic.window(&rtt);
         assert_eq!(window, 8400);
@@ -277,7 +317,7 @@ mod tests {
 
     #[test]
     fn undone_only_when_every_packet_of_the_event_came() {
-        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), Instant::now(), rtt(100));
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
         let (event, _) = cubic.on_lost(5, 20);
         cubic.on_lost(6, 20);
         cubic.on_spurious(event);
@@ -288,25 +328,45 @@ mod tests {
         assert!(fresh, "after the undo it is as if there had been no event");
         cubic.on_spurious(event);
         assert_ne!(second, event);
-        assert_eq!(cubic.window(&rtt), 8400, "a late packet of an older event proves nothing about this one");
+        assert_eq!(
+            cubic.window(&rtt),
+            8400,
+            "a late packet of an older event proves nothing about this one"
+        );
     }
 
     #[test]
     fn an_idle_application_does_not_grow_the_window() {
-        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), Instant::now(), rtt(100));
+        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), start(), rtt(100));
         for number in 0..100 {
             cubic.on_sent(MDS, &rtt);
-            cubic.on_ack(Progress { app_limited: true, ..progress(now, MDS, number * 20) }, &rtt);
+            cubic.on_ack(
+                Progress {
+                    app_limited: true,
+                    ..progress(now, MDS, number * 20)
+                },
+                &rtt,
+            );
         }
         assert_eq!(cubic.window(&rtt), 12_000);
         cubic.on_sent(6_000, &rtt);
-        cubic.on_ack(Progress { app_limited: true, ..progress(now, MDS, 5_000) }, &rtt);
-        assert_eq!(cubic.window(&rtt), 13_200, "half the window is in use: slow start must not stall");
+        cubic.on_ack(
+            Progress {
+                app_limited: true,
+                ..progress(now, MDS, 5_000)
+            },
+            &rtt,
+        );
+        assert_eq!(
+            cubic.window(&rtt),
+            13_200,
+            "half the window is in use: slow start must not stall"
+        );
     }
 
     #[test]
     fn a_restart_forgets_events_and_ignores_the_old_path() {
-        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), Instant::now(), rtt(100));
+        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
         let (event, _) = cubic.on_lost(5, 20);
         cubic.restart(Algorithm::Cubic, 21);
         cubic.on_spurious(event);

@@ -1,18 +1,22 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::start;
 
 fn insert(window: &mut Window, number: u64) {
     let fresh = window.check(number).unwrap();
-    window.insert(fresh, Instant::now());
+    window.insert(fresh, start());
 }
 
 fn ranges(window: &Window) -> Vec<(u64, u64)> {
-    window.acks().map(|acks| acks.ranges().map(|r| (r.first, r.last)).collect()).unwrap_or_default()
+    window
+        .acks()
+        .map(|acks| acks.ranges().map(|r| (r.first, r.last)).collect())
+        .unwrap_or_default()
 }
 
 fn report(window: &mut Window, packet: u64) -> u64 {
-    window.reported(Some(packet), Instant::now(), Duration::from_secs(1)).unwrap()
+    window.reported(packet, start(), Duration::from_secs(1)).unwrap()
 }
 
 #[test]
@@ -42,7 +46,7 @@ fn a_stale_proof_is_harmless() {
     let mut window = Window::new();
     let stale = window.check(5).unwrap();
     insert(&mut window, 5 + WINDOW);
-    window.insert(stale, Instant::now());
+    window.insert(stale, start());
     assert_eq!(ranges(&window), [(5 + WINDOW, 5 + WINDOW)]);
 }
 
@@ -68,7 +72,11 @@ fn an_acknowledged_report_is_not_repeated() {
     insert(&mut window, 6);
     window.report_acked(100, upto);
     assert_eq!(ranges(&window), [(6, 6)]);
-    assert_eq!(window.check(1).unwrap_err(), Replay::Duplicate, "the replay filter does not forget");
+    assert_eq!(
+        window.check(1).unwrap_err(),
+        Replay::Duplicate,
+        "the replay filter does not forget"
+    );
 }
 
 #[test]
@@ -90,26 +98,29 @@ fn a_late_arrival_is_reported_even_if_an_older_report_is_acknowledged() {
 
 #[test]
 fn a_report_never_acknowledged_is_dropped_after_patience() {
-    let (mut window, start, patience) = (Window::new(), Instant::now(), Duration::from_millis(300));
+    let (mut window, start, patience) = (Window::new(), start(), Duration::from_millis(300));
     for number in [0, 2, 4] {
         insert(&mut window, number);
     }
-    window.reported(Some(1), start, patience);
+    window.reported(1, start, patience);
     insert(&mut window, 6);
-    window.reported(Some(2), start + patience / 2, patience);
+    window.reported(2, start + patience / 2, patience);
     assert_eq!(ranges(&window).len(), 4);
-    window.reported(Some(3), start + patience, patience);
+    window.reported(3, start + patience, patience);
     assert_eq!(ranges(&window), [(6, 6)]);
 }
 
 #[test]
 fn delay_counts_from_the_largest() {
-    let (mut window, start) = (Window::new(), Instant::now());
+    let (mut window, start) = (Window::new(), start());
     let fresh = window.check(9).unwrap();
     window.insert(fresh, start);
     let fresh = window.check(8).unwrap();
     window.insert(fresh, start + Duration::from_millis(4));
-    assert_eq!(window.acks().unwrap().delay(start + Duration::from_millis(7)), Duration::from_millis(7));
+    assert_eq!(
+        window.acks().unwrap().delay(start + Duration::from_millis(7)),
+        Duration::from_millis(7)
+    );
 }
 
 /// Receiving, reporting and pruning against a plain set: nothing is accepted twice, everything received in the
@@ -140,7 +151,7 @@ fn window_against_a_set() {
                     match window.check(number) {
                         Ok(fresh) => {
                             assert!(!old && seen.insert(number));
-                            window.insert(fresh, Instant::now());
+                            window.insert(fresh, start());
                         }
                         Err(Replay::TooOld) => assert!(old),
                         Err(Replay::Duplicate) => assert!(seen.contains(&number)),
@@ -148,16 +159,27 @@ fn window_against_a_set() {
                 }
             }
             let listed = ranges(&window);
-            assert!(listed.windows(2).all(|w| w[0].0 > w[1].1 + 1), "descending and disjoint: {listed:?}");
+            assert!(
+                listed.windows(2).all(|w| w[0].0 > w[1].1 + 1),
+                "descending and disjoint: {listed:?}"
+            );
             let listed: BTreeSet<u64> = listed.into_iter().flat_map(|(a, b)| a..=b).collect();
             assert!(listed.is_subset(&seen));
             assert_eq!(listed.last(), seen.last());
             // Beyond 64 ranges the oldest are never reported at all.
             overflowed |= ranges(&window).len() == MAX_RANGES;
             if !overflowed {
-                let lowest = seen.last().map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
-                let missing: Vec<_> = seen.range(lowest..).filter(|n| !listed.contains(n) && !heard.contains(n)).collect();
-                assert!(missing.is_empty(), "received, never heard, not listed: {missing:?}");
+                let lowest = seen
+                    .last()
+                    .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
+                let missing: Vec<_> = seen
+                    .range(lowest..)
+                    .filter(|n| !listed.contains(n) && !heard.contains(n))
+                    .collect();
+                assert!(
+                    missing.is_empty(),
+                    "received, never heard, not listed: {missing:?}"
+                );
             }
         }
         Ok(())
