@@ -181,7 +181,7 @@ impl Lane for PipeLane {
         let n = self.mine.borrow().opened_bi;
         self.mine.borrow_mut().opened_bi += 1;
         self.put(|m| {
-            m.bi.push_back((PipeSend(Rc::clone(&from), n), PipeRecv(Rc::clone(&to))))
+            m.bi.push_back((PipeSend(Rc::clone(&from), n), PipeRecv(Rc::clone(&to))));
         });
         Ok((PipeSend(to, n), PipeRecv(from)))
     }
