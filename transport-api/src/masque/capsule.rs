@@ -70,7 +70,11 @@ impl CapsuleParser {
 
     /// The stream ended cleanly.
     pub fn finish(&self) -> Result<(), Truncated> {
-        if self.value.is_some_and(|left| left > 0) || self.header.is_partial() { Err(Truncated) } else { Ok(()) }
+        if self.value.is_some_and(|left| left > 0) || self.header.is_partial() {
+            Err(Truncated)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -113,7 +117,10 @@ mod tests {
         PING,
         &[0x40, 0x00, 0x40, 0x05, 0x00, 0x70, 0x69, 0x6e, 0x67],
         &[0x00, 0x01, 0x00],
-        &[0x17, 0x08, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0x00, 0x05, 0x00, 0x70, 0x69, 0x6e, 0x67],
+        &[
+            0x17, 0x08, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0x00, 0x05, 0x00, 0x70, 0x69, 0x6e,
+            0x67,
+        ],
     ];
 
     #[test]
@@ -156,7 +163,10 @@ mod tests {
     #[test]
     fn a_stream_that_ends_inside_a_capsule_is_truncated() {
         // X19, and every other place to stop.
-        assert_eq!(parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1, Err(Truncated));
+        assert_eq!(
+            parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1,
+            Err(Truncated)
+        );
         for cut in 1..PING.len() {
             assert_eq!(parse(&[&PING[..cut]]).1, Err(Truncated), "{cut}");
         }

@@ -81,8 +81,12 @@ impl Template {
         if scheme.contains(['{', '}']) || authority.contains(['{', '}', '?', '#']) {
             return Err(TemplateError::BadExpression);
         }
-        let mut template =
-            Self { scheme: scheme.into(), authority: authority.into(), path: Vec::new(), query: Vec::new() };
+        let mut template = Self {
+            scheme: scheme.into(),
+            authority: authority.into(),
+            path: Vec::new(),
+            query: Vec::new(),
+        };
         template.compile(resource)?;
         template.check_variables()?;
         Ok(template)
@@ -129,8 +133,15 @@ impl Template {
 
     fn compile(&mut self, resource: &str) -> Result<(), TemplateError> {
         // "{?a,b}" continues the query just as "?a={a}&b={b}" does.
-        let query_at = resource.find("{?").into_iter().chain(resource.find('?')).min().unwrap_or(resource.len());
-        let (path, query) = resource.split_at_checked(query_at).ok_or(TemplateError::BadExpression)?;
+        let query_at = resource
+            .find("{?")
+            .into_iter()
+            .chain(resource.find('?'))
+            .min()
+            .unwrap_or(resource.len());
+        let (path, query) = resource
+            .split_at_checked(query_at)
+            .ok_or(TemplateError::BadExpression)?;
         self.path = compile_path(path)?;
         let mut rest = query;
         while !rest.is_empty() {
@@ -141,7 +152,12 @@ impl Template {
                 }
                 rest = after;
             } else if let Some(pair) = rest.strip_prefix(['?', '&']) {
-                let end = pair.find('&').into_iter().chain(pair.find("{&")).min().unwrap_or(pair.len());
+                let end = pair
+                    .find('&')
+                    .into_iter()
+                    .chain(pair.find("{&"))
+                    .min()
+                    .unwrap_or(pair.len());
                 let (pair, after) = pair.split_at_checked(end).ok_or(TemplateError::BadExpression)?;
                 let (name, value) = pair.split_once('=').ok_or(TemplateError::BadExpression)?;
                 self.query.push((name.into(), compile_value(name, value)?));
@@ -165,7 +181,10 @@ impl Template {
 
     fn match_query<'a>(&self, query: &'a str, found: &mut Found<'a>) -> Option<()> {
         for (name, part) in &self.query {
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| n == name);
+            let mut values = query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .filter(|(n, _)| n == name);
             let (_, value) = values.next()?;
             match part {
                 Part::Literal(text) if text == value => {}
@@ -238,8 +257,14 @@ fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
         rest = after;
     }
     // Two variables side by side could not be told apart again.
-    let ambiguous = parts.windows(2).any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
-    if ambiguous { Err(TemplateError::BadExpression) } else { Ok(parts) }
+    let ambiguous = parts
+        .windows(2)
+        .any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
+    if ambiguous {
+        Err(TemplateError::BadExpression)
+    } else {
+        Ok(parts)
+    }
 }
 
 fn compile_value(name: &str, value: &str) -> Result<Part, TemplateError> {
@@ -321,13 +346,22 @@ mod tests {
     #[test]
     fn expansion_and_matching_are_inverse() {
         let forms = [
-            ("https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
-                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/"),
-            ("https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
-                "/masque?h=2001%3Adb8%3A%3A42&p=443"),
-            ("https://proxy.example.org:4443/masque{?target_host,target_port}",
-                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443"),
-            ("https://p/m?v=1{&target_host,target_port}", "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443"),
+            (
+                "https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
+                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/",
+            ),
+            (
+                "https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
+                "/masque?h=2001%3Adb8%3A%3A42&p=443",
+            ),
+            (
+                "https://proxy.example.org:4443/masque{?target_host,target_port}",
+                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443",
+            ),
+            (
+                "https://p/m?v=1{&target_host,target_port}",
+                "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443",
+            ),
             ("https://p/{target_host,target_port}", "/2001%3Adb8%3A%3A42,443"),
         ];
         for (text, path) in forms {
@@ -341,7 +375,10 @@ mod tests {
     #[test]
     fn query_order_does_not_matter() {
         let template = template("https://p/m?h={target_host}&p={target_port}");
-        assert_eq!(template.matches("/m?x=y&p=53&h=example.org"), Some(Ok(target("example.org", 53))));
+        assert_eq!(
+            template.matches("/m?x=y&p=53&h=example.org"),
+            Some(Ok(target("example.org", 53)))
+        );
         assert_eq!(template.matches("/m?p=53"), None);
         assert_eq!(template.matches("/other?h=a&p=1"), None);
     }
@@ -349,13 +386,31 @@ mod tests {
     #[test]
     fn bad_targets_are_told_from_other_paths() {
         let template = Template::well_known("relay.example").expect("default");
-        let bad = ["%2A/443", "a/0", "a/70000", "/443", "%5B%3A%3A1%5D/443", "[::1]/443", "::1/443", "fe80%3A%3A1%25x/1",
-            "a%2/1", "a%zz/1", "%ff/1", "a/", "a/+1"];
+        let bad = [
+            "%2A/443",
+            "a/0",
+            "a/70000",
+            "/443",
+            "%5B%3A%3A1%5D/443",
+            "[::1]/443",
+            "::1/443",
+            "fe80%3A%3A1%25x/1",
+            "a%2/1",
+            "a%zz/1",
+            "%ff/1",
+            "a/",
+            "a/+1",
+        ];
         for bad in bad {
             let path = format!("/.well-known/masque/udp/{bad}/");
             assert_eq!(template.matches(&path), Some(Err(BadTarget)), "{path}");
         }
-        for other in ["/", "/.well-known/masque/udp/a/1", "/.well-known/masque/udp/a/1/x", "/.well-known/masque/ip/*/*/"] {
+        for other in [
+            "/",
+            "/.well-known/masque/udp/a/1",
+            "/.well-known/masque/udp/a/1/x",
+            "/.well-known/masque/ip/*/*/",
+        ] {
             assert_eq!(template.matches(other), None, "{other}");
         }
     }
@@ -363,27 +418,66 @@ mod tests {
     #[test]
     fn validation_of_rfc_9298() {
         let error = |text: &str| Template::parse(text).expect_err(text);
-        assert_eq!(error("/udp/{target_host}/{target_port}/"), TemplateError::NotAbsolute);
-        assert_eq!(error("https:///{target_host}/{target_port}/"), TemplateError::NotAbsolute);
-        assert_eq!(error("https://p?h={target_host}&p={target_port}"), TemplateError::NotAbsolute);
-        assert_eq!(error("https://{target_host}/{target_port}/"), TemplateError::BadExpression);
-        assert_eq!(error("https://p/{target_host}/"), TemplateError::MissingVariable(PORT));
-        assert_eq!(error("https://p/{target_port}/"), TemplateError::MissingVariable(HOST));
-        assert_eq!(error("https://p/{target_host}/{target_host}/{target_port}"), TemplateError::MissingVariable(HOST));
-        assert_eq!(error("https://p/{target_host}/{target_port"), TemplateError::BadExpression);
-        assert_eq!(error("https://p/ü/{target_host}/{target_port}/"), TemplateError::BadCharacter);
-        assert_eq!(error("https://p/{target_host}/{target_port} "), TemplateError::BadCharacter);
+        assert_eq!(
+            error("/udp/{target_host}/{target_port}/"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https:///{target_host}/{target_port}/"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https://p?h={target_host}&p={target_port}"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https://{target_host}/{target_port}/"),
+            TemplateError::BadExpression
+        );
+        assert_eq!(
+            error("https://p/{target_host}/"),
+            TemplateError::MissingVariable(PORT)
+        );
+        assert_eq!(
+            error("https://p/{target_port}/"),
+            TemplateError::MissingVariable(HOST)
+        );
+        assert_eq!(
+            error("https://p/{target_host}/{target_host}/{target_port}"),
+            TemplateError::MissingVariable(HOST)
+        );
+        assert_eq!(
+            error("https://p/{target_host}/{target_port"),
+            TemplateError::BadExpression
+        );
+        assert_eq!(
+            error("https://p/ü/{target_host}/{target_port}/"),
+            TemplateError::BadCharacter
+        );
+        assert_eq!(
+            error("https://p/{target_host}/{target_port} "),
+            TemplateError::BadCharacter
+        );
         for operator in ['+', '#', '.', '/', ';'] {
             let text = format!("https://p/{{{operator}target_host}}/{{target_port}}/");
             assert_eq!(error(&text), TemplateError::BadOperator(operator));
         }
-        assert_eq!(error("https://p/{target_host:3}/{target_port}/"), TemplateError::BadOperator(':'));
-        assert_eq!(error("https://p/{target_host}/{target_port}/{x}"), TemplateError::UnknownVariable("x".into()));
+        assert_eq!(
+            error("https://p/{target_host:3}/{target_port}/"),
+            TemplateError::BadOperator(':')
+        );
+        assert_eq!(
+            error("https://p/{target_host}/{target_port}/{x}"),
+            TemplateError::UnknownVariable("x".into())
+        );
     }
 
     #[test]
     fn no_path_panics() {
-        let templates = [Template::well_known("a").expect("ok"), template("https://p/m{?target_host,target_port}")];
+        let templates = [
+            Template::well_known("a").expect("ok"),
+            template("https://p/m{?target_host,target_port}"),
+        ];
         arbtest::arbtest(|u| {
             let path: &str = u.arbitrary()?;
             for template in &templates {

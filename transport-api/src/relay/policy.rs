@@ -52,7 +52,9 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, BadNetwork> {
         let bad = || BadNetwork(text.to_owned());
-        let (address, len) = text.split_once('/').map_or((text, None), |(address, len)| (address, Some(len)));
+        let (address, len) = text
+            .split_once('/')
+            .map_or((text, None), |(address, len)| (address, Some(len)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let len = match len {
             Some(len) => len.parse().map_err(|_| bad())?,
@@ -195,9 +197,12 @@ fn classify_v4(ip: Ipv4Addr) -> Option<Forbidden> {
         (100, 64..=127, _) => Forbidden::SharedAddressSpace,
         (224..=239, ..) => Forbidden::Multicast,
         // IETF protocols, 6to4 anycast, documentation, benchmarking, class E.
-        (192, 0, 0 | 2) | (192, 88, 99) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) | (240..=255, ..) => {
-            Forbidden::Reserved
-        }
+        (192, 0, 0 | 2)
+        | (192, 88, 99)
+        | (198, 18..=19, _)
+        | (198, 51, 100)
+        | (203, 0, 113)
+        | (240..=255, ..) => Forbidden::Reserved,
         _ => return None,
     })
 }
@@ -245,21 +250,48 @@ mod tests {
     fn built_in_table() {
         use Forbidden::*;
         let table = [
-            ("8.8.8.8", None), ("1.1.1.1", None), ("100.63.255.255", None), ("172.32.0.1", None), ("2600::1", None),
-            ("0.0.0.0", Some(Unspecified)), ("0.1.2.3", Some(Unspecified)), ("127.0.0.1", Some(Loopback)),
-            ("127.255.0.9", Some(Loopback)), ("10.1.2.3", Some(Private)), ("172.16.0.1", Some(Private)),
-            ("172.31.255.255", Some(Private)), ("192.168.1.1", Some(Private)), ("169.254.1.1", Some(LinkLocal)),
-            ("169.254.169.254", Some(Metadata)), ("100.64.0.1", Some(SharedAddressSpace)),
-            ("100.127.255.255", Some(SharedAddressSpace)), ("224.0.0.1", Some(Multicast)),
-            ("255.255.255.255", Some(Broadcast)), ("240.0.0.1", Some(Reserved)), ("192.0.2.1", Some(Reserved)),
-            ("198.18.0.1", Some(Reserved)), ("::", Some(Unspecified)), ("::1", Some(Loopback)),
-            ("fe80::1", Some(LinkLocal)), ("fd12::1", Some(UniqueLocal)), ("fec0::1", Some(UniqueLocal)),
-            ("fd00:ec2::254", Some(Metadata)), ("ff02::1", Some(Multicast)), ("2001:db8::1", Some(Reserved)),
-            ("2001:0:1::1", Some(Reserved)), ("100::1", Some(Reserved)), ("64:ff9b:1::a00:1", Some(Reserved)),
+            ("8.8.8.8", None),
+            ("1.1.1.1", None),
+            ("100.63.255.255", None),
+            ("172.32.0.1", None),
+            ("2600::1", None),
+            ("0.0.0.0", Some(Unspecified)),
+            ("0.1.2.3", Some(Unspecified)),
+            ("127.0.0.1", Some(Loopback)),
+            ("127.255.0.9", Some(Loopback)),
+            ("10.1.2.3", Some(Private)),
+            ("172.16.0.1", Some(Private)),
+            ("172.31.255.255", Some(Private)),
+            ("192.168.1.1", Some(Private)),
+            ("169.254.1.1", Some(LinkLocal)),
+            ("169.254.169.254", Some(Metadata)),
+            ("100.64.0.1", Some(SharedAddressSpace)),
+            ("100.127.255.255", Some(SharedAddressSpace)),
+            ("224.0.0.1", Some(Multicast)),
+            ("255.255.255.255", Some(Broadcast)),
+            ("240.0.0.1", Some(Reserved)),
+            ("192.0.2.1", Some(Reserved)),
+            ("198.18.0.1", Some(Reserved)),
+            ("::", Some(Unspecified)),
+            ("::1", Some(Loopback)),
+            ("fe80::1", Some(LinkLocal)),
+            ("fd12::1", Some(UniqueLocal)),
+            ("fec0::1", Some(UniqueLocal)),
+            ("fd00:ec2::254", Some(Metadata)),
+            ("ff02::1", Some(Multicast)),
+            ("2001:db8::1", Some(Reserved)),
+            ("2001:0:1::1", Some(Reserved)),
+            ("100::1", Some(Reserved)),
+            ("64:ff9b:1::a00:1", Some(Reserved)),
             // IPv4 inside IPv6.
-            ("::ffff:127.0.0.1", Some(Loopback)), ("::ffff:8.8.8.8", None), ("::127.0.0.1", Some(Reserved)),
-            ("64:ff9b::7f00:1", Some(Loopback)), ("64:ff9b::a9fe:a9fe", Some(Metadata)), ("64:ff9b::808:808", None),
-            ("2002:a00:1::", Some(Private)), ("2002:808:808::1", None),
+            ("::ffff:127.0.0.1", Some(Loopback)),
+            ("::ffff:8.8.8.8", None),
+            ("::127.0.0.1", Some(Reserved)),
+            ("64:ff9b::7f00:1", Some(Loopback)),
+            ("64:ff9b::a9fe:a9fe", Some(Metadata)),
+            ("64:ff9b::808:808", None),
+            ("2002:a00:1::", Some(Private)),
+            ("2002:808:808::1", None),
         ];
         let policy = TargetPolicy::default();
         for (address, expected) in table {
@@ -270,10 +302,24 @@ mod tests {
     #[test]
     fn lists() {
         let policy = TargetPolicy {
-            allow: networks(&["10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "224.0.0.0/4", "0.0.0.0/0"]),
+            allow: networks(&[
+                "10.0.0.0/8",
+                "127.0.0.1",
+                "fd00::/8",
+                "169.254.0.0/16",
+                "224.0.0.0/4",
+                "0.0.0.0/0",
+            ]),
             deny: networks(&["10.9.0.0/16", "8.8.8.8"]),
         };
-        for allowed in ["10.1.1.1", "127.0.0.1", "fd12::1", "::ffff:10.1.1.1", "64:ff9b::a01:101", "169.254.1.1"] {
+        for allowed in [
+            "10.1.1.1",
+            "127.0.0.1",
+            "fd12::1",
+            "::ffff:10.1.1.1",
+            "64:ff9b::a01:101",
+            "169.254.1.1",
+        ] {
             assert_eq!(policy.check(ip(allowed)), Ok(()), "{allowed}");
         }
         for (address, why) in [
@@ -289,13 +335,24 @@ mod tests {
         ] {
             assert_eq!(policy.check(ip(address)), Err(why), "{address}");
         }
-        let metadata = TargetPolicy { allow: networks(&["169.254.169.254"]), deny: Vec::new() };
+        let metadata = TargetPolicy {
+            allow: networks(&["169.254.169.254"]),
+            deny: Vec::new(),
+        };
         assert_eq!(metadata.check(ip("169.254.169.254")), Ok(()));
     }
 
     #[test]
     fn networks_are_parsed_strictly() {
-        for bad in ["10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0/8", "x", "10.0.0.0/-1", ""] {
+        for bad in [
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "::/129",
+            "10.0.0/8",
+            "x",
+            "10.0.0.0/-1",
+            "",
+        ] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
         let all: Network = "::/0".parse().expect("all");

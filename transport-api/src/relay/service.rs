@@ -68,7 +68,10 @@ impl RelayConfig {
 
 impl fmt::Debug for RelayConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayConfig").field("policy", &self.policy).field("quota", &self.quota).finish_non_exhaustive()
+        f.debug_struct("RelayConfig")
+            .field("policy", &self.policy)
+            .field("quota", &self.quota)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,8 +92,16 @@ struct Live {
 
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
-        let live = Live { policy: config.policy.clone(), quota: config.quota, drain: None, waiting: None };
-        Self { accounting: Accounting::default(), live: Mutex::new(live) }
+        let live = Live {
+            policy: config.policy.clone(),
+            quota: config.quota,
+            drain: None,
+            waiting: None,
+        };
+        Self {
+            accounting: Accounting::default(),
+            live: Mutex::new(live),
+        }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -115,12 +126,17 @@ impl RelayService {
         let shared = Arc::new(Shared::new(&config));
         let resolver = Resolver::start()?;
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("adit-relay".into()).spawn(move || {
-            let mut local = Loop::new(MAX_TASKS)?;
-            let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
-            local.run(accept(&endpoint, &relay))
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("adit-relay".into())
+            .spawn(move || {
+                let mut local = Loop::new(MAX_TASKS)?;
+                let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
+                local.run(accept(&endpoint, &relay))
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Figures now.
@@ -174,7 +190,14 @@ pub(super) struct Relay<L> {
 
 impl<L: Lane> Relay<L> {
     pub(super) fn new(local: Handle, config: RelayConfig, resolver: Resolver, shared: Arc<Shared>) -> Self {
-        Self { local, config, resolver, shared, sessions: RefCell::default(), slots: Slots::default() }
+        Self {
+            local,
+            config,
+            resolver,
+            shared,
+            sessions: RefCell::default(),
+            slots: Slots::default(),
+        }
     }
 
     /// Serves one connection to its end. False when there are too many.
@@ -194,8 +217,16 @@ impl<L: Lane> Relay<L> {
             context.run().await;
             relay.sessions.borrow_mut().remove(&id);
             relay.shared.accounting.sessions_open.dec();
-            relay.shared.accounting.dropped_no_request.add(context.session.drops().no_request);
-            relay.shared.accounting.dropped_queue_full.add(context.session.drops().queue_full);
+            relay
+                .shared
+                .accounting
+                .dropped_no_request
+                .add(context.session.drops().no_request);
+            relay
+                .shared
+                .accounting
+                .dropped_queue_full
+                .add(context.session.drops().queue_full);
             drop(slot);
         };
         if self.local.spawn(task).is_err() {
@@ -282,7 +313,13 @@ impl Drop for OpenTunnel<'_> {
 impl<L: Lane> SessionContext<L> {
     fn new(relay: Rc<Relay<L>>, session: Session<L>, peer: Peer) -> Self {
         let bucket = RefCell::new(Bucket::new(clock::now().instant));
-        Self { relay, session, peer, tunnels: Slots::default(), bucket }
+        Self {
+            relay,
+            session,
+            peer,
+            tunnels: Slots::default(),
+            bucket,
+        }
     }
 
     /// Serves requests until the session ends.
@@ -355,6 +392,10 @@ impl<L: Lane> SessionContext<L> {
     /// Whether the session's rate has room for a packet.
     pub(super) fn try_pay(&self, bytes: usize) -> bool {
         let rate = self.rate();
-        rate == 0 || self.bucket.borrow_mut().try_charge(clock::now().instant, rate, bytes)
+        rate == 0
+            || self
+                .bucket
+                .borrow_mut()
+                .try_charge(clock::now().instant, rate, bytes)
     }
 }

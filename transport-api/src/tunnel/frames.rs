@@ -69,7 +69,10 @@ pub(crate) async fn read_varint(recv: &mut impl LaneRecv) -> Result<Option<u64>,
 }
 
 /// Reads into `buffer`; `None` is the end of the stream.
-pub(crate) async fn read_some(recv: &mut impl LaneRecv, buffer: &mut [u8]) -> Result<Option<usize>, LaneError> {
+pub(crate) async fn read_some(
+    recv: &mut impl LaneRecv,
+    buffer: &mut [u8],
+) -> Result<Option<usize>, LaneError> {
     poll_fn(|cx| recv.poll_read(cx, buffer)).await
 }
 
@@ -82,7 +85,9 @@ pub(crate) fn poll_header(
     loop {
         let mut space = [0u8; 16];
         let missing = header.missing();
-        let Some(wanted) = space.get_mut(..missing) else { return Poll::Ready(Err(CUT)) };
+        let Some(wanted) = space.get_mut(..missing) else {
+            return Poll::Ready(Err(CUT));
+        };
         let Some(n) = ready!(recv.poll_read(cx, wanted))? else {
             return Poll::Ready(if header.is_partial() { Err(CUT) } else { Ok(None) });
         };
@@ -112,7 +117,12 @@ enum State {
 
 impl<R: LaneRecv> FrameReader<R> {
     pub(crate) fn new(recv: R) -> Self {
-        Self { recv, header: PairReader::default(), state: State::Between, head_seen: false }
+        Self {
+            recv,
+            header: PairReader::default(),
+            state: State::Between,
+            head_seen: false,
+        }
     }
 
     /// From here on DATA may come, and no further head.
@@ -179,7 +189,9 @@ impl<R: LaneRecv> FrameReader<R> {
                     *left -= n as u64;
                     return Poll::Ready(Ok(Some(n)));
                 }
-                State::Head { .. } => return Poll::Ready(Err(Fault::Connection(Code::FRAME_UNEXPECTED).into())),
+                State::Head { .. } => {
+                    return Poll::Ready(Err(Fault::Connection(Code::FRAME_UNEXPECTED).into()));
+                }
             }
         }
     }
@@ -190,7 +202,10 @@ impl<R: LaneRecv> FrameReader<R> {
             return Poll::Ready(Ok(false));
         };
         self.state = match frame::on_request(kind, len, self.head_seen)? {
-            RequestFrame::Headers(len) => State::Head { payload: vec![0; len], filled: 0 },
+            RequestFrame::Headers(len) => State::Head {
+                payload: vec![0; len],
+                filled: 0,
+            },
             RequestFrame::Data(len) => State::Data(len),
             RequestFrame::Skip(len) => State::Skip(len),
         };

@@ -24,8 +24,18 @@ pub struct TcpTunnel<L: Lane = Connection> {
 impl<L: Lane> TcpTunnel<L> {
     pub(super) fn new(stream: RequestStream<L>) -> Self {
         Self {
-            sender: TcpSender { send: stream.send, header: [0; DATA_HEADER], header_left: 0, owed: 0, finished: false },
-            receiver: TcpReceiver { frames: stream.frames, route: stream.route, ended: false },
+            sender: TcpSender {
+                send: stream.send,
+                header: [0; DATA_HEADER],
+                header_left: 0,
+                owed: 0,
+                finished: false,
+            },
+            receiver: TcpReceiver {
+                frames: stream.frames,
+                route: stream.route,
+                ended: false,
+            },
         }
     }
 
@@ -89,7 +99,10 @@ impl<L: Lane> TcpSender<L> {
             self.header_left = DATA_HEADER - data_header(self.owed, &mut self.header);
         }
         while self.header_left > 0 {
-            let rest = self.header.get(DATA_HEADER - self.header_left..).unwrap_or_default();
+            let rest = self
+                .header
+                .get(DATA_HEADER - self.header_left..)
+                .unwrap_or_default();
             self.header_left -= ready!(self.send.poll_write(cx, rest)).map_err(StreamError::Lane)?;
         }
         let here = data.get(..self.owed).unwrap_or(data);
@@ -142,7 +155,11 @@ impl<L: Lane> TcpReceiver<L> {
     }
 
     /// As [`TcpReceiver::read`].
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, TunnelError>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, TunnelError>> {
         if self.ended {
             return Poll::Ready(Ok(None));
         }

@@ -52,13 +52,19 @@ pub struct UdpSender<L: Lane = Connection> {
 
 impl<L: Lane> Clone for UdpSender<L> {
     fn clone(&self) -> Self {
-        Self { session: self.session.clone(), quarter: self.quarter }
+        Self {
+            session: self.session.clone(),
+            quarter: self.quarter,
+        }
     }
 }
 
 impl<L: Lane> UdpSender<L> {
     pub(crate) fn new(route: &Route<L>) -> Self {
-        Self { session: route.session().clone(), quarter: route.ordinal() }
+        Self {
+            session: route.session().clone(),
+            quarter: route.ordinal(),
+        }
     }
 
     /// Sends one packet, or drops it; never waits.
@@ -68,21 +74,33 @@ impl<L: Lane> UdpSender<L> {
             return Err(UdpSendError::TooLarge(max));
         }
         let datagram = udp::datagram(self.quarter, payload);
-        self.session.lane().send_datagram(datagram).map_err(|error| match error {
-            LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter))),
-            LaneDatagramError::Dropped => UdpSendError::Dropped,
-        })
+        self.session
+            .lane()
+            .send_datagram(datagram)
+            .map_err(|error| match error {
+                LaneDatagramError::TooLarge(max) => {
+                    UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
+                }
+                LaneDatagramError::Dropped => UdpSendError::Dropped,
+            })
     }
 
     /// The largest payload that fits now, in bytes; it changes with the path.
     pub fn max_payload(&self) -> usize {
-        self.session.lane().max_datagram().saturating_sub(udp::overhead(self.quarter)).min(MAX_UDP_PAYLOAD)
+        self.session
+            .lane()
+            .max_datagram()
+            .saturating_sub(udp::overhead(self.quarter))
+            .min(MAX_UDP_PAYLOAD)
     }
 }
 
 impl<L: Lane> UdpTunnel<L> {
     pub(super) fn new(request: RequestStream<L>) -> Self {
-        Self { sender: UdpSender::new(&request.route), stream: UdpStream::new(request, MAX_UDP_PAYLOAD) }
+        Self {
+            sender: UdpSender::new(&request.route),
+            stream: UdpStream::new(request, MAX_UDP_PAYLOAD),
+        }
     }
 
     /// As [`UdpSender::send`].
@@ -112,9 +130,10 @@ impl<L: Lane> UdpTunnel<L> {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
         match ready!(self.stream.poll_recv(cx)) {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
-            Ok(None) => {
-                Poll::Ready(Err(TunnelError::new(TunnelErrorKind::Refused, "the relay closed the UDP tunnel")))
-            }
+            Ok(None) => Poll::Ready(Err(TunnelError::new(
+                TunnelErrorKind::Refused,
+                "the relay closed the UDP tunnel",
+            ))),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -171,8 +190,12 @@ impl<L: Lane> UdpStream<L> {
         while let Poll::Ready(next) = self.route.inbox.poll_recv(cx) {
             let datagram = match next {
                 Ok(datagram) => datagram,
-                Err(InboxEnd::NotForDatagrams) => return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into())),
-                Err(InboxEnd::Closed) => return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into())),
+                Err(InboxEnd::NotForDatagrams) => {
+                    return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into()));
+                }
+                Err(InboxEnd::Closed) => {
+                    return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into()));
+                }
             };
             if let Payload::Udp(payload) = udp::parse(&datagram).map_err(malformed)? {
                 let context = datagram.len() - payload.len();
