@@ -67,7 +67,7 @@ impl Serving {
         let (mut endpoints, mut services) = (Vec::new(), Vec::new());
         for address in &config.listen.udp {
             let endpoint = bind(*address, config, keys, epoch)?;
-            let mut relay = RelayConfig::new().or_fail(Code::Failed, "relay")?;
+            let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
             let service = RelayService::start(endpoint.clone(), relay).or_fail(Code::Failed, "relay thread")?;
             endpoints.push(endpoint);

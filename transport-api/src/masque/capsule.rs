@@ -89,8 +89,10 @@ pub fn put(out: &mut Vec<u8>, kind: u64, value: &[u8]) {
 mod tests {
     use super::*;
 
+    type Parsed = (Vec<(u64, Vec<u8>)>, Result<(), Truncated>);
+
     /// The sequence as (type, value), however it is cut.
-    fn parse(pieces: &[&[u8]]) -> (Vec<(u64, Vec<u8>)>, Result<(), Truncated>) {
+    fn parse(pieces: &[&[u8]]) -> Parsed {
         let mut parser = CapsuleParser::new();
         let mut capsules: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut open = None;
@@ -163,10 +165,7 @@ mod tests {
     #[test]
     fn a_stream_that_ends_inside_a_capsule_is_truncated() {
         // X19, and every other place to stop.
-        assert_eq!(
-            parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1,
-            Err(Truncated)
-        );
+        assert_eq!(parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1, Err(Truncated));
         for cut in 1..PING.len() {
             assert_eq!(parse(&[&PING[..cut]]).1, Err(Truncated), "{cut}");
         }

@@ -68,9 +68,8 @@ async fn lookup(
 /// The policy, and no way back to this machine unless it is on the allow list.
 fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
     match policy.verdict(ip)? {
-        Allowed::ByList => Ok(()),
         Allowed::Public if is_own(ip) => Err(Forbidden::OwnAddress),
-        Allowed::Public => Ok(()),
+        Allowed::ByList | Allowed::Public => Ok(()),
     }
 }
 
@@ -104,11 +103,8 @@ pub(super) fn connect_udp(
 ) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
-        let any: IpAddr = if address.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(local, SocketAddr::new(any, 0));
         match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Ok((socket, address)),

@@ -52,9 +52,7 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, BadNetwork> {
         let bad = || BadNetwork(text.to_owned());
-        let (address, len) = text
-            .split_once('/')
-            .map_or((text, None), |(address, len)| (address, Some(len)));
+        let (address, len) = text.split_once('/').map_or((text, None), |(address, len)| (address, Some(len)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let len = match len {
             Some(len) => len.parse().map_err(|_| bad())?,
@@ -88,11 +86,11 @@ pub enum Forbidden {
     Loopback,
     /// RFC 1918
     Private,
-    /// fc00::/7, and the deprecated fec0::/10
+    /// `fc00::/7`, and the deprecated `fec0::/10`
     UniqueLocal,
-    /// 169.254.0.0/16, fe80::/10
+    /// 169.254.0.0/16, `fe80::/10`
     LinkLocal,
-    /// 224.0.0.0/4, ff00::/8
+    /// 224.0.0.0/4, `ff00::/8`
     Multicast,
     /// 255.255.255.255
     Broadcast,
@@ -216,8 +214,8 @@ fn classify_v6(ip: Ipv6Addr) -> Option<Forbidden> {
         [0xff00..=0xffff, ..] => Forbidden::Multicast,
         [0xfe80..=0xfebf, ..] => Forbidden::LinkLocal,
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Forbidden::UniqueLocal,
-        // NAT64 and 6to4 are judged by the address inside; the local NAT64 prefix has no fixed place for one.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x2002, ..] => return None,
+        // Judged by the address inside, as is 6to4; the local NAT64 prefix has no fixed place for one.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
         // Teredo, ORCHID, documentation, and everything outside global unicast (2000::/3).
         [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Forbidden::Reserved,
         [0x2000..=0x3fff, ..] => return None,
@@ -312,14 +310,9 @@ mod tests {
             ]),
             deny: networks(&["10.9.0.0/16", "8.8.8.8"]),
         };
-        for allowed in [
-            "10.1.1.1",
-            "127.0.0.1",
-            "fd12::1",
-            "::ffff:10.1.1.1",
-            "64:ff9b::a01:101",
-            "169.254.1.1",
-        ] {
+        for allowed in
+            ["10.1.1.1", "127.0.0.1", "fd12::1", "::ffff:10.1.1.1", "64:ff9b::a01:101", "169.254.1.1"]
+        {
             assert_eq!(policy.check(ip(allowed)), Ok(()), "{allowed}");
         }
         for (address, why) in [
@@ -335,24 +328,13 @@ mod tests {
         ] {
             assert_eq!(policy.check(ip(address)), Err(why), "{address}");
         }
-        let metadata = TargetPolicy {
-            allow: networks(&["169.254.169.254"]),
-            deny: Vec::new(),
-        };
+        let metadata = TargetPolicy { allow: networks(&["169.254.169.254"]), deny: Vec::new() };
         assert_eq!(metadata.check(ip("169.254.169.254")), Ok(()));
     }
 
     #[test]
     fn networks_are_parsed_strictly() {
-        for bad in [
-            "10.0.0.0/33",
-            "10.0.0.1/8",
-            "::/129",
-            "10.0.0/8",
-            "x",
-            "10.0.0.0/-1",
-            "",
-        ] {
+        for bad in ["10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0/8", "x", "10.0.0.0/-1", ""] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
         let all: Network = "::/0".parse().expect("all");

@@ -17,11 +17,7 @@ pub struct Quota {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self {
-            sessions: 100_000,
-            tunnels_per_session: 128,
-            mbit_per_session: 0,
-        }
+        Self { sessions: 100_000, tunnels_per_session: 128, mbit_per_session: 0 }
     }
 }
 
@@ -40,10 +36,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            level: MIN_BURST,
-            filled: now,
-        }
+        Self { level: MIN_BURST, filled: now }
     }
 
     fn fill(&mut self, now: Instant, bytes_per_s: f64) {
@@ -82,10 +75,6 @@ impl Bucket {
 pub(super) struct Slots(Rc<Cell<usize>>);
 
 impl Slots {
-    pub(super) fn taken(&self) -> usize {
-        self.0.get()
-    }
-
     /// One of at most `max`; it is free again when the value is dropped.
     pub(super) fn take(&self, max: usize) -> Option<Slot> {
         if self.0.get() >= max {

@@ -23,7 +23,6 @@ use crate::http::Code;
 use crate::local::{Handle, Loop};
 use crate::masque::Template;
 use crate::masque::lane::Lane;
-use crate::masque::template::{DEFAULT_UDP_PATH, TemplateError};
 use crate::tunnel::session::{Role, Session};
 use crate::{Connection, Endpoint, Peer};
 
@@ -51,18 +50,18 @@ pub struct RelayConfig {
     pub hook: Arc<dyn OnRequest>,
 }
 
-impl RelayConfig {
+impl Default for RelayConfig {
     /// The usual relay: the well-known template, public targets, default limits.
-    pub fn new() -> Result<Self, TemplateError> {
-        Ok(Self {
+    fn default() -> Self {
+        Self {
             name: "adit".into(),
-            templates: vec![Template::parse(&format!("https://relay{DEFAULT_UDP_PATH}"))?],
+            templates: vec![Template::relay()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
             connect_timeout: Duration::from_secs(10),
-            udp_idle: Duration::from_secs(120),
+            udp_idle: Duration::from_mins(2),
             hook: Arc::new(AcceptAll),
-        })
+        }
     }
 }
 
@@ -92,16 +91,8 @@ struct Live {
 
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
-        let live = Live {
-            policy: config.policy.clone(),
-            quota: config.quota,
-            drain: None,
-            waiting: None,
-        };
-        Self {
-            accounting: Accounting::default(),
-            live: Mutex::new(live),
-        }
+        let live = Live { policy: config.policy.clone(), quota: config.quota, drain: None, waiting: None };
+        Self { accounting: Accounting::default(), live: Mutex::new(live) }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -126,17 +117,12 @@ impl RelayService {
         let shared = Arc::new(Shared::new(&config));
         let resolver = Resolver::start()?;
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("adit-relay".into())
-            .spawn(move || {
-                let mut local = Loop::new(MAX_TASKS)?;
-                let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
-                local.run(accept(&endpoint, &relay))
-            })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("adit-relay".into()).spawn(move || {
+            let mut local = Loop::new(MAX_TASKS)?;
+            let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
+            local.run(accept(&endpoint, &relay))
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Figures now.
@@ -153,14 +139,24 @@ impl RelayService {
 
     /// Takes no new connections and requests; closes the endpoint when the last tunnel has ended, or after `deadline`.
     pub fn drain(&self, deadline: Duration) {
+        self.end_within(deadline);
+    }
+
+    /// A shorter deadline overtakes a longer one.
+    fn end_within(&self, deadline: Duration) {
         let waiting = {
             let mut live = self.shared.live();
-            live.drain.get_or_insert(deadline);
+            live.drain = Some(live.drain.map_or(deadline, |before| before.min(deadline)));
             live.waiting.take()
         };
         if let Some(waker) = waiting {
             waker.wake();
         }
+    }
+
+    /// Closes the endpoint now, with all that is open.
+    pub fn stop(&self) {
+        self.end_within(Duration::ZERO);
     }
 
     /// Whether the relay has ended.
@@ -190,14 +186,7 @@ pub(super) struct Relay<L> {
 
 impl<L: Lane> Relay<L> {
     pub(super) fn new(local: Handle, config: RelayConfig, resolver: Resolver, shared: Arc<Shared>) -> Self {
-        Self {
-            local,
-            config,
-            resolver,
-            shared,
-            sessions: RefCell::default(),
-            slots: Slots::default(),
-        }
+        Self { local, config, resolver, shared, sessions: RefCell::default(), slots: Slots::default() }
     }
 
     /// Serves one connection to its end. False when there are too many.
@@ -217,16 +206,8 @@ impl<L: Lane> Relay<L> {
             context.run().await;
             relay.sessions.borrow_mut().remove(&id);
             relay.shared.accounting.sessions_open.dec();
-            relay
-                .shared
-                .accounting
-                .dropped_no_request
-                .add(context.session.drops().no_request);
-            relay
-                .shared
-                .accounting
-                .dropped_queue_full
-                .add(context.session.drops().queue_full);
+            relay.shared.accounting.dropped_no_request.add(context.session.drops().no_request);
+            relay.shared.accounting.dropped_queue_full.add(context.session.drops().queue_full);
             drop(slot);
         };
         if self.local.spawn(task).is_err() {
@@ -236,22 +217,22 @@ impl<L: Lane> Relay<L> {
         true
     }
 
-    /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`.
+    /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`, or the shorter one that
+    /// was named meanwhile.
     pub(super) async fn drain(&self, deadline: Duration) {
         for session in self.sessions.borrow().values() {
             session.go_away();
         }
-        let quiet = async {
+        let began = clock::now().instant;
+        loop {
             // One step at least, so that GOAWAY is written before the connections close.
-            loop {
-                self.local.sleep(DRAIN_STEP).await;
-                if self.shared.accounting.tunnels_open.get() == 0 {
-                    break;
-                }
+            self.local.sleep(DRAIN_STEP).await;
+            let limit = self.shared.live().drain.map_or(deadline, |latest| latest.min(deadline));
+            let over = clock::now().instant.saturating_duration_since(began) >= limit;
+            if over || self.shared.accounting.tunnels_open.get() == 0 {
+                break;
             }
-        };
-        // Either way all is over now.
-        let _ = self.local.timeout(deadline, quiet).await;
+        }
         for session in self.sessions.borrow().values() {
             session.lane().close(Code::NO_ERROR.0, "the relay shuts down");
         }
@@ -313,13 +294,7 @@ impl Drop for OpenTunnel<'_> {
 impl<L: Lane> SessionContext<L> {
     fn new(relay: Rc<Relay<L>>, session: Session<L>, peer: Peer) -> Self {
         let bucket = RefCell::new(Bucket::new(clock::now().instant));
-        Self {
-            relay,
-            session,
-            peer,
-            tunnels: Slots::default(),
-            bucket,
-        }
+        Self { relay, session, peer, tunnels: Slots::default(), bucket }
     }
 
     /// Serves requests until the session ends.
@@ -392,10 +367,6 @@ impl<L: Lane> SessionContext<L> {
     /// Whether the session's rate has room for a packet.
     pub(super) fn try_pay(&self, bytes: usize) -> bool {
         let rate = self.rate();
-        rate == 0
-            || self
-                .bucket
-                .borrow_mut()
-                .try_charge(clock::now().instant, rate, bytes)
+        rate == 0 || self.bucket.borrow_mut().try_charge(clock::now().instant, rate, bytes)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::error::{TunnelError, TunnelErrorKind};
@@ -36,11 +37,17 @@ impl fmt::Display for UdpSendError {
 
 impl std::error::Error for UdpSendError {}
 
-/// A UDP association of the relay with one target. Dropping it ends the association.
+/// A UDP association of the relay with one target. Clones are the same one; it ends when the last is dropped.
 #[derive(Debug)]
 pub struct UdpTunnel<L: Lane = Connection> {
     sender: UdpSender<L>,
-    stream: UdpStream<L>,
+    stream: Arc<Mutex<UdpStream<L>>>,
+}
+
+impl<L: Lane> Clone for UdpTunnel<L> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), stream: Arc::clone(&self.stream) }
+    }
 }
 
 /// Sends packets into a [`UdpTunnel`]; clones send into the same one.
@@ -52,19 +59,13 @@ pub struct UdpSender<L: Lane = Connection> {
 
 impl<L: Lane> Clone for UdpSender<L> {
     fn clone(&self) -> Self {
-        Self {
-            session: self.session.clone(),
-            quarter: self.quarter,
-        }
+        Self { session: self.session.clone(), quarter: self.quarter }
     }
 }
 
 impl<L: Lane> UdpSender<L> {
     pub(crate) fn new(route: &Route<L>) -> Self {
-        Self {
-            session: route.session().clone(),
-            quarter: route.ordinal(),
-        }
+        Self { session: route.session().clone(), quarter: route.ordinal() }
     }
 
     /// Sends one packet, or drops it; never waits.
@@ -74,33 +75,24 @@ impl<L: Lane> UdpSender<L> {
             return Err(UdpSendError::TooLarge(max));
         }
         let datagram = udp::datagram(self.quarter, payload);
-        self.session
-            .lane()
-            .send_datagram(datagram)
-            .map_err(|error| match error {
-                LaneDatagramError::TooLarge(max) => {
-                    UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
-                }
-                LaneDatagramError::Dropped => UdpSendError::Dropped,
-            })
+        self.session.lane().send_datagram(datagram).map_err(|error| match error {
+            LaneDatagramError::TooLarge(max) => {
+                UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
+            }
+            LaneDatagramError::Dropped => UdpSendError::Dropped,
+        })
     }
 
     /// The largest payload that fits now, in bytes; it changes with the path.
     pub fn max_payload(&self) -> usize {
-        self.session
-            .lane()
-            .max_datagram()
-            .saturating_sub(udp::overhead(self.quarter))
-            .min(MAX_UDP_PAYLOAD)
+        self.session.lane().max_datagram().saturating_sub(udp::overhead(self.quarter)).min(MAX_UDP_PAYLOAD)
     }
 }
 
 impl<L: Lane> UdpTunnel<L> {
     pub(super) fn new(request: RequestStream<L>) -> Self {
-        Self {
-            sender: UdpSender::new(&request.route),
-            stream: UdpStream::new(request, MAX_UDP_PAYLOAD),
-        }
+        let sender = UdpSender::new(&request.route);
+        Self { sender, stream: Arc::new(Mutex::new(UdpStream::new(request, MAX_UDP_PAYLOAD))) }
     }
 
     /// As [`UdpSender::send`].
@@ -121,14 +113,15 @@ impl<L: Lane> UdpTunnel<L> {
     /// The next packet from the target. The error says why the tunnel ended: `Refused` when the relay closed it, as it
     /// does when the target is unreachable or nothing was sent for long.
     ///
-    /// Cancel-safe.
-    pub async fn recv(&mut self) -> Result<Datagram, TunnelError> {
+    /// Cancel-safe. One task may wait at a time, over all clones.
+    pub async fn recv(&self) -> Result<Datagram, TunnelError> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// As [`UdpTunnel::recv`].
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
-        match ready!(self.stream.poll_recv(cx)) {
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        match ready!(stream.poll_recv(cx)) {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
             Ok(None) => Poll::Ready(Err(TunnelError::new(
                 TunnelErrorKind::Refused,

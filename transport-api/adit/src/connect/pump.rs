@@ -20,10 +20,7 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
         let mut buffer = vec![0; CHUNK];
         loop {
             match reader.read(&mut buffer).await {
-                Ok(0) => {
-                    up.finish();
-                    break false;
-                }
+                Ok(0) => break up.finish().is_err(),
                 Ok(read) => {
                     let Some(data) = buffer.get(..read) else { break true };
                     if up.write_all(data).await.is_err() {
@@ -31,7 +28,7 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
                     }
                 }
                 Err(_) => {
-                    up.reset();
+                    up.cancel();
                     break true;
                 }
             }

@@ -63,7 +63,7 @@ async fn try_upload(link: &Link, target: SocketAddr, bytes: u64) -> Result<(bool
         tunnel.write_all(part).await.map_err(shown)?;
         left -= part.len() as u64;
     }
-    tunnel.finish();
+    tunnel.finish().map_err(shown)?;
     let answer = read_u64(&mut tunnel).await?;
     let seconds = (now().instant - begin).as_secs_f64();
     let same = answer == sum.value();
@@ -93,7 +93,7 @@ async fn try_datagrams(
 ) -> Result<(bool, f64, &'static str, String), String> {
     let client = link.client().await.ok_or("no connection to the relay")?;
     let begin = now().instant;
-    let mut tunnel = client.connect_udp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
+    let tunnel = client.connect_udp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
     let sender = tunnel.sender();
     let back = Rc::new(Cell::new(0u32));
     let done = Rc::clone(&back);
