@@ -9,7 +9,7 @@ const MAX_DELAY: Duration = Duration::from_millis(25);
 
 /// What a received packet means for the peer's loss detection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
+pub(crate) enum Arrival {
     /// The next number, or the first of all.
     InOrder,
     /// A number below one already received.
@@ -56,13 +56,7 @@ impl AckPolicy {
     }
 
     /// A packet arrived; `srtt` decides what counts as a pause.
-    pub(crate) fn on_received(
-        &mut self,
-        now: Instant,
-        eliciting: bool,
-        order: Order,
-        srtt: Duration,
-    ) {
+    pub(crate) fn on_received(&mut self, now: Instant, eliciting: bool, arrival: Arrival, srtt: Duration) {
         self.unreported = true;
         if !eliciting {
             return;
@@ -72,7 +66,7 @@ impl AckPolicy {
             .is_none_or(|last| now.saturating_duration_since(last) > srtt);
         self.last_eliciting = Some(now);
         self.eliciting += 1;
-        let at_once = after_pause || order != Order::InOrder || self.eliciting >= self.threshold;
+        let at_once = after_pause || arrival != Arrival::InOrder || self.eliciting >= self.threshold;
         let due = if at_once { now } else { now + self.max_delay };
         self.due = Some(self.due.map_or(due, |already| already.min(due)));
     }
@@ -98,14 +92,15 @@ impl AckPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MS: Duration = Duration::from_millis(1);
     const SRTT: Duration = Duration::from_millis(100);
 
     /// A policy that has just acknowledged its first packet.
     fn warm() -> (AckPolicy, Instant) {
-        let (mut policy, now) = (AckPolicy::new(), Instant::now());
-        policy.on_received(now, true, Order::InOrder, SRTT);
+        let (mut policy, now) = (AckPolicy::new(), start());
+        policy.on_received(now, true, Arrival::InOrder, SRTT);
         assert_eq!(
             policy.due(),
             Some(now),
@@ -118,9 +113,9 @@ mod tests {
     #[test]
     fn every_second_packet_or_25_ms() {
         let (mut policy, now) = warm();
-        policy.on_received(now, true, Order::InOrder, SRTT);
+        policy.on_received(now, true, Arrival::InOrder, SRTT);
         assert_eq!(policy.due(), Some(now + 25 * MS));
-        policy.on_received(now + MS, true, Order::InOrder, SRTT);
+        policy.on_received(now + MS, true, Arrival::InOrder, SRTT);
         assert_eq!(policy.due(), Some(now + MS));
         policy.on_sent();
         assert_eq!((policy.due(), policy.unreported()), (None, false));
@@ -129,20 +124,20 @@ mod tests {
     #[test]
     fn packets_that_elicit_nothing_only_ride_along() {
         let (mut policy, now) = warm();
-        policy.on_received(now, false, Order::OpensGap, SRTT);
+        policy.on_received(now, false, Arrival::OpensGap, SRTT);
         assert_eq!((policy.due(), policy.unreported()), (None, true));
     }
 
     #[test]
     fn disorder_and_pauses_are_reported_at_once() {
-        for order in [Order::Late, Order::OpensGap] {
+        for arrival in [Arrival::Late, Arrival::OpensGap] {
             let (mut policy, now) = warm();
-            policy.on_received(now, true, order, SRTT);
+            policy.on_received(now, true, arrival, SRTT);
             assert_eq!(policy.due(), Some(now));
         }
         let (mut policy, now) = warm();
         let later = now + SRTT + MS;
-        policy.on_received(later, true, Order::InOrder, SRTT);
+        policy.on_received(later, true, Arrival::InOrder, SRTT);
         assert_eq!(policy.due(), Some(later));
     }
 
@@ -151,14 +146,14 @@ mod tests {
         let (mut policy, now) = warm();
         policy.set_frequency(4, Duration::from_secs(9));
         for _ in 0..3 {
-            policy.on_received(now, true, Order::InOrder, SRTT);
+            policy.on_received(now, true, Arrival::InOrder, SRTT);
             assert_eq!(
                 policy.due(),
                 Some(now + 25 * MS),
                 "our own promise of 25 ms stands"
             );
         }
-        policy.on_received(now + MS, true, Order::InOrder, SRTT);
+        policy.on_received(now + MS, true, Arrival::InOrder, SRTT);
         assert_eq!(policy.due(), Some(now + MS));
         policy.on_sent();
         policy.immediately(now + 2 * MS);

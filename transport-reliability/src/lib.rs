@@ -41,7 +41,7 @@ pub use rtt::Rtt;
 pub use sent::{Sent, SentKind};
 pub use stats::Stats;
 
-use ack_policy::{AckPolicy, Order};
+use ack_policy::{AckPolicy, Arrival};
 use congestion::{Controller, initial_window};
 use loss::Thresholds;
 use number::NumberSource;
@@ -203,20 +203,16 @@ impl<T> Recovery<T> {
     /// An authenticated packet arrived.
     pub fn received(&mut self, fresh: Fresh, now: Instant, eliciting: bool) {
         let number = fresh.number();
-        let order = if self.window.opens_gap(number) {
-            Order::OpensGap
-        } else if self
-            .window
-            .largest()
-            .is_some_and(|largest| number < largest)
-        {
-            Order::Late
+        let arrival = if self.window.opens_gap(number) {
+            Arrival::OpensGap
+        } else if self.window.largest().is_some_and(|largest| number < largest) {
+            Arrival::Late
         } else {
-            Order::InOrder
+            Arrival::InOrder
         };
         self.window.insert(fresh, now);
         self.acks
-            .on_received(now, eliciting, order, self.rtt.smoothed());
+            .on_received(now, eliciting, arrival, self.rtt.smoothed());
     }
 
     /// Largest number received.
@@ -361,8 +357,7 @@ impl<T> Recovery<T> {
         self.first_sample_at = None;
         self.thresholds = Thresholds::new();
         self.probe.reset();
-        self.congestion
-            .restart(self.config.algorithm, self.path_from);
+        self.congestion.restart(self.config.algorithm, self.path_from);
         self.pacer = Pacer::new(self.max_datagram());
         self.fast_retransmit = false;
         self.update_pacer();
@@ -395,9 +390,7 @@ impl<T> Recovery<T> {
     }
 
     fn room(&self) -> u64 {
-        self.congestion
-            .window(&self.rtt)
-            .saturating_sub(self.in_flight)
+        self.congestion.window(&self.rtt).saturating_sub(self.in_flight)
     }
 
     fn window_packets(&self) -> u64 {
@@ -425,3 +418,13 @@ impl<T> Recovery<T> {
 
 #[cfg(test)]
 mod tests;
+
+/// Where the time of a test starts.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant has no other origin; tests only add to it"
+)]
+fn start() -> Instant {
+    Instant::now()
+}

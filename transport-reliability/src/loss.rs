@@ -126,14 +126,12 @@ impl<T> Recovery<T> {
             let Some(entry) = self.log.entry(number) else {
                 break;
             };
-            let (sent_at, by_packets) =
-                (entry.sent_at, largest - number >= self.thresholds.packets());
+            let (sent_at, by_packets) = (entry.sent_at, largest - number >= self.thresholds.packets());
             if !by_packets && now < sent_at + delay {
                 self.loss_at = Some(sent_at + delay);
                 break;
             }
-            if entry.eliciting && entry.kind == SentKind::Normal && self.known_path(number, sent_at)
-            {
+            if entry.eliciting && entry.kind == SentKind::Normal && self.known_path(number, sent_at) {
                 outage.extend(&self.log, number, sent_at);
             }
             self.lose(now, number, !by_packets, out);
@@ -181,6 +179,7 @@ impl<T> Recovery<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -195,16 +194,12 @@ mod tests {
         let thresholds = Thresholds::new();
         assert_eq!(thresholds.packets(), 3);
         assert_eq!(thresholds.delay(&rtt(80 * MS)), 90 * MS);
-        assert_eq!(
-            thresholds.delay(&rtt(MS / 100)),
-            MS,
-            "never finer than a timer"
-        );
+        assert_eq!(thresholds.delay(&rtt(MS / 100)), MS, "never finer than a timer");
     }
 
     #[test]
     fn spurious_losses_widen_and_calm_narrows() {
-        let (mut thresholds, now, srtt) = (Thresholds::new(), Instant::now(), 80 * MS);
+        let (mut thresholds, now, srtt) = (Thresholds::new(), start(), 80 * MS);
         thresholds.on_spurious(now, 40, false, 1000, srtt);
         assert_eq!(
             (thresholds.packets(), thresholds.delay(&rtt(srtt))),
@@ -237,19 +232,16 @@ mod tests {
             at += srtt * 16;
             thresholds.decay(at, srtt);
         }
-        assert_eq!(
-            (thresholds.packets(), thresholds.delay(&rtt(srtt))),
-            (3, 90 * MS)
-        );
+        assert_eq!((thresholds.packets(), thresholds.delay(&rtt(srtt))), (3, 90 * MS));
     }
 
     #[test]
     fn half_the_window_bounds_the_packet_threshold() {
         let mut thresholds = Thresholds::new();
-        thresholds.on_spurious(Instant::now(), 100, false, 20, MS);
+        thresholds.on_spurious(start(), 100, false, 20, MS);
         assert_eq!(thresholds.packets(), 10);
         let mut thresholds = Thresholds::new();
-        thresholds.on_spurious(Instant::now(), 100, false, 2, MS);
+        thresholds.on_spurious(start(), 100, false, 2, MS);
         assert_eq!(thresholds.packets(), 3, "never below the standard");
     }
 }

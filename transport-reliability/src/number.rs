@@ -172,14 +172,8 @@ mod tests {
                 (20..=30).contains(&periods[0]),
                 "the first period is drawn from the initial window"
             );
-            assert!(
-                periods[1..].iter().all(|p| (20..=200).contains(p)),
-                "{periods:?}"
-            );
-            assert!(
-                periods.windows(2).any(|p| p[0] != p[1]),
-                "redrawn each time"
-            );
+            assert!(periods[1..].iter().all(|p| (20..=200).contains(p)), "{periods:?}");
+            assert!(periods.windows(2).any(|p| p[0] != p[1]), "redrawn each time");
         }
         assert!(starts.len() > 60, "starts are spread");
     }

@@ -85,12 +85,13 @@ impl Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const PTO: Duration = Duration::from_millis(100);
 
     #[test]
     fn backoff_doubles_and_progress_resets_it() {
-        let (mut probe, mut now) = (Probe::new(), Instant::now());
+        let (mut probe, mut now) = (Probe::new(), start());
         assert_eq!(probe.deadline(PTO), None);
         probe.on_sent(now);
         for count in 0..12 {
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn blocked_means_no_deadline() {
-        let (mut probe, now) = (Probe::new(), Instant::now());
+        let (mut probe, now) = (Probe::new(), start());
         probe.on_sent(now);
         probe.set_blocked(true);
         assert_eq!(probe.deadline(PTO), None);

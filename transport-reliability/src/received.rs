@@ -12,11 +12,7 @@
 )]
 #![cfg_attr(
     test,
-    allow(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        reason = "tests may panic"
-    )
+    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
 )]
 
 use std::time::{Duration, Instant};
@@ -55,10 +51,7 @@ struct Bits([u64; WORDS]);
 
 impl Bits {
     fn word(&self, number: u64) -> u64 {
-        self.0
-            .get((number / 64) as usize % WORDS)
-            .copied()
-            .unwrap_or(0)
+        self.0.get((number / 64) as usize % WORDS).copied().unwrap_or(0)
     }
 
     fn get(&self, number: u64) -> bool {
@@ -78,7 +71,7 @@ impl Bits {
             let word = if value { self.word(at) } else { !self.word(at) };
             let below = word & (u64::MAX >> (63 - at % 64));
             if below != 0 {
-                let found = (at & !63) + u64::from(63 - below.leading_zeros());
+                let found = (at & !63) + u64::from(below.ilog2());
                 return (found >= low).then_some(found);
             }
             at = (at & !63).checked_sub(1).filter(|&next| next >= low)?;
@@ -154,6 +147,7 @@ impl Window {
     }
 
     /// Marks an authenticated number as received, to be reported.
+    #[expect(clippy::needless_pass_by_value, reason = "a proof serves once")]
     pub(crate) fn insert(&mut self, fresh: Fresh, now: Instant) {
         let Fresh(number) = fresh;
         match self.largest {
@@ -216,12 +210,7 @@ impl Window {
     }
 
     /// An ACK left in packet `number` of ours. `patience` is how long until a report counts as heard anyway.
-    pub(crate) fn reported(
-        &mut self,
-        number: u64,
-        now: Instant,
-        patience: Duration,
-    ) -> Option<u64> {
+    pub(crate) fn reported(&mut self, number: u64, now: Instant, patience: Duration) -> Option<u64> {
         let largest = self.largest?;
         self.reported = Some(largest);
         if let Some(late) = &mut self.late {

@@ -11,11 +11,7 @@
 )]
 #![cfg_attr(
     test,
-    allow(
-        clippy::indexing_slicing,
-        clippy::unwrap_used,
-        reason = "tests may panic"
-    )
+    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
 )]
 
 use std::collections::VecDeque;
@@ -97,11 +93,7 @@ pub(crate) struct Entry<T> {
 impl<T> Entry<T> {
     /// Bytes to take out of flight when it is settled.
     pub(crate) fn flying(&self) -> u64 {
-        if self.in_flight {
-            u64::from(self.size)
-        } else {
-            0
-        }
+        if self.in_flight { u64::from(self.size) } else { 0 }
     }
 }
 
@@ -194,11 +186,7 @@ impl<T> SentLog<T> {
         let tracked = packet.eliciting || packet.in_flight;
         self.open_eliciting += usize::from(packet.eliciting);
         self.append(Entry {
-            state: if tracked {
-                State::Open
-            } else {
-                State::Untracked
-            },
+            state: if tracked { State::Open } else { State::Untracked },
             sent_at: now,
             size: packet.size,
             eliciting: packet.eliciting,
@@ -348,10 +336,10 @@ impl<T> SentLog<T> {
     /// Lets settled numbers go at the front, and lost ones that were lost longer than `keep` ago.
     pub(crate) fn retire(&mut self, now: Instant, keep: Duration) {
         while let Some(front) = self.entries.front() {
-            let expired = matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
+            let expired =
+                matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
             // A full log prefers room for new packets over knowledge about old ones.
-            let crowded =
-                matches!(front.state, State::Lost(_)) && self.entries.len() >= MAX_SPAN / 2;
+            let crowded = matches!(front.state, State::Lost(_)) && self.entries.len() >= MAX_SPAN / 2;
             if !(expired || crowded || is_settled(front.state)) {
                 break;
             }
@@ -360,11 +348,7 @@ impl<T> SentLog<T> {
     }
 
     fn pop_settled(&mut self) {
-        while self
-            .entries
-            .front()
-            .is_some_and(|front| is_settled(front.state))
-        {
+        while self.entries.front().is_some_and(|front| is_settled(front.state)) {
             self.pop_front();
         }
     }
@@ -374,9 +358,7 @@ impl<T> SentLog<T> {
         self.entries.pop_front();
         self.base += 1;
         self.open_from = self.open_from.max(self.base);
-        while self.skips.len() > OLD_SKIPS
-            && self.skips.front().is_some_and(|&skip| skip < self.base)
-        {
+        while self.skips.len() > OLD_SKIPS && self.skips.front().is_some_and(|&skip| skip < self.base) {
             self.skips.pop_front();
         }
     }

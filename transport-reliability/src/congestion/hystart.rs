@@ -72,7 +72,7 @@ impl HyStart {
             }
             // The rise was jitter.
             Phase::Conservative { baseline, .. } if current < baseline => {
-                self.phase = Phase::SlowStart
+                self.phase = Phase::SlowStart;
             }
             Phase::Conservative { .. } => {}
         }

@@ -36,6 +36,10 @@ pub(crate) struct Progress {
 
 /// One enum, not a trait: every algorithm is known, and a call is a jump.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a path; a box would cost a jump an ACK"
+)]
 enum Congestion {
     Cubic(Cubic),
     Fixed { bytes_per_s: u64 },
@@ -127,10 +131,7 @@ impl Controller {
                 (*bytes_per_s as f64 * span.as_secs_f64()) as u64
             }
         };
-        window.clamp(
-            2 * self.max_datagram,
-            MAX_WINDOW_PACKETS * self.max_datagram,
-        )
+        window.clamp(2 * self.max_datagram, MAX_WINDOW_PACKETS * self.max_datagram)
     }
 
     /// Slow-start threshold in bytes; `u64::MAX` before the first event.
@@ -174,9 +175,7 @@ impl Controller {
     /// An ACK frame made progress.
     pub(crate) fn on_ack(&mut self, progress: Progress, rtt: &Rtt) {
         let used = self.is_used(progress.app_limited, rtt);
-        let ended = self
-            .round_until
-            .is_none_or(|until| progress.largest > until);
+        let ended = self.round_until.is_none_or(|until| progress.largest > until);
         if ended {
             self.round_until = Some(progress.largest_sent);
             self.usage.round();
@@ -189,10 +188,7 @@ impl Controller {
                 cubic.on_rtt(sample);
             }
             // The ACK that shows the loss does not also grow the window.
-            let bytes = if self
-                .recovery_until
-                .is_none_or(|until| progress.largest > until)
-            {
+            let bytes = if self.recovery_until.is_none_or(|until| progress.largest > until) {
                 progress.bytes
             } else {
                 0
@@ -203,11 +199,8 @@ impl Controller {
 
     /// Whether the window, not the application, was the limit (RFC 9002 §7.8).
     fn is_used(&self, app_limited: bool, rtt: &Rtt) -> bool {
-        let in_slow_start =
-            matches!(&self.congestion, Congestion::Cubic(cubic) if cubic.in_slow_start());
-        !app_limited
-            || self.usage.filled()
-            || (in_slow_start && 2 * self.usage.most() >= self.window(rtt))
+        let in_slow_start = matches!(&self.congestion, Congestion::Cubic(cubic) if cubic.in_slow_start());
+        !app_limited || self.usage.filled() || (in_slow_start && 2 * self.usage.most() >= self.window(rtt))
     }
 
     /// A packet was lost to congestion; the event it belongs to, and whether the event is new.
@@ -253,6 +246,7 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start;
 
     const MDS: u64 = 1200;
 
@@ -314,11 +308,7 @@ mod tests {
         assert_eq!(cubic.on_lost(5, 20), (1, true));
         let window = cubic.window(&rtt);
         assert_eq!(window, 8400);
-        assert_eq!(
-            cubic.on_lost(7, 25),
-            (1, false),
-            "sent before the reduction"
-        );
+        assert_eq!(cubic.on_lost(7, 25), (1, false), "sent before the reduction");
         assert_eq!(cubic.on_lost(20, 26), (1, false));
         assert_eq!(cubic.window(&rtt), window);
         assert_eq!(cubic.on_lost(21, 30), (2, true));
@@ -347,11 +337,7 @@ mod tests {
 
     #[test]
     fn an_idle_application_does_not_grow_the_window() {
-        let (mut cubic, now, rtt) = (
-            Controller::new(Algorithm::Cubic, MDS),
-            Instant::now(),
-            rtt(100),
-        );
+        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), start(), rtt(100));
         for number in 0..100 {
             cubic.on_sent(MDS, &rtt);
             cubic.on_ack(

@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::start;
 
 fn insert(window: &mut Window, number: u64) {
     let fresh = window.check(number).unwrap();
-    window.insert(fresh, Instant::now());
+    window.insert(fresh, start());
 }
 
 fn ranges(window: &Window) -> Vec<(u64, u64)> {
@@ -15,9 +16,7 @@ fn ranges(window: &Window) -> Vec<(u64, u64)> {
 }
 
 fn report(window: &mut Window, packet: u64) -> u64 {
-    window
-        .reported(packet, Instant::now(), Duration::from_secs(1))
-        .unwrap()
+    window.reported(packet, start(), Duration::from_secs(1)).unwrap()
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn a_stale_proof_is_harmless() {
     let mut window = Window::new();
     let stale = window.check(5).unwrap();
     insert(&mut window, 5 + WINDOW);
-    window.insert(stale, Instant::now());
+    window.insert(stale, start());
     assert_eq!(ranges(&window), [(5 + WINDOW, 5 + WINDOW)]);
 }
 
@@ -99,7 +98,7 @@ fn a_late_arrival_is_reported_even_if_an_older_report_is_acknowledged() {
 
 #[test]
 fn a_report_never_acknowledged_is_dropped_after_patience() {
-    let (mut window, start, patience) = (Window::new(), Instant::now(), Duration::from_millis(300));
+    let (mut window, start, patience) = (Window::new(), start(), Duration::from_millis(300));
     for number in [0, 2, 4] {
         insert(&mut window, number);
     }
@@ -113,16 +112,13 @@ fn a_report_never_acknowledged_is_dropped_after_patience() {
 
 #[test]
 fn delay_counts_from_the_largest() {
-    let (mut window, start) = (Window::new(), Instant::now());
+    let (mut window, start) = (Window::new(), start());
     let fresh = window.check(9).unwrap();
     window.insert(fresh, start);
     let fresh = window.check(8).unwrap();
     window.insert(fresh, start + Duration::from_millis(4));
     assert_eq!(
-        window
-            .acks()
-            .unwrap()
-            .delay(start + Duration::from_millis(7)),
+        window.acks().unwrap().delay(start + Duration::from_millis(7)),
         Duration::from_millis(7)
     );
 }
@@ -140,15 +136,11 @@ fn window_against_a_set() {
             match u.int_in_range(0..=9)? {
                 0 => base += u.int_in_range(0..=3 * WINDOW)?,
                 1 if window.acks().is_some() => {
-                    let listed = ranges(&window)
-                        .into_iter()
-                        .flat_map(|(a, b)| a..=b)
-                        .collect();
+                    let listed = ranges(&window).into_iter().flat_map(|(a, b)| a..=b).collect();
                     reports.push((packet, report(&mut window, packet), listed));
                 }
                 2 if !reports.is_empty() => {
-                    let (packet, upto, listed) =
-                        reports.swap_remove(u.choose_index(reports.len())?);
+                    let (packet, upto, listed) = reports.swap_remove(u.choose_index(reports.len())?);
                     window.report_acked(packet, upto);
                     heard.extend(listed);
                 }
@@ -159,7 +151,7 @@ fn window_against_a_set() {
                     match window.check(number) {
                         Ok(fresh) => {
                             assert!(!old && seen.insert(number));
-                            window.insert(fresh, Instant::now());
+                            window.insert(fresh, start());
                         }
                         Err(Replay::TooOld) => assert!(old),
                         Err(Replay::Duplicate) => assert!(seen.contains(&number)),

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::number::NumberSource;
+use crate::start;
 
 const KEEP: Duration = Duration::from_millis(100);
 
@@ -24,7 +25,7 @@ fn filled(count: usize) -> (SentLog<u64>, Vec<u64>, NumberSource) {
     for _ in 0..count {
         let number = source.take(10, 10);
         numbers.push(number.get());
-        log.push(Instant::now(), packet(number, true));
+        log.push(start(), packet(number, true));
     }
     (log, numbers, source)
 }
@@ -45,12 +46,9 @@ fn content_comes_back_once() {
         Some(numbers[1])
     );
     assert_eq!(log.next_tracked(numbers[1], numbers[1]), None);
-    assert_eq!(log.declare_lost(numbers[1], loss(Instant::now())), None);
-    assert_eq!(
-        log.declare_lost(numbers[0], loss(Instant::now())),
-        Some(numbers[0])
-    );
-    assert_eq!(log.declare_lost(numbers[0], loss(Instant::now())), None);
+    assert_eq!(log.declare_lost(numbers[1], loss(start())), None);
+    assert_eq!(log.declare_lost(numbers[0], loss(start())), Some(numbers[0]));
+    assert_eq!(log.declare_lost(numbers[0], loss(start())), None);
     let late = log.acked(numbers[0]).unwrap();
     assert!(matches!(late.state, State::Lost(_)) && late.content.is_none() && late.flying() == 0);
     assert_eq!((log.oldest(), log.open_eliciting()), (Some(&numbers[2]), 1));
@@ -69,14 +67,8 @@ fn holes_and_the_future_are_told_apart() {
     assert_eq!(verdict(numbers[0], hole - 1), Ok(()));
     assert_eq!(verdict(hole, hole), Err(AckViolation::Skipped));
     assert_eq!(verdict(numbers[0], numbers[39]), Err(AckViolation::Skipped));
-    assert_eq!(
-        verdict(numbers[39], numbers[39] + 1),
-        Err(AckViolation::Unsent)
-    );
-    assert_eq!(
-        verdict(numbers[0] - 1, numbers[0]),
-        Err(AckViolation::Unsent)
-    );
+    assert_eq!(verdict(numbers[39], numbers[39] + 1), Err(AckViolation::Unsent));
+    assert_eq!(verdict(numbers[0] - 1, numbers[0]), Err(AckViolation::Unsent));
 }
 
 #[test]
@@ -85,7 +77,7 @@ fn a_hole_is_remembered_after_it_has_left_the_ring() {
     for &number in &numbers {
         log.acked(number);
     }
-    log.retire(Instant::now(), KEEP);
+    log.retire(start(), KEEP);
     assert!(log.entries.is_empty());
     let all = AckRange {
         first: numbers[0],
@@ -99,7 +91,7 @@ fn ack_only_packets_leave_no_trace() {
     let mut source = NumberSource::new(1, 10);
     let mut log = SentLog::new(source.upcoming());
     for _ in 0..1000 {
-        log.push(Instant::now(), packet(source.take(10, 10), false));
+        log.push(start(), packet(source.take(10, 10), false));
     }
     assert!(log.entries.is_empty() && log.oldest().is_none());
     assert_eq!(
@@ -114,7 +106,7 @@ fn ack_only_packets_leave_no_trace() {
 #[test]
 fn lost_packets_stay_for_a_while() {
     let (mut log, numbers, _) = filled(2);
-    let now = Instant::now();
+    let now = start();
     log.declare_lost(numbers[0], loss(now));
     log.retire(now + KEEP / 2, KEEP);
     assert_eq!(log.next_tracked(0, numbers[0]), Some(numbers[0]));
@@ -126,7 +118,7 @@ fn lost_packets_stay_for_a_while() {
 fn an_mtu_probe_is_not_content_to_repeat() {
     let (mut log, numbers, mut source) = filled(1);
     log.push(
-        Instant::now(),
+        start(),
         Sent {
             kind: SentKind::MtuProbe,
             ..packet(source.take(10, 10), true)
@@ -140,16 +132,13 @@ fn an_mtu_probe_is_not_content_to_repeat() {
 fn a_full_log_says_so_and_forgets_losses_first() {
     let (mut log, numbers, _) = filled(MAX_SPAN);
     assert!(log.is_full());
-    let now = Instant::now();
+    let now = start();
     for &number in &numbers[..MAX_SPAN / 2 + 10_000] {
         log.declare_lost(number, loss(now));
     }
     log.retire(now, KEEP);
     assert!(!log.is_full() && log.entries.len() < MAX_SPAN / 2);
-    assert_eq!(
-        log.next_open(0, log.end()),
-        Some(numbers[MAX_SPAN / 2 + 10_000])
-    );
+    assert_eq!(log.next_open(0, log.end()), Some(numbers[MAX_SPAN / 2 + 10_000]));
 }
 
 /// Random sends, acknowledgements, losses and retirements against a map.
@@ -165,7 +154,7 @@ fn log_against_a_map() {
         let mut source = NumberSource::new(u.arbitrary()?, 10);
         let mut log = SentLog::new(source.upcoming());
         let mut model: BTreeMap<u64, Model> = BTreeMap::new();
-        let mut now = Instant::now();
+        let mut now = start();
         for _ in 0..u.int_in_range(1..=60)? {
             now += Duration::from_millis(u.int_in_range(0..=40)?);
             let pick = |u: &mut arbitrary::Unstructured<'_>| -> arbitrary::Result<u64> {
@@ -177,14 +166,7 @@ fn log_against_a_map() {
                     for _ in 0..u.int_in_range(1..=40)? {
                         let (number, eliciting) = (source.take(10, 10), u.ratio(9, 10)?);
                         log.push(now, packet(number, eliciting));
-                        model.insert(
-                            number.get(),
-                            if eliciting {
-                                Model::Open
-                            } else {
-                                Model::Settled
-                            },
-                        );
+                        model.insert(number.get(), if eliciting { Model::Open } else { Model::Settled });
                     }
                 }
                 2 => {
@@ -223,13 +205,13 @@ fn log_against_a_map() {
                 match (state, log.entry(number)) {
                     (Model::Open, entry) => assert_eq!(entry.unwrap().state, State::Open),
                     (Model::Lost(at), Some(entry)) => {
-                        assert!(matches!(entry.state, State::Lost(l) if l.at == *at))
+                        assert!(matches!(entry.state, State::Lost(l) if l.at == *at));
                     }
                     (Model::Lost(at), None) => {
-                        assert!(now.duration_since(*at) >= KEEP, "forgotten too early")
+                        assert!(now.duration_since(*at) >= KEEP, "forgotten too early");
                     }
                     (Model::Settled, entry) => {
-                        assert!(entry.is_none_or(|entry| is_settled(entry.state)))
+                        assert!(entry.is_none_or(|entry| is_settled(entry.state)));
                     }
                 }
             }

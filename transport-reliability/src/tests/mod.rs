@@ -32,7 +32,7 @@ impl Path {
         };
         Self {
             recovery: Recovery::new(config),
-            now: Instant::now(),
+            now: start(),
             out: Outcome::default(),
         }
     }
@@ -120,10 +120,7 @@ fn ranges_of(numbers: &[u64]) -> Vec<AckRange> {
 #[test]
 fn a_path_starts_with_the_initial_window_unpaced() {
     let mut path = Path::fresh();
-    assert_eq!(
-        path.recovery.permit(path.now),
-        Permit::Full { bytes: 12_000 }
-    );
+    assert_eq!(path.recovery.permit(path.now), Permit::Full { bytes: 12_000 });
     let sent = path.send_many(10);
     assert_eq!(path.recovery.permit(path.now), Permit::AcksOnly);
     assert_eq!(path.in_flight(), 12_000);
@@ -131,11 +128,7 @@ fn a_path_starts_with_the_initial_window_unpaced() {
     assert_eq!(path.ack(&sent), Ok(()));
     assert_eq!(path.out.acked, sent);
     assert!(path.out.rtt_updated && path.out.lost.is_empty());
-    assert_eq!(
-        (path.cwnd(), path.in_flight()),
-        (24_000, 0),
-        "slow start doubles"
-    );
+    assert_eq!((path.cwnd(), path.in_flight()), (24_000, 0), "slow start doubles");
     let stats = path.recovery.stats();
     assert_eq!((stats.srtt, stats.pacing_bytes_per_s), (50 * MS, 960_000));
 }
@@ -148,10 +141,7 @@ fn ack_delay_is_capped_by_the_promise() {
     path.wait(180 * MS);
     path.ack_delayed(&sent, 80 * MS).expect("honest");
     // 180 − 10 = 170 ms: srtt = (7·100 + 170)/8.
-    assert_eq!(
-        path.recovery.rtt().smoothed(),
-        Duration::from_micros(108_750)
-    );
+    assert_eq!(path.recovery.rtt().smoothed(), Duration::from_micros(108_750));
     assert_eq!(path.recovery.rtt().min(), 100 * MS);
 }
 
@@ -165,10 +155,7 @@ fn acknowledgements_of_nothing_sent_change_nothing() {
         .expect("a hole in sixty numbers")[0]
         + 1;
     let before = path.recovery.stats();
-    assert_eq!(
-        path.ack(&[sent[0], sent[59] + 2]),
-        Err(AckViolation::Unsent)
-    );
+    assert_eq!(path.ack(&[sent[0], sent[59] + 2]), Err(AckViolation::Unsent));
     assert_eq!(path.ack(&[hole]), Err(AckViolation::Skipped));
     let optimist: Vec<u64> = (sent[0]..=sent[59]).collect();
     assert_eq!(path.ack(&optimist), Err(AckViolation::Skipped));
@@ -176,11 +163,7 @@ fn acknowledgements_of_nothing_sent_change_nothing() {
     assert_eq!(path.recovery.stats(), before);
     assert!(path.out.acked.is_empty());
     assert_eq!(path.ack(&sent), Ok(()));
-    assert_eq!(
-        path.ack(&optimist),
-        Err(AckViolation::Skipped),
-        "nor afterwards"
-    );
+    assert_eq!(path.ack(&optimist), Err(AckViolation::Skipped), "nor afterwards");
 }
 
 #[test]
@@ -232,10 +215,7 @@ fn received_packets_are_reported_until_the_report_is_acknowledged() {
     );
     let number = path.recovery.next_number();
     path.recovery.acks_sent(path.now);
-    assert_eq!(
-        (listed(&path), path.recovery.next_timeout()),
-        (vec![], None)
-    );
+    assert_eq!((listed(&path), path.recovery.next_timeout()), (vec![], None));
     let content = number.get();
     let kind = SentKind::Normal;
     path.recovery.sent(
@@ -266,10 +246,7 @@ fn received_packets_are_reported_until_the_report_is_acknowledged() {
     );
     assert_eq!(path.recovery.expand(14, 1), 14);
     assert_eq!(path.recovery.largest_received(), Some(13));
-    assert_eq!(
-        path.recovery.check(12).expect_err("seen"),
-        Replay::Duplicate
-    );
+    assert_eq!(path.recovery.check(12).expect_err("seen"), Replay::Duplicate);
 }
 
 #[test]

@@ -15,16 +15,10 @@ struct Model {
 impl Model {
     fn take(&mut self, path: &mut Path) {
         for number in path.out.acked.drain(..) {
-            assert!(
-                self.open.remove(&number).is_some(),
-                "{number} came back twice"
-            );
+            assert!(self.open.remove(&number).is_some(), "{number} came back twice");
         }
         for number in path.out.lost.drain(..) {
-            assert!(
-                self.open.remove(&number).is_some(),
-                "{number} came back twice"
-            );
+            assert!(self.open.remove(&number).is_some(), "{number} came back twice");
             self.lost.insert(number);
         }
         self.spurious += u64::from(path.out.spurious);
@@ -55,11 +49,7 @@ impl Model {
     }
 }
 
-fn step(
-    u: &mut arbitrary::Unstructured<'_>,
-    path: &mut Path,
-    model: &mut Model,
-) -> arbitrary::Result<()> {
+fn step(u: &mut arbitrary::Unstructured<'_>, path: &mut Path, model: &mut Model) -> arbitrary::Result<()> {
     path.wait(Duration::from_micros(u.int_in_range(0..=60_000)?));
     match u.int_in_range(0..=7)? {
         0..=2 => {
@@ -84,8 +74,7 @@ fn step(
             }
             if !numbers.is_empty() {
                 let delay = Duration::from_micros(u.int_in_range(0..=1_000_000)?);
-                path.ack_delayed(&numbers, delay)
-                    .expect("only what was sent");
+                path.ack_delayed(&numbers, delay).expect("only what was sent");
                 assert!(path.out.acked.iter().all(|number| numbers.contains(number)));
             }
         }

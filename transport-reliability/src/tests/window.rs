@@ -55,15 +55,8 @@ fn slow_start_doubles_every_round_and_bursts_stay_small() {
     let bursts = bulk(&mut path, 100 * MS, 450 * MS);
     assert!(path.cwnd() >= 8 * 12_000, "{}", path.cwnd());
     let rate = path.recovery.stats().pacing_bytes_per_s;
-    let largest = bursts
-        .iter()
-        .map(|(_, bytes)| *bytes)
-        .max()
-        .expect("bursts");
-    assert!(
-        largest <= (2 * rate / 1000).max(4 * 1200),
-        "{largest} at {rate}"
-    );
+    let largest = bursts.iter().map(|(_, bytes)| *bytes).max().expect("bursts");
+    assert!(largest <= (2 * rate / 1000).max(4 * 1200), "{largest} at {rate}");
 }
 
 #[test]
@@ -114,10 +107,7 @@ fn pacing_asks_to_be_woken_only_for_data_that_may_go() {
     );
     assert_eq!(path.recovery.next_send(), Some(path.now + 10 * MS));
     path.recovery.app_limited(path.now);
-    assert!(matches!(
-        path.recovery.next_timeout(),
-        Some((_, Why::Probe))
-    ));
+    assert!(matches!(path.recovery.next_timeout(), Some((_, Why::Probe))));
     path.wait(10_000 * MS);
     path.recovery.on_timeout(path.now, &mut path.out);
     assert_eq!(
@@ -183,10 +173,7 @@ fn a_new_path_starts_over_and_old_packets_do_not_touch_it() {
     path.ack(&new).expect("honest");
     assert_eq!(path.out.lost, old[6..]);
     assert_eq!(path.recovery.rtt().smoothed(), 30 * MS);
-    assert!(
-        path.cwnd() >= 12_000,
-        "their loss is not this path's congestion"
-    );
+    assert!(path.cwnd() >= 12_000, "their loss is not this path's congestion");
     assert_eq!(path.in_flight(), 0);
 }
 
