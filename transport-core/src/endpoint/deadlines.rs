@@ -34,11 +34,6 @@ impl Deadlines {
         let ((_, slot), _) = entry.remove_entry();
         Some(slot)
     }
-
-    /// How many slots wait for something.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 #[cfg(test)]
@@ -62,7 +57,7 @@ mod tests {
         deadlines.set(2, &mut armed[2], Some((after(10), Why::Probe)));
         assert_eq!(deadlines.earliest(), Some((after(10), Why::Probe)));
         deadlines.set(2, &mut armed[2], None);
-        assert_eq!(deadlines.len(), 2);
+        assert_eq!(deadlines.0.len(), 2);
         assert_eq!(deadlines.expire(after(29)), None);
         assert_eq!(deadlines.expire(after(99)), Some(0));
         assert_eq!(deadlines.expire(after(99)), Some(1));
