@@ -37,7 +37,9 @@ impl Endpoint {
     /// Binds the socket and starts the driver thread.
     pub fn bind(config: EndpointConfig) -> io::Result<Endpoint> {
         let shared = driver::start(config)?;
-        Ok(Endpoint { guard: Arc::new(Guard(shared)) })
+        Ok(Endpoint {
+            guard: Arc::new(Guard(shared)),
+        })
     }
 
     fn shared(&self) -> &Arc<EndpointShared> {
@@ -58,7 +60,10 @@ impl Endpoint {
             // A fresh reply takes its first value.
             let _ = reply.put(Err(error));
         }
-        Connecting { shared: Arc::clone(self.shared()), reply: Some(reply) }
+        Connecting {
+            shared: Arc::clone(self.shared()),
+            reply: Some(reply),
+        }
     }
 
     fn ask(&self, options: ConnectOptions, reply: &Arc<ConnectReply>) -> Result<(), ConnectError> {
@@ -92,7 +97,9 @@ impl Endpoint {
     ///
     /// Cancel-safe.
     pub fn accept(&self) -> Accept {
-        Accept { shared: Arc::clone(self.shared()) }
+        Accept {
+            shared: Arc::clone(self.shared()),
+        }
     }
 
     /// Closes every connection with `code` and `reason`, and takes no more. The first call counts.
@@ -110,7 +117,9 @@ impl Endpoint {
     ///
     /// Cancel-safe.
     pub fn wait_idle(&self) -> WaitIdle {
-        WaitIdle { shared: Arc::clone(self.shared()) }
+        WaitIdle {
+            shared: Arc::clone(self.shared()),
+        }
     }
 
     /// Figures of this endpoint, at most about 10 ms old.
@@ -145,7 +154,9 @@ pub struct Incoming {
 
 impl Incoming {
     fn new(shared: Arc<ConnectionShared>) -> Self {
-        Self { connection: Connection::new(shared) }
+        Self {
+            connection: Connection::new(shared),
+        }
     }
 
     /// Who it is, as the handshake proved it.

@@ -167,8 +167,12 @@ impl App {
                 }
             }
             other => {
-                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else { return };
-                let Some(engine) = engine.connection(handle) else { return };
+                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else {
+                    return;
+                };
+                let Some(engine) = engine.connection(handle) else {
+                    return;
+                };
                 match other {
                     Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
                     // The path changed, or its size.
@@ -181,7 +185,9 @@ impl App {
     fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: &Info) {
         let asked = self.connecting.iter().position(|(known, _)| *known == handle);
         let reply = asked.map(|index| self.connecting.swap_remove(index).1);
-        let Some(connection) = engine.connection(handle) else { return };
+        let Some(connection) = engine.connection(handle) else {
+            return;
+        };
         let shared = self.share(info, connection.remote());
         let link = Link::new(handle, Arc::clone(&shared));
         link.publish_size(connection);
@@ -235,8 +241,18 @@ impl App {
             let _ = reply.put(Err(ConnectError::Handshake(reason)));
             return;
         }
-        let Some(link) = self.by_handle.remove(&handle).and_then(|id| self.links.remove(&id)) else { return };
-        link.end(engine.connection(handle), &ConnectionError::Closed(reason), &mut self.out);
+        let Some(link) = self
+            .by_handle
+            .remove(&handle)
+            .and_then(|id| self.links.remove(&id))
+        else {
+            return;
+        };
+        link.end(
+            engine.connection(handle),
+            &ConnectionError::Closed(reason),
+            &mut self.out,
+        );
     }
 
     // ---- after a drain ---------------------------------------------------------------------------------------------
