@@ -19,11 +19,10 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-/// The application label of a relay and its clients: HTTP/3 framing without QUIC.
-pub const APP: &[u8] = b"h3-nq";
-
 pub use accounting::Snapshot;
 pub use hook::{AcceptAll, Decision, OnRequest, Protocol, RequestMeta};
 pub use policy::{Forbidden, Network, TargetPolicy};
 pub use quota::Quota;
 pub use service::{RelayConfig, RelayService};
+
+pub use crate::tunnel::APP;

@@ -154,14 +154,14 @@ impl RelayService {
         }
     }
 
-    /// Whether the relay has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
     /// Closes the endpoint now, with all that is open.
     pub fn stop(&self) {
         self.end_within(Duration::ZERO);
+    }
+
+    /// Whether the relay has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the relay's end.

@@ -120,7 +120,7 @@ fn tcp_both_ways_with_half_close() {
         let copy = sent.clone();
         let send = async move {
             sender.write_all(&copy).await.expect("write");
-            sender.finish().expect("finish");
+            sender.finish();
         };
         world.local.spawn(send).expect("room");
         let (mut got, mut buffer) = (Vec::new(), vec![0; 100_000]);
@@ -249,7 +249,7 @@ fn the_rate_of_a_session_is_limited() {
         let start = crate::now().instant;
         let send = async move {
             sender.write_all(&vec![1; 1_500_000]).await.expect("write");
-            sender.finish().expect("finish");
+            sender.finish();
         };
         world.local.spawn(send).expect("room");
         let mut buffer = vec![0; 65_536];
@@ -320,7 +320,7 @@ fn draining_lets_tunnels_finish() {
         let failure = world.client.connect_tcp("127.0.0.1", 1).await.expect_err("draining");
         assert_eq!(failure.kind(), TunnelErrorKind::Draining);
         tunnel.write_all(b"last words").await.expect("write");
-        tunnel.finish().expect("finish");
+        tunnel.finish();
         let mut got = [0; 10];
         assert_eq!(tunnel.read(&mut got).await.expect("echo"), Some(10));
         assert_eq!(tunnel.read(&mut [0; 10]).await.expect("end"), None);

@@ -3,7 +3,7 @@
 //!
 //! [`Session::run`] does the work that belongs to no request; it must be polled as long as the session lives.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -101,7 +101,7 @@ struct State {
     goaway_sent: Option<u64>,
     /// Ordinal after the highest request seen.
     next_request: u64,
-    inboxes: HashMap<u64, Arc<Inbox>>,
+    inboxes: BTreeMap<u64, Arc<Inbox>>,
     end: Option<SessionEnd>,
     waiting: Vec<Waker>,
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use super::error::{TunnelError, TunnelErrorKind};
+use super::error::TunnelError;
 use super::frames::{FrameReader, StreamError};
 use super::session::{RequestStream, Route};
 use crate::Connection;
@@ -51,8 +51,8 @@ impl<L: Lane> TcpTunnel<L> {
     }
 
     /// As [`TcpSender::finish`].
-    pub fn finish(&mut self) -> Result<(), TunnelError> {
-        self.sender.finish()
+    pub fn finish(&mut self) {
+        self.sender.finish();
     }
 }
 
@@ -104,20 +104,18 @@ impl<L: Lane> TcpSender<L> {
         Poll::Ready(Ok(n))
     }
 
-    /// Half-closes: the target reads the end after what was written. It fails, and resets, when a write was begun and
-    /// not completed, since the frame that was promised cannot be completed.
-    pub fn finish(&mut self) -> Result<(), TunnelError> {
+    /// Half-closes: the target reads the end after what was written. After a write that was begun and not completed it
+    /// resets instead, since the frame that was promised cannot be completed.
+    pub fn finish(&mut self) {
         if self.owed > 0 {
-            self.cancel();
-            return Err(TunnelError::new(TunnelErrorKind::Transport, "a write was begun and not completed"));
+            return self.reset();
         }
         self.finished = true;
         self.send.finish();
-        Ok(())
     }
 
     /// Gives the connection up; the relay closes the one to the target.
-    pub fn cancel(&mut self) {
+    pub fn reset(&mut self) {
         self.finished = true;
         self.send.reset(Code::CONNECT_ERROR.0);
     }
@@ -166,7 +164,7 @@ impl<L: Lane> TcpReceiver<L> {
     }
 
     /// Tells the relay that nobody reads any more.
-    pub fn cancel(&mut self) {
+    pub fn stop(&mut self) {
         if !self.ended {
             self.ended = true;
             self.frames.stop(Code::REQUEST_CANCELLED);
@@ -176,6 +174,6 @@ impl<L: Lane> TcpReceiver<L> {
 
 impl<L: Lane> Drop for TcpReceiver<L> {
     fn drop(&mut self) {
-        self.cancel();
+        self.stop();
     }
 }

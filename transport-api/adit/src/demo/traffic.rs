@@ -93,7 +93,7 @@ async fn try_datagrams(
 ) -> Result<(bool, f64, &'static str, String), String> {
     let client = link.client().await.ok_or("no connection to the relay")?;
     let begin = now().instant;
-    let mut tunnel = client.connect_udp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
+    let tunnel = client.connect_udp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
     let sender = tunnel.sender();
     let back = Rc::new(Cell::new(0u32));
     let done = Rc::clone(&back);
