@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::datagram::RECEIVE_QUEUE_BYTES;
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer, RelayId, RelayStatics,
-    ServerConfig, SuiteChoice, TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
+    RelayId, RelayStatics, ServerConfig, SuiteChoice, TransportConfig,
 };
 
 /// An endpoint: one UDP socket, one driver thread, any number of connections.
@@ -27,7 +27,13 @@ pub struct EndpointConfig {
 impl EndpointConfig {
     /// An endpoint that only connects.
     pub fn client(listen: SocketAddr) -> Self {
-        Self { listen, server: None, transport: TransportOptions::default(), observer: None, socket_buffer: 4 << 20 }
+        Self {
+            listen,
+            server: None,
+            transport: TransportOptions::default(),
+            observer: None,
+            socket_buffer: 4 << 20,
+        }
     }
 
     /// An endpoint that also answers handshakes.
@@ -98,7 +104,10 @@ impl ServerOptions {
 
 impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerOptions").field("relay_id", &self.relay_id).field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("ServerOptions")
+            .field("relay_id", &self.relay_id)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,7 +215,14 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// Anonymous, zero grant, address from the bundle, cipher by what both machines do well.
     pub fn new(bundle: Bundle, app: &[u8]) -> Self {
-        Self { bundle, identity: None, grant: Grant::default(), app: app.to_vec(), server: None, suite: SuiteChoice::default() }
+        Self {
+            bundle,
+            identity: None,
+            grant: Grant::default(),
+            app: app.to_vec(),
+            server: None,
+            suite: SuiteChoice::default(),
+        }
     }
 
     /// The address to connect to: the override, or the bundle's first numeric endpoint.

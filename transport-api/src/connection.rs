@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::driver::shared::{ConnectionShared, Halves, OpenReply, Query, Reply, lock};
+use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
 use crate::engine::{ConnectionStats, Direction, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
@@ -81,7 +81,7 @@ impl Connection {
 
     /// Who the other side is, as the handshake proved it.
     pub fn peer(&self) -> Peer {
-        self.shared().peer.clone()
+        self.shared().peer
     }
 
     /// The peer's address now (it changes when a NAT gives it another).
@@ -103,7 +103,7 @@ impl Connection {
     /// and on the driver thread itself (in an observer), the last known ones.
     pub fn stats(&self) -> ConnectionStats {
         let fresh = self.ask(Query::Stats).flatten();
-        fresh.unwrap_or_else(|| lock(&self.shared().state).stats.clone())
+        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
     }
 
     /// Why the connection ended, if it has.
@@ -363,7 +363,7 @@ impl Future for Closed {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct FinishAndClose {
-    reply: Arc<Reply<Result<(), FinishError>>>,
+    reply: Arc<FinishReply>,
     // The last handle must not close before everything has arrived.
     _guard: Arc<Guard>,
 }

@@ -33,7 +33,11 @@ impl Connection {
     }
 
     /// Sends one datagram with a class and a deadline; it is dropped unsent after the deadline.
-    pub fn send_datagram_with(&self, data: Vec<u8>, options: DatagramOptions) -> Result<(), SendDatagramError> {
+    pub fn send_datagram_with(
+        &self,
+        data: Vec<u8>,
+        options: DatagramOptions,
+    ) -> Result<(), SendDatagramError> {
         let shared = self.shared();
         check_size(shared, data.len())?;
         {

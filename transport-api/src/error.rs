@@ -104,8 +104,12 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bundle(error) => write!(f, "relay bundle: {error}"),
-            Self::NoAddress => f.write_str("the bundle names only host names; resolve one and pass it as the server address"),
-            Self::AddressFamily => f.write_str("this endpoint's socket cannot reach that address family; bind to the other one"),
+            Self::NoAddress => {
+                f.write_str("the bundle names only host names; resolve one and pass it as the server address")
+            }
+            Self::AddressFamily => {
+                f.write_str("this endpoint's socket cannot reach that address family; bind to the other one")
+            }
             Self::Busy => f.write_str("too many connects are waiting; try again when some have ended"),
             Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
             Self::Handshake(reason) => write!(f, "no connection: {reason}"),
@@ -299,7 +303,9 @@ impl SendDatagramError {
 impl fmt::Display for SendDatagramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { max } => write!(f, "the datagram is larger than the {max} bytes that fit a packet"),
+            Self::TooLarge { max } => {
+                write!(f, "the datagram is larger than the {max} bytes that fit a packet")
+            }
             Self::Disabled => f.write_str("the peer takes no datagrams"),
             Self::Full => f.write_str("the datagram queue is full"),
             Self::Connection(error) => error.fmt(f),
@@ -363,7 +369,9 @@ fn connection_kind(error: &ConnectionError) -> io::ErrorKind {
 fn close_fault(reason: &CloseReason) -> Fault {
     use crate::engine::By;
     match reason {
-        CloseReason::Application { by: By::Local, .. } | CloseReason::Transport { by: By::Local, .. } => Fault::Caller,
+        CloseReason::Application { by: By::Local, .. } | CloseReason::Transport { by: By::Local, .. } => {
+            Fault::Caller
+        }
         CloseReason::Idle | CloseReason::HandshakeTimeout => Fault::Network,
         _ => Fault::Peer,
     }

@@ -27,19 +27,23 @@ pub mod masque;
 pub mod relay;
 pub mod tunnel;
 
-pub use config::{ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint};
+pub use config::{
+    ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
+};
 pub use connection::{AcceptBi, AcceptUni, Closed, Connection, FinishAndClose, OpenBi, OpenUni};
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
-pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
 pub use driver::entropy::OsEntropy;
-pub use engine::{
-    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity, CloseReason,
-    ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed,
-    Grant, Limits, Now, Observer, Peer, RelayId, RelayIdentity, RelayStatics, StreamId, Suite, SuiteChoice, trace,
-};
+pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
 pub use error::{
-    ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError, WriteError,
+    ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
+    WriteError,
 };
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
+pub use transport_core::{
+    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
+    CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
+    EndpointStats, Entropy, EntropyFailed, Grant, Limits, Now, Observer, Peer, RelayId, RelayIdentity,
+    RelayStatics, StreamId, Suite, SuiteChoice, trace,
+};
 pub use wait::Wait;

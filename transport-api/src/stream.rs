@@ -261,7 +261,11 @@ impl RecvStream {
     }
 
     /// The poll face of [`RecvStream::read`].
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<Result<Option<usize>, ReadError>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<Result<Option<usize>, ReadError>> {
         if out.is_empty() {
             return Poll::Ready(Ok(Some(0)));
         }
@@ -412,3 +416,6 @@ impl Future for ReadToEnd<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,12 @@ impl Random {
         bytes
     }
 
+    /// One uniform byte.
+    pub(crate) fn byte(&mut self) -> u8 {
+        let [byte] = self.bytes();
+        byte
+    }
+
     /// A uniform number.
     pub(crate) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.bytes())

@@ -51,7 +51,11 @@ impl Counter {
     /// `iv xor (lane ‖ number)`, both big-endian.
     pub(crate) fn nonce(self, iv: &Secret<12>) -> [u8; 12] {
         let mut nonce = *iv.expose();
-        let counter = self.lane.to_be_bytes().into_iter().chain(self.number.to_be_bytes());
+        let counter = self
+            .lane
+            .to_be_bytes()
+            .into_iter()
+            .chain(self.number.to_be_bytes());
         nonce.iter_mut().zip(counter).for_each(|(to, from)| *to ^= from);
         nonce
     }
@@ -87,7 +91,14 @@ impl SealKeys {
     pub(crate) fn new(provider: &'static dyn Provider, suite: Suite, secret: Secret<32>) -> Self {
         let (mut keys, mask) = Generations::start(provider, suite, secret);
         let current = keys.advance();
-        Self { keys, current, mask, phase: false, sealed: 0, lanes: Lanes::default() }
+        Self {
+            keys,
+            current,
+            mask,
+            phase: false,
+            sealed: 0,
+            lanes: Lanes::default(),
+        }
     }
 
     /// The packet cipher.
@@ -119,7 +130,10 @@ impl SealKeys {
             return Err(KeyExhausted::PacketLimit);
         }
         self.lanes.advance(at)?;
-        let tag = self.current.cipher.seal(&at.nonce(&self.current.iv), header, body)?;
+        let tag = self
+            .current
+            .cipher
+            .seal(&at.nonce(&self.current.iv), header, body)?;
         self.sealed += 1;
         Ok(tag)
     }
@@ -153,7 +167,15 @@ impl OpenKeys {
         let (mut keys, mask) = Generations::start(provider, suite, secret);
         let current = keys.advance();
         let next = keys.advance();
-        Self { keys, previous: None, current, next, mask, phase: false, failed: 0 }
+        Self {
+            keys,
+            previous: None,
+            current,
+            next,
+            mask,
+            phase: false,
+            failed: 0,
+        }
     }
 
     /// The phase bit of the current generation.

@@ -13,14 +13,17 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+// Addresses only: this crate does no I/O.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, sync::Arc};
 
 use crate::{
     BundleError, RelayId, RelayIdentity, RelayStatics,
@@ -116,15 +119,26 @@ impl Bundle {
         if !(first && second) {
             return Err(BundleError::BadSignature);
         }
-        provider::DEFAULT.kem_check(&fields.ml_kem).map_err(|_| BundleError::InvalidKemKey)?;
+        provider::DEFAULT
+            .kem_check(&fields.ml_kem)
+            .map_err(|_| BundleError::InvalidKemKey)?;
         let relay_id = RelayId::of(&fields.ml_dsa, &fields.ed25519);
         let kh = statics_hash(&fields.x25519, &fields.ml_kem);
-        Ok(Self(Arc::new(Contents { bytes: bytes.to_vec(), fields, relay_id, kh })))
+        Ok(Self(Arc::new(Contents {
+            bytes: bytes.to_vec(),
+            fields,
+            relay_id,
+            kh,
+        })))
     }
 
     /// Refuses a bundle that is not valid at `unix_s`.
     pub fn check_time(&self, unix_s: u64) -> Result<(), BundleError> {
-        let Fields { not_before, not_after, .. } = self.0.fields;
+        let Fields {
+            not_before,
+            not_after,
+            ..
+        } = self.0.fields;
         match unix_s {
             now if now < not_before => Err(BundleError::NotYetValid { not_before }),
             now if now > not_after => Err(BundleError::Expired { not_after }),
@@ -135,13 +149,21 @@ impl Bundle {
     /// Refuses a bundle of any relay but `id`.
     pub fn check_id(&self, id: &RelayId) -> Result<(), BundleError> {
         let found = self.relay_id();
-        if found == *id { Ok(()) } else { Err(BundleError::WrongRelay { found }) }
+        if found == *id {
+            Ok(())
+        } else {
+            Err(BundleError::WrongRelay { found })
+        }
     }
 
     /// Refuses a bundle older than the newest one known of this relay.
     pub fn check_epoch(&self, known: u64) -> Result<(), BundleError> {
         let found = self.epoch();
-        if found >= known { Ok(()) } else { Err(BundleError::EpochRegression { known, found }) }
+        if found >= known {
+            Ok(())
+        } else {
+            Err(BundleError::EpochRegression { known, found })
+        }
     }
 
     /// The relay that signed it.
@@ -230,13 +252,19 @@ impl RelayIdentity {
         tbs.extend_from_slice(&*self.keys().ml_dsa_public());
         tbs.extend_from_slice(&self.keys().ed25519_public());
         tbs.extend_from_slice(&(draft.endpoints.len() as u16).to_be_bytes());
-        draft.endpoints.iter().try_for_each(|endpoint| endpoint.write(&mut tbs))?;
+        draft
+            .endpoints
+            .iter()
+            .try_for_each(|endpoint| endpoint.write(&mut tbs))?;
         tbs.extend_from_slice(&[0, 0]);
         Ok(tbs)
     }
 
     fn sign_tbs(&self, mut tbs: Vec<u8>) -> Result<Vec<u8>, BundleError> {
-        let ml_dsa = self.keys().sign_ml_dsa(&tbs, label::BUNDLE).ok_or(BundleError::BadSignature)?;
+        let ml_dsa = self
+            .keys()
+            .sign_ml_dsa(&tbs, label::BUNDLE)
+            .ok_or(BundleError::BadSignature)?;
         let ed25519 = self.keys().sign_ed25519(&tbs);
         tbs.extend_from_slice(&ml_dsa);
         tbs.extend_from_slice(&ed25519);
@@ -267,9 +295,20 @@ impl Fields {
         if count > MAX_ENDPOINTS {
             return Err(BundleError::Malformed("too many endpoints"));
         }
-        let endpoints = (0..count).map(|_| BundleEndpoint::read(reader)).collect::<Result<_, _>>()?;
+        let endpoints = (0..count)
+            .map(|_| BundleEndpoint::read(reader))
+            .collect::<Result<_, _>>()?;
         skip_extensions(reader)?;
-        Ok(Self { epoch, not_before, not_after, x25519, ml_kem, ml_dsa, ed25519, endpoints })
+        Ok(Self {
+            epoch,
+            not_before,
+            not_after,
+            x25519,
+            ml_kem,
+            ml_dsa,
+            ed25519,
+            endpoints,
+        })
     }
 }
 
@@ -333,15 +372,22 @@ impl BundleEndpoint {
             }
             _ => return Err(BundleError::Malformed("unknown address family")),
         };
-        Ok(Self { address, port: reader.u16()?, cover: reader.u8()? })
+        Ok(Self {
+            address,
+            port: reader.u16()?,
+            cover: reader.u8()?,
+        })
     }
 }
 
 /// A plausible DNS name (RFC 1035 §2.3.4, with underscores).
 fn check_name(name: &[u8]) -> Result<&str, BundleError> {
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_".contains(byte);
-    let text = std::str::from_utf8(name).ok().filter(|_| (1..=253).contains(&name.len()));
-    text.filter(|_| name.iter().all(legal)).ok_or(BundleError::Malformed("endpoint name"))
+    let text = std::str::from_utf8(name)
+        .ok()
+        .filter(|_| (1..=253).contains(&name.len()));
+    text.filter(|_| name.iter().all(legal))
+        .ok_or(BundleError::Malformed("endpoint name"))
 }
 
 /// Reads from the front; the end is always `Truncated`.

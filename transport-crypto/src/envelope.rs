@@ -10,7 +10,12 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use subtle::ConstantTimeEq;
@@ -155,7 +160,9 @@ impl EnvelopeHeader {
         ] = *header;
         let (token, rest) = match usize::from(token_len) {
             0 => (None, rest),
-            TOKEN => rest.split_first_chunk().map(|(token, rest)| (Some(*token), rest))?,
+            TOKEN => rest
+                .split_first_chunk()
+                .map(|(token, rest)| (Some(*token), rest))?,
             _ => return None,
         };
         let header = Self {
@@ -189,7 +196,10 @@ impl EnvelopeKeys {
         Self(Direction::both(|direction| {
             let outer_key: Secret<32> = kdf::expand(&outer, &[direction.label()]);
             let hint_key: Secret<16> = kdf::expand(&hint, &[direction.label()]);
-            HalfKeys { outer: EnvelopeCipher::new(&outer_key), hint: Block128::new(&hint_key) }
+            HalfKeys {
+                outer: EnvelopeCipher::new(&outer_key),
+                hint: Block128::new(&hint_key),
+            }
         }))
     }
 
@@ -202,7 +212,11 @@ impl EnvelopeKeys {
         let Some(([random @ .., h0, h1, h2, h3], _)) = datagram.split_first_chunk::<NONCE>() else {
             return false;
         };
-        direction.of(&self.0).hint(random).ct_eq(&[*h0, *h1, *h2, *h3]).into()
+        direction
+            .of(&self.0)
+            .hint(random)
+            .ct_eq(&[*h0, *h1, *h2, *h3])
+            .into()
     }
 
     /// Opens `datagram` in place: the header and the fragment. Every refusal looks the same.
@@ -254,7 +268,9 @@ impl EnvelopeKeys {
         out.extend_from_slice(token);
         out.extend_from_slice(fragment);
         out.resize(start + size - TAG, 0);
-        let sealed = out.get_mut(start + NONCE..).and_then(|body| keys.outer.seal(&nonce, body));
+        let sealed = out
+            .get_mut(start + NONCE..)
+            .and_then(|body| keys.outer.seal(&nonce, body));
         match sealed {
             Some(tag) => out.extend_from_slice(&tag),
             None => out.truncate(start),

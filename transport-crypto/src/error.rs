@@ -248,7 +248,10 @@ impl fmt::Display for BundleError {
                 "the bundle expired at Unix time {not_after}; fetch a new one (or correct this machine's clock)"
             ),
             Self::NotYetValid { not_before } => {
-                write!(f, "the bundle is valid from Unix time {not_before} on; correct this machine's clock")
+                write!(
+                    f,
+                    "the bundle is valid from Unix time {not_before} on; correct this machine's clock"
+                )
             }
             Self::WrongRelay { found } => {
                 write!(f, "the bundle belongs to relay {found}, not to the one expected")

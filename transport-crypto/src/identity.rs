@@ -30,7 +30,11 @@ impl RelayIdentity {
         let [ml_dsa, ed25519] = halves(&seeds);
         let keys = SigningKeys::new(&ml_dsa, &ed25519);
         let relay_id = RelayId::of(&*keys.ml_dsa_public(), &keys.ed25519_public());
-        Self { seeds, keys, relay_id }
+        Self {
+            seeds,
+            keys,
+            relay_id,
+        }
     }
 
     /// The seeds, to be stored.
@@ -150,7 +154,12 @@ impl HybridKeys {
         x25519.expose_mut().copy_from_slice(x25519_seed);
         kem.expose_mut().copy_from_slice(kem_seed);
         let x25519_public = provider.x25519_public(&x25519);
-        Self { seeds, x25519, x25519_public, kem: provider.kem_key_pair(&kem) }
+        Self {
+            seeds,
+            x25519,
+            x25519_public,
+            kem: provider.kem_key_pair(&kem),
+        }
     }
 }
 
@@ -171,11 +180,20 @@ mod tests {
     fn seeds_restore_the_identity() {
         let mut rng = SeededEntropy::new([1; 32]);
         let relay = RelayIdentity::generate(&mut rng).unwrap();
-        assert_eq!(RelayIdentity::from_seeds(*relay.seeds().expose()).relay_id(), relay.relay_id());
+        assert_eq!(
+            RelayIdentity::from_seeds(*relay.seeds().expose()).relay_id(),
+            relay.relay_id()
+        );
         let statics = RelayStatics::generate(&mut rng).unwrap();
-        assert_eq!(RelayStatics::from_seeds(*statics.seeds().expose()).kh(), statics.kh());
+        assert_eq!(
+            RelayStatics::from_seeds(*statics.seeds().expose()).kh(),
+            statics.kh()
+        );
         let client = ClientIdentity::generate(&mut rng).unwrap();
-        assert_eq!(ClientIdentity::from_seeds(*client.seeds().expose()).client_id(), client.client_id());
+        assert_eq!(
+            ClientIdentity::from_seeds(*client.seeds().expose()).client_id(),
+            client.client_id()
+        );
     }
 
     #[test]

@@ -138,7 +138,13 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         let good = "0".repeat(64);
-        for bad in ["", &good[1..], &format!("{good}0"), &good.replacen('0', "g", 1), &"é".repeat(32)] {
+        for bad in [
+            "",
+            &good[1..],
+            &format!("{good}0"),
+            &good.replacen('0', "g", 1),
+            &"é".repeat(32),
+        ] {
             assert_eq!(bad.parse::<ClientId>(), Err(InvalidId), "{bad}");
         }
     }

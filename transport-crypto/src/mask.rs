@@ -81,7 +81,11 @@ mod tests {
         use Direction::{ClientToServer, ServerToClient};
         let base = mask(1, 0, ClientToServer);
         assert_eq!(base, mask(1, 0, ClientToServer));
-        for other in [mask(2, 0, ClientToServer), mask(1, 1, ClientToServer), mask(1, 0, ServerToClient)] {
+        for other in [
+            mask(2, 0, ClientToServer),
+            mask(1, 1, ClientToServer),
+            mask(1, 0, ServerToClient),
+        ] {
             assert_ne!(base, other);
         }
     }

@@ -66,7 +66,14 @@ impl Generations {
         ap_0: Secret<32>,
     ) -> (Self, Box<dyn MaskCipher>) {
         let mask = provider.mask_cipher(suite, &kdf::expand(&ap_0, &[label::MASK]));
-        (Self { provider, suite, secret: ap_0 }, mask)
+        (
+            Self {
+                provider,
+                suite,
+                secret: ap_0,
+            },
+            mask,
+        )
     }
 
     pub(crate) fn suite(&self) -> Suite {
@@ -78,7 +85,10 @@ impl Generations {
         let key = kdf::expand(&self.secret, &[label::KEY]);
         let iv = kdf::expand(&self.secret, &[label::IV]);
         self.secret = kdf::expand(&self.secret, &[label::UPDATE]);
-        PacketKey { cipher: self.provider.packet_cipher(self.suite, &key), iv }
+        PacketKey {
+            cipher: self.provider.packet_cipher(self.suite, &key),
+            iv,
+        }
     }
 }
 

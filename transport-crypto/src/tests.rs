@@ -1,9 +1,8 @@
 //! Test vectors for other implementations, in `tests/vectors/`: made from seeds, checked on every run.
 //!
-//! `cargo test -p transport-crypto -- --ignored write_vectors` writes them anew; a change there is a change of the
-//! protocol.
+//! `BLESS=1 cargo test -p transport-crypto vectors` writes them anew; a change there is a change of the protocol.
 
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{env, fmt::Write, fs, path::PathBuf};
 
 use crate::{
     Auth, Bundle, BundleDraft, BundleEndpoint, CidMasks, ClientHello, ClientIdentity, Counter, Direction,
@@ -45,10 +44,23 @@ fn bundle(v: &mut Vectors) -> Bundle {
     let identity = RelayIdentity::from_seeds(IDENTITY_SEEDS);
     let statics = RelayStatics::from_seeds(STATICS_SEEDS);
     let endpoints = vec![
-        BundleEndpoint { address: EndpointAddress::Ip([192, 0, 2, 1].into()), port: 4433, cover: 0 },
-        BundleEndpoint { address: EndpointAddress::Name("relay.example".into()), port: 443, cover: 0 },
+        BundleEndpoint {
+            address: EndpointAddress::Ip([192, 0, 2, 1].into()),
+            port: 4433,
+            cover: 0,
+        },
+        BundleEndpoint {
+            address: EndpointAddress::Name("relay.example".into()),
+            port: 443,
+            cover: 0,
+        },
     ];
-    let draft = BundleDraft { epoch: 7, not_before: 1_800_000_000, not_after: 1_802_592_000, endpoints };
+    let draft = BundleDraft {
+        epoch: 7,
+        not_before: 1_800_000_000,
+        not_after: 1_802_592_000,
+        endpoints,
+    };
     let bytes = identity.sign_bundle(&draft, &statics).unwrap();
     let bundle = Bundle::parse(&bytes).unwrap();
     v.title("bundle: epoch 7, 1800000000 to 1802592000, 192.0.2.1:4433 and relay.example:443");
@@ -63,7 +75,9 @@ fn bundle(v: &mut Vectors) -> Bundle {
 fn packets(v: &mut Vectors, side: &str, keys: &mut SealKeys) {
     for (number, name) in [(5, "generation 0"), (6, "generation 1")] {
         let mut body = *b"sixteen byte txt";
-        let tag = keys.seal(Counter { lane: 2, number }, b"header", &mut body).unwrap();
+        let tag = keys
+            .seal(Counter { lane: 2, number }, b"header", &mut body)
+            .unwrap();
         let mut mask = [[0; 5]];
         keys.masks(&[tag], &mut mask);
         v.put(&format!("{side} packet, {name}"), &[&body[..], &tag].concat());
@@ -73,7 +87,11 @@ fn packets(v: &mut Vectors, side: &str, keys: &mut SealKeys) {
 }
 
 fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>, suite: Suite) {
-    let name = if identity.is_some() { "enrolled" } else { "anonymous" };
+    let name = if identity.is_some() {
+        "enrolled"
+    } else {
+        "anonymous"
+    };
     v.title(&format!("handshake: {name}, {suite:?}"));
     let hello = ClientHello {
         has_aes: true,
@@ -83,15 +101,30 @@ fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>
         params: b"client params",
     };
     let (mut ch, mut sh) = (Vec::new(), Vec::new());
-    let mut initiator =
-        Initiator::start(bundle, HID, hello, &mut SeededEntropy::new(CLIENT_ENTROPY), &mut ch).unwrap();
-    let responder =
-        Responder::new(RelayStatics::from_seeds(STATICS_SEEDS), bundle.relay_id(), bundle.epoch());
-    let answer =
-        ServerAnswer { suite, relay_cids: &[*b"relay id0"], params: b"relay params", server_time_ms: 1 };
+    let mut initiator = Initiator::start(
+        bundle,
+        HID,
+        hello,
+        &mut SeededEntropy::new(CLIENT_ENTROPY),
+        &mut ch,
+    )
+    .unwrap();
+    let responder = Responder::new(
+        RelayStatics::from_seeds(STATICS_SEEDS),
+        bundle.relay_id(),
+        bundle.epoch(),
+    );
+    let answer = ServerAnswer {
+        suite,
+        relay_cids: &[*b"relay id0"],
+        params: b"relay params",
+        server_time_ms: 1,
+    };
     let offered = responder.read(HID, &ch).unwrap();
     v.put("client_id", offered.client_id().as_bytes());
-    let mut relay: Session = offered.accept(answer, &mut SeededEntropy::new(RELAY_ENTROPY), &mut sh).unwrap();
+    let mut relay: Session = offered
+        .accept(answer, &mut SeededEntropy::new(RELAY_ENTROPY), &mut sh)
+        .unwrap();
     let mut client = initiator.finish(&sh).unwrap().session;
     v.digest("client_hello", &ch);
     v.digest("server_hello", &sh);
@@ -126,7 +159,9 @@ fn handshakes() -> String {
 fn key_schedule() -> String {
     let (h, k1, k2) = ([1; 32], Secret::new([2; 32]), Secret::new([3; 32]));
     let keys = KeySchedule::new(&h, &k1, &k2);
-    let mut v = Vectors(String::from("# h, k1, k2 as given; generations of the client's secret\n"));
+    let mut v = Vectors(String::from(
+        "# h, k1, k2 as given; generations of the client's secret\n",
+    ));
     v.put("h", &h);
     v.put("k1", k1.expose());
     v.put("k2", k2.expose());
@@ -140,7 +175,10 @@ fn key_schedule() -> String {
         let iv: Secret<12> = kdf::expand(&ap, &[kdf::label::IV]);
         v.put(&format!("key_{generation}"), key.expose());
         v.put(&format!("iv_{generation}"), iv.expose());
-        v.put(&format!("nonce_{generation}, lane 2, number 5"), &Counter { lane: 2, number: 5 }.nonce(&iv));
+        v.put(
+            &format!("nonce_{generation}, lane 2, number 5"),
+            &Counter { lane: 2, number: 5 }.nonce(&iv),
+        );
         ap = kdf::expand(&ap, &[kdf::label::UPDATE]);
     }
     relay_wide(&mut v);
@@ -175,14 +213,22 @@ fn relay_wide(v: &mut Vectors) {
             &mut datagram,
         )
         .unwrap();
-    v.put("envelope of \"fragment\", fragment 0 of 1, minute 30000000, 80 bytes", &datagram);
+    v.put(
+        "envelope of \"fragment\", fragment 0 of 1, minute 30000000, 80 bytes",
+        &datagram,
+    );
 }
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors")
+        .join(name)
 }
 
 fn check(name: &str, found: &str) {
+    if env::var_os("BLESS").is_some() {
+        fs::write(path(name), found).unwrap();
+    }
     let committed = fs::read_to_string(path(name)).unwrap();
     for (line, (committed, found)) in committed.lines().zip(found.lines()).enumerate() {
         assert_eq!(committed, found, "{name}, line {}", line + 1);
@@ -213,13 +259,8 @@ fn generations_follow_the_schedule() {
     assert!(chain.advance().iv == iv_1);
     let (mut a, mut b) = ([[0; 5]], [[0; 5]]);
     mask.masks(&[[1; 16]], &mut a);
-    provider::DEFAULT.mask_cipher(Suite::Aes256Gcm, &hp).masks(&[[1; 16]], &mut b);
+    provider::DEFAULT
+        .mask_cipher(Suite::Aes256Gcm, &hp)
+        .masks(&[[1; 16]], &mut b);
     assert_eq!(a, b);
-}
-
-#[test]
-#[ignore = "writes the vectors; run by hand when the protocol changes on purpose"]
-fn write_vectors() {
-    fs::write(path("handshake.txt"), handshakes()).unwrap();
-    fs::write(path("key-schedule.txt"), key_schedule()).unwrap();
 }

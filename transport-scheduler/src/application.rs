@@ -7,8 +7,8 @@ use crate::stream::Due;
 use crate::stream::send::{Blocked, SendHalf};
 use crate::stream::state::SendState;
 use crate::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
-    Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
+    StreamId, StreamsExhausted, WriteError, stream_flow,
 };
 
 impl Scheduler {
@@ -47,26 +47,14 @@ impl Scheduler {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
-        let send = open_half(
-            self.streams
-                .get_mut(slot)
-                .and_then(|stream| stream.send.as_mut()),
-        )?;
-        let room = self
-            .limits
-            .send_buffer
-            .saturating_sub(send.buffered())
-            .min(total);
+        let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+        let room = self.limits.send_buffer.saturating_sub(send.buffered()).min(total);
         let len = data.len().min(room);
         let Some(taken) = data
             .get(..len)
             .filter(|taken| !taken.is_empty() || data.is_empty())
         else {
-            let reason = if total == 0 {
-                Blocked::Total
-            } else {
-                Blocked::Room
-            };
+            let reason = if total == 0 { Blocked::Total } else { Blocked::Room };
             match (send.blocked, reason) {
                 // Its place among those that wait for all stands.
                 (Blocked::Total, _) | (Blocked::Room, Blocked::Room) => {}
@@ -86,17 +74,11 @@ impl Scheduler {
 
     /// How many bytes a write would take now.
     pub fn writable(&self, id: StreamId) -> usize {
-        let send = self
-            .streams
-            .find(id)
-            .and_then(|stream| stream.send.as_ref());
+        let send = self.streams.find(id).and_then(|stream| stream.send.as_ref());
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         send.filter(|send| send.state == SendState::Send)
             .map_or(0, |send| {
-                self.limits
-                    .send_buffer
-                    .saturating_sub(send.buffered())
-                    .min(total)
+                self.limits.send_buffer.saturating_sub(send.buffered()).min(total)
             })
     }
 
@@ -104,12 +86,7 @@ impl Scheduler {
     pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
-        open_half(
-            self.streams
-                .get_mut(slot)
-                .and_then(|stream| stream.send.as_mut()),
-        )?
-        .finish();
+        open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?.finish();
         self.refresh(slot);
         Ok(())
     }
@@ -190,11 +167,7 @@ impl Scheduler {
         let Some(slot) = self.streams.slot(id) else {
             return;
         };
-        if let Some(stream) = self
-            .streams
-            .get_mut(slot)
-            .filter(|stream| stream.class != class)
-        {
+        if let Some(stream) = self.streams.get_mut(slot).filter(|stream| stream.class != class) {
             stream.class = class;
             self.fair.add(stream_flow(slot), class);
             self.refresh(slot);

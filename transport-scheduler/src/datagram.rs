@@ -71,10 +71,7 @@ impl Datagrams {
         self.next_id += 1;
         let oldest = now + self.max_age;
         let expires = deadline.map_or(oldest, |deadline| deadline.min(oldest));
-        self.earliest = Some(
-            self.earliest
-                .map_or(expires, |earliest| earliest.min(expires)),
-        );
+        self.earliest = Some(self.earliest.map_or(expires, |earliest| earliest.min(expires)));
         let waiting = Waiting {
             id,
             data,
@@ -135,10 +132,7 @@ impl Datagrams {
 
     /// Length of the datagram that is next in its class.
     pub(crate) fn front(&self, class: Class) -> Option<usize> {
-        self.queues
-            .get(class)
-            .front()
-            .map(|waiting| waiting.data.len())
+        self.queues.get(class).front().map(|waiting| waiting.data.len())
     }
 
     /// Deadline of the datagram that is next in its class.
@@ -199,10 +193,7 @@ impl Datagrams {
     fn oldest_of(&self, class: Class) -> Option<(usize, &Waiting)> {
         let queue = self.queues.get(class);
         match class {
-            Class::Realtime => queue
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, waiting)| waiting.id),
+            Class::Realtime => queue.iter().enumerate().min_by_key(|(_, waiting)| waiting.id),
             _ => queue.front().map(|waiting| (0, waiting)),
         }
     }
@@ -236,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_all_classes_is_dropped_when_full() {
-        let now = Instant::now();
+        let now = crate::tests::start();
         let mut queue = Datagrams::new(3 * (100 + OVERHEAD), ms(100));
         let a = queue.push(now, vec![0; 100], Class::Realtime, Some(now + ms(90)));
         let b = queue.push(now, vec![0; 100], Class::Bulk, None);
@@ -252,7 +243,7 @@ mod tests {
 
     #[test]
     fn empty_datagrams_are_bounded_too() {
-        let now = Instant::now();
+        let now = crate::tests::start();
         let mut queue = Datagrams::new(64 * 1024, ms(100));
         let mut dropped = 0;
         for _ in 0..100_000 {
@@ -267,7 +258,7 @@ mod tests {
 
     #[test]
     fn age_and_deadline_expire() {
-        let now = Instant::now();
+        let now = crate::tests::start();
         let mut queue = Datagrams::new(64 * 1024, ms(100));
         let old = queue.push(now, vec![1], Class::Bulk, None);
         let short = queue.push(now + ms(50), vec![2], Class::Bulk, Some(now + ms(60)));

@@ -12,8 +12,8 @@ use crate::stream::send::Span;
 use crate::stream::table::Slot;
 use crate::token::Carried;
 use crate::{
-    CONTROL_FLOW, Chunk, Class, Control, DatagramId, Direction, Event, FIRST_STREAM, Grant, Next,
-    PeerLimits, Scheduler, StreamId, Token, datagram_flow, stream_flow,
+    CONTROL_FLOW, Chunk, Class, Control, DatagramId, Direction, Event, FIRST_STREAM, Grant, Next, PeerLimits,
+    Scheduler, StreamId, Token, datagram_flow, stream_flow,
 };
 
 /// What a frame counts beyond its payload, and a control frame altogether: bytes on the wire, roughly.
@@ -72,12 +72,7 @@ impl Scheduler {
     pub fn acked(&mut self, token: Token) {
         self.offer = None;
         match token.0 {
-            Carried::Stream {
-                id,
-                offset,
-                len,
-                fin,
-            } => self.stream_acked(id, offset, len, fin),
+            Carried::Stream { id, offset, len, fin } => self.stream_acked(id, offset, len, fin),
             Carried::Reset(id) => {
                 let Some(slot) = self.streams.slot(id) else {
                     return;
@@ -111,23 +106,13 @@ impl Scheduler {
     /// Sends the content again although it may arrive yet, as a probe does. A datagram is not repeated.
     pub fn repeat(&mut self, token: Token) {
         self.offer = None;
-        let Carried::Stream {
-            id,
-            offset,
-            len,
-            fin,
-        } = token.0
-        else {
+        let Carried::Stream { id, offset, len, fin } = token.0 else {
             return self.control_lost(token.0);
         };
         let Some(slot) = self.streams.slot(id) else {
             return;
         };
-        if let Some(send) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.send.as_mut())
-        {
+        if let Some(send) = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()) {
             send.lost(offset, len, fin);
             self.refresh(slot);
         }
@@ -199,14 +184,8 @@ impl Scheduler {
     pub(crate) fn refresh_datagrams(&mut self, class: Class) {
         let key = datagram_flow(class);
         let waits = self.datagrams.front(class).is_some();
-        self.fair.set(
-            key,
-            if waits {
-                Interest::Waiting
-            } else {
-                Interest::None
-            },
-        );
+        self.fair
+            .set(key, if waits { Interest::Waiting } else { Interest::None });
         if let (Class::Realtime, Some(deadline)) = (class, self.datagrams.deadline(class)) {
             self.fair.set_deadline(key, deadline);
         }
@@ -226,10 +205,7 @@ impl Scheduler {
             };
             let offer = match key.checked_sub(FIRST_STREAM) {
                 Some(slot) => self.offer_stream(slot),
-                None => match Class::ALL
-                    .into_iter()
-                    .find(|&class| datagram_flow(class) == key)
-                {
+                None => match Class::ALL.into_iter().find(|&class| datagram_flow(class) == key) {
                     Some(class) => self.offer_datagram(class),
                     None => self.offer_control(),
                 },
@@ -248,8 +224,7 @@ impl Scheduler {
     fn offer_stream(&mut self, slot: Slot) -> Option<Offer> {
         let connection = self.credit.available();
         let stream = self.streams.get(slot);
-        let span =
-            stream.and_then(|stream| Some((stream.id, stream.send.as_ref()?.offer(connection)?)));
+        let span = stream.and_then(|stream| Some((stream.id, stream.send.as_ref()?.offer(connection)?)));
         let Some((id, span)) = span else {
             self.refresh(slot);
             return None;
@@ -274,13 +249,7 @@ impl Scheduler {
         self.events.push_back(Event::DatagramDropped { id });
     }
 
-    fn take_stream(
-        &mut self,
-        slot: Slot,
-        id: StreamId,
-        span: Span,
-        room: usize,
-    ) -> Option<Chunk<'_>> {
+    fn take_stream(&mut self, slot: Slot, id: StreamId, span: Span, room: usize) -> Option<Chunk<'_>> {
         self.offer = None;
         let len = span.len.min(room);
         let send = self.streams.get_mut(slot)?.send.as_mut()?;

@@ -164,9 +164,7 @@ pub(crate) struct Cancels {
 
 impl Cancels {
     pub(crate) fn new(per_rtt: u32, at_once: u64) -> Self {
-        let burst = u32::try_from(at_once)
-            .unwrap_or(u32::MAX)
-            .saturating_add(per_rtt);
+        let burst = u32::try_from(at_once).unwrap_or(u32::MAX).saturating_add(per_rtt);
         Self {
             per_rtt: per_rtt.max(1),
             burst,
@@ -195,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_window_used_fast_doubles_up_to_its_bound() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut window = Window::new(1000, 3000);
         window.touch(start);
         assert!(!window.consume(499, Some(start), RTT));
@@ -207,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_window_used_slowly_stays_and_never_shrinks() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut window = Window::new(1000, 8000);
         window.touch(start);
         assert!(window.consume(500, Some(start + RTT * 2), RTT));
@@ -240,14 +238,11 @@ mod tests {
 
     #[test]
     fn cancels_beyond_credit_and_rate_are_too_many() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut cancels = Cancels::new(100, 50);
         assert!((0..150).all(|_| cancels.count(start, RTT)));
         assert!(!cancels.count(start, RTT));
         let later = start + RTT;
-        assert_eq!(
-            (0..1000).take_while(|_| cancels.count(later, RTT)).count(),
-            100
-        );
+        assert_eq!((0..1000).take_while(|_| cancels.count(later, RTT)).count(), 100);
     }
 }

@@ -157,10 +157,7 @@ impl Scheduler {
             fair,
             steering: Steering::default(),
             credit: Credit::default(),
-            window: Window::new(
-                limits.initial_connection_window,
-                limits.max_connection_window,
-            ),
+            window: Window::new(limits.initial_connection_window, limits.max_connection_window),
             received: 0,
             ours: PerDirection::default(),
             theirs: PerDirection {
@@ -223,10 +220,7 @@ impl Scheduler {
             (Direction::Bi, true) => Some(self.peer.max_stream_data_bidi_remote),
             (Direction::Bi, false) => Some(self.peer.max_stream_data_bidi_local),
         };
-        let window = Window::new(
-            self.limits.initial_stream_window,
-            self.limits.max_stream_window,
-        );
+        let window = Window::new(self.limits.initial_stream_window, self.limits.max_stream_window);
         let reads = id.direction() == Direction::Bi || !ours;
         let class = Class::default();
         let slot = self.streams.insert(Stream {
@@ -244,11 +238,7 @@ impl Scheduler {
 
     /// Tells the order what a stream wants now, and the peer if its limit holds the stream back.
     fn refresh(&mut self, slot: Slot) {
-        let Some(send) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.send.as_mut())
-        else {
+        let Some(send) = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()) else {
             self.fair.set(stream_flow(slot), Interest::None);
             return;
         };
@@ -293,10 +283,7 @@ impl Scheduler {
             return;
         };
         let id = stream.id;
-        if let Some(send) = stream
-            .send
-            .as_mut()
-            .filter(|send| send.blocked == Blocked::Room)
+        if let Some(send) = stream.send.as_mut().filter(|send| send.blocked == Blocked::Room)
             && self.limits.send_buffer.saturating_sub(send.buffered())
                 >= worth_waking(self.limits.send_buffer)
         {

@@ -30,9 +30,7 @@ impl RangeSet {
     /// Whether inserting `range` would make one range more, because it touches none.
     pub(crate) fn adds(&self, range: &Range<u64>) -> bool {
         let at = self.first_reaching(range.start);
-        self.ranges
-            .get(at)
-            .is_none_or(|next| next.start > range.end)
+        self.ranges.get(at).is_none_or(|next| next.start > range.end)
     }
 
     /// Adds all offsets of `range`.
@@ -43,11 +41,7 @@ impl RangeSet {
         let at = self.first_reaching(range.start);
         let mut after = at;
         let mut end = range.end;
-        while let Some(next) = self
-            .ranges
-            .get(after)
-            .filter(|next| next.start <= range.end)
-        {
+        while let Some(next) = self.ranges.get(after).filter(|next| next.start <= range.end) {
             end = end.max(next.end);
             after += 1;
         }

@@ -21,11 +21,7 @@ impl Scheduler {
                 data,
                 fin,
             } => return self.on_stream(now, id, offset, data, fin),
-            Input::Reset {
-                id,
-                code,
-                final_size,
-            } => return self.on_reset(now, id, code, final_size),
+            Input::Reset { id, code, final_size } => return self.on_reset(now, id, code, final_size),
             Input::Stop { id, code } => return self.on_stop(now, id, code),
             Input::MaxData(max) => self.raise_connection(max),
             Input::MaxStreamData { id, max } => return self.on_max_stream_data(id, max),
@@ -63,11 +59,7 @@ impl Scheduler {
         let Some(slot) = self.receiving(id)? else {
             return Ok(());
         };
-        let Some(recv) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.recv.as_mut())
-        else {
+        let Some(recv) = self.streams.get_mut(slot).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
         let more = recv.check(offset, data.len(), fin)?;
@@ -101,11 +93,7 @@ impl Scheduler {
         let Some(slot) = self.receiving(id)? else {
             return Ok(());
         };
-        let Some(recv) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.recv.as_mut())
-        else {
+        let Some(recv) = self.streams.get_mut(slot).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
         let more = recv.check_reset(final_size)?;
@@ -114,11 +102,7 @@ impl Scheduler {
         }
         self.count_cancel(now, slot)?;
         self.received += more;
-        let Some(recv) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.recv.as_mut())
-        else {
+        let Some(recv) = self.streams.get_mut(slot).and_then(|stream| stream.recv.as_mut()) else {
             return Ok(());
         };
         let stopped = recv.is_stopped();
@@ -150,11 +134,7 @@ impl Scheduler {
             return Ok(());
         }
         self.count_cancel(now, slot)?;
-        if let Some(send) = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.send.as_mut())
-        {
+        if let Some(send) = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()) {
             send.stopped = Some(code);
         }
         self.give_up(slot, code);
@@ -166,10 +146,7 @@ impl Scheduler {
         let Some(slot) = self.sending(id)? else {
             return Ok(());
         };
-        let send = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.send.as_mut());
+        let send = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut());
         if send.is_some_and(|send| send.credit.raise(max)) {
             self.refresh(slot);
         }
@@ -178,10 +155,7 @@ impl Scheduler {
 
     /// Gives the sending half up: what it held is dropped, and a reset is due.
     pub(crate) fn give_up(&mut self, slot: Slot, code: u64) {
-        let send = self
-            .streams
-            .get_mut(slot)
-            .and_then(|stream| stream.send.as_mut());
+        let send = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut());
         let Some(send) = send else { return };
         let dropped = send.reset(&mut self.pool, code);
         self.refresh(slot);

@@ -97,9 +97,7 @@ impl Scheduler {
             return;
         };
         if stream.due == DueSet::default() {
-            self.steering
-                .links
-                .push_back(&mut self.steering.streams, slot);
+            self.steering.links.push_back(&mut self.steering.streams, slot);
         }
         stream.due.insert(due);
         self.note_steering();
@@ -157,9 +155,7 @@ impl Scheduler {
             Carried::MaxData(max) if max == self.window.announced() => {
                 self.owe_connection(Topic::MaxData);
             }
-            Carried::MaxStreams(direction, max)
-                if max == self.theirs.get(direction).count.announced() =>
-            {
+            Carried::MaxStreams(direction, max) if max == self.theirs.get(direction).count.announced() => {
                 self.owe_connection(Topic::max_streams(direction));
             }
             Carried::DataBlocked(at) if self.credit.blocked_at(at) => {
@@ -224,9 +220,7 @@ impl Scheduler {
             Topic::MaxStreamsUni => Some(max(Direction::Uni)),
             Topic::DataBlocked => {
                 let at = self.credit.limit();
-                self.credit
-                    .blocked_at(at)
-                    .then_some(Control::DataBlocked { at })
+                self.credit.blocked_at(at).then_some(Control::DataBlocked { at })
             }
             Topic::StreamsBlockedBi => blocked(Direction::Bi),
             Topic::StreamsBlockedUni => blocked(Direction::Uni),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use transport_api::{Bundle, RelayId};
+use transport_api::{Bundle, BundleError, RelayId};
 
 use crate::exit::{Code, Context, Outcome, fail};
 
@@ -59,7 +59,7 @@ pub(crate) fn read_bundle(path: &Path) -> Outcome<Bundle> {
 
 fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
     Bundle::parse(bytes).map_err(|error| crate::exit::Failure {
-        code: if error.is_authentication() { Code::Auth } else { Code::Config },
+        code: if matches!(error, BundleError::BadSignature) { Code::Auth } else { Code::Config },
         message: format!("{shown}: {error}"),
     })
 }

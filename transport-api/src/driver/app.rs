@@ -70,12 +70,16 @@ impl App {
             Mark::Send(shared) => {
                 shared.marked.clear();
                 let id = shared.id;
-                self.with(engine, shared.connection, |link, engine, out| link.streams.pump_send(engine, id, out));
+                self.with(engine, shared.connection, |link, engine, out| {
+                    link.streams.pump_send(engine, id, out);
+                });
             }
             Mark::Recv(shared) => {
                 shared.marked.clear();
                 let id = shared.id;
-                self.with(engine, shared.connection, |link, engine, out| link.streams.pump_recv(engine, id, out));
+                self.with(engine, shared.connection, |link, engine, out| {
+                    link.streams.pump_recv(engine, id, out);
+                });
             }
         }
     }
@@ -323,7 +327,9 @@ fn start_error(error: StartError) -> ConnectError {
     match error {
         StartError::Bundle(error) => ConnectError::Bundle(error),
         StartError::TooManyConnections | StartError::TooManyRelays => ConnectError::Busy,
-        StartError::LabelTooLong => ConnectError::InvalidOption("the application label is longer than 64 bytes"),
+        StartError::LabelTooLong => {
+            ConnectError::InvalidOption("the application label is longer than 64 bytes")
+        }
         _ => ConnectError::FirstMessage,
     }
 }

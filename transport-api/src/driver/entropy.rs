@@ -7,7 +7,10 @@ use crate::engine::{Entropy, EntropyFailed};
 pub struct OsEntropy;
 
 impl Entropy for OsEntropy {
-    #[expect(clippy::disallowed_methods, reason = "the one entropy source: everything else is given `Entropy` or a seed")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one entropy source: everything else is given `Entropy` or a seed"
+    )]
     fn fill(&mut self, out: &mut [u8]) -> Result<(), EntropyFailed> {
         getrandom::fill(out).map_err(|_| EntropyFailed)
     }

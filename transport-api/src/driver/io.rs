@@ -18,7 +18,7 @@ pub(crate) enum Sent {
 /// The sockets of one driver. Production is [`super::mio::MioIo`].
 pub(crate) trait Io {
     /// Sleeps until the socket is ready, the mailbox rings or `limit` has passed; at most 250 µs longer than that.
-    fn wait(&mut self, limit: Option<Duration>) -> io::Result<()>;
+    fn wait(&mut self, limit: Duration) -> io::Result<()>;
 
     /// Hands at most one kernel batch of datagrams to `each`. True: there may be more, ask again.
     fn receive(&mut self, each: &mut dyn FnMut(Route, &mut [u8])) -> io::Result<bool>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{ConnectionShared, Halves, OpenReply, Query, RecvShared, Reply, SendShared, lock};
+use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, lock};
 use super::streams::{Outbox, Streams};
 use crate::config::DatagramPolicy;
 use crate::datagram::{RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
@@ -16,7 +16,7 @@ use crate::error::{ConnectionError, FinishError};
 struct Finish {
     deadline: Instant,
     after: Duration,
-    reply: Arc<Reply<Result<(), FinishError>>>,
+    reply: Arc<FinishReply>,
 }
 
 /// See the module.
@@ -63,31 +63,17 @@ impl Link {
         self.open_waiting(engine, Direction::Uni);
         self.send_datagrams(now, engine, out);
         for (after, reply) in finishes {
-            let deadline = now.instant.checked_add(after).unwrap_or(now.instant + Duration::from_secs(86_400));
+            let deadline = now.instant.checked_add(after).unwrap_or(now.instant + Duration::from_hours(24));
             self.finishes.push(Finish { deadline, after, reply });
         }
         for query in queries {
-            self.answer(query, engine);
+            answer(query, engine);
         }
         if update_keys {
             engine.update_keys();
         }
         if let Some((code, reason)) = close {
             engine.close(now, code, &reason);
-        }
-    }
-
-    fn answer(&self, query: Query, engine: &Connection) {
-        match query {
-            Query::Export(label, len, reply) => {
-                let mut bytes = vec![0; len];
-                engine.export(&label, &mut bytes);
-                // An abandoned answer is nobody's.
-                let _ = reply.put(Some(bytes));
-            }
-            Query::Stats(reply) => {
-                let _ = reply.put(Some(engine.stats()));
-            }
         }
     }
 
@@ -217,9 +203,11 @@ impl Link {
         let drained = missing == 0 && self.datagrams_are_sent(engine);
         let late = self.finishes.iter().any(|finish| finish.deadline <= now.instant);
         if drained || late {
-            self.reply_finishes(|finish| match drained {
-                true => Ok(()),
-                false => Err(FinishError::Deadline { unacknowledged: missing, after: finish.after }),
+            self.reply_finishes(|finish| {
+                if drained {
+                    return Ok(());
+                }
+                Err(FinishError::Deadline { unacknowledged: missing, after: finish.after })
             });
             engine.close(now, 0, b"");
             changed = true;
@@ -249,7 +237,12 @@ impl Link {
     }
 
     /// The end: everything that has arrived is handed over, then everybody who waits learns the reason.
-    pub(crate) fn end(mut self, mut engine: Option<&mut Connection>, error: &ConnectionError, out: &mut Outbox) {
+    pub(crate) fn end(
+        mut self,
+        mut engine: Option<&mut Connection>,
+        error: &ConnectionError,
+        out: &mut Outbox,
+    ) {
         if let Some(engine) = engine.as_deref_mut() {
             self.accept_streams(engine, out);
         }
@@ -276,9 +269,13 @@ impl Link {
             )
         };
         let opens = opens.into_iter().map(|(_, reply)| reply).chain(self.waiting_bi).chain(self.waiting_uni);
-        // None of these can be refused in a way that matters: who went away needs no answer.
-        opens.for_each(|reply| drop(reply.put(Err(error.clone()))));
-        finishes.into_iter().for_each(|(_, reply)| drop(reply.put(Err(FinishError::Connection(error.clone())))));
+        // Who went away needs no answer.
+        for reply in opens {
+            let _ = reply.put(Err(error.clone()));
+        }
+        for (_, reply) in finishes {
+            let _ = reply.put(Err(FinishError::Connection(error.clone())));
+        }
         for query in queries {
             match query {
                 Query::Export(_, _, reply) => drop(reply.put(None)),
@@ -291,6 +288,20 @@ impl Link {
         queue.sending_bytes = 0;
         queue.readers.take_into(&mut out.wakers);
         queue.writers.take_into(&mut out.wakers);
+    }
+}
+
+fn answer(query: Query, engine: &Connection) {
+    match query {
+        Query::Export(label, len, reply) => {
+            let mut bytes = vec![0; len];
+            engine.export(&label, &mut bytes);
+            // An abandoned answer is nobody's.
+            let _ = reply.put(Some(bytes));
+        }
+        Query::Stats(reply) => {
+            let _ = reply.put(Some(engine.stats()));
+        }
     }
 }
 

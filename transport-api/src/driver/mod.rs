@@ -37,7 +37,7 @@ const RECEIVE_BATCHES: usize = 4;
 const MAX_DRAINS: usize = 8;
 
 /// A lost wake-up would cost this much, not for ever.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// Binds, starts the thread.
 pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
@@ -177,7 +177,9 @@ impl<I: Io> Driver<I> {
     fn receive(&mut self, now: Now) -> Result<()> {
         let Self { io, engine, .. } = self;
         for _ in 0..RECEIVE_BATCHES {
-            if !io.has_input() || !io.receive(&mut |route, datagram| engine.handle_datagram(now, route, datagram))? {
+            if !io.has_input()
+                || !io.receive(&mut |route, datagram| engine.handle_datagram(now, route, datagram))?
+            {
                 break;
             }
         }
@@ -215,18 +217,18 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// `Some(0)`: do not sleep. From here on a handle that posts a mark rings.
-    fn time_to_sleep(&mut self) -> Option<Duration> {
+    /// Zero: do not sleep. From here on a handle that posts a mark rings.
+    fn time_to_sleep(&mut self) -> Duration {
         if self.blocked.is_some() {
             // Write readiness comes with an event; if it is lost, ask again.
-            return Some(Duration::from_millis(10));
+            return Duration::from_millis(10);
         }
         if self.io.has_input() || !self.shared.mailbox.try_sleep() {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
         let next = self.deadline.into_iter().chain(self.app.deadline()).min();
         let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(clock::now().instant));
-        Some(until.min(LONGEST_SLEEP))
+        until.min(LONGEST_SLEEP)
     }
 }
 

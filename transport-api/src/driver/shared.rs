@@ -195,6 +195,7 @@ pub(crate) enum Query {
     Stats(Arc<Reply<Option<ConnectionStats>>>),
 }
 
+pub(crate) type FinishReply = Reply<Result<(), FinishError>>;
 pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
 
 #[derive(Debug, Default)]
@@ -204,7 +205,7 @@ pub(crate) struct ConnectionState {
     pub(crate) update_keys: bool,
     pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
     pub(crate) queries: Vec<Query>,
-    pub(crate) finishes: Vec<(Duration, Arc<Reply<Result<(), FinishError>>>)>,
+    pub(crate) finishes: Vec<(Duration, Arc<FinishReply>)>,
     pub(crate) accepted_bi: VecDeque<Halves>,
     pub(crate) accepted_uni: VecDeque<Halves>,
     pub(crate) bi_waiters: Waiters,
@@ -272,7 +273,10 @@ pub(crate) struct EndpointState {
 
 impl std::fmt::Debug for EndpointState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EndpointState").field("local", &self.local).field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("EndpointState")
+            .field("local", &self.local)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -284,4 +288,3 @@ impl EndpointShared {
         !self.marked.set() || self.mailbox.post(Mark::Endpoint)
     }
 }
-

@@ -201,7 +201,11 @@ mod tests {
     fn bad_lengths_and_indices_are_refused() {
         assert_eq!(decode(&[0, 0, 0xff, 0x24]), Err(UNREADABLE), "index 99");
         assert_eq!(decode(&[0, 0, 0x51, 0x05, b'/']), Err(UNREADABLE), "short string");
-        assert_eq!(decode(&[0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), Err(UNREADABLE), "long integer");
+        assert_eq!(
+            decode(&[0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            Err(UNREADABLE),
+            "long integer"
+        );
         let bomb: Vec<u8> = [0, 0].into_iter().chain(std::iter::repeat_n(0xcf, 2000)).collect();
         assert_eq!(decode(&bomb), Err(Fault::Stream(Code::EXCESSIVE_LOAD)));
     }

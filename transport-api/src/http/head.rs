@@ -178,7 +178,8 @@ fn check_field(field: &Field) -> Result<(), Fault> {
     let name_ok = !field.name.is_empty()
         && field.name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && b != b':');
     let value_ok = !field.value.contains(['\0', '\r', '\n']);
-    let alien = CONNECTION_FIELDS.contains(&field.name.as_str()) || field.name == "te" && field.value != "trailers";
+    let alien =
+        CONNECTION_FIELDS.contains(&field.name.as_str()) || field.name == "te" && field.value != "trailers";
     if name_ok && value_ok && !alien { Ok(()) } else { Err(MALFORMED) }
 }
 
@@ -199,7 +200,8 @@ mod tests {
 
     #[test]
     fn example_request_byte_for_byte() {
-        let head = RequestHead::extended("connect-udp", "example.org", "/.well-known/masque/udp/192.0.2.6/443/");
+        let head =
+            RequestHead::extended("connect-udp", "example.org", "/.well-known/masque/udp/192.0.2.6/443/");
         let mut out = Vec::new();
         head.put(&mut out);
         assert_eq!(out, hex(REQUEST));
@@ -226,7 +228,9 @@ mod tests {
     fn rules_of_requests() {
         let connect = (":method", "CONNECT");
         assert!(request(&[connect, (":authority", "a:1")]).is_ok());
-        assert!(request(&[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "trailers")]).is_ok());
+        assert!(
+            request(&[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "trailers")]).is_ok()
+        );
         let malformed: [&[(&str, &str)]; 12] = [
             &[],
             &[connect],

@@ -32,6 +32,7 @@ struct Level {
     count: u32,
 }
 
+#[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "evaluated by the compiler"))]
 const SYMBOLS: [u8; 256] = {
     let mut out = [0u8; 256];
     let (mut at, mut bits) = (0, 1);
@@ -49,6 +50,7 @@ const SYMBOLS: [u8; 256] = {
     out
 };
 
+#[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "evaluated by the compiler"))]
 const LEVELS: [Level; LONGEST + 1] = {
     let mut levels = [const { Level { first_code: 0, first_symbol: 0, count: 0 } }; LONGEST + 1];
     let (mut code, mut at, mut bits) = (0u32, 0, 1);

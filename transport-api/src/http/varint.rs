@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn a_pair_from_single_bytes_takes_nothing_else() {
-        for bytes in [&[0x00, 0x05][..], &[0x40, 0x04, 0x40, 0x05], &[0xc0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 7]] {
+        for bytes in
+            [&[0x00, 0x05][..], &[0x40, 0x04, 0x40, 0x05], &[0xc0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 7]]
+        {
             let mut reader = PairReader::default();
             let mut whole = bytes.to_vec();
             whole.push(0xee);

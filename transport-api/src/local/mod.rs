@@ -96,7 +96,8 @@ impl Loop {
     /// Sleeps until something is ready, then wakes the tasks concerned.
     fn wait(&mut self) -> stdio::Result<()> {
         let shared = &self.handle.0;
-        let timeout = if shared.remote.fall_asleep() { shared.timers.until_next() } else { Some(Duration::ZERO) };
+        let timeout =
+            if shared.remote.fall_asleep() { shared.timers.until_next() } else { Some(Duration::ZERO) };
         let polled = self.poll.poll(&mut self.events, timeout);
         shared.remote.awake();
         match polled {

@@ -116,7 +116,7 @@ struct Slot {
 
 impl fmt::Debug for Tasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tasks").field("len", &self.len()).field("max", &self.max).finish()
+        f.debug_struct("Tasks").field("len", &self.len()).field("max", &self.max).finish_non_exhaustive()
     }
 }
 

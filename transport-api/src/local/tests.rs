@@ -79,7 +79,7 @@ fn timers_fire_in_order_and_timeouts_cut() {
         .run(async {
             let never = std::future::pending::<()>();
             assert_eq!(handle.timeout(Duration::from_millis(60), never).await, Err(Elapsed));
-            assert_eq!(handle.timeout(Duration::from_secs(60), async { 7 }).await, Ok(7));
+            assert_eq!(handle.timeout(Duration::from_mins(1), async { 7 }).await, Ok(7));
         })
         .expect("run");
     assert_eq!(*order.lock().expect("lock"), [10, 20, 30]);
@@ -122,7 +122,7 @@ fn tasks_are_bounded_and_dropped_with_the_loop() {
     let sleeper = handle.clone();
     let task = async move {
         let _flag = flag;
-        sleeper.sleep(Duration::from_secs(3600)).await;
+        sleeper.sleep(Duration::from_hours(1)).await;
     };
     handle.spawn(task).expect("room for one");
     assert_eq!(handle.spawn(async {}), Err(LoopFull));

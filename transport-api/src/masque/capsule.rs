@@ -70,7 +70,11 @@ impl CapsuleParser {
 
     /// The stream ended cleanly.
     pub fn finish(&self) -> Result<(), Truncated> {
-        if self.value.is_some_and(|left| left > 0) || self.header.is_partial() { Err(Truncated) } else { Ok(()) }
+        if self.value.is_some_and(|left| left > 0) || self.header.is_partial() {
+            Err(Truncated)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -85,8 +89,10 @@ pub fn put(out: &mut Vec<u8>, kind: u64, value: &[u8]) {
 mod tests {
     use super::*;
 
+    type Parsed = (Vec<(u64, Vec<u8>)>, Result<(), Truncated>);
+
     /// The sequence as (type, value), however it is cut.
-    fn parse(pieces: &[&[u8]]) -> (Vec<(u64, Vec<u8>)>, Result<(), Truncated>) {
+    fn parse(pieces: &[&[u8]]) -> Parsed {
         let mut parser = CapsuleParser::new();
         let mut capsules: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut open = None;
@@ -113,7 +119,10 @@ mod tests {
         PING,
         &[0x40, 0x00, 0x40, 0x05, 0x00, 0x70, 0x69, 0x6e, 0x67],
         &[0x00, 0x01, 0x00],
-        &[0x17, 0x08, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0x00, 0x05, 0x00, 0x70, 0x69, 0x6e, 0x67],
+        &[
+            0x17, 0x08, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0x00, 0x05, 0x00, 0x70, 0x69, 0x6e,
+            0x67,
+        ],
     ];
 
     #[test]

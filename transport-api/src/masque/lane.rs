@@ -78,7 +78,11 @@ pub trait LaneSend: fmt::Debug + 'static {
 /// The receiving half of a stream.
 pub trait LaneRecv: fmt::Debug + 'static {
     /// Reads; `None` is the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, LaneError>>;
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, LaneError>>;
     /// Asks the peer to give the stream up.
     fn stop(&mut self, code: u64);
 }

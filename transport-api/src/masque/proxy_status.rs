@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let status = ProxyStatus::new(ProxyError::DnsError).with_details("no \"such\" name; a\\b, sorry\r\nü");
+        let status =
+            ProxyStatus::new(ProxyError::DnsError).with_details("no \"such\" name; a\\b, sorry\r\nü");
         let field = status.field("adit");
         assert_eq!(field.value, r#"adit; error=dns_error; details="no \"such\" name; a\\b, sorry""#);
         assert_eq!(ProxyStatus::from_fields(&[field]), Some(status));
@@ -163,7 +164,8 @@ mod tests {
     #[test]
     fn foreign_members() {
         let parse = |value: &str| ProxyStatus::from_fields(&[Field::new(FIELD, value)]);
-        let far_then_near = parse("far.example; error=dns_timeout, near; error=connection_refused;next-hop=\"a\"");
+        let far_then_near =
+            parse("far.example; error=dns_timeout, near; error=connection_refused;next-hop=\"a\"");
         assert_eq!(far_then_near.and_then(|s| s.error), Some(ProxyError::ConnectionRefused));
         assert_eq!(parse("near; error=tls_alert").and_then(|s| s.error), None);
         assert_eq!(parse("near"), Some(ProxyStatus { error: None, details: None }));

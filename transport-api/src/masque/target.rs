@@ -49,7 +49,8 @@ impl Target {
         let port = parse_port(port)?;
         match host.strip_prefix('[') {
             Some(bracketed) => {
-                let ip: Ipv6Addr = bracketed.strip_suffix(']').ok_or(BadTarget)?.parse().map_err(|_| BadTarget)?;
+                let ip: Ipv6Addr =
+                    bracketed.strip_suffix(']').ok_or(BadTarget)?.parse().map_err(|_| BadTarget)?;
                 Ok(Self { host: Host::Ip(ip.into()), port })
             }
             None if host.contains(':') => Err(BadTarget),
@@ -143,9 +144,25 @@ mod tests {
             assert_eq!(Target::from_authority(good).expect("good").to_string(), good);
         }
         let bad = [
-            "example.org", "example.org:", ":443", "example.org:0", "example.org:65536", "example.org:+1",
-            "2001:db8::1:443", "[2001:db8::1]", "[192.0.2.1]:1", "[fe80::1%eth0]:1", "user@host:1", "a..b:1",
-            "*:1", "a b:1", "127.1:80", "2130706433:80", "0x7f000001:80", "1.2.3.4.5:6", "a.0x7f:1",
+            "example.org",
+            "example.org:",
+            ":443",
+            "example.org:0",
+            "example.org:65536",
+            "example.org:+1",
+            "2001:db8::1:443",
+            "[2001:db8::1]",
+            "[192.0.2.1]:1",
+            "[fe80::1%eth0]:1",
+            "user@host:1",
+            "a..b:1",
+            "*:1",
+            "a b:1",
+            "127.1:80",
+            "2130706433:80",
+            "0x7f000001:80",
+            "1.2.3.4.5:6",
+            "a.0x7f:1",
         ];
         for bad in bad {
             assert_eq!(Target::from_authority(bad), Err(BadTarget), "{bad}");

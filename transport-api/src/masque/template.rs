@@ -93,6 +93,23 @@ impl Template {
         Self::parse(&format!("https://{authority}{DEFAULT_UDP_PATH}"))
     }
 
+    /// The default template of a relay that is known by its keys and needs no name.
+    pub fn relay() -> Self {
+        let literal = |text: &str| Part::Literal(text.into());
+        Self {
+            scheme: "https".into(),
+            authority: "relay".into(),
+            path: vec![
+                literal("/.well-known/masque/udp/"),
+                Part::Variable(Variable::Host),
+                literal("/"),
+                Part::Variable(Variable::Port),
+                literal("/"),
+            ],
+            query: Vec::new(),
+        }
+    }
+
     /// The authority of the proxy.
     pub fn authority(&self) -> &str {
         &self.authority
@@ -129,7 +146,8 @@ impl Template {
 
     fn compile(&mut self, resource: &str) -> Result<(), TemplateError> {
         // "{?a,b}" continues the query just as "?a={a}&b={b}" does.
-        let query_at = resource.find("{?").into_iter().chain(resource.find('?')).min().unwrap_or(resource.len());
+        let query_at =
+            resource.find("{?").into_iter().chain(resource.find('?')).min().unwrap_or(resource.len());
         let (path, query) = resource.split_at_checked(query_at).ok_or(TemplateError::BadExpression)?;
         self.path = compile_path(path)?;
         let mut rest = query;
@@ -165,7 +183,8 @@ impl Template {
 
     fn match_query<'a>(&self, query: &'a str, found: &mut Found<'a>) -> Option<()> {
         for (name, part) in &self.query {
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| n == name);
+            let mut values =
+                query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| n == name);
             let (_, value) = values.next()?;
             match part {
                 Part::Literal(text) if text == value => {}
@@ -321,13 +340,22 @@ mod tests {
     #[test]
     fn expansion_and_matching_are_inverse() {
         let forms = [
-            ("https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
-                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/"),
-            ("https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
-                "/masque?h=2001%3Adb8%3A%3A42&p=443"),
-            ("https://proxy.example.org:4443/masque{?target_host,target_port}",
-                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443"),
-            ("https://p/m?v=1{&target_host,target_port}", "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443"),
+            (
+                "https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
+                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/",
+            ),
+            (
+                "https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
+                "/masque?h=2001%3Adb8%3A%3A42&p=443",
+            ),
+            (
+                "https://proxy.example.org:4443/masque{?target_host,target_port}",
+                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443",
+            ),
+            (
+                "https://p/m?v=1{&target_host,target_port}",
+                "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443",
+            ),
             ("https://p/{target_host,target_port}", "/2001%3Adb8%3A%3A42,443"),
         ];
         for (text, path) in forms {
@@ -336,6 +364,11 @@ mod tests {
             assert_eq!(template.expand(&target), path, "{text}");
             assert_eq!(template.matches(path), Some(Ok(target)), "{text}");
         }
+    }
+
+    #[test]
+    fn the_default_is_the_well_known_one() {
+        assert_eq!(Template::well_known("relay"), Ok(Template::relay()));
     }
 
     #[test]
@@ -349,13 +382,31 @@ mod tests {
     #[test]
     fn bad_targets_are_told_from_other_paths() {
         let template = Template::well_known("relay.example").expect("default");
-        let bad = ["%2A/443", "a/0", "a/70000", "/443", "%5B%3A%3A1%5D/443", "[::1]/443", "::1/443", "fe80%3A%3A1%25x/1",
-            "a%2/1", "a%zz/1", "%ff/1", "a/", "a/+1"];
+        let bad = [
+            "%2A/443",
+            "a/0",
+            "a/70000",
+            "/443",
+            "%5B%3A%3A1%5D/443",
+            "[::1]/443",
+            "::1/443",
+            "fe80%3A%3A1%25x/1",
+            "a%2/1",
+            "a%zz/1",
+            "%ff/1",
+            "a/",
+            "a/+1",
+        ];
         for bad in bad {
             let path = format!("/.well-known/masque/udp/{bad}/");
             assert_eq!(template.matches(&path), Some(Err(BadTarget)), "{path}");
         }
-        for other in ["/", "/.well-known/masque/udp/a/1", "/.well-known/masque/udp/a/1/x", "/.well-known/masque/ip/*/*/"] {
+        for other in [
+            "/",
+            "/.well-known/masque/udp/a/1",
+            "/.well-known/masque/udp/a/1/x",
+            "/.well-known/masque/ip/*/*/",
+        ] {
             assert_eq!(template.matches(other), None, "{other}");
         }
     }
@@ -369,7 +420,10 @@ mod tests {
         assert_eq!(error("https://{target_host}/{target_port}/"), TemplateError::BadExpression);
         assert_eq!(error("https://p/{target_host}/"), TemplateError::MissingVariable(PORT));
         assert_eq!(error("https://p/{target_port}/"), TemplateError::MissingVariable(HOST));
-        assert_eq!(error("https://p/{target_host}/{target_host}/{target_port}"), TemplateError::MissingVariable(HOST));
+        assert_eq!(
+            error("https://p/{target_host}/{target_host}/{target_port}"),
+            TemplateError::MissingVariable(HOST)
+        );
         assert_eq!(error("https://p/{target_host}/{target_port"), TemplateError::BadExpression);
         assert_eq!(error("https://p/ü/{target_host}/{target_port}/"), TemplateError::BadCharacter);
         assert_eq!(error("https://p/{target_host}/{target_port} "), TemplateError::BadCharacter);
@@ -378,12 +432,16 @@ mod tests {
             assert_eq!(error(&text), TemplateError::BadOperator(operator));
         }
         assert_eq!(error("https://p/{target_host:3}/{target_port}/"), TemplateError::BadOperator(':'));
-        assert_eq!(error("https://p/{target_host}/{target_port}/{x}"), TemplateError::UnknownVariable("x".into()));
+        assert_eq!(
+            error("https://p/{target_host}/{target_port}/{x}"),
+            TemplateError::UnknownVariable("x".into())
+        );
     }
 
     #[test]
     fn no_path_panics() {
-        let templates = [Template::well_known("a").expect("ok"), template("https://p/m{?target_host,target_port}")];
+        let templates =
+            [Template::well_known("a").expect("ok"), template("https://p/m{?target_host,target_port}")];
         arbtest::arbtest(|u| {
             let path: &str = u.arbitrary()?;
             for template in &templates {

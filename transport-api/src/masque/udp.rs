@@ -78,7 +78,12 @@ enum State {
 impl UdpCapsules {
     /// Payloads longer than `limit` are discarded without being held (RFC 9297 §3.5).
     pub fn new(limit: usize) -> Self {
-        Self { parser: CapsuleParser::new(), state: State::Ignore, held: Vec::new(), limit: limit.min(MAX_UDP_PAYLOAD) }
+        Self {
+            parser: CapsuleParser::new(),
+            state: State::Ignore,
+            held: Vec::new(),
+            limit: limit.min(MAX_UDP_PAYLOAD),
+        }
     }
 
     /// The next payload in `input`, which is taken off it; `None` when `input` is used up.

@@ -39,16 +39,28 @@ pub(super) async fn addresses(
         Some(reason) if usable.is_empty() => {
             Err(ProxyStatus::new(ProxyError::DestinationIpProhibited).with_details(reason.to_string()))
         }
-        _ if usable.is_empty() => Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name has no address")),
+        _ if usable.is_empty() => {
+            Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name has no address"))
+        }
         _ => Ok(usable),
     }
 }
 
-async fn lookup(local: &Handle, resolver: &Resolver, name: &str, port: u16) -> Result<Vec<SocketAddr>, ProxyStatus> {
+async fn lookup(
+    local: &Handle,
+    resolver: &Resolver,
+    name: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, ProxyStatus> {
     match local.timeout(RESOLVE_TIMEOUT, resolver.resolve(name, port)).await {
         Err(_) => Err(ProxyStatus::new(ProxyError::DnsTimeout)),
-        Ok(Err(_)) => Err(ProxyStatus::new(ProxyError::ConnectionLimitReached).with_details("too many names to resolve")),
-        Ok(Ok(Err(_))) => Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name does not resolve")),
+        Ok(Err(_)) => {
+            Err(ProxyStatus::new(ProxyError::ConnectionLimitReached)
+                .with_details("too many names to resolve"))
+        }
+        Ok(Ok(Err(_))) => {
+            Err(ProxyStatus::new(ProxyError::DnsError).with_details("the name does not resolve"))
+        }
         Ok(Ok(Ok(found))) => Ok(found),
     }
 }
@@ -56,9 +68,8 @@ async fn lookup(local: &Handle, resolver: &Resolver, name: &str, port: u16) -> R
 /// The policy, and no way back to this machine unless it is on the allow list.
 fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
     match policy.verdict(ip)? {
-        Allowed::ByList => Ok(()),
         Allowed::Public if is_own(ip) => Err(Forbidden::OwnAddress),
-        Allowed::Public => Ok(()),
+        Allowed::ByList | Allowed::Public => Ok(()),
     }
 }
 
@@ -86,10 +97,14 @@ pub(super) async fn connect_tcp(
 }
 
 /// A socket connected to the first address there is a route to.
-pub(super) fn connect_udp(local: &Handle, addresses: &[SocketAddr]) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
+pub(super) fn connect_udp(
+    local: &Handle,
+    addresses: &[SocketAddr],
+) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(local, SocketAddr::new(any, 0));
         match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Ok((socket, address)),
@@ -103,7 +118,9 @@ fn explain(error: &io::Error) -> ProxyStatus {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionRefused => ProxyError::ConnectionRefused,
         io::ErrorKind::TimedOut => ProxyError::ConnectionTimeout,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => ProxyError::DestinationIpUnroutable,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            ProxyError::DestinationIpUnroutable
+        }
         _ => ProxyError::DestinationUnavailable,
     };
     ProxyStatus::new(kind)

@@ -24,3 +24,5 @@ pub use hook::{AcceptAll, Decision, OnRequest, Protocol, RequestMeta};
 pub use policy::{Forbidden, Network, TargetPolicy};
 pub use quota::Quota;
 pub use service::{RelayConfig, RelayService};
+
+pub use crate::tunnel::APP;

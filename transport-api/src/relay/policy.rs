@@ -86,11 +86,11 @@ pub enum Forbidden {
     Loopback,
     /// RFC 1918
     Private,
-    /// fc00::/7, and the deprecated fec0::/10
+    /// `fc00::/7`, and the deprecated `fec0::/10`
     UniqueLocal,
-    /// 169.254.0.0/16, fe80::/10
+    /// 169.254.0.0/16, `fe80::/10`
     LinkLocal,
-    /// 224.0.0.0/4, ff00::/8
+    /// 224.0.0.0/4, `ff00::/8`
     Multicast,
     /// 255.255.255.255
     Broadcast,
@@ -195,9 +195,12 @@ fn classify_v4(ip: Ipv4Addr) -> Option<Forbidden> {
         (100, 64..=127, _) => Forbidden::SharedAddressSpace,
         (224..=239, ..) => Forbidden::Multicast,
         // IETF protocols, 6to4 anycast, documentation, benchmarking, class E.
-        (192, 0, 0 | 2) | (192, 88, 99) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) | (240..=255, ..) => {
-            Forbidden::Reserved
-        }
+        (192, 0, 0 | 2)
+        | (192, 88, 99)
+        | (198, 18..=19, _)
+        | (198, 51, 100)
+        | (203, 0, 113)
+        | (240..=255, ..) => Forbidden::Reserved,
         _ => return None,
     })
 }
@@ -211,8 +214,8 @@ fn classify_v6(ip: Ipv6Addr) -> Option<Forbidden> {
         [0xff00..=0xffff, ..] => Forbidden::Multicast,
         [0xfe80..=0xfebf, ..] => Forbidden::LinkLocal,
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Forbidden::UniqueLocal,
-        // NAT64 and 6to4 are judged by the address inside; the local NAT64 prefix has no fixed place for one.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x2002, ..] => return None,
+        // Judged by the address inside, as is 6to4; the local NAT64 prefix has no fixed place for one.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
         // Teredo, ORCHID, documentation, and everything outside global unicast (2000::/3).
         [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Forbidden::Reserved,
         [0x2000..=0x3fff, ..] => return None,
@@ -245,21 +248,48 @@ mod tests {
     fn built_in_table() {
         use Forbidden::*;
         let table = [
-            ("8.8.8.8", None), ("1.1.1.1", None), ("100.63.255.255", None), ("172.32.0.1", None), ("2600::1", None),
-            ("0.0.0.0", Some(Unspecified)), ("0.1.2.3", Some(Unspecified)), ("127.0.0.1", Some(Loopback)),
-            ("127.255.0.9", Some(Loopback)), ("10.1.2.3", Some(Private)), ("172.16.0.1", Some(Private)),
-            ("172.31.255.255", Some(Private)), ("192.168.1.1", Some(Private)), ("169.254.1.1", Some(LinkLocal)),
-            ("169.254.169.254", Some(Metadata)), ("100.64.0.1", Some(SharedAddressSpace)),
-            ("100.127.255.255", Some(SharedAddressSpace)), ("224.0.0.1", Some(Multicast)),
-            ("255.255.255.255", Some(Broadcast)), ("240.0.0.1", Some(Reserved)), ("192.0.2.1", Some(Reserved)),
-            ("198.18.0.1", Some(Reserved)), ("::", Some(Unspecified)), ("::1", Some(Loopback)),
-            ("fe80::1", Some(LinkLocal)), ("fd12::1", Some(UniqueLocal)), ("fec0::1", Some(UniqueLocal)),
-            ("fd00:ec2::254", Some(Metadata)), ("ff02::1", Some(Multicast)), ("2001:db8::1", Some(Reserved)),
-            ("2001:0:1::1", Some(Reserved)), ("100::1", Some(Reserved)), ("64:ff9b:1::a00:1", Some(Reserved)),
+            ("8.8.8.8", None),
+            ("1.1.1.1", None),
+            ("100.63.255.255", None),
+            ("172.32.0.1", None),
+            ("2600::1", None),
+            ("0.0.0.0", Some(Unspecified)),
+            ("0.1.2.3", Some(Unspecified)),
+            ("127.0.0.1", Some(Loopback)),
+            ("127.255.0.9", Some(Loopback)),
+            ("10.1.2.3", Some(Private)),
+            ("172.16.0.1", Some(Private)),
+            ("172.31.255.255", Some(Private)),
+            ("192.168.1.1", Some(Private)),
+            ("169.254.1.1", Some(LinkLocal)),
+            ("169.254.169.254", Some(Metadata)),
+            ("100.64.0.1", Some(SharedAddressSpace)),
+            ("100.127.255.255", Some(SharedAddressSpace)),
+            ("224.0.0.1", Some(Multicast)),
+            ("255.255.255.255", Some(Broadcast)),
+            ("240.0.0.1", Some(Reserved)),
+            ("192.0.2.1", Some(Reserved)),
+            ("198.18.0.1", Some(Reserved)),
+            ("::", Some(Unspecified)),
+            ("::1", Some(Loopback)),
+            ("fe80::1", Some(LinkLocal)),
+            ("fd12::1", Some(UniqueLocal)),
+            ("fec0::1", Some(UniqueLocal)),
+            ("fd00:ec2::254", Some(Metadata)),
+            ("ff02::1", Some(Multicast)),
+            ("2001:db8::1", Some(Reserved)),
+            ("2001:0:1::1", Some(Reserved)),
+            ("100::1", Some(Reserved)),
+            ("64:ff9b:1::a00:1", Some(Reserved)),
             // IPv4 inside IPv6.
-            ("::ffff:127.0.0.1", Some(Loopback)), ("::ffff:8.8.8.8", None), ("::127.0.0.1", Some(Reserved)),
-            ("64:ff9b::7f00:1", Some(Loopback)), ("64:ff9b::a9fe:a9fe", Some(Metadata)), ("64:ff9b::808:808", None),
-            ("2002:a00:1::", Some(Private)), ("2002:808:808::1", None),
+            ("::ffff:127.0.0.1", Some(Loopback)),
+            ("::ffff:8.8.8.8", None),
+            ("::127.0.0.1", Some(Reserved)),
+            ("64:ff9b::7f00:1", Some(Loopback)),
+            ("64:ff9b::a9fe:a9fe", Some(Metadata)),
+            ("64:ff9b::808:808", None),
+            ("2002:a00:1::", Some(Private)),
+            ("2002:808:808::1", None),
         ];
         let policy = TargetPolicy::default();
         for (address, expected) in table {
@@ -270,10 +300,19 @@ mod tests {
     #[test]
     fn lists() {
         let policy = TargetPolicy {
-            allow: networks(&["10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "224.0.0.0/4", "0.0.0.0/0"]),
+            allow: networks(&[
+                "10.0.0.0/8",
+                "127.0.0.1",
+                "fd00::/8",
+                "169.254.0.0/16",
+                "224.0.0.0/4",
+                "0.0.0.0/0",
+            ]),
             deny: networks(&["10.9.0.0/16", "8.8.8.8"]),
         };
-        for allowed in ["10.1.1.1", "127.0.0.1", "fd12::1", "::ffff:10.1.1.1", "64:ff9b::a01:101", "169.254.1.1"] {
+        for allowed in
+            ["10.1.1.1", "127.0.0.1", "fd12::1", "::ffff:10.1.1.1", "64:ff9b::a01:101", "169.254.1.1"]
+        {
             assert_eq!(policy.check(ip(allowed)), Ok(()), "{allowed}");
         }
         for (address, why) in [

@@ -14,11 +14,11 @@ use crate::http::{Code, Fault};
 use crate::local::{TcpStream, UdpSocket, yield_now};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::udp::MAX_UDP_PAYLOAD;
+use crate::tunnel::UdpStream;
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::inbox::InboxEnd;
 use crate::tunnel::session::{RequestStream, Route};
 use crate::tunnel::{Datagram, UdpSendError, UdpSender};
-use crate::tunnel::UdpStream;
 
 /// The first buffer of a direction; it grows to `MAX_PIECE` when reads fill it.
 const MIN_PIECE: usize = 8 * 1024;
@@ -54,7 +54,11 @@ impl From<LaneError> for End {
 }
 
 /// Carries TCP both ways until both are finished, or one breaks.
-pub(super) async fn tcp<L: Lane>(context: &SessionContext<L>, stream: RequestStream<L>, target: TcpStream) -> End {
+pub(super) async fn tcp<L: Lane>(
+    context: &SessionContext<L>,
+    stream: RequestStream<L>,
+    target: TcpStream,
+) -> End {
     let RequestStream { mut send, mut frames, route } = stream;
     let end = {
         let mut up = pin!(tcp_up(context, &mut frames, &target));
@@ -62,7 +66,10 @@ pub(super) async fn tcp<L: Lane>(context: &SessionContext<L>, stream: RequestStr
         let mut stray = pin!(no_datagrams(&route));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
-            for (future, done) in [(up.as_mut() as Pin<&mut dyn Future<Output = _>>, &mut up_done), (down.as_mut(), &mut down_done)] {
+            for (future, done) in [
+                (up.as_mut() as Pin<&mut dyn Future<Output = _>>, &mut up_done),
+                (down.as_mut(), &mut down_done),
+            ] {
                 if !*done && let Poll::Ready(result) = future.poll(cx) {
                     if let Err(end) = result {
                         return Poll::Ready(end);
@@ -93,7 +100,11 @@ pub(super) async fn tcp<L: Lane>(context: &SessionContext<L>, stream: RequestStr
 }
 
 /// Client to target.
-async fn tcp_up<L: Lane>(context: &SessionContext<L>, frames: &mut FrameReader<L::Recv>, target: &TcpStream) -> Result<(), End> {
+async fn tcp_up<L: Lane>(
+    context: &SessionContext<L>,
+    frames: &mut FrameReader<L::Recv>,
+    target: &TcpStream,
+) -> Result<(), End> {
     let mut buffer = vec![0; MIN_PIECE];
     let mut pieces = 0;
     while let Some(n) = frames.read_data(&mut buffer).await? {
@@ -114,11 +125,18 @@ async fn tcp_up<L: Lane>(context: &SessionContext<L>, frames: &mut FrameReader<L
 }
 
 /// Target to client: each read becomes one DATA frame, its header written in front of it.
-async fn tcp_down<L: Lane>(context: &SessionContext<L>, send: &mut L::Send, target: &TcpStream) -> Result<(), End> {
+async fn tcp_down<L: Lane>(
+    context: &SessionContext<L>,
+    send: &mut L::Send,
+    target: &TcpStream,
+) -> Result<(), End> {
     let mut buffer = vec![0; DATA_HEADER + MIN_PIECE];
     let mut pieces = 0;
     loop {
-        let n = target.read(buffer.get_mut(DATA_HEADER..).unwrap_or_default()).await.map_err(|_| End::ByTarget)?;
+        let n = target
+            .read(buffer.get_mut(DATA_HEADER..).unwrap_or_default())
+            .await
+            .map_err(|_| End::ByTarget)?;
         if n == 0 {
             send.finish();
             return Ok(());
@@ -211,7 +229,7 @@ pub(super) async fn udp<L: Lane>(
                     stream.close();
                     return End::Idle;
                 }
-                timer.reset(idle - quiet);
+                timer.reset(idle.saturating_sub(quiet));
                 continue;
             }
         }
@@ -224,7 +242,12 @@ pub(super) async fn udp<L: Lane>(
 }
 
 /// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
-fn udp_up<L: Lane>(context: &SessionContext<L>, socket: &UdpSocket, packet: &[u8], max: usize) -> Result<(), End> {
+fn udp_up<L: Lane>(
+    context: &SessionContext<L>,
+    socket: &UdpSocket,
+    packet: &[u8],
+    max: usize,
+) -> Result<(), End> {
     let accounting = context.accounting();
     if packet.len() > max {
         accounting.dropped_too_large.inc();
@@ -239,7 +262,14 @@ fn udp_up<L: Lane>(context: &SessionContext<L>, socket: &UdpSocket, packet: &[u8
             accounting.udp_packets_up.inc();
             accounting.udp_bytes_up.add(packet.len() as u64);
         }
-        Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+            ) =>
+        {
             return Err(End::ByTarget);
         }
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => accounting.dropped_queue_full.inc(),

@@ -75,10 +75,6 @@ impl Bucket {
 pub(super) struct Slots(Rc<Cell<usize>>);
 
 impl Slots {
-    pub(super) fn taken(&self) -> usize {
-        self.0.get()
-    }
-
     /// One of at most `max`; it is free again when the value is dropped.
     pub(super) fn take(&self, max: usize) -> Option<Slot> {
         if self.0.get() >= max {

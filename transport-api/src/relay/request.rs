@@ -66,10 +66,14 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
     frames.head_done();
     let planned = match slot {
         Some(_) => plan(&context, &head),
-        None => Err(Refusal::plain(503, ProxyError::ConnectionLimitReached, "too many tunnels in this session")),
+        None => {
+            Err(Refusal::plain(503, ProxyError::ConnectionLimitReached, "too many tunnels in this session"))
+        }
     };
     match planned {
-        Ok(plan) => run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await,
+        Ok(plan) => {
+            run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await;
+        }
         Err(refusal) => refuse(&context, refusal, send, frames).await,
     }
 }
@@ -78,7 +82,9 @@ fn head_takes_datagrams(head: &RequestHead) -> bool {
     head.protocol.as_deref() == Some(udp::PROTOCOL)
 }
 
-async fn read_head<R: crate::masque::LaneRecv>(frames: &mut FrameReader<R>) -> Result<RequestHead, StreamError> {
+async fn read_head<R: crate::masque::LaneRecv>(
+    frames: &mut FrameReader<R>,
+) -> Result<RequestHead, StreamError> {
     match frames.read_head().await? {
         Some(payload) => Ok(RequestHead::parse(&payload)?),
         None => Err(LaneError::Finished.into()),
@@ -149,7 +155,11 @@ async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestSt
     counter.inc();
 }
 
-async fn serve_tcp<L: Lane>(context: &SessionContext<L>, addresses: &[SocketAddr], mut stream: RequestStream<L>) -> Option<End> {
+async fn serve_tcp<L: Lane>(
+    context: &SessionContext<L>,
+    addresses: &[SocketAddr],
+    mut stream: RequestStream<L>,
+) -> Option<End> {
     match egress::connect_tcp(context.local(), addresses, context.config().connect_timeout).await {
         Ok(target) => {
             let _open = context.count_tunnel();
@@ -165,7 +175,11 @@ async fn serve_tcp<L: Lane>(context: &SessionContext<L>, addresses: &[SocketAddr
     }
 }
 
-async fn serve_udp<L: Lane>(context: &SessionContext<L>, addresses: &[SocketAddr], mut stream: RequestStream<L>) -> Option<End> {
+async fn serve_udp<L: Lane>(
+    context: &SessionContext<L>,
+    addresses: &[SocketAddr],
+    mut stream: RequestStream<L>,
+) -> Option<End> {
     match egress::connect_udp(context.local(), addresses) {
         Ok((socket, address)) => {
             let _open = context.count_tunnel();
@@ -189,7 +203,12 @@ async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), Lan
     write_all(send, &out).await
 }
 
-async fn refuse<L: Lane>(context: &SessionContext<L>, refusal: Refusal, mut send: L::Send, mut frames: FrameReader<L::Recv>) {
+async fn refuse<L: Lane>(
+    context: &SessionContext<L>,
+    refusal: Refusal,
+    mut send: L::Send,
+    mut frames: FrameReader<L::Recv>,
+) {
     count_refusal(context, &refusal);
     let mut head = ResponseHead { status: refusal.status, fields: refusal.fields };
     if let Some(status) = &refusal.proxy_status {
@@ -211,7 +230,9 @@ fn count_refusal<L: Lane>(context: &SessionContext<L>, refusal: &Refusal) {
         Some(ProxyError::DnsTimeout | ProxyError::ConnectionTimeout) => accounting.rejected_timeout.inc(),
         Some(ProxyError::ConnectionLimitReached) => accounting.rejected_limit.inc(),
         Some(
-            ProxyError::ConnectionRefused | ProxyError::DestinationUnavailable | ProxyError::DestinationIpUnroutable,
+            ProxyError::ConnectionRefused
+            | ProxyError::DestinationUnavailable
+            | ProxyError::DestinationIpUnroutable,
         ) => accounting.rejected_unreachable.inc(),
         Some(ProxyError::HttpRequestError) if refusal.status == 400 => accounting.rejected_malformed.inc(),
         Some(ProxyError::HttpRequestError) => accounting.rejected_unsupported.inc(),

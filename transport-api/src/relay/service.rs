@@ -23,7 +23,6 @@ use crate::http::Code;
 use crate::local::{Handle, Loop};
 use crate::masque::Template;
 use crate::masque::lane::Lane;
-use crate::masque::template::{DEFAULT_UDP_PATH, TemplateError};
 use crate::tunnel::session::{Role, Session};
 use crate::{Connection, Endpoint, Peer};
 
@@ -51,24 +50,27 @@ pub struct RelayConfig {
     pub hook: Arc<dyn OnRequest>,
 }
 
-impl RelayConfig {
+impl Default for RelayConfig {
     /// The usual relay: the well-known template, public targets, default limits.
-    pub fn new() -> Result<Self, TemplateError> {
-        Ok(Self {
+    fn default() -> Self {
+        Self {
             name: "adit".into(),
-            templates: vec![Template::parse(&format!("https://relay{DEFAULT_UDP_PATH}"))?],
+            templates: vec![Template::relay()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
             connect_timeout: Duration::from_secs(10),
-            udp_idle: Duration::from_secs(120),
+            udp_idle: Duration::from_mins(2),
             hook: Arc::new(AcceptAll),
-        })
+        }
     }
 }
 
 impl fmt::Debug for RelayConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayConfig").field("policy", &self.policy).field("quota", &self.quota).finish_non_exhaustive()
+        f.debug_struct("RelayConfig")
+            .field("policy", &self.policy)
+            .field("quota", &self.quota)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,14 +139,29 @@ impl RelayService {
 
     /// Takes no new connections and requests; closes the endpoint when the last tunnel has ended, or after `deadline`.
     pub fn drain(&self, deadline: Duration) {
+        self.end_within(deadline);
+    }
+
+    /// A shorter deadline overtakes a longer one.
+    fn end_within(&self, deadline: Duration) {
         let waiting = {
             let mut live = self.shared.live();
-            live.drain.get_or_insert(deadline);
+            live.drain = Some(live.drain.map_or(deadline, |before| before.min(deadline)));
             live.waiting.take()
         };
         if let Some(waker) = waiting {
             waker.wake();
         }
+    }
+
+    /// Closes the endpoint now, with all that is open.
+    pub fn stop(&self) {
+        self.end_within(Duration::ZERO);
+    }
+
+    /// Whether the relay has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the relay's end.
@@ -200,22 +217,22 @@ impl<L: Lane> Relay<L> {
         true
     }
 
-    /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`.
+    /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`, or the shorter one that
+    /// was named meanwhile.
     pub(super) async fn drain(&self, deadline: Duration) {
         for session in self.sessions.borrow().values() {
             session.go_away();
         }
-        let quiet = async {
+        let began = clock::now().instant;
+        loop {
             // One step at least, so that GOAWAY is written before the connections close.
-            loop {
-                self.local.sleep(DRAIN_STEP).await;
-                if self.shared.accounting.tunnels_open.get() == 0 {
-                    break;
-                }
+            self.local.sleep(DRAIN_STEP).await;
+            let limit = self.shared.live().drain.map_or(deadline, |latest| latest.min(deadline));
+            let over = clock::now().instant.saturating_duration_since(began) >= limit;
+            if over || self.shared.accounting.tunnels_open.get() == 0 {
+                break;
             }
-        };
-        // Either way all is over now.
-        let _ = self.local.timeout(deadline, quiet).await;
+        }
         for session in self.sessions.borrow().values() {
             session.lane().close(Code::NO_ERROR.0, "the relay shuts down");
         }

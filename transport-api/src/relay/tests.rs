@@ -32,7 +32,7 @@ fn loopback() -> SocketAddr {
 }
 
 fn config() -> RelayConfig {
-    let mut config = RelayConfig::new().expect("the default template");
+    let mut config = RelayConfig::default();
     config.policy.allow = vec!["127.0.0.1".parse().expect("network")];
     config
 }
@@ -46,7 +46,8 @@ fn with_relay<F: Future<Output = ()>>(config: RelayConfig, test: impl FnOnce(Wor
     let mut looper = Loop::new(1000).expect("loop");
     let local = looper.handle();
     let shared = Arc::new(Shared::new(&config));
-    let relay = Rc::new(Relay::new(local.clone(), config, Resolver::start().expect("threads"), Arc::clone(&shared)));
+    let relay =
+        Rc::new(Relay::new(local.clone(), config, Resolver::start().expect("threads"), Arc::clone(&shared)));
     let (near, far) = lanes();
     assert!(relay.serve(0, far, Peer::Anonymous));
     let (client, work) = Client::new(near, template());
@@ -115,7 +116,7 @@ fn tcp_both_ways_with_half_close() {
     with_relay(config(), |world| async move {
         let tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
         let (mut sender, mut receiver) = tunnel.split();
-        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let sent: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let copy = sent.clone();
         let send = async move {
             sender.write_all(&copy).await.expect("write");
@@ -136,7 +137,7 @@ fn tcp_both_ways_with_half_close() {
 #[test]
 fn udp_both_ways() {
     with_relay(config(), |world| async move {
-        let mut tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
+        let tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
         assert_eq!(tunnel.max_payload(), 1198);
         for len in [0, 1, 1198] {
             tunnel.send(&vec![5; len]).expect("send");
@@ -153,8 +154,8 @@ fn udp_both_ways() {
 fn two_udp_tunnels_do_not_mix() {
     with_relay(config(), |world| async move {
         let port = world.udp_echo();
-        let mut one = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
-        let mut two = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
+        let one = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
+        let two = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
         one.send(b"one").expect("send");
         two.send(b"two").expect("send");
         assert_eq!(&*two.recv().await.expect("echo"), b"two");
@@ -187,7 +188,10 @@ fn refusals_say_why() {
         let local_name = world.client.connect_tcp("localhost.localdomain.", 0).await.expect_err("port 0");
         assert_eq!(local_name.kind(), TunnelErrorKind::BadTarget);
         let snapshot = world.snapshot();
-        assert_eq!((snapshot.rejected_policy, snapshot.rejected_dns, snapshot.rejected_unreachable), (6, 2, 1));
+        assert_eq!(
+            (snapshot.rejected_policy, snapshot.rejected_dns, snapshot.rejected_unreachable),
+            (6, 2, 1)
+        );
     });
 }
 
@@ -281,7 +285,7 @@ fn an_unreachable_udp_port_closes_the_tunnel() {
         let socket = std::net::UdpSocket::bind(loopback()).expect("bind");
         let port = socket.local_addr().expect("addr").port();
         drop(socket);
-        let mut tunnel = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
+        let tunnel = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
         tunnel.send(b"anybody?").expect("send");
         assert_eq!(tunnel.recv().await.expect_err("closed").kind(), TunnelErrorKind::Refused);
         world.until(|s| s.closed_by_target == 1).await;
@@ -294,7 +298,7 @@ fn quiet_udp_tunnels_end() {
     config.udp_idle = Duration::from_millis(60);
     with_relay(config, |world| async move {
         let start = crate::now().instant;
-        let mut tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
+        let tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
         world.local.sleep(Duration::from_millis(40)).await;
         tunnel.send(b"awake").expect("send");
         assert_eq!(&*tunnel.recv().await.expect("echo"), b"awake");

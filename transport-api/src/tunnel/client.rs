@@ -9,6 +9,7 @@ use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd};
 use super::tcp::TcpTunnel;
 use super::udp::UdpTunnel;
 use crate::http::{Code, Fault, RequestHead, ResponseHead};
+use crate::local::{Handle, LoopFull};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::{Target, Template, udp};
 use crate::{Connection, Wait};
@@ -30,13 +31,23 @@ impl<L: Lane> Clone for Client<L> {
 }
 
 impl Client<Connection> {
-    /// A client whose background work has a thread of its own, until the connection ends.
-    pub fn start(connection: Connection, template: Template) -> io::Result<Self> {
-        let (client, work) = Self::new(connection, template);
-        std::thread::Builder::new().name("adit-http".into()).spawn(move || {
-            work.wait();
-        })?;
+    /// A client with the default template whose background work is a task of `local`, until the connection ends.
+    pub fn start(local: &Handle, connection: Connection) -> Result<Self, LoopFull> {
+        let (client, work) = Self::new(connection, Template::relay());
+        local.spawn(async move { drop(work.await) })?;
         Ok(client)
+    }
+
+    /// A client with the default template whose background work has a thread of its own, until the connection ends.
+    pub fn start_thread(connection: Connection) -> io::Result<Self> {
+        let (client, work) = Self::new(connection, Template::relay());
+        std::thread::Builder::new().name("adit-http".into()).spawn(move || drop(work.wait()))?;
+        Ok(client)
+    }
+
+    /// The connection to the relay.
+    pub fn connection(&self) -> &Connection {
+        self.lane()
     }
 }
 
@@ -128,7 +139,10 @@ impl<L: Lane> Drop for Pending<L> {
 }
 
 /// Sends the head and reads the final response.
-async fn exchange<L: Lane>(pending: &mut Pending<L>, head: &RequestHead) -> Result<ResponseHead, StreamError> {
+async fn exchange<L: Lane>(
+    pending: &mut Pending<L>,
+    head: &RequestHead,
+) -> Result<ResponseHead, StreamError> {
     let Some(stream) = &mut pending.0 else { return Err(LaneError::Finished.into()) };
     let mut out = Vec::with_capacity(256);
     head.put(&mut out);
@@ -146,5 +160,6 @@ async fn exchange<L: Lane>(pending: &mut Pending<L>, head: &RequestHead) -> Resu
 }
 
 fn target(host: &str, port: u16) -> Result<Target, TunnelError> {
-    Target::new(host, port).map_err(|e| TunnelError::new(TunnelErrorKind::BadTarget, format!("{host:?} {port}: {e}")))
+    Target::new(host, port)
+        .map_err(|e| TunnelError::new(TunnelErrorKind::BadTarget, format!("{host:?} {port}: {e}")))
 }

@@ -76,7 +76,11 @@ impl LaneSend for SendStream {
 }
 
 impl LaneRecv for RecvStream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, LaneError>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, LaneError>> {
         RecvStream::poll_read(self, cx, buffer).map_err(|error| match error {
             ReadError::Reset(code) => LaneError::Reset(code),
             ReadError::Stopped => LaneError::Finished,

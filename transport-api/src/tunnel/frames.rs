@@ -69,7 +69,10 @@ pub(crate) async fn read_varint(recv: &mut impl LaneRecv) -> Result<Option<u64>,
 }
 
 /// Reads into `buffer`; `None` is the end of the stream.
-pub(crate) async fn read_some(recv: &mut impl LaneRecv, buffer: &mut [u8]) -> Result<Option<usize>, LaneError> {
+pub(crate) async fn read_some(
+    recv: &mut impl LaneRecv,
+    buffer: &mut [u8],
+) -> Result<Option<usize>, LaneError> {
     poll_fn(|cx| recv.poll_read(cx, buffer)).await
 }
 
@@ -179,7 +182,9 @@ impl<R: LaneRecv> FrameReader<R> {
                     *left -= n as u64;
                     return Poll::Ready(Ok(Some(n)));
                 }
-                State::Head { .. } => return Poll::Ready(Err(Fault::Connection(Code::FRAME_UNEXPECTED).into())),
+                State::Head { .. } => {
+                    return Poll::Ready(Err(Fault::Connection(Code::FRAME_UNEXPECTED).into()));
+                }
             }
         }
     }

@@ -130,13 +130,11 @@ impl Inbox {
             state.bytes -= datagram.len();
             return Poll::Ready(Ok(datagram));
         }
-        match state.end {
-            Some(end) => Poll::Ready(Err(end)),
-            None => {
-                state.waiting = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(end) = state.end {
+            return Poll::Ready(Err(end));
         }
+        state.waiting = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

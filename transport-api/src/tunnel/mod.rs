@@ -1,7 +1,8 @@
 //! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298).
 //!
-//! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background;
-//! [`Client::start`] gives it a thread, [`Client::new`] leaves it to the caller's executor.
+//! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background:
+//! [`Client::start`] spawns it on a [`crate::local::Loop`], [`Client::start_thread`] gives it a thread, and
+//! [`Client::new`] leaves it to the caller's executor.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -22,6 +23,10 @@ mod tests;
 mod udp;
 
 pub use client::Client;
+
+/// The application protocol of relays, as both sides name it in the handshake: HTTP/3 without QUIC.
+pub const APP: &[u8] = b"h3-nq";
+
 pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
 pub use session::{SessionDrops, SessionEnd};

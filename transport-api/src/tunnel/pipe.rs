@@ -78,7 +78,11 @@ impl Drop for PipeSend {
 }
 
 impl LaneRecv for PipeRecv {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, LaneError>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, LaneError>> {
         let mut pipe = self.0.borrow_mut();
         if let Some(code) = pipe.reset {
             return Poll::Ready(Err(LaneError::Reset(code)));

@@ -3,7 +3,7 @@
 //!
 //! [`Session::run`] does the work that belongs to no request; it must be polled as long as the session lives.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -101,7 +101,7 @@ struct State {
     goaway_sent: Option<u64>,
     /// Ordinal after the highest request seen.
     next_request: u64,
-    inboxes: HashMap<u64, Arc<Inbox>>,
+    inboxes: BTreeMap<u64, Arc<Inbox>>,
     end: Option<SessionEnd>,
     waiting: Vec<Waker>,
 }
@@ -238,7 +238,8 @@ impl<L: Lane> Session<L> {
             let mut streams = pin!(self.read_streams());
             let mut datagrams = pin!(self.route_datagrams());
             poll_fn(|cx| {
-                let results = [streams.as_mut().poll(cx), datagrams.as_mut().poll(cx), control.as_mut().poll(cx)];
+                let results =
+                    [streams.as_mut().poll(cx), datagrams.as_mut().poll(cx), control.as_mut().poll(cx)];
                 results.into_iter().find_map(ready_value).map_or(Poll::Pending, Poll::Ready)
             })
             .await
@@ -255,7 +256,6 @@ impl<L: Lane> Session<L> {
             let end = state.end.get_or_insert(end).clone();
             (end, std::mem::take(&mut state.inboxes))
         });
-        #[expect(clippy::iter_over_hash_type, reason = "each is told the same; the order cannot be seen")]
         for inbox in inboxes.into_values() {
             inbox.end(InboxEnd::Closed);
         }
@@ -407,7 +407,8 @@ impl<L: Lane> Session<L> {
     /// Reads one unidirectional stream; `Ok` when it is over and does not matter.
     async fn read_stream(&self, mut recv: L::Recv) -> Result<(), SessionEnd> {
         let Some(kind) = read_varint(&mut recv).await.unwrap_or(None) else { return Ok(()) };
-        if let Some(seen) = usize::try_from(kind).ok().and_then(|k| self.state().control_seen.get(k).copied()) {
+        if let Some(seen) = usize::try_from(kind).ok().and_then(|k| self.state().control_seen.get(k).copied())
+        {
             if seen && kind != PUSH {
                 return Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR));
             }
@@ -443,7 +444,11 @@ impl<L: Lane> Session<L> {
     }
 
     /// One frame of the control stream; false when the stream is over.
-    async fn read_control_frame(&self, recv: &mut L::Recv, header: &mut PairReader) -> Result<bool, SessionEnd> {
+    async fn read_control_frame(
+        &self,
+        recv: &mut L::Recv,
+        header: &mut PairReader,
+    ) -> Result<bool, SessionEnd> {
         let Some((kind, len)) = poll_fn(|cx| poll_header(recv, header, cx)).await? else { return Ok(false) };
         let settings_seen = self.state().peer.is_some();
         match frame::on_control(kind, len, settings_seen).map_err(StreamError::Fault)? {

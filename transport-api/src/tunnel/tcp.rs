@@ -24,7 +24,13 @@ pub struct TcpTunnel<L: Lane = Connection> {
 impl<L: Lane> TcpTunnel<L> {
     pub(super) fn new(stream: RequestStream<L>) -> Self {
         Self {
-            sender: TcpSender { send: stream.send, header: [0; DATA_HEADER], header_left: 0, owed: 0, finished: false },
+            sender: TcpSender {
+                send: stream.send,
+                header: [0; DATA_HEADER],
+                header_left: 0,
+                owed: 0,
+                finished: false,
+            },
             receiver: TcpReceiver { frames: stream.frames, route: stream.route, ended: false },
         }
     }
@@ -98,18 +104,17 @@ impl<L: Lane> TcpSender<L> {
         Poll::Ready(Ok(n))
     }
 
-    /// Half-closes: the target reads the end after what was written. A write that was begun and not completed makes it
-    /// a reset, since the frame that was promised cannot be completed.
+    /// Half-closes: the target reads the end after what was written. After a write that was begun and not completed it
+    /// resets instead, since the frame that was promised cannot be completed.
     pub fn finish(&mut self) {
-        self.finished = true;
-        if self.owed == 0 {
-            self.send.finish();
-        } else {
-            self.send.reset(Code::REQUEST_CANCELLED.0);
+        if self.owed > 0 {
+            return self.reset();
         }
+        self.finished = true;
+        self.send.finish();
     }
 
-    /// Gives the connection up; the relay resets the one to the target.
+    /// Gives the connection up; the relay closes the one to the target.
     pub fn reset(&mut self) {
         self.finished = true;
         self.send.reset(Code::CONNECT_ERROR.0);
@@ -142,7 +147,11 @@ impl<L: Lane> TcpReceiver<L> {
     }
 
     /// As [`TcpReceiver::read`].
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<Option<usize>, TunnelError>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<Option<usize>, TunnelError>> {
         if self.ended {
             return Poll::Ready(Ok(None));
         }
@@ -153,12 +162,18 @@ impl<L: Lane> TcpReceiver<L> {
         self.ended = !matches!(result, Ok(Some(_)));
         Poll::Ready(result.map_err(TunnelError::from))
     }
+
+    /// Tells the relay that nobody reads any more.
+    pub fn stop(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.frames.stop(Code::REQUEST_CANCELLED);
+        }
+    }
 }
 
 impl<L: Lane> Drop for TcpReceiver<L> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.frames.stop(Code::REQUEST_CANCELLED);
-        }
+        self.stop();
     }
 }

@@ -13,14 +13,18 @@ use crate::masque::lane::{Lane, LaneSend};
 const SETTINGS: [u8; 5] = [0x00, 0x04, 0x02, 0x33, 0x01];
 
 /// Runs `test` against a session; it gets the peer's end of the lane.
-fn with_session<F: Future<Output = ()>>(role: Role, test: impl FnOnce(Handle, Session<PipeLane>, PipeLane) -> F) {
+fn with_session<F: Future<Output = ()>>(
+    role: Role,
+    test: impl FnOnce(Handle, Session<PipeLane>, PipeLane) -> F,
+) {
     let mut looper = Loop::new(10).expect("loop");
     let local = looper.handle();
     let (near, far) = lanes();
     let session = Session::new(near, role);
     let running = session.clone();
     local.spawn(async move { drop(running.run().await) }).expect("room");
-    let done = looper.run(local.timeout(Duration::from_secs(5), test(local.clone(), session, far))).expect("loop");
+    let done =
+        looper.run(local.timeout(Duration::from_secs(5), test(local.clone(), session, far))).expect("loop");
     assert!(done.is_ok(), "the test hangs");
 }
 
@@ -81,7 +85,8 @@ fn settings_arrive_in_pieces_among_grease() {
         let _grease = uni(&lane, &[0x21, 1, 2, 3]).await;
         uni(&lane, &[]).await.finish();
         let mut control = lane.open_uni().await.expect("stream");
-        let wire = [0x40, 0x00, 0x04, 0x06, 0x33, 0x01, 0x08, 0x01, 0x21, 0x05, 0x21, 0x02, 9, 9, 0x07, 0x01, 0x08];
+        let wire =
+            [0x40, 0x00, 0x04, 0x06, 0x33, 0x01, 0x08, 0x01, 0x21, 0x05, 0x21, 0x02, 9, 9, 0x07, 0x01, 0x08];
         for byte in wire {
             write_all(&mut control, &[byte]).await.expect("write");
             crate::local::yield_now().await;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::error::{TunnelError, TunnelErrorKind};
@@ -36,11 +37,17 @@ impl fmt::Display for UdpSendError {
 
 impl std::error::Error for UdpSendError {}
 
-/// A UDP association of the relay with one target. Dropping it ends the association.
+/// A UDP association of the relay with one target. Clones are the same one; it ends when the last is dropped.
 #[derive(Debug)]
 pub struct UdpTunnel<L: Lane = Connection> {
     sender: UdpSender<L>,
-    stream: UdpStream<L>,
+    stream: Arc<Mutex<UdpStream<L>>>,
+}
+
+impl<L: Lane> Clone for UdpTunnel<L> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), stream: Arc::clone(&self.stream) }
+    }
 }
 
 /// Sends packets into a [`UdpTunnel`]; clones send into the same one.
@@ -69,7 +76,9 @@ impl<L: Lane> UdpSender<L> {
         }
         let datagram = udp::datagram(self.quarter, payload);
         self.session.lane().send_datagram(datagram).map_err(|error| match error {
-            LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter))),
+            LaneDatagramError::TooLarge(max) => {
+                UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
+            }
             LaneDatagramError::Dropped => UdpSendError::Dropped,
         })
     }
@@ -82,7 +91,8 @@ impl<L: Lane> UdpSender<L> {
 
 impl<L: Lane> UdpTunnel<L> {
     pub(super) fn new(request: RequestStream<L>) -> Self {
-        Self { sender: UdpSender::new(&request.route), stream: UdpStream::new(request, MAX_UDP_PAYLOAD) }
+        let sender = UdpSender::new(&request.route);
+        Self { sender, stream: Arc::new(Mutex::new(UdpStream::new(request, MAX_UDP_PAYLOAD))) }
     }
 
     /// As [`UdpSender::send`].
@@ -103,18 +113,20 @@ impl<L: Lane> UdpTunnel<L> {
     /// The next packet from the target. The error says why the tunnel ended: `Refused` when the relay closed it, as it
     /// does when the target is unreachable or nothing was sent for long.
     ///
-    /// Cancel-safe.
-    pub async fn recv(&mut self) -> Result<Datagram, TunnelError> {
+    /// Cancel-safe. One task may wait at a time, over all clones.
+    pub async fn recv(&self) -> Result<Datagram, TunnelError> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// As [`UdpTunnel::recv`].
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
-        match ready!(self.stream.poll_recv(cx)) {
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        match ready!(stream.poll_recv(cx)) {
             Ok(Some(packet)) => Poll::Ready(Ok(packet)),
-            Ok(None) => {
-                Poll::Ready(Err(TunnelError::new(TunnelErrorKind::Refused, "the relay closed the UDP tunnel")))
-            }
+            Ok(None) => Poll::Ready(Err(TunnelError::new(
+                TunnelErrorKind::Refused,
+                "the relay closed the UDP tunnel",
+            ))),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -171,8 +183,12 @@ impl<L: Lane> UdpStream<L> {
         while let Poll::Ready(next) = self.route.inbox.poll_recv(cx) {
             let datagram = match next {
                 Ok(datagram) => datagram,
-                Err(InboxEnd::NotForDatagrams) => return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into())),
-                Err(InboxEnd::Closed) => return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into())),
+                Err(InboxEnd::NotForDatagrams) => {
+                    return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into()));
+                }
+                Err(InboxEnd::Closed) => {
+                    return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into()));
+                }
             };
             if let Payload::Udp(payload) = udp::parse(&datagram).map_err(malformed)? {
                 let context = datagram.len() - payload.len();

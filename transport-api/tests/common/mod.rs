@@ -1,16 +1,16 @@
 //! A relay and a client on loopback.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use transport_api::{
-    Bundle, BundleDraft, BundleEndpoint, ConnectOptions, Connection, Endpoint, EndpointAddress, EndpointConfig, RelayIdentity,
-    RelayStatics, ServerOptions, TransportOptions, Wait,
+    Bundle, BundleDraft, BundleEndpoint, ConnectOptions, Connection, Endpoint, EndpointAddress,
+    EndpointConfig, RelayIdentity, RelayStatics, ServerOptions, TransportOptions, Wait,
 };
 
 /// Long enough for a loaded machine; a test that needs it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 pub const APP: &[u8] = b"test/1";
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -32,7 +32,11 @@ pub fn bundle(server: SocketAddr) -> Bundle {
         epoch: 1,
         not_before: now - 60,
         not_after: now + 3600,
-        endpoints: vec![BundleEndpoint { address: EndpointAddress::Ip(server.ip()), port: server.port(), cover: 0 }],
+        endpoints: vec![BundleEndpoint {
+            address: EndpointAddress::Ip(server.ip()),
+            port: server.port(),
+            cover: 0,
+        }],
     };
     let bytes = identity().sign_bundle(&draft, &statics()).expect("a bundle");
     Bundle::parse(&bytes).expect("our own bundle")
@@ -53,19 +57,39 @@ pub fn pair() -> Pair {
 }
 
 pub fn pair_with(server: TransportOptions, client: TransportOptions) -> Pair {
-    let server = Endpoint::bind(EndpointConfig { transport: server, ..EndpointConfig::server(LOOPBACK, server_options()) })
-        .expect("server socket");
-    let client =
-        Endpoint::bind(EndpointConfig { transport: client, ..EndpointConfig::client(LOOPBACK) }).expect("client socket");
+    let server = Endpoint::bind(EndpointConfig {
+        transport: server,
+        ..EndpointConfig::server(LOOPBACK, server_options())
+    })
+    .expect("server socket");
+    let client = Endpoint::bind(EndpointConfig {
+        transport: client,
+        ..EndpointConfig::client(LOOPBACK)
+    })
+    .expect("client socket");
     let connecting = client.connect(ConnectOptions::new(bundle(server.local_addr()), APP));
-    let at_client = connecting.wait_timeout(PATIENCE).expect("handshake in time").expect("a connection");
-    let incoming = server.accept().wait_timeout(PATIENCE).expect("incoming in time").expect("an incoming");
-    Pair { server, client, at_server: incoming.accept(), at_client }
+    let at_client = connecting
+        .wait_timeout(PATIENCE)
+        .expect("handshake in time")
+        .expect("a connection");
+    let incoming = server
+        .accept()
+        .wait_timeout(PATIENCE)
+        .expect("incoming in time")
+        .expect("an incoming");
+    Pair {
+        server,
+        client,
+        at_server: incoming.accept(),
+        at_client,
+    }
 }
 
 /// Bytes anybody can check: a position decides each.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+    (0..len as u64)
+        .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect()
 }
 
 /// FNV-1a, order matters.

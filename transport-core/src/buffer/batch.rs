@@ -92,7 +92,8 @@ impl Batch {
         let left = self.memory.len().saturating_sub(self.used);
         if self.segments == 0 {
             left
-        } else if self.segments >= MAX_SEGMENTS || self.used < self.segment_size.saturating_mul(self.segments) {
+        } else if self.segments >= MAX_SEGMENTS || self.used < self.segment_size.saturating_mul(self.segments)
+        {
             0
         } else {
             self.segment_size.min(left)

@@ -74,13 +74,14 @@ impl RecvBatch {
 
     /// Each datagram of the last receive with its route, in order of arrival, writable so that it can be opened in place.
     pub fn datagrams(&mut self) -> impl Iterator<Item = (Route, &mut [u8])> {
-        self.memory.chunks_mut(self.slot_size)
+        self.memory
+            .chunks_mut(self.slot_size)
             .zip(&self.metas)
             .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
             .flat_map(|(slot, meta)| {
-            let filled = slot.get_mut(..meta.len).unwrap_or_default();
-            filled.chunks_mut(meta.stride.max(1)).map(move |datagram| (meta.route, datagram))
-        })
+                let filled = slot.get_mut(..meta.len).unwrap_or_default();
+                filled.chunks_mut(meta.stride.max(1)).map(move |datagram| (meta.route, datagram))
+            })
     }
 
     /// The slots, for the kernel to fill; what they held before is forgotten.

@@ -1,21 +1,53 @@
-//! One connection.
+//! One connection: keys, path and streams under one roof. Each component keeps its own state and gets its own inputs; how
+//! they work together stands in `receive` (the way in), `transmit` (the way out) and `timeout`.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use transport_crypto::{ClientId, RelayId, Suite};
+use transport_crypto::{CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
+use transport_reliability::Config;
 use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, StreamId,
-    StreamsExhausted, WriteError,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError, Scheduler,
+    Side, StreamId, StreamsExhausted, WriteError,
 };
 
-use crate::config::Now;
+use crate::buffer::Route;
+use crate::config::{Now, TransportConfig};
 use crate::error::CloseReason;
+use crate::random::Random;
+use crate::timer::{Timer, Timers};
+use crate::wire::{ConnectionId, TransportParameters};
 
+mod close;
+mod content;
+mod deliver;
+mod dispatch;
+mod ids;
+mod inbox;
+mod keys;
+mod path;
+mod receive;
+mod state;
 mod stats;
+mod timeout;
+mod transmit;
 
+pub(crate) use ids::{CID_LIMIT, Change};
 pub use stats::ConnectionStats;
+
+use close::Closing;
+use ids::Ids;
+use inbox::Inbox;
+use keys::Keys;
+use path::{Path, mtu::Mtu};
+use state::State;
+use stats::Counters;
+
+/// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
+pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +77,7 @@ pub struct Info {
 pub enum Event {
     /// The connection stands; the first event.
     Connected(Info),
-    /// About a stream, or a datagram that was sent.
+    /// About a stream, or a datagram message that was sent.
     Stream(transport_scheduler::Event),
     /// A datagram message arrived.
     DatagramReceived(Vec<u8>),
@@ -63,31 +95,341 @@ pub enum Event {
     Closed(CloseReason),
 }
 
-/// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
-pub struct Connection {}
+/// What a finished handshake hands over to the connection it made.
+pub(crate) struct Established {
+    pub(crate) side: Side,
+    pub(crate) info: Info,
+    pub(crate) session: Session,
+    pub(crate) cids: Arc<CidMasks>,
+    pub(crate) route: Route,
+    /// Ids that lead to us, and those that lead to the peer.
+    pub(crate) ours: Vec<ConnectionId>,
+    pub(crate) theirs: Vec<ConnectionId>,
+    pub(crate) params: TransportParameters,
+    /// A round trip the handshake measured.
+    pub(crate) rtt: Option<Duration>,
+}
 
-#[allow(unused_variables, clippy::unused_self, missing_docs, clippy::needless_pass_by_ref_mut, reason = "bodies follow")]
+/// What stays as it is.
+struct Settings {
+    side: Side,
+    info: Info,
+    transport: Arc<TransportConfig>,
+    /// The smaller of both idle timeouts; none for never.
+    idle: Option<Duration>,
+    /// The longest datagram message the peer takes.
+    peer_max_datagram: usize,
+}
+
+/// Frames of the connection itself that wait to be sent.
+#[derive(Default)]
+struct Pending {
+    handshake_done: bool,
+    ping: bool,
+}
+
+/// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
+pub struct Connection {
+    state: State,
+    keys: Keys,
+    path: Path,
+    scheduler: Scheduler,
+    ids: Ids,
+    timers: Timers,
+    closing: Closing,
+    inbox: Inbox,
+    pending: Pending,
+    counters: Counters,
+    settings: Settings,
+    random: Random,
+}
+
 impl Connection {
-    pub fn open(&mut self, direction: Direction) -> Result<StreamId, StreamsExhausted> { unreachable!() }
-    pub fn accept(&mut self, direction: Direction) -> Option<StreamId> { unreachable!() }
-    pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> { unreachable!() }
-    pub fn writable(&self, id: StreamId) -> usize { unreachable!() }
-    pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> { unreachable!() }
-    pub fn reset(&mut self, id: StreamId, code: u64) -> Result<(), WriteError> { unreachable!() }
-    pub fn read(&mut self, id: StreamId, out: &mut [u8]) -> Result<Read, ReadError> { unreachable!() }
-    pub fn stop(&mut self, id: StreamId, code: u64) -> Result<(), ReadError> { unreachable!() }
-    pub fn set_class(&mut self, id: StreamId, class: Class) { unreachable!() }
-    pub fn send_datagram(&mut self, now: Now, data: Vec<u8>, options: DatagramOptions) -> Result<DatagramId, DatagramError> { unreachable!() }
-    pub fn datagram_queue(&self) -> QueueState { unreachable!() }
-    pub fn max_datagram(&self) -> usize { unreachable!() }
-    pub fn close(&mut self, now: Now, code: u64, reason: &[u8]) { unreachable!() }
-    /// Whether it was possible: not before the peer is known to have the keys, nor too soon after the last time.
-    pub fn update_keys(&mut self) -> bool { unreachable!() }
-    pub fn stats(&self) -> ConnectionStats { unreachable!() }
-    pub fn export(&self, label: &[u8], out: &mut [u8]) { unreachable!() }
-    pub fn remote(&self) -> SocketAddr { unreachable!() }
-    pub fn is_closed(&self) -> bool { unreachable!() }
-    pub fn peer(&self) -> Peer { unreachable!() }
-    pub fn suite(&self) -> Suite { unreachable!() }
-    pub fn memory(&self) -> usize { unreachable!() }
+    pub(crate) fn new(now: Now, made: Established, transport: Arc<TransportConfig>, mut random: Random) -> Self {
+        let Established { side, info, session, cids, route, ours, theirs, params, rtt } = made;
+        let outgoing = if side == Side::Client { Way::ClientToServer } else { Way::ServerToClient };
+        let mut path = Path::new(route, recovery_config(&transport, &params, &mut random), mtu(&transport, &params));
+        if let Some(sample) = rtt {
+            path.recovery.seed_rtt(sample);
+        }
+        let mut scheduler = Scheduler::new(side, transport.limits.clone());
+        scheduler.limits(peer_limits(&params));
+        scheduler.set_max_datagram(path.max_datagram());
+        scheduler.set_srtt(path.recovery.rtt().smoothed());
+        let mut inbox = Inbox::new(transport.datagram_receive_bytes);
+        inbox.push(Event::Connected(info));
+        let settings = Settings {
+            side,
+            info,
+            idle: idle_timeout(transport.idle_timeout, params.idle_timeout_ms),
+            peer_max_datagram: usize::try_from(params.max_datagram).unwrap_or(usize::MAX),
+            transport,
+        };
+        let mut connection = Self {
+            state: State::Unconfirmed,
+            keys: Keys::new(session, cids, outgoing, now.instant, &mut random),
+            path,
+            scheduler,
+            ids: Ids::new(&ours, &theirs, params.cid_limit),
+            timers: Timers::default(),
+            closing: Closing::default(),
+            inbox,
+            pending: Pending::default(),
+            counters: Counters::default(),
+            settings,
+            random,
+        };
+        connection.start(now.instant);
+        connection
+    }
+
+    /// A client must speak at once, for the relay waits for its first packet; a relay says that it has come.
+    fn start(&mut self, now: Instant) {
+        match self.settings.side {
+            Side::Client => self.pending.ping = true,
+            Side::Server => {
+                self.state.confirm();
+                self.pending.handshake_done = true;
+                self.ids.issue(&mut self.random);
+            }
+        }
+        self.restart_idle(now);
+    }
+
+    // --- application face: streams and datagrams, as the scheduler has them ---
+
+    /// Opens a stream.
+    pub fn open(&mut self, direction: Direction) -> Result<StreamId, StreamsExhausted> {
+        self.scheduler.open(direction)
+    }
+
+    /// The next stream the peer opened.
+    pub fn accept(&mut self, direction: Direction) -> Option<StreamId> {
+        self.scheduler.accept(direction)
+    }
+
+    /// Takes bytes to be sent; how many.
+    pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        self.scheduler.write(id, data)
+    }
+
+    /// Bytes a write would take now.
+    pub fn writable(&self, id: StreamId) -> usize {
+        self.scheduler.writable(id)
+    }
+
+    /// Nothing will be written any more.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
+        self.scheduler.finish(id)
+    }
+
+    /// Gives up sending, with a code for the peer's application.
+    pub fn reset(&mut self, id: StreamId, code: u64) -> Result<(), WriteError> {
+        self.scheduler.reset(id, code)
+    }
+
+    /// Bytes that arrived.
+    pub fn read(&mut self, id: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
+        self.scheduler.read(id, out)
+    }
+
+    /// Gives up reading, with a code for the peer's application.
+    pub fn stop(&mut self, id: StreamId, code: u64) -> Result<(), ReadError> {
+        self.scheduler.stop(id, code)
+    }
+
+    /// Which streams go first.
+    pub fn set_class(&mut self, id: StreamId, class: Class) {
+        self.scheduler.set_class(id, class);
+    }
+
+    /// Queues a datagram message of at most [`Connection::max_datagram`] bytes; a full queue drops its oldest.
+    pub fn send_datagram(
+        &mut self,
+        now: Now,
+        data: Vec<u8>,
+        options: DatagramOptions,
+    ) -> Result<DatagramId, DatagramError> {
+        self.scheduler.send_datagram(now.instant, data, options)
+    }
+
+    /// The datagram messages that wait.
+    pub fn datagram_queue(&self) -> QueueState {
+        self.scheduler.datagram_queue()
+    }
+
+    /// The longest datagram message that fits the path now, in bytes; zero: the peer takes none.
+    pub fn max_datagram(&self) -> usize {
+        self.path.max_datagram().min(self.settings.peer_max_datagram)
+    }
+
+    // --- application face: the connection itself ---
+
+    /// Ends the connection at once, with a code and at most 1000 bytes of reason for the peer's application.
+    pub fn close(&mut self, now: Now, code: u64, reason: &[u8]) {
+        if self.state.close() {
+            self.closing.by_application(code, reason);
+            self.begin_end(now.instant);
+        }
+    }
+
+    /// Asks for new packet keys. False: not possible now, since the peer has not yet shown that it follows.
+    pub fn update_keys(&mut self) -> bool {
+        self.state == State::Confirmed && self.keys.want_update()
+    }
+
+    /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5).
+    pub fn export(&self, label: &[u8], out: &mut [u8]) {
+        self.keys.exporter.export(label, out);
+    }
+
+    /// Where the peer is.
+    pub fn remote(&self) -> SocketAddr {
+        self.path.route.remote
+    }
+
+    /// Whether it is closed, or about to be.
+    pub fn is_closed(&self) -> bool {
+        !self.state.is_open()
+    }
+
+    /// Who the peer is.
+    pub fn peer(&self) -> Peer {
+        self.settings.info.peer
+    }
+
+    /// The packet cipher.
+    pub fn suite(&self) -> Suite {
+        self.keys.suite()
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> ConnectionStats {
+        stats::collect(&self.counters, &self.path, &self.keys, &self.scheduler)
+    }
+
+    /// Allocated bytes, roughly. Walks all streams.
+    pub fn memory(&self) -> usize {
+        let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
+        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + in_flight as usize
+    }
+
+    // --- engine face ---
+
+    /// The next thing the application should know.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.inbox.pop() {
+            return Some(event);
+        }
+        if let Some(event) = self.scheduler.poll_event() {
+            return Some(Event::Stream(event));
+        }
+        self.closing.take_news().map(Event::Closed)
+    }
+
+    /// Nothing is left to do; the connection may go.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Why it ended, if it did.
+    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
+        self.closing.reason()
+    }
+
+    /// Ids that lead here.
+    pub(crate) fn issued_ids(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.ids.issued()
+    }
+
+    /// What the endpoint has to change in its table.
+    pub(crate) fn take_id_change(&mut self) -> Option<Change> {
+        self.ids.take_change()
+    }
+
+    /// From now on only the end is waited for (RFC 9000 §10.2).
+    fn begin_end(&mut self, now: Instant) {
+        self.timers.clear_all();
+        self.timers.set(Timer::CloseDone, now + self.path.three_pto());
+    }
+
+    /// It ends here and now, without a word.
+    fn end_silently(&mut self, reason: CloseReason) {
+        self.closing.silently(reason);
+        self.state.finish();
+        self.timers.clear_all();
+    }
+
+    /// Something was heard, or asked after a silence: the idle period starts anew (RFC 9000 §10.1).
+    fn restart_idle(&mut self, now: Instant) {
+        if let Some(idle) = self.settings.idle {
+            self.timers.set(Timer::Idle, now + idle.max(self.path.three_pto()));
+        }
+        if let Some(quiet) = self.settings.transport.keep_alive {
+            self.timers.set(Timer::KeepAlive, now + quiet);
+        }
+    }
+
+    /// The path carries datagrams of another size.
+    fn adopt_mtu(&mut self) {
+        self.path.recovery.set_max_datagram(self.path.mtu.current());
+        self.scheduler.set_max_datagram(self.path.max_datagram());
+        self.inbox.push(Event::MtuChanged { max_datagram: self.max_datagram() });
+    }
+}
+
+fn recovery_config(transport: &TransportConfig, params: &TransportParameters, random: &mut Random) -> Config {
+    Config {
+        max_datagram: path::mtu::BASE,
+        algorithm: transport.algorithm,
+        seed: random.u64(),
+        peer_max_ack_delay: Duration::from_micros(params.max_ack_delay_us),
+        ..Config::default()
+    }
+}
+
+fn mtu(transport: &TransportConfig, params: &TransportParameters) -> Mtu {
+    let theirs = u16::try_from(params.max_udp).unwrap_or(u16::MAX);
+    Mtu::new(transport.max_udp_payload.min(theirs), transport.mtu_search)
+}
+
+fn idle_timeout(ours: Duration, theirs_ms: u64) -> Option<Duration> {
+    let ours = Some(ours).filter(|idle| !idle.is_zero());
+    let theirs = Some(theirs_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+        (ours, theirs) => ours.or(theirs),
+    }
+}
+
+fn peer_limits(params: &TransportParameters) -> PeerLimits {
+    PeerLimits {
+        max_data: params.max_data,
+        max_stream_data_bidi_local: params.max_stream_data_bidi_local,
+        max_stream_data_bidi_remote: params.max_stream_data_bidi_remote,
+        max_stream_data_uni: params.max_stream_data_uni,
+        max_streams_bidi: params.max_streams_bidi,
+        max_streams_uni: params.max_streams_uni,
+        max_datagram: params.max_datagram,
+    }
+}
+
+/// What we announce of ourselves.
+pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportParameters {
+    let limits = transport.limits.announce(u64::from(transport.max_datagram));
+    TransportParameters {
+        idle_timeout_ms: u64::try_from(transport.idle_timeout.as_millis()).unwrap_or(0),
+        max_udp: u64::from(transport.max_udp_payload.max(path::mtu::BASE)),
+        max_data: limits.max_data,
+        max_stream_data_bidi_local: limits.max_stream_data_bidi_local,
+        max_stream_data_bidi_remote: limits.max_stream_data_bidi_remote,
+        max_stream_data_uni: limits.max_stream_data_uni,
+        max_streams_bidi: limits.max_streams_bidi,
+        max_streams_uni: limits.max_streams_uni,
+        max_ack_delay_us: MAX_ACK_DELAY_US,
+        min_ack_delay_us: 1000,
+        cid_limit: CID_LIMIT,
+        max_datagram: limits.max_datagram,
+        app: app.to_vec(),
+    }
 }

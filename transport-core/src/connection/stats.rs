@@ -3,6 +3,11 @@
 
 use std::time::Duration;
 
+use transport_scheduler::Scheduler;
+
+use super::keys::Keys;
+use super::path::Path;
+
 /// Counters since the start, and gauges of the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectionStats {
@@ -62,4 +67,51 @@ pub struct ConnectionStats {
     pub key_updates: u64,
     /// Changes of the peer's address.
     pub path_changes: u64,
+}
+
+/// What no component counts by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) sent_packets: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_packets: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) datagrams_received: u64,
+    pub(crate) datagrams_refused: u64,
+    pub(crate) path_changes: u64,
+}
+
+/// One view of all components.
+pub(crate) fn collect(counters: &Counters, path: &Path, keys: &Keys, scheduler: &Scheduler) -> ConnectionStats {
+    let (recovery, streams) = (path.recovery.stats(), scheduler.stats());
+    ConnectionStats {
+        sent_packets: counters.sent_packets,
+        sent_bytes: counters.sent_bytes,
+        received_packets: counters.received_packets,
+        received_bytes: counters.received_bytes,
+        declared_lost: recovery.declared_lost,
+        spurious: recovery.spurious,
+        probe_timeouts: recovery.pto_count_total,
+        retransmitted_bytes: streams.retransmitted_bytes,
+        stream_bytes_sent: streams.sent_bytes,
+        stream_bytes_read: streams.read_bytes,
+        streams_open: streams.streams_open,
+        datagrams_sent: streams.datagrams_sent,
+        datagrams_received: counters.datagrams_received,
+        datagrams_dropped: streams.datagrams_dropped,
+        datagrams_expired: streams.datagrams_expired,
+        datagrams_lost: streams.datagrams_lost,
+        datagrams_refused: counters.datagrams_refused,
+        srtt: recovery.srtt,
+        min_rtt: recovery.min_rtt,
+        latest_rtt: recovery.latest_rtt,
+        rttvar: recovery.rttvar,
+        cwnd: recovery.cwnd,
+        in_flight: recovery.in_flight,
+        ssthresh: recovery.ssthresh,
+        pacing_bytes_per_s: recovery.pacing_bytes_per_s,
+        mtu: path.mtu.current(),
+        key_updates: keys.updates(),
+        path_changes: counters.path_changes,
+    }
 }

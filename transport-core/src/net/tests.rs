@@ -1,1 +1,255 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use super::*;
+use crate::buffer::Batch;
+
+fn socket(ip: impl Into<IpAddr>, options: SocketOptions) -> UdpSocket {
+    UdpSocket::bind((ip, 0).into(), &options).unwrap()
+}
+
+fn v4() -> UdpSocket {
+    socket(Ipv4Addr::LOCALHOST, SocketOptions::default())
+}
+
+fn to(receiver: &UdpSocket) -> Route {
+    Route { remote: receiver.local_addr().unwrap(), local: None }
+}
+
+/// `count` segments of `size` bytes and a last one of `last`, each told apart by its content.
+fn batch(count: usize, size: usize, last: usize) -> Batch {
+    let mut batch = Batch::default();
+    for index in 0..count {
+        batch.push(&vec![index as u8; size]).unwrap();
+    }
+    if last > 0 {
+        batch.push(&vec![0xee; last]).unwrap();
+    }
+    batch
+}
+
+/// Receives until `count` datagrams came, or nothing for a while.
+fn receive(socket: &mut UdpSocket, count: usize) -> Vec<(Route, Vec<u8>)> {
+    let mut slots = RecvBatch::new(4);
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        match socket.recv_batch(&mut slots) {
+            Ok(filled) => {
+                assert!((1..=slots.slots()).contains(&filled));
+                found.extend(slots.datagrams().map(|(route, bytes)| (route, bytes.to_vec())));
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if found.len() >= count {
+            break;
+        }
+    }
+    found
+}
+
+fn assert_arrived(found: &[(Route, Vec<u8>)], batch: &Batch) {
+    let bytes: Vec<_> = found.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    assert_eq!(bytes, batch.segments().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_arrives_whole_and_in_order() {
+    let (mut sender, mut receiver) = (v4(), v4());
+    let mut sent = batch(40, 1200, 77);
+    sender.send_batch(to(&receiver), &mut sent).unwrap();
+    let found = receive(&mut receiver, 41);
+    assert_arrived(&found, &sent);
+    for (route, _) in &found {
+        assert_eq!(route.remote, sender.local_addr().unwrap());
+        assert_eq!(route.local, Some(Ipv4Addr::LOCALHOST.into()));
+    }
+    let stats = sender.send_stats();
+    assert_eq!((stats.sent, stats.too_long, stats.refused), (41, 0, 0));
+    if sender.caps().gso {
+        assert_eq!(stats.calls, 1, "one call takes the whole batch");
+    }
+}
+
+#[test]
+fn joined_datagrams_fill_few_slots() {
+    let (mut sender, mut receiver) = (v4(), v4());
+    if !(sender.caps().gso && receiver.caps().gro) {
+        return;
+    }
+    sender.send_batch(to(&receiver), &mut batch(30, 1000, 5)).unwrap();
+    let mut slots = RecvBatch::new(8);
+    assert_eq!(receiver.recv_batch(&mut slots).unwrap(), 1);
+    assert_eq!(slots.datagrams().count(), 31);
+}
+
+#[test]
+fn without_gso_and_gro_the_same_arrives() {
+    let plain = SocketOptions { gso: false, gro: false, ..SocketOptions::default() };
+    let (mut sender, mut receiver) = (socket(Ipv4Addr::LOCALHOST, plain), socket(Ipv4Addr::LOCALHOST, plain));
+    assert!(!sender.caps().gso && !receiver.caps().gro);
+    let mut sent = batch(10, 900, 1);
+    sender.send_batch(to(&receiver), &mut sent).unwrap();
+    assert_arrived(&receive(&mut receiver, 11), &sent);
+}
+
+#[test]
+fn six_and_four_over_one_socket() {
+    let mut both = socket(Ipv6Addr::UNSPECIFIED, SocketOptions::default());
+    let port = both.local_addr().unwrap().port();
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let mut peer = socket(ip, SocketOptions::default());
+        let mut sent = batch(5, 300, 20);
+        peer.send_batch(Route { remote: (ip, port).into(), local: Some(ip) }, &mut sent).unwrap();
+        let found = receive(&mut both, 6);
+        assert_arrived(&found, &sent);
+        let (route, _) = &found[0];
+        assert_eq!(*route, Route { remote: peer.local_addr().unwrap(), local: Some(ip) });
+        // Back along the route the datagrams came by.
+        sent.clear();
+        sent.push(b"one").unwrap();
+        sent.push(b"two").unwrap();
+        both.send_batch(*route, &mut sent).unwrap();
+        let found = receive(&mut peer, 2);
+        assert_arrived(&found, &sent);
+        assert_eq!(found[0].0.remote, (ip, port).into());
+    }
+}
+
+#[test]
+fn empty_datagrams_are_nothing_and_stop_nothing() {
+    let mut receiver = v4();
+    let stranger = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = receiver.local_addr().unwrap();
+    for datagram in [&b""[..], b"a", b"", b"b"] {
+        stranger.send_to(datagram, address).unwrap();
+    }
+    let found = receive(&mut receiver, 2);
+    assert_eq!(found.iter().map(|(_, bytes)| bytes.as_slice()).collect::<Vec<_>>(), [b"a", b"b"]);
+}
+
+#[test]
+fn datagrams_longer_than_a_slot_are_counted() {
+    let mut receiver = v4();
+    let stranger = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = receiver.local_addr().unwrap();
+    stranger.send_to(&[1; 101], address).unwrap();
+    stranger.send_to(&[2; 100], address).unwrap();
+    let mut slots = RecvBatch::with_slot_size(4, 100);
+    let mut whole = 0;
+    for _ in 0..200 {
+        if receiver.recv_batch(&mut slots).is_ok() {
+            whole += slots.datagrams().filter(|(_, bytes)| bytes.len() == 100).count();
+        }
+        if slots.truncated() == 1 && whole == 1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{} cut off, {whole} whole", slots.truncated());
+}
+
+#[test]
+fn the_longest_datagram_passes() {
+    let (mut sender, mut receiver) = (v4(), v4());
+    let mut sent = Batch::default();
+    sent.push(&[1; crate::buffer::MAX_BATCH_BYTES]).unwrap();
+    sender.send_batch(to(&receiver), &mut sent).unwrap();
+    assert_arrived(&receive(&mut receiver, 1), &sent);
+    assert_eq!(sender.send_stats().too_long, 0);
+}
+
+#[test]
+fn unreachable_routes_lose_the_batch_and_keep_the_socket() {
+    let (mut sender, mut receiver) = (v4(), v4());
+    // A loopback source cannot reach the world.
+    let nowhere = Route { remote: "192.0.2.1:9".parse().unwrap(), local: Some(Ipv4Addr::LOCALHOST.into()) };
+    let gso = sender.caps().gso;
+    sender.send_batch(nowhere, &mut batch(3, 500, 0)).unwrap();
+    assert_eq!(sender.caps().gso, gso, "the route is to blame, not the kernel");
+    let mut sent = batch(3, 500, 0);
+    sender.send_batch(to(&receiver), &mut sent).unwrap();
+    assert_arrived(&receive(&mut receiver, 3), &sent);
+}
+
+#[test]
+fn a_full_buffer_is_reported_and_nothing_goes_twice() {
+    let tiny = SocketOptions { send_buffer: 4096, gso: false, ..SocketOptions::default() };
+    let (mut sender, mut receiver) = (socket(Ipv4Addr::LOCALHOST, tiny), v4());
+    let mut sent = batch(60, 1000, 0);
+    let mut found = Vec::new();
+    for _ in 0..1000 {
+        match sender.send_batch(to(&receiver), &mut sent) {
+            Ok(()) => break,
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        found.extend(receive(&mut receiver, 1));
+    }
+    found.extend(receive(&mut receiver, 60 - found.len()));
+    assert_arrived(&found, &sent);
+    assert_eq!(sender.send_stats().sent, 60);
+    // Sending it again without clearing sends nothing.
+    sender.send_batch(to(&receiver), &mut sent).unwrap();
+    assert_eq!(sender.send_stats().sent, 60);
+}
+
+#[test]
+fn clear_headers_do_not_leave() {
+    let (mut sender, receiver) = (v4(), v4());
+    let mut sent = Batch::default();
+    sent.reserve(100).unwrap().fill(1);
+    sent.commit(100);
+    let error = sender.send_batch(to(&receiver), &mut sent).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn buffers_are_asked_for_and_reported() {
+    let caps = v4().caps();
+    let small = socket(
+        Ipv4Addr::LOCALHOST,
+        SocketOptions { recv_buffer: 1, send_buffer: 1, ..SocketOptions::default() },
+    );
+    if cfg!(target_os = "linux") {
+        assert!(caps.recv_buffer >= small.caps().recv_buffer && small.caps().recv_buffer > 0);
+        assert!(caps.local_address && caps.dont_fragment);
+    }
+}
+
+#[test]
+fn the_portable_socket_carries_the_same() {
+    use super::sys::portable::Socket;
+    let bind = |ip: IpAddr| Socket::bind((ip, 0).into(), &SocketOptions::default()).unwrap();
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let (mut sender, receiver) = (bind(ip), bind(ip));
+        let mut receiver = UdpSocketLike(receiver);
+        let mut sent = batch(6, 700, 3);
+        let remote = receiver.0.local_addr().unwrap();
+        sender.send(Route { remote, local: None }, &mut sent).unwrap();
+        let found = receiver.receive(7);
+        assert_eq!(found, sent.segments().map(<[u8]>::to_vec).collect::<Vec<_>>());
+        assert_eq!((sender.send_stats().sent, sender.caps()), (7, Caps::default()));
+    }
+}
+
+struct UdpSocketLike(super::sys::portable::Socket);
+
+impl UdpSocketLike {
+    fn receive(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let mut slots = RecvBatch::new(3);
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            if self.0.recv(&mut slots).is_ok() {
+                found.extend(slots.datagrams().map(|(_, bytes)| bytes.to_vec()));
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if found.len() >= count {
+                break;
+            }
+        }
+        found
+    }
+}

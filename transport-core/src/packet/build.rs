@@ -104,9 +104,13 @@ impl<'b> Builder<'b> {
         let _ = self.append(|out| out.zeros(missing));
     }
 
-    fn append<T>(&mut self, write: impl FnOnce(&mut Writer<'_>) -> Result<T, WriteError>) -> Result<T, WriteError> {
+    fn append<T>(
+        &mut self,
+        write: impl FnOnce(&mut Writer<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
         let room = self.room();
-        let space = self.batch.reserve(self.limit).and_then(|space| space.get_mut(self.at..)?.get_mut(..room));
+        let space =
+            self.batch.reserve(self.limit).and_then(|space| space.get_mut(self.at..)?.get_mut(..room));
         let mut out = Writer::new(space.ok_or(WriteError::NoRoom)?);
         let result = write(&mut out)?;
         self.at += out.len();

@@ -38,7 +38,9 @@ pub fn clear_cids<'d>(
         let mut chunk: [&[u8]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
         let mut samples = [[0; TAG_LEN]; MAX_SEGMENTS];
         let mut count = 0;
-        for (datagram, (slot, place)) in datagrams.by_ref().zip(chunk.iter_mut().zip(&mut samples)).take(MAX_SEGMENTS) {
+        for (datagram, (slot, place)) in
+            datagrams.by_ref().zip(chunk.iter_mut().zip(&mut samples)).take(MAX_SEGMENTS)
+        {
             *slot = datagram;
             *place = sample(datagram).unwrap_or_default();
             count += 1;

@@ -219,7 +219,10 @@ impl<'a> Frame<'a> {
     pub fn is_probing(&self) -> bool {
         matches!(
             self,
-            Self::Padding { .. } | Self::PathChallenge(_) | Self::PathResponse(_) | Self::PathNewConnectionId(_)
+            Self::Padding { .. }
+                | Self::PathChallenge(_)
+                | Self::PathResponse(_)
+                | Self::PathNewConnectionId(_)
         )
     }
 
@@ -283,7 +286,9 @@ impl<'a> Frame<'a> {
             }
             Self::StopSending { id, code: second }
             | Self::MaxStreamData { id, max: second }
-            | Self::StreamDataBlocked { id, at: second } => flow::encode(out, self.frame_type(), &[*id, *second]),
+            | Self::StreamDataBlocked { id, at: second } => {
+                flow::encode(out, self.frame_type(), &[*id, *second])
+            }
             Self::MaxData { max: value }
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
@@ -311,7 +316,9 @@ impl<'a> Frame<'a> {
             kind::DATAGRAM_LEN => Self::Datagram(Datagram { data: input.prefixed()? }),
             kind::PATH_ACK => Self::PathAck(PathAck::decode(input)?),
             kind::PATH_NEW_CONNECTION_ID => Self::PathNewConnectionId(PathNewConnectionId::decode(input)?),
-            kind::PATH_RETIRE_CONNECTION_ID => Self::PathRetireConnectionId(PathRetireConnectionId::decode(input)?),
+            kind::PATH_RETIRE_CONNECTION_ID => {
+                Self::PathRetireConnectionId(PathRetireConnectionId::decode(input)?)
+            }
             kind::CONTROL_DATA => Self::ControlData(ControlData::decode(input)?),
             _ => return Err(FrameFault::UnknownType),
         })

@@ -107,7 +107,9 @@ impl fmt::Display for ParamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated => f.write_str("transport parameters are cut off"),
-            Self::NotMinimal => f.write_str("an integer in the transport parameters is not in its shortest form"),
+            Self::NotMinimal => {
+                f.write_str("an integer in the transport parameters is not in its shortest form")
+            }
             Self::TooMany => write!(f, "more than {MAX_PARAMETERS} transport parameters"),
             Self::Duplicate(id) => write!(f, "transport parameter {id:#x} comes twice"),
             Self::UnknownCritical(id) => write!(f, "transport parameter {id:#x} is critical and unknown"),
@@ -307,7 +309,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_unknown_parameters_is_refused() {
-        let flood = |count: u16| -> Vec<u8> { (0..count).flat_map(|n| [0x40 | (n >> 7) as u8 | 1, (n << 1) as u8, 0]).collect() };
+        let flood = |count: u16| -> Vec<u8> {
+            (0..count).flat_map(|n| [0x40 | (n >> 7) as u8 | 1, (n << 1) as u8, 0]).collect()
+        };
         assert!(TransportParameters::parse(&flood(64)).is_ok());
         assert_eq!(TransportParameters::parse(&flood(65)), Err(ParamError::TooMany));
     }

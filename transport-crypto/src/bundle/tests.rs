@@ -15,11 +15,19 @@ static RELAY: LazyLock<Relay> = LazyLock::new(|| {
     let identity = RelayIdentity::from_seeds([1; 64]);
     let statics = RelayStatics::from_seeds([2; 96]);
     let bytes = identity.sign_bundle(&draft(), &statics).unwrap();
-    Relay { identity, statics, bytes }
+    Relay {
+        identity,
+        statics,
+        bytes,
+    }
 });
 
 fn draft() -> BundleDraft {
-    let endpoint = |address, port| BundleEndpoint { address, port, cover: 0 };
+    let endpoint = |address, port| BundleEndpoint {
+        address,
+        port,
+        cover: 0,
+    };
     BundleDraft {
         epoch: 4,
         not_before: NOW,
@@ -50,7 +58,10 @@ fn round_trip() {
     assert_eq!(bundle.relay_id(), RELAY.identity.relay_id());
     assert_eq!(bundle.kh(), RELAY.statics.kh());
     assert_eq!(bundle.endpoints(), draft().endpoints);
-    assert_eq!((bundle.epoch(), bundle.not_before(), bundle.not_after()), (4, NOW, NOW + 30 * 24 * 3600));
+    assert_eq!(
+        (bundle.epoch(), bundle.not_before(), bundle.not_after()),
+        (4, NOW, NOW + 30 * 24 * 3600)
+    );
     assert_eq!(bundle.bytes(), RELAY.bytes);
     assert_eq!(bundle.x25519(), &RELAY.statics.keys().x25519_public);
     assert!(RELAY.bytes.len() < MAX_BUNDLE_BYTES);
@@ -60,22 +71,38 @@ fn round_trip() {
 fn time_identity_and_epoch() {
     let bundle = Bundle::parse(&RELAY.bytes).unwrap();
     let not_after = bundle.not_after();
-    assert_eq!(bundle.check_time(NOW - 1), Err(BundleError::NotYetValid { not_before: NOW }));
+    assert_eq!(
+        bundle.check_time(NOW - 1),
+        Err(BundleError::NotYetValid { not_before: NOW })
+    );
     assert_eq!(bundle.check_time(NOW), Ok(()));
     assert_eq!(bundle.check_time(not_after), Ok(()));
-    assert_eq!(bundle.check_time(not_after + 1), Err(BundleError::Expired { not_after }));
+    assert_eq!(
+        bundle.check_time(not_after + 1),
+        Err(BundleError::Expired { not_after })
+    );
     let found = bundle.relay_id();
     assert_eq!(bundle.check_id(&found), Ok(()));
-    assert_eq!(bundle.check_id(&RelayId::from_bytes([0; 32])), Err(BundleError::WrongRelay { found }));
+    assert_eq!(
+        bundle.check_id(&RelayId::from_bytes([0; 32])),
+        Err(BundleError::WrongRelay { found })
+    );
     assert_eq!(bundle.check_epoch(4), Ok(()));
-    assert_eq!(bundle.check_epoch(5), Err(BundleError::EpochRegression { known: 5, found: 4 }));
+    assert_eq!(
+        bundle.check_epoch(5),
+        Err(BundleError::EpochRegression { known: 5, found: 4 })
+    );
 }
 
 #[test]
 fn every_cut_and_every_extra_byte_is_refused() {
     let bytes = &RELAY.bytes;
     for len in 0..bytes.len() {
-        assert_eq!(error(Bundle::parse(&bytes[..len])), BundleError::Truncated, "{len}");
+        assert_eq!(
+            error(Bundle::parse(&bytes[..len])),
+            BundleError::Truncated,
+            "{len}"
+        );
     }
     for extra in [1, 64, 3373] {
         let long = [&bytes[..], &vec![0; extra]].concat();
@@ -117,12 +144,18 @@ fn signing_with_another_identity_gives_another_relay() {
     assert_eq!(error(Bundle::parse(&mixed)), BundleError::BadSignature);
     // The right key under another context.
     let other = RELAY.identity.keys().sign_ml_dsa(tbs, b"adit1 bind").unwrap();
-    assert_eq!(error(Bundle::parse(&[tbs, &other, ed25519].concat())), BundleError::BadSignature);
+    assert_eq!(
+        error(Bundle::parse(&[tbs, &other, ed25519].concat())),
+        BundleError::BadSignature
+    );
     // Wholly signed by the stranger: valid, but not the relay that was pinned.
     let bytes = stranger.sign_bundle(&draft(), &RELAY.statics).unwrap();
     let found = stranger.relay_id();
     let bundle = Bundle::parse(&bytes).unwrap();
-    assert_eq!(bundle.check_id(&RELAY.identity.relay_id()), Err(BundleError::WrongRelay { found }));
+    assert_eq!(
+        bundle.check_id(&RELAY.identity.relay_id()),
+        Err(BundleError::WrongRelay { found })
+    );
 }
 
 #[test]
@@ -140,18 +173,43 @@ fn signed_nonsense_is_refused() {
         error(resigned(|tbs| tbs[33..36].copy_from_slice(&[2, 0, 9]))),
         BundleError::UnsupportedVersion { min: 2, max: 9 }
     );
-    assert_eq!(error(resigned(|tbs| tbs[68..71].fill(0xff))), BundleError::InvalidKemKey);
-    let name = RELAY.bytes.windows(5).position(|window| window == b"relay").unwrap();
-    assert!(matches!(error(resigned(|tbs| tbs[name] = b' ')), BundleError::Malformed("endpoint name")));
+    assert_eq!(
+        error(resigned(|tbs| tbs[68..71].fill(0xff))),
+        BundleError::InvalidKemKey
+    );
+    let name = RELAY
+        .bytes
+        .windows(5)
+        .position(|window| window == b"relay")
+        .unwrap();
+    assert!(matches!(
+        error(resigned(|tbs| tbs[name] = b' ')),
+        BundleError::Malformed("endpoint name")
+    ));
 }
 
 #[test]
 fn a_relay_key_of_low_order_ends_the_handshake() {
-    let tbs = RELAY.identity.bundle_tbs(&draft(), &[0; 32], RELAY.statics.keys().kem.public()).unwrap();
+    let tbs = RELAY
+        .identity
+        .bundle_tbs(&draft(), &[0; 32], RELAY.statics.keys().kem.public())
+        .unwrap();
     let bundle = Bundle::parse(&RELAY.identity.sign_tbs(tbs).unwrap()).unwrap();
-    let hello = ClientHello { has_aes: false, time_ms: 0, scid: [0; 9], auth: Auth::Anonymous, params: &[] };
+    let hello = ClientHello {
+        has_aes: false,
+        time_ms: 0,
+        scid: [0; 9],
+        auth: Auth::Anonymous,
+        params: &[],
+    };
     let mut body = Vec::new();
-    let started = Initiator::start(&bundle, [0; 8], hello, &mut SeededEntropy::new([1; 32]), &mut body);
+    let started = Initiator::start(
+        &bundle,
+        [0; 8],
+        hello,
+        &mut SeededEntropy::new([1; 32]),
+        &mut body,
+    );
     assert_eq!(started.err(), Some(HandshakeFailure::LowOrderPoint));
     assert!(body.is_empty());
 }
@@ -166,9 +224,18 @@ fn extensions() {
             tbs.extend_from_slice(&bytes);
         })
     };
-    assert!(with(&[0, 2, 0, 1, 7, 0, 4, 0, 0]).is_ok(), "unknown, not critical");
-    assert_eq!(error(with(&[0, 3, 0, 0])), BundleError::Malformed("unknown critical extension"));
-    assert_eq!(error(with(&[0, 2, 0, 0, 0, 2, 0, 0])), BundleError::Malformed("extensions out of order"));
+    assert!(
+        with(&[0, 2, 0, 1, 7, 0, 4, 0, 0]).is_ok(),
+        "unknown, not critical"
+    );
+    assert_eq!(
+        error(with(&[0, 3, 0, 0])),
+        BundleError::Malformed("unknown critical extension")
+    );
+    assert_eq!(
+        error(with(&[0, 2, 0, 0, 0, 2, 0, 0])),
+        BundleError::Malformed("extensions out of order")
+    );
     assert_eq!(error(with(&[0, 2, 0, 1])), BundleError::Truncated);
     assert_eq!(error(with(&[0])), BundleError::Truncated);
 }
@@ -176,20 +243,54 @@ fn extensions() {
 #[test]
 fn a_relay_does_not_sign_what_no_client_accepts() {
     let sign = |draft: BundleDraft| RELAY.identity.sign_bundle(&draft, &RELAY.statics);
-    assert!(sign(BundleDraft { not_after: NOW - 1, ..draft() }).is_err());
-    assert!(sign(BundleDraft { not_after: NOW + MAX_LIFETIME_S + 1, ..draft() }).is_err());
+    assert!(
+        sign(BundleDraft {
+            not_after: NOW - 1,
+            ..draft()
+        })
+        .is_err()
+    );
+    assert!(
+        sign(BundleDraft {
+            not_after: NOW + MAX_LIFETIME_S + 1,
+            ..draft()
+        })
+        .is_err()
+    );
     let endpoint = draft().endpoints[0].clone();
-    assert!(sign(BundleDraft { endpoints: vec![endpoint; 17], ..draft() }).is_err());
+    assert!(
+        sign(BundleDraft {
+            endpoints: vec![endpoint; 17],
+            ..draft()
+        })
+        .is_err()
+    );
     let longest = "a".repeat(254);
     for name in ["", "two words", "käse.example", &longest] {
-        let endpoints =
-            vec![BundleEndpoint { address: EndpointAddress::Name(name.into()), port: 1, cover: 0 }];
+        let endpoints = vec![BundleEndpoint {
+            address: EndpointAddress::Name(name.into()),
+            port: 1,
+            cover: 0,
+        }];
         assert!(sign(BundleDraft { endpoints, ..draft() }).is_err(), "{name}");
     }
-    let full = BundleEndpoint { address: EndpointAddress::Name("a".repeat(253)), port: 1, cover: 0 };
-    assert!(sign(BundleDraft { endpoints: vec![full.clone(); 5], ..draft() }).is_ok());
+    let full = BundleEndpoint {
+        address: EndpointAddress::Name("a".repeat(253)),
+        port: 1,
+        cover: 0,
+    };
+    assert!(
+        sign(BundleDraft {
+            endpoints: vec![full.clone(); 5],
+            ..draft()
+        })
+        .is_ok()
+    );
     assert_eq!(
-        sign(BundleDraft { endpoints: vec![full; 16], ..draft() }),
+        sign(BundleDraft {
+            endpoints: vec![full; 16],
+            ..draft()
+        }),
         Err(BundleError::Malformed("bundle too long"))
     );
 }

@@ -32,16 +32,28 @@ fn header(fragment: &[u8]) -> EnvelopeHeader {
 fn sealed(header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rng = SeededEntropy::new([size as u8; 32]);
-    keys().seal(ClientToServer, header, fragment, size, &mut rng, &mut out).unwrap();
+    keys()
+        .seal(ClientToServer, header, fragment, size, &mut rng, &mut out)
+        .unwrap();
     assert_eq!(out.len(), size);
     out
 }
 
 #[test]
 fn round_trip_at_every_fit() {
-    for (len, size) in [(0, 64), (2, 64), (820, 900), (820, 882), (820, 1232), (1986, 2048)] {
+    for (len, size) in [
+        (0, 64),
+        (2, 64),
+        (820, 900),
+        (820, 882),
+        (820, 1232),
+        (1986, 2048),
+    ] {
         let fragment: Vec<u8> = (0..len).map(|i| i as u8 | 1).collect();
-        let header = EnvelopeHeader { fragment_offset: 0, ..header(&fragment) };
+        let header = EnvelopeHeader {
+            fragment_offset: 0,
+            ..header(&fragment)
+        };
         let mut datagram = sealed(&header, &fragment, size);
         assert!(keys().recognises(ClientToServer, &datagram));
         let (found, opened) = keys().open(ClientToServer, &mut datagram).unwrap();
@@ -51,7 +63,10 @@ fn round_trip_at_every_fit() {
 
 #[test]
 fn the_token_travels_along() {
-    let header = EnvelopeHeader { token: Some(*b"twenty bytes of toke"), ..header(b"fragment") };
+    let header = EnvelopeHeader {
+        token: Some(*b"twenty bytes of toke"),
+        ..header(b"fragment")
+    };
     let mut datagram = sealed(&header, b"fragment", ENVELOPE_OVERHEAD + 20 + 8);
     let (found, fragment) = keys().open(ClientToServer, &mut datagram).unwrap();
     assert_eq!((found, fragment), (header, &b"fragment"[..]));
@@ -66,7 +81,10 @@ fn any_bit_flip_and_any_cut_is_forged() {
         assert_eq!(keys().open(ClientToServer, &mut bad), Err(Forged));
     }
     for len in 0..datagram.len() {
-        assert_eq!(keys().open(ClientToServer, &mut datagram[..len].to_vec()), Err(Forged));
+        assert_eq!(
+            keys().open(ClientToServer, &mut datagram[..len].to_vec()),
+            Err(Forged)
+        );
         assert!(len >= ENVELOPE_MIN || !keys().recognises(ClientToServer, &datagram[..len]));
     }
 }
@@ -93,7 +111,9 @@ fn an_envelope_never_repeats() {
     let mut rng = SeededEntropy::new([1; 32]);
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for out in [&mut first, &mut second] {
-        keys().seal(ServerToClient, &header(b"x"), b"x", 100, &mut rng, out).unwrap();
+        keys()
+            .seal(ServerToClient, &header(b"x"), b"x", 100, &mut rng, out)
+            .unwrap();
     }
     assert!(first.iter().zip(&second).filter(|(a, b)| a == b).count() < 10);
 }
@@ -105,10 +125,38 @@ fn wrong_calls_leave_the_output_alone() {
     let cases = [
         (good.clone(), ENVELOPE_OVERHEAD + 7, EnvelopeError::Size),
         (good.clone(), ENVELOPE_MAX + 1, EnvelopeError::Size),
-        (EnvelopeHeader { fragment_len: 7, ..good.clone() }, 100, EnvelopeError::Header),
-        (EnvelopeHeader { index: 3, ..good.clone() }, 100, EnvelopeError::Header),
-        (EnvelopeHeader { count: 16, ..good.clone() }, 100, EnvelopeError::Header),
-        (EnvelopeHeader { fragment_offset: 2453, ..good.clone() }, 100, EnvelopeError::Header),
+        (
+            EnvelopeHeader {
+                fragment_len: 7,
+                ..good.clone()
+            },
+            100,
+            EnvelopeError::Header,
+        ),
+        (
+            EnvelopeHeader {
+                index: 3,
+                ..good.clone()
+            },
+            100,
+            EnvelopeError::Header,
+        ),
+        (
+            EnvelopeHeader {
+                count: 16,
+                ..good.clone()
+            },
+            100,
+            EnvelopeError::Header,
+        ),
+        (
+            EnvelopeHeader {
+                fragment_offset: 2453,
+                ..good.clone()
+            },
+            100,
+            EnvelopeError::Header,
+        ),
     ];
     for (header, size, error) in cases {
         let mut out = vec![7];
@@ -137,7 +185,17 @@ fn headers_no_honest_peer_writes_are_refused() {
     let good = [&header(b"fragment").encode()[..], b"fragment", &[0; 10]].concat();
     assert_eq!(misbehave(&good), Ok(()));
     // type 0 and 6, version 2, index = count, fragment beyond the message, token length, padding
-    let changes = [(0, 0), (0, 6), (1, 2), (14, 0x33), (14, 0x20), (17, 0xff), (20, 200), (21, 1), (39, 1)];
+    let changes = [
+        (0, 0),
+        (0, 6),
+        (1, 2),
+        (14, 0x33),
+        (14, 0x20),
+        (17, 0xff),
+        (20, 200),
+        (21, 1),
+        (39, 1),
+    ];
     for (at, value) in changes {
         let mut bad = good.clone();
         bad[at] = value;

@@ -2,7 +2,12 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use super::{
@@ -114,8 +119,18 @@ impl Initiator {
         for part in [&head[..], &ct_s, &message] {
             body.extend_from_slice(part);
         }
-        let StaticKey { identity, client_id, .. } = key;
-        Ok(Self(Some(State { provider, noise, ephemeral, identity, client_id, h1, has_aes: hello.has_aes })))
+        let StaticKey {
+            identity, client_id, ..
+        } = key;
+        Ok(Self(Some(State {
+            provider,
+            noise,
+            ephemeral,
+            identity,
+            client_id,
+            h1,
+            has_aes: hello.has_aes,
+        })))
     }
 
     /// Reads the relay's message. A forged or damaged one leaves the state as it was; wait for the next.
@@ -150,7 +165,11 @@ impl State {
             (None, None) => None,
             _ => return Err(HandshakeFailure::AuthMismatch),
         };
-        let binding = Binding { h1: &self.h1, head: body.head, client_id: self.client_id };
+        let binding = Binding {
+            h1: &self.h1,
+            head: body.head,
+            client_id: self.client_id,
+        };
         Psk2::decapsulate(&*self.ephemeral, body.ct_e, enrolled, &binding)
     }
 }
@@ -173,13 +192,19 @@ impl StaticKey {
             Auth::Anonymous => {
                 let throw_away = Secret::generate(rng)?;
                 let client_id = ClientId::anonymous(&provider.x25519_public(&throw_away));
-                Self { throw_away, identity: None, client_id }
+                Self {
+                    throw_away,
+                    identity: None,
+                    client_id,
+                }
             }
         })
     }
 
     fn secret(&self) -> &Secret<32> {
-        self.identity.as_ref().map_or(&self.throw_away, |identity| &identity.keys().x25519)
+        self.identity
+            .as_ref()
+            .map_or(&self.throw_away, |identity| &identity.keys().x25519)
     }
 }
 
@@ -192,5 +217,14 @@ pub(super) fn prologue(
     ct_s: &KemCiphertext,
 ) -> Vec<u8> {
     const VERSION: u8 = 1;
-    [label::PROLOGUE, &[VERSION], head, &hid, relay_id.as_bytes(), kh, &kdf::hash(&[ct_s])].concat()
+    [
+        label::PROLOGUE,
+        &[VERSION],
+        head,
+        &hid,
+        relay_id.as_bytes(),
+        kh,
+        &kdf::hash(&[ct_s]),
+    ]
+    .concat()
 }

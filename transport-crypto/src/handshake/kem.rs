@@ -84,7 +84,10 @@ impl Psk2 {
         rng: &mut dyn Entropy,
     ) -> Result<Encapsulated, HandshakeFailure> {
         let (ct_e, ss_e) = encapsulate(provider, ek_e, rng)?;
-        let (ct_c, ss_c) = ek_c.map(|ek_c| encapsulate(provider, ek_c, rng)).transpose()?.unzip();
+        let (ct_c, ss_c) = ek_c
+            .map(|ek_c| encapsulate(provider, ek_c, rng))
+            .transpose()?
+            .unzip();
         let psk = Self::derive(&ss_e, ss_c.as_ref(), &ct_e, ct_c.as_ref(), binding)?;
         Ok(Encapsulated { ct_e, ct_c, psk })
     }
@@ -131,7 +134,11 @@ impl Psk2 {
 
     /// The two keys must never coincide.
     pub(super) fn refuse_equal(&self, psk0: &Psk0) -> Result<(), HandshakeFailure> {
-        if self.0.ct_eq(&psk0.0).into() { Err(HandshakeFailure::DegenerateKey) } else { Ok(()) }
+        if self.0.ct_eq(&psk0.0).into() {
+            Err(HandshakeFailure::DegenerateKey)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -145,5 +152,9 @@ fn encapsulate(
 }
 
 fn refuse_zero(secret: &Secret<32>) -> Result<(), HandshakeFailure> {
-    if secret.is_zero() { Err(HandshakeFailure::DegenerateKey) } else { Ok(()) }
+    if secret.is_zero() {
+        Err(HandshakeFailure::DegenerateKey)
+    } else {
+        Ok(())
+    }
 }

@@ -9,7 +9,12 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use crate::{
@@ -108,9 +113,21 @@ pub(super) struct Payload1<'a> {
 impl<'a> Payload1<'a> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let ek_c: &[u8] = self.ek_c.map_or(&[], |ek_c| ek_c);
-        let auth = if self.ek_c.is_some() { AUTH_ENROLLED } else { AUTH_ANONYMOUS };
+        let auth = if self.ek_c.is_some() {
+            AUTH_ENROLLED
+        } else {
+            AUTH_ANONYMOUS
+        };
         let time_ms = self.time_ms.to_be_bytes();
-        let parts: [&[u8]; 7] = [&time_ms, &[CID as u8], &self.scid, self.ek_e, &[auth], self.params, ek_c];
+        let parts: [&[u8]; 7] = [
+            &time_ms,
+            &[CID as u8],
+            &self.scid,
+            self.ek_e,
+            &[auth],
+            self.params,
+            ek_c,
+        ];
         parts.concat()
     }
 
@@ -134,7 +151,13 @@ impl<'a> Payload1<'a> {
         if params.len() > MAX_PARAMS {
             return Err(HandshakeFailure::Malformed("client parameters too long"));
         }
-        Ok(Self { time_ms: u64::from_be_bytes(*time_ms), scid: *scid, ek_e, ek_c, params })
+        Ok(Self {
+            time_ms: u64::from_be_bytes(*time_ms),
+            scid: *scid,
+            ek_e,
+            ek_c,
+            params,
+        })
     }
 }
 
@@ -149,7 +172,11 @@ pub(super) struct ServerBody<'a> {
 
 /// The first two bytes of the relay's message.
 pub(super) fn server_head(suite: Suite, enrolled: bool) -> [u8; 2] {
-    let suite = if suite == Suite::Aes256Gcm { SERVER_SUITE_2 } else { 0 };
+    let suite = if suite == Suite::Aes256Gcm {
+        SERVER_SUITE_2
+    } else {
+        0
+    };
     [STATUS_FULL, suite | if enrolled { SERVER_CT_C } else { 0 }]
 }
 
@@ -168,13 +195,25 @@ impl<'a> ServerBody<'a> {
         let (ct_c, noise) = if flags & SERVER_CT_C == 0 {
             (None, rest)
         } else {
-            rest.split_first_chunk().map(|(ct_c, rest)| (Some(ct_c), rest)).ok_or(short)?
+            rest.split_first_chunk()
+                .map(|(ct_c, rest)| (Some(ct_c), rest))
+                .ok_or(short)?
         };
         if !(NOISE_2 + 9 + CID..=NOISE_2 + 9 + CID * MAX_RELAY_CIDS + MAX_PARAMS).contains(&noise.len()) {
             return Err(HandshakeFailure::Malformed("server message length"));
         }
-        let suite = if flags & SERVER_SUITE_2 == 0 { Suite::ChaCha20Poly1305 } else { Suite::Aes256Gcm };
-        Ok(Self { head: *head, suite, ct_e, ct_c, noise })
+        let suite = if flags & SERVER_SUITE_2 == 0 {
+            Suite::ChaCha20Poly1305
+        } else {
+            Suite::Aes256Gcm
+        };
+        Ok(Self {
+            head: *head,
+            suite,
+            ct_e,
+            ct_c,
+            noise,
+        })
     }
 }
 
@@ -194,8 +233,12 @@ impl<'a> Payload2<'a> {
             return Err(HandshakeFailure::TooLong("parameters"));
         }
         let time = self.server_time_ms.to_be_bytes();
-        let parts: [&[u8]; 4] =
-            [&time, &[self.relay_cids.len() as u8], self.relay_cids.as_flattened(), self.params];
+        let parts: [&[u8]; 4] = [
+            &time,
+            &[self.relay_cids.len() as u8],
+            self.relay_cids.as_flattened(),
+            self.params,
+        ];
         Ok(parts.concat())
     }
 
@@ -212,6 +255,10 @@ impl<'a> Payload2<'a> {
             return Err(HandshakeFailure::Malformed("server parameters too long"));
         }
         let (relay_cids, _) = cids.as_chunks();
-        Ok(Self { server_time_ms: u64::from_be_bytes(*time), relay_cids, params })
+        Ok(Self {
+            server_time_ms: u64::from_be_bytes(*time),
+            relay_cids,
+            params,
+        })
     }
 }

@@ -7,7 +7,12 @@
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use std::sync::{Arc, Mutex};
@@ -58,7 +63,11 @@ impl Noise {
         let state = builder(provider, &ephemeral, secret, prologue, &psk0)?
             .remote_public_key(relay)?
             .build_initiator()?;
-        Ok(Self { state, ephemeral, psk0 })
+        Ok(Self {
+            state,
+            ephemeral,
+            psk0,
+        })
     }
 
     /// The relay's state.
@@ -70,16 +79,28 @@ impl Noise {
     ) -> Result<Self, HandshakeFailure> {
         let ephemeral = Ephemeral::default();
         let state = builder(provider, &ephemeral, secret, prologue, &psk0)?.build_responder()?;
-        Ok(Self { state, ephemeral, psk0 })
+        Ok(Self {
+            state,
+            ephemeral,
+            psk0,
+        })
     }
 
     /// Writes the next message with the ephemeral key `e`. After a failure the state is of no use.
     pub(super) fn write(&mut self, payload: &[u8], e: Secret<32>) -> Result<Vec<u8>, HandshakeFailure> {
-        let overhead = if self.state.is_initiator() { NOISE_1 } else { NOISE_2 };
+        let overhead = if self.state.is_initiator() {
+            NOISE_1
+        } else {
+            NOISE_2
+        };
         self.ephemeral.put(e)?;
         let mut message = vec![0; payload.len() + overhead];
         let written = self.state.write_message(payload, &mut message)?;
-        if written == message.len() { Ok(message) } else { Err(HandshakeFailure::Misused) }
+        if written == message.len() {
+            Ok(message)
+        } else {
+            Err(HandshakeFailure::Misused)
+        }
     }
 
     /// Reads the next message. After a failure the state is as before.
@@ -98,7 +119,10 @@ impl Noise {
 
     /// The transcript hash so far.
     pub(super) fn transcript(&self) -> Result<[u8; 32], HandshakeFailure> {
-        self.state.get_handshake_hash().try_into().map_err(|_| HandshakeFailure::Misused)
+        self.state
+            .get_handshake_hash()
+            .try_into()
+            .map_err(|_| HandshakeFailure::Misused)
     }
 
     /// Sets the key of the second message; it may be set anew after a failed read.
@@ -131,9 +155,15 @@ fn builder<'a>(
     prologue: &'a [u8],
     psk0: &'a Psk0,
 ) -> Result<Builder<'a>, HandshakeFailure> {
-    let resolver = Resolver { provider, ephemeral: ephemeral.clone() };
+    let resolver = Resolver {
+        provider,
+        ephemeral: ephemeral.clone(),
+    };
     let builder = Builder::with_resolver(PROTOCOL.parse()?, Box::new(resolver));
-    Ok(builder.prologue(prologue)?.local_private_key(secret.expose())?.psk(0, psk0.expose())?)
+    Ok(builder
+        .prologue(prologue)?
+        .local_private_key(secret.expose())?
+        .psk(0, psk0.expose())?)
 }
 
 impl From<Error> for HandshakeFailure {
@@ -179,7 +209,11 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        let key = X25519 { provider: self.provider, secret: Secret::new([0; 32]), public: [0; 32] };
+        let key = X25519 {
+            provider: self.provider,
+            secret: Secret::new([0; 32]),
+            public: [0; 32],
+        };
         matches!(choice, DHChoice::Curve25519).then(|| Box::new(key) as _)
     }
 
@@ -213,7 +247,11 @@ impl Dh for X25519 {
 
     fn set(&mut self, privkey: &[u8]) {
         // A key of another length would leave zeros, whose public half no peer knows: the handshake fails.
-        self.secret.expose_mut().iter_mut().zip(privkey).for_each(|(to, from)| *to = *from);
+        self.secret
+            .expose_mut()
+            .iter_mut()
+            .zip(privkey)
+            .for_each(|(to, from)| *to = *from);
         self.public = self.provider.x25519_public(&self.secret);
     }
 
@@ -250,7 +288,11 @@ impl ChaChaPoly {
     /// Noise specification §12.3: 32 zero bits, then the counter, little-endian.
     fn nonce(counter: u64) -> [u8; 12] {
         let mut nonce = [0; 12];
-        nonce.iter_mut().skip(4).zip(counter.to_le_bytes()).for_each(|(to, from)| *to = from);
+        nonce
+            .iter_mut()
+            .skip(4)
+            .zip(counter.to_le_bytes())
+            .for_each(|(to, from)| *to = from);
         nonce
     }
 
@@ -258,7 +300,10 @@ impl ChaChaPoly {
         let (body, rest) = out.split_at_mut_checked(plaintext.len())?;
         let to = rest.first_chunk_mut::<16>()?;
         body.copy_from_slice(plaintext);
-        let tag = self.0.as_ref().and_then(|cipher| cipher.seal(&Self::nonce(nonce), ad, body));
+        let tag = self
+            .0
+            .as_ref()
+            .and_then(|cipher| cipher.seal(&Self::nonce(nonce), ad, body));
         if tag.is_none() {
             body.zeroize();
         }
@@ -292,7 +337,9 @@ impl Cipher for ChaChaPoly {
         let (body, tag) = ciphertext.split_last_chunk().ok_or(Error::Decrypt)?;
         let out = out.get_mut(..body.len()).ok_or(Error::Decrypt)?;
         out.copy_from_slice(body);
-        cipher.open(&Self::nonce(nonce), authtext, out, tag).map_err(|_| Error::Decrypt)?;
+        cipher
+            .open(&Self::nonce(nonce), authtext, out, tag)
+            .map_err(|_| Error::Decrypt)?;
         Ok(body.len())
     }
 }
@@ -322,7 +369,9 @@ impl Hash for Sha256 {
     }
 
     fn result(&mut self, out: &mut [u8]) {
-        out.iter_mut().zip(self.0.finish()).for_each(|(to, from)| *to = from);
+        out.iter_mut()
+            .zip(self.0.finish())
+            .for_each(|(to, from)| *to = from);
     }
 }
 
@@ -335,7 +384,10 @@ mod tests {
     /// The library's own cipher and hash as oracle for ours.
     #[test]
     fn our_primitives_are_the_library_s() {
-        let resolver = Resolver { provider: crate::provider::DEFAULT, ephemeral: Ephemeral::default() };
+        let resolver = Resolver {
+            provider: crate::provider::DEFAULT,
+            ephemeral: Ephemeral::default(),
+        };
         let [mut ours, mut theirs] = [
             resolver.resolve_hash(&HashChoice::SHA256).unwrap(),
             DefaultResolver.resolve_hash(&HashChoice::SHA256).unwrap(),
@@ -359,7 +411,11 @@ mod tests {
         assert_eq!(ours.decrypt(258, b"ad", &y, &mut plain), Ok(5));
         assert_eq!(&plain, b"plain");
         for len in 0..21 {
-            assert_eq!(ours.decrypt(258, b"ad", &y[..len], &mut plain), Err(Error::Decrypt), "{len}");
+            assert_eq!(
+                ours.decrypt(258, b"ad", &y[..len], &mut plain),
+                Err(Error::Decrypt),
+                "{len}"
+            );
         }
 
         let [mut ours, mut theirs] = [
@@ -377,7 +433,10 @@ mod tests {
 
     #[test]
     fn low_order_points_are_refused() {
-        let resolver = Resolver { provider: crate::provider::DEFAULT, ephemeral: Ephemeral::default() };
+        let resolver = Resolver {
+            provider: crate::provider::DEFAULT,
+            ephemeral: Ephemeral::default(),
+        };
         let mut dh = resolver.resolve_dh(&DHChoice::Curve25519).unwrap();
         dh.set(&[7; 32]);
         // RFC 7748 §6.1: 0 and 1 (order 4), p - 1 and p + 1.

@@ -2,7 +2,12 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use super::{
@@ -65,7 +70,12 @@ impl Responder {
         relay_id: RelayId,
         epoch: u64,
     ) -> Self {
-        Self { provider, statics, relay_id, epoch }
+        Self {
+            provider,
+            statics,
+            relay_id,
+            epoch,
+        }
     }
 
     /// Reads a client's message. Costs one decapsulation and three X25519; nothing is kept of what is refused.
@@ -149,12 +159,26 @@ impl Offered {
         if answer.suite == Suite::Aes256Gcm && !self.has_aes {
             return Err(HandshakeFailure::SuiteNotOffered);
         }
-        let ServerAnswer { relay_cids, params, server_time_ms, .. } = answer;
-        let payload = Payload2 { server_time_ms, relay_cids, params }.encode()?;
+        let ServerAnswer {
+            relay_cids,
+            params,
+            server_time_ms,
+            ..
+        } = answer;
+        let payload = Payload2 {
+            server_time_ms,
+            relay_cids,
+            params,
+        }
+        .encode()?;
         // 1. Encapsulate to the client's keys: psk2.
         let head = server_head(answer.suite, self.enrolled());
         let h1 = self.noise.transcript()?;
-        let binding = Binding { h1: &h1, head, client_id: self.client_id };
+        let binding = Binding {
+            h1: &h1,
+            head,
+            client_id: self.client_id,
+        };
         let kem = Psk2::encapsulate(self.provider, &self.ek_e, self.ek_c.as_deref(), &binding, rng)?;
         // 2. The Noise message.
         self.noise.set_psk2(&kem.psk)?;
@@ -165,6 +189,12 @@ impl Offered {
         for part in [&head[..], &kem.ct_e, ct_c, &message] {
             body.extend_from_slice(part);
         }
-        Ok(Session::new(self.provider, answer.suite, Role::Server, keys, transcript))
+        Ok(Session::new(
+            self.provider,
+            answer.suite,
+            Role::Server,
+            keys,
+            transcript,
+        ))
     }
 }

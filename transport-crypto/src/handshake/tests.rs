@@ -31,10 +31,20 @@ struct World {
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let identity = RelayIdentity::from_seeds([1; 64]);
     let statics = RelayStatics::from_seeds([2; 96]);
-    let draft = BundleDraft { epoch: EPOCH, not_before: 0, not_after: 1000, endpoints: Vec::new() };
+    let draft = BundleDraft {
+        epoch: EPOCH,
+        not_before: 0,
+        not_after: 1000,
+        endpoints: Vec::new(),
+    };
     let bundle = Bundle::parse(&identity.sign_bundle(&draft, &statics).unwrap()).unwrap();
     let client = ClientIdentity::from_seeds([3; 96]);
-    World { bundle, statics, relay_id: identity.relay_id(), client }
+    World {
+        bundle,
+        statics,
+        relay_id: identity.relay_id(),
+        client,
+    }
 });
 
 fn rng(seed: u8) -> SeededEntropy {
@@ -42,7 +52,11 @@ fn rng(seed: u8) -> SeededEntropy {
 }
 
 fn auth(enrolled: bool) -> Auth<'static> {
-    if enrolled { Auth::Enrolled(&WORLD.client) } else { Auth::Anonymous }
+    if enrolled {
+        Auth::Enrolled(&WORLD.client)
+    } else {
+        Auth::Anonymous
+    }
 }
 
 fn hello(enrolled: bool) -> ClientHello<'static> {
@@ -57,7 +71,12 @@ fn hello(enrolled: bool) -> ClientHello<'static> {
 
 fn answer(suite: Suite) -> ServerAnswer<'static> {
     const CIDS: [[u8; 9]; 2] = [*b"relay id0", *b"relay id1"];
-    ServerAnswer { suite, relay_cids: &CIDS, params: b"relay params", server_time_ms: 88 }
+    ServerAnswer {
+        suite,
+        relay_cids: &CIDS,
+        params: b"relay params",
+        server_time_ms: 88,
+    }
 }
 
 fn responder() -> Responder {
@@ -72,7 +91,11 @@ fn start(enrolled: bool, rng: &mut dyn Entropy) -> (Initiator, Vec<u8>) {
 
 fn accept(client_hello: &[u8], suite: Suite, rng: &mut dyn Entropy) -> (Session, Vec<u8>) {
     let mut body = Vec::new();
-    let session = responder().read(HID, client_hello).unwrap().accept(answer(suite), rng, &mut body).unwrap();
+    let session = responder()
+        .read(HID, client_hello)
+        .unwrap()
+        .accept(answer(suite), rng, &mut body)
+        .unwrap();
     (session, body)
 }
 
@@ -115,9 +138,15 @@ fn both_sides_agree() {
         let mut server = offered.accept(answer(suite), &mut rng(2), &mut sh).unwrap();
         let established = initiator.finish(&sh).unwrap();
         assert_eq!(established.relay_cids, [*b"relay id0", *b"relay id1"]);
-        assert_eq!((&established.params[..], established.server_time_ms), (&b"relay params"[..], 88));
+        assert_eq!(
+            (&established.params[..], established.server_time_ms),
+            (&b"relay params"[..], 88)
+        );
         let mut client = established.session;
-        assert_eq!((client.suite, server.suite, client.seal.suite()), (suite, suite, suite));
+        assert_eq!(
+            (client.suite, server.suite, client.seal.suite()),
+            (suite, suite, suite)
+        );
         assert_eq!(client.transcript, server.transcript);
 
         deliver(&mut client, &mut server, 0, Generation::Current).unwrap();
@@ -137,7 +166,10 @@ fn a_packet_does_not_open_on_the_side_that_sealed_it() {
     let at = Counter { lane: 0, number: 0 };
     let tag = client.seal.seal(at, b"", &mut packet).unwrap();
     packet.extend_from_slice(&tag);
-    assert_eq!(client.open.open(Generation::Current, at, b"", &mut packet), Err(Forged));
+    assert_eq!(
+        client.open.open(Generation::Current, at, b"", &mut packet),
+        Err(Forged)
+    );
 }
 
 #[test]
@@ -167,8 +199,10 @@ fn two_handshakes_of_a_pair_share_no_key() {
         let [mut mask_c, mut mask_s] = [[[0; 5]], [[0; 5]]];
         client.seal.masks(&[[0; 16]], &mut mask_c);
         server.seal.masks(&[[0; 16]], &mut mask_s);
-        let (a, b) =
-            (client.seal.seal(at, b"", &mut []).unwrap(), server.seal.seal(at, b"", &mut []).unwrap());
+        let (a, b) = (
+            client.seal.seal(at, b"", &mut []).unwrap(),
+            server.seal.seal(at, b"", &mut []).unwrap(),
+        );
         (vec![a.to_vec(), b.to_vec(), exported.to_vec()], [mask_c, mask_s])
     };
     let (first, first_masks) = keys(1);
@@ -181,7 +215,10 @@ fn two_handshakes_of_a_pair_share_no_key() {
 #[test]
 fn a_replayed_client_hello_leads_to_other_keys() {
     let (mut initiator, ch) = start(true, &mut rng(1));
-    let (_, mut replayed) = (accept(&ch, SUITES[0], &mut rng(2)), accept(&ch, SUITES[0], &mut rng(3)).0);
+    let (_, mut replayed) = (
+        accept(&ch, SUITES[0], &mut rng(2)),
+        accept(&ch, SUITES[0], &mut rng(3)).0,
+    );
     let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
     let mut client = initiator.finish(&sh).unwrap().session;
     assert!(client.transcript != replayed.transcript);
@@ -220,7 +257,10 @@ fn every_byte_of_the_server_hello_matters_and_the_client_survives() {
             assert!(initiator.finish(&sh[..len]).is_err(), "{len}");
         }
         assert!(initiator.finish(&[&sh[..], &[0]].concat()).is_err());
-        assert!(initiator.finish(&sh).is_ok(), "after all that the true one is still welcome");
+        assert!(
+            initiator.finish(&sh).is_ok(),
+            "after all that the true one is still welcome"
+        );
     }
 }
 
@@ -241,12 +281,23 @@ fn every_byte_of_the_datagrams_matters() {
             token: None,
         };
         let mut datagram = Vec::new();
-        keys.seal(Direction::ClientToServer, &header, fragment, 1000, &mut rng(index), &mut datagram)
-            .unwrap();
+        keys.seal(
+            Direction::ClientToServer,
+            &header,
+            fragment,
+            1000,
+            &mut rng(index),
+            &mut datagram,
+        )
+        .unwrap();
         for at in 0..datagram.len() {
             let mut bad = datagram.clone();
             bad[at] ^= 1 << (at % 8);
-            assert_eq!(keys.open(Direction::ClientToServer, &mut bad), Err(Forged), "{at}");
+            assert_eq!(
+                keys.open(Direction::ClientToServer, &mut bad),
+                Err(Forged),
+                "{at}"
+            );
         }
         let (_, opened) = keys.open(Direction::ClientToServer, &mut datagram).unwrap();
         assert_eq!(opened, fragment);
@@ -263,7 +314,10 @@ fn the_name_of_handshake_relay_and_epoch_is_bound() {
     let other_keys = Responder::new(RelayStatics::from_seeds([8; 96]), WORLD.relay_id, EPOCH);
     assert_eq!(failure(other_keys.read(HID, &ch)), HandshakeFailure::Forged);
     let other_epoch = Responder::new(WORLD.statics.clone(), WORLD.relay_id, EPOCH + 1);
-    assert_eq!(failure(other_epoch.read(HID, &ch)), HandshakeFailure::WrongEpoch { offered });
+    assert_eq!(
+        failure(other_epoch.read(HID, &ch)),
+        HandshakeFailure::WrongEpoch { offered }
+    );
 }
 
 #[test]
@@ -289,17 +343,25 @@ fn an_answer_to_another_client_is_refused() {
 #[test]
 fn suite_2_needs_an_offer_and_is_bound() {
     let mut ch = Vec::new();
-    let hello = ClientHello { has_aes: false, ..hello(false) };
+    let hello = ClientHello {
+        has_aes: false,
+        ..hello(false)
+    };
     let mut initiator = Initiator::start(&WORLD.bundle, HID, hello, &mut rng(1), &mut ch).unwrap();
     let mut sh = Vec::new();
     let read = || responder().read(HID, &ch).unwrap();
     let refused = read().accept(answer(Suite::Aes256Gcm), &mut rng(2), &mut sh);
     assert_eq!(failure(refused), HandshakeFailure::SuiteNotOffered);
     assert!(sh.is_empty());
-    read().accept(answer(Suite::ChaCha20Poly1305), &mut rng(2), &mut sh).unwrap();
+    read()
+        .accept(answer(Suite::ChaCha20Poly1305), &mut rng(2), &mut sh)
+        .unwrap();
     let mut upgraded = sh.clone();
     upgraded[1] |= 8;
-    assert!(matches!(failure(initiator.finish(&upgraded)), HandshakeFailure::Malformed(_)));
+    assert!(matches!(
+        failure(initiator.finish(&upgraded)),
+        HandshakeFailure::Malformed(_)
+    ));
     initiator.finish(&sh).unwrap();
 
     // The offer cannot be taken away, nor the choice.
@@ -330,7 +392,10 @@ fn unknown_modes_suites_and_flags_are_refused() {
 fn a_low_order_ephemeral_is_refused() {
     let (_, mut ch) = start(false, &mut rng(1));
     ch[12 + CT..12 + CT + 32].fill(0);
-    assert_eq!(failure(responder().read(HID, &ch)), HandshakeFailure::LowOrderPoint);
+    assert_eq!(
+        failure(responder().read(HID, &ch)),
+        HandshakeFailure::LowOrderPoint
+    );
 
     let (mut initiator, ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, SUITES[0], &mut rng(2));
@@ -363,7 +428,10 @@ fn without_psk2_nothing_is_written() {
     let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.ct_s);
     let mut noise = Noise::responder(provider::DEFAULT, &keys.x25519, &prologue, psk0).unwrap();
     noise.read(body.noise).unwrap();
-    assert_eq!(failure(noise.write(b"payload", Secret::new([9; 32]))), HandshakeFailure::Misused);
+    assert_eq!(
+        failure(noise.write(b"payload", Secret::new([9; 32]))),
+        HandshakeFailure::Misused
+    );
     assert_eq!(failure(noise.finish()), HandshakeFailure::Misused);
 }
 
@@ -383,15 +451,35 @@ fn authentic_but_wrong_payloads_are_refused() {
     let good_key = *WORLD.client.keys().kem.public();
     let mut bad_key = good_key;
     bad_key[..2].fill(0xff);
-    let payload = |ek_e, ek_c, params| Payload1 { time_ms: 0, scid: [1; 9], ek_e, ek_c, params }.encode();
+    let payload = |ek_e, ek_c, params| {
+        Payload1 {
+            time_ms: 0,
+            scid: [1; 9],
+            ek_e,
+            ek_c,
+            params,
+        }
+        .encode()
+    };
     let read = |payload: &[u8]| {
-        responder().read(HID, &client_hello_by(&Secret::new([5; 32]), payload).1).map(|_| ())
+        responder()
+            .read(HID, &client_hello_by(&Secret::new([5; 32]), payload).1)
+            .map(|_| ())
     };
     let malformed = |payload: &[u8]| matches!(read(payload), Err(HandshakeFailure::Malformed(_)));
 
-    assert_eq!(read(&payload(&good_key, Some(&good_key), &[0; MAX_PARAMS])), Ok(()));
-    assert_eq!(read(&payload(&bad_key, None, b"")), Err(HandshakeFailure::InvalidKemKey));
-    assert_eq!(read(&payload(&good_key, Some(&bad_key), b"")), Err(HandshakeFailure::InvalidKemKey));
+    assert_eq!(
+        read(&payload(&good_key, Some(&good_key), &[0; MAX_PARAMS])),
+        Ok(())
+    );
+    assert_eq!(
+        read(&payload(&bad_key, None, b"")),
+        Err(HandshakeFailure::InvalidKemKey)
+    );
+    assert_eq!(
+        read(&payload(&good_key, Some(&bad_key), b"")),
+        Err(HandshakeFailure::InvalidKemKey)
+    );
     assert!(malformed(&payload(&good_key, None, &[0; MAX_PARAMS + 1])));
     let mut changed = payload(&good_key, None, b"");
     changed[1202] = 2;
@@ -416,7 +504,11 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     let payload = Payload1::parse(&payload).unwrap();
     let head = server_head(SUITES[0], true);
     let h1 = noise.transcript().unwrap();
-    let binding = Binding { h1: &h1, head, client_id: WORLD.client.client_id() };
+    let binding = Binding {
+        h1: &h1,
+        head,
+        client_id: WORLD.client.client_id(),
+    };
     let kem = Psk2::encapsulate(provider::DEFAULT, payload.ek_e, None, &binding, &mut rng(2)).unwrap();
     noise.set_psk2(&kem.psk).unwrap();
     let message = noise.write(&[0; 40], Secret::new([9; 32])).unwrap();
@@ -428,22 +520,40 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
 fn limits_of_our_own_messages() {
     let params = [0; MAX_PARAMS + 1];
     let mut body = Vec::new();
-    let long = ClientHello { params: &params, ..hello(false) };
+    let long = ClientHello {
+        params: &params,
+        ..hello(false)
+    };
     let started = Initiator::start(&WORLD.bundle, HID, long, &mut rng(1), &mut body);
     assert_eq!(failure(started), HandshakeFailure::TooLong("parameters"));
     let (_, ch) = start(false, &mut rng(1));
     let cids = [[0; 9]; MAX_RELAY_CIDS + 1];
     let answers = [
-        ServerAnswer { params: &params, ..answer(SUITES[0]) },
-        ServerAnswer { relay_cids: &cids, ..answer(SUITES[0]) },
-        ServerAnswer { relay_cids: &[], ..answer(SUITES[0]) },
+        ServerAnswer {
+            params: &params,
+            ..answer(SUITES[0])
+        },
+        ServerAnswer {
+            relay_cids: &cids,
+            ..answer(SUITES[0])
+        },
+        ServerAnswer {
+            relay_cids: &[],
+            ..answer(SUITES[0])
+        },
     ];
     for answer in answers {
-        let accepted = responder().read(HID, &ch).unwrap().accept(answer, &mut rng(1), &mut body);
+        let accepted = responder()
+            .read(HID, &ch)
+            .unwrap()
+            .accept(answer, &mut rng(1), &mut body);
         assert!(matches!(failure(accepted), HandshakeFailure::TooLong(_)));
         assert!(body.is_empty());
     }
-    let largest = ClientHello { params: &params[1..], ..hello(true) };
+    let largest = ClientHello {
+        params: &params[1..],
+        ..hello(true)
+    };
     Initiator::start(&WORLD.bundle, HID, largest, &mut rng(1), &mut body).unwrap();
     assert!(body.len() <= MAX_CLIENT_HELLO);
     responder().read(HID, &body).unwrap();
@@ -473,7 +583,14 @@ fn without_entropy_nothing_leaves() {
         assert_eq!(failure(started), HandshakeFailure::EntropyFailed);
         assert!(body.is_empty());
     }
-    Initiator::start(&WORLD.bundle, HID, hello(false), &mut FailsAt(4, rng(1)), &mut Vec::new()).unwrap();
+    Initiator::start(
+        &WORLD.bundle,
+        HID,
+        hello(false),
+        &mut FailsAt(4, rng(1)),
+        &mut Vec::new(),
+    )
+    .unwrap();
     for draws in 0..3 {
         let mut body = vec![1];
         let offered = responder().read(HID, &ch).unwrap();
@@ -528,7 +645,11 @@ impl Provider for Tampered {
 
     fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair> {
         let pair = RustCrypto.kem_key_pair(seed);
-        if self.decapsulation { Box::new(TamperedPair(pair, self.secret)) } else { pair }
+        if self.decapsulation {
+            Box::new(TamperedPair(pair, self.secret))
+        } else {
+            pair
+        }
     }
 
     fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey> {
@@ -543,7 +664,14 @@ impl Provider for Tampered {
         let (ciphertext, shared) = RustCrypto.kem_encapsulate(key, m)?;
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let tampered = self.encapsulation == Some(call);
-        Ok((ciphertext, if tampered { Secret::new(self.secret) } else { shared }))
+        Ok((
+            ciphertext,
+            if tampered {
+                Secret::new(self.secret)
+            } else {
+                shared
+            },
+        ))
     }
 
     fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32] {
@@ -557,7 +685,10 @@ impl Provider for Tampered {
 
 #[test]
 fn without_the_static_kem_secret_there_is_no_handshake() {
-    for (secret, expected) in [(0, HandshakeFailure::DegenerateKey), (5, HandshakeFailure::Forged)] {
+    for (secret, expected) in [
+        (0, HandshakeFailure::DegenerateKey),
+        (5, HandshakeFailure::Forged),
+    ] {
         let provider = Tampered::leak(Some(0), false, secret);
         let mut ch = Vec::new();
         let done = Initiator::start_with(provider, &WORLD.bundle, HID, hello(true), &mut rng(1), &mut ch)
@@ -574,7 +705,10 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         let provider = Tampered::leak(Some(call), false, secret);
         let relay = Responder::with_provider(provider, WORLD.statics.clone(), WORLD.relay_id, EPOCH);
         let mut sh = Vec::new();
-        let accepted = relay.read(HID, &ch).unwrap().accept(answer(SUITES[0]), &mut rng(2), &mut sh);
+        let accepted = relay
+            .read(HID, &ch)
+            .unwrap()
+            .accept(answer(SUITES[0]), &mut rng(2), &mut sh);
         if secret == 0 {
             assert_eq!(failure(accepted), HandshakeFailure::DegenerateKey);
         } else {
@@ -582,7 +716,10 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         }
     }
     // The client lacks ss_e.
-    for (secret, expected) in [(0, HandshakeFailure::DegenerateKey), (5, HandshakeFailure::Forged)] {
+    for (secret, expected) in [
+        (0, HandshakeFailure::DegenerateKey),
+        (5, HandshakeFailure::Forged),
+    ] {
         let provider = Tampered::leak(None, true, secret);
         let mut ch = Vec::new();
         let mut initiator =
@@ -598,7 +735,10 @@ fn half_of_a_client_s_keys_is_another_client() {
         let mut seeds = [3; 96];
         seeds[half].fill(99);
         let thief = ClientIdentity::from_seeds(seeds);
-        let hello = ClientHello { auth: Auth::Enrolled(&thief), ..hello(true) };
+        let hello = ClientHello {
+            auth: Auth::Enrolled(&thief),
+            ..hello(true)
+        };
         let mut ch = Vec::new();
         Initiator::start(&WORLD.bundle, HID, hello, &mut rng(1), &mut ch).unwrap();
         let offered = responder().read(HID, &ch).unwrap();
@@ -611,8 +751,13 @@ fn a_thief_of_the_x25519_half_cannot_read_the_answer() {
     // It shows the true ek_c, hence the true name, but cannot open ct_c.
     let ek_c = WORLD.client.keys().kem.public();
     let ephemeral = provider::DEFAULT.kem_key_pair(&Secret::new([7; 64]));
-    let payload =
-        Payload1 { time_ms: 0, scid: [1; 9], ek_e: ephemeral.public(), ek_c: Some(ek_c), params: b"" };
+    let payload = Payload1 {
+        time_ms: 0,
+        scid: [1; 9],
+        ek_e: ephemeral.public(),
+        ek_c: Some(ek_c),
+        params: b"",
+    };
     let (mut noise, ch) = client_hello_by(&Secret::new([3; 32]), &payload.encode());
     let offered = responder().read(HID, &ch).unwrap();
     assert_eq!(offered.client_id(), WORLD.client.client_id());
@@ -621,11 +766,23 @@ fn a_thief_of_the_x25519_half_cannot_read_the_answer() {
 
     let body = message::ServerBody::parse(&sh).unwrap();
     let h1 = noise.transcript().unwrap();
-    let binding = Binding { h1: &h1, head: body.head, client_id: WORLD.client.client_id() };
+    let binding = Binding {
+        h1: &h1,
+        head: body.head,
+        client_id: WORLD.client.client_id(),
+    };
     let guess = provider::DEFAULT.kem_key_pair(&Secret::new([8; 64]));
-    for (kem, expected) in [(&guess, Some(HandshakeFailure::Forged)), (&WORLD.client.keys().kem, None)] {
-        let psk2 = Psk2::decapsulate(&*ephemeral, body.ct_e, body.ct_c.map(|ct_c| (&**kem, ct_c)), &binding)
-            .unwrap();
+    for (kem, expected) in [
+        (&guess, Some(HandshakeFailure::Forged)),
+        (&WORLD.client.keys().kem, None),
+    ] {
+        let psk2 = Psk2::decapsulate(
+            &*ephemeral,
+            body.ct_e,
+            body.ct_c.map(|ct_c| (&**kem, ct_c)),
+            &binding,
+        )
+        .unwrap();
         noise.set_psk2(&psk2).unwrap();
         assert_eq!(noise.read(body.noise).err(), expected);
     }

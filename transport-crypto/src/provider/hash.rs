@@ -44,7 +44,10 @@ pub(crate) fn expand(prk: &Secret<32>, info: &[&[u8]], out: &mut [u8]) {
     // A 32-byte key is never too short and no caller asks for more than the bound, so neither can fail;
     // should it ever, `out` keeps no usable key.
     let done = Hkdf::<Sha256>::from_prk(prk.expose()).map(|hkdf| hkdf.expand_multi_info(info, out));
-    assert!(matches!(done, Ok(Ok(()))), "HKDF lengths are fixed at compile time");
+    assert!(
+        matches!(done, Ok(Ok(()))),
+        "HKDF lengths are fixed at compile time"
+    );
 }
 
 /// The longest output of one HKDF-Expand with SHA-256.

@@ -38,7 +38,9 @@ impl KemKeyPair for MlKemKeyPair {
 }
 
 pub(super) fn kem_check(key: &KemPublic) -> Result<(), InvalidKemKey> {
-    EncapsulationKey::new(key.into()).map(|_| ()).map_err(|_| InvalidKemKey)
+    EncapsulationKey::new(key.into())
+        .map(|_| ())
+        .map_err(|_| InvalidKemKey)
 }
 
 pub(super) fn kem_encapsulate(
@@ -101,6 +103,9 @@ mod tests {
         base[0] = 9;
         let out = x25519(&Secret::new(base), &base);
         assert_eq!(out.expose()[..4], [0x42, 0x2c, 0x8e, 0x7a]);
-        assert_eq!(*x25519(&Secret::new(base), &base).expose(), x25519_public(&Secret::new(base)));
+        assert_eq!(
+            *x25519(&Secret::new(base), &base).expose(),
+            x25519_public(&Secret::new(base))
+        );
     }
 }

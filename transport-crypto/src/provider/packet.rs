@@ -44,7 +44,9 @@ where
     }
 
     fn open(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let opened = self.0.decrypt_inout_detached(nonce.into(), header, body.into(), tag.into());
+        let opened = self
+            .0
+            .decrypt_inout_detached(nonce.into(), header, body.into(), tag.into());
         opened.map_err(|_| Forged)
     }
 }
@@ -91,7 +93,9 @@ where
         let (used, _) = blocks.split_at_mut(samples.len().min(BATCH));
         cipher.encrypt_blocks(used);
         for (mask, block) in masks.iter_mut().zip(used) {
-            mask.iter_mut().zip(block.iter()).for_each(|(to, from)| *to = *from);
+            mask.iter_mut()
+                .zip(block.iter())
+                .for_each(|(to, from)| *to = *from);
         }
     }
 }
@@ -111,13 +115,19 @@ mod tests {
 
     #[test]
     fn rfc_9001_a5_chacha20_packet() {
-        let key = Secret::new(hex("c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8"));
+        let key = Secret::new(hex(
+            "c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8",
+        ));
         let aead = cipher(Suite::ChaCha20Poly1305, &key);
         let mut body = [1u8];
-        let tag = aead.seal(&hex("e0459b3474bdd0e46d417eb0"), &hex::<4>("4200bff4"), &mut body).unwrap();
+        let tag = aead
+            .seal(&hex("e0459b3474bdd0e46d417eb0"), &hex::<4>("4200bff4"), &mut body)
+            .unwrap();
         assert_eq!((body, tag), (hex("65"), hex("5e5cd55c41f69080575d7999c25a5bfb")));
 
-        let hp = Secret::new(hex("25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4"));
+        let hp = Secret::new(hex(
+            "25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4",
+        ));
         let mut masks = [[0; 5]];
         mask(Suite::ChaCha20Poly1305, &hp).masks(&[tag], &mut masks);
         assert_eq!(masks, [hex("aefefe7d03")]);

@@ -24,7 +24,10 @@ impl SigningKeys {
         let mut seed = (*ml_dsa_seed.expose()).into();
         let ml_dsa = ml_dsa::SigningKey::from_seed(&seed);
         seed.as_mut_slice().zeroize();
-        Self { ml_dsa, ed25519: ed25519_dalek::SigningKey::from_bytes(ed25519_seed.expose()) }
+        Self {
+            ml_dsa,
+            ed25519: ed25519_dalek::SigningKey::from_bytes(ed25519_seed.expose()),
+        }
     }
 
     pub(crate) fn ml_dsa_public(&self) -> Box<[u8; ML_DSA_KEY]> {
@@ -37,7 +40,11 @@ impl SigningKeys {
 
     /// ML-DSA-65 with `context`, without randomness (FIPS 204 §5.2).
     pub(crate) fn sign_ml_dsa(&self, message: &[u8], context: &[u8]) -> Option<[u8; ML_DSA_SIGNATURE]> {
-        let signature = self.ml_dsa.expanded_key().sign_deterministic(message, context).ok()?;
+        let signature = self
+            .ml_dsa
+            .expanded_key()
+            .sign_deterministic(message, context)
+            .ok()?;
         Some(signature.encode().into())
     }
 
@@ -80,6 +87,10 @@ mod tests {
         assert!(verify_ed25519(&keys.ed25519_public(), b"message", &ed25519));
         assert!(!verify_ed25519(&keys.ed25519_public(), b"massage", &ed25519));
         // The neutral element is a weak key that plain verification would accept for many messages.
-        assert!(!verify_ed25519(&std::array::from_fn(|i| u8::from(i == 0)), b"message", &ed25519));
+        assert!(!verify_ed25519(
+            &std::array::from_fn(|i| u8::from(i == 0)),
+            b"message",
+            &ed25519
+        ));
     }
 }

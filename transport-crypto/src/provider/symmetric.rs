@@ -39,7 +39,9 @@ impl EnvelopeCipher {
 
     /// Verifies, then decrypts `body` in place.
     pub(crate) fn open(&self, nonce: &[u8; 24], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let opened = self.0.decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into());
+        let opened = self
+            .0
+            .decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into());
         opened.map_err(|_| Forged)
     }
 }
@@ -60,7 +62,9 @@ impl NoiseCipher {
 
     /// Verifies, then decrypts `body` in place.
     pub(crate) fn open(&self, nonce: &[u8; 12], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let opened = self.0.decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
+        let opened = self
+            .0
+            .decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
         opened.map_err(|_| Forged)
     }
 }

@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_earliest_deadline_is_first_whatever_the_order_of_arrival() {
-        let start = Instant::now();
+        let start = crate::tests::start();
         let mut edf = Edf::default();
         let mut stamps = Vec::new();
         for (key, ms) in [(0u32, 50u64), (1, 10), (2, 90), (3, 10), (4, 30)] {

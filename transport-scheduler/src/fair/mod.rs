@@ -141,10 +141,7 @@ impl Fair {
             (Interest::None, Place::New | Place::Old)
             | (Interest::Ahead, Place::Ahead)
             | (Interest::Parked, Place::Parked)
-            | (
-                Interest::Waiting,
-                Place::New | Place::Old | Place::Unstamped | Place::Deadline(_),
-            ) => {}
+            | (Interest::Waiting, Place::New | Place::Old | Place::Unstamped | Place::Deadline(_)) => {}
             (Interest::None, _) => self.unlink(key),
             (Interest::Ahead, _) => self.relink(key, Place::Ahead),
             (Interest::Parked, _) => self.relink(key, Place::Parked),
@@ -187,12 +184,7 @@ impl Fair {
             return self.select_in(Class::Control);
         }
         if realtime && (self.realtime.allows() || !lower) {
-            return self
-                .lanes
-                .realtime
-                .ahead
-                .front()
-                .or_else(|| self.edf.first());
+            return self.lanes.realtime.ahead.front().or_else(|| self.edf.first());
         }
         let lanes = &self.lanes;
         let class = self.weighted.select(|class| lanes.get(class).ready > 0)?;
@@ -209,9 +201,7 @@ impl Fair {
         let class = node.class;
         let lower = self.lower_waits();
         match class {
-            Class::Control => self
-                .control
-                .spend(cost, lower || self.waits(Class::Realtime)),
+            Class::Control => self.control.spend(cost, lower || self.waits(Class::Realtime)),
             Class::Realtime => {
                 self.control.earn(cost);
                 self.realtime.spend(cost, lower);

@@ -15,15 +15,11 @@ fn backlogged(flows: &[(Key, Class)]) -> Fair {
 
 /// Serves `packets`, each of the size `size` gives for its flow; returns the flows in the order served.
 fn serve(fair: &mut Fair, packets: usize, size: impl Fn(Key) -> usize) -> Vec<Key> {
-    let now = Instant::now();
+    let now = crate::tests::start();
     (0..packets)
         .map(|_| {
             let key = fair.select(now).unwrap();
-            assert_eq!(
-                fair.select(now),
-                Some(key),
-                "asking twice changed the answer"
-            );
+            assert_eq!(fair.select(now), Some(key), "asking twice changed the answer");
             fair.charge(key, size(key));
             key
         })
@@ -34,11 +30,7 @@ fn share(served: &[Key], key: Key) -> f64 {
     served.iter().filter(|&&k| k == key).count() as f64 / served.len() as f64
 }
 
-const WEIGHTED: [(Key, Class); 3] = [
-    (0, Class::Interactive),
-    (1, Class::Bulk),
-    (2, Class::Background),
-];
+const WEIGHTED: [(Key, Class); 3] = [(0, Class::Interactive), (1, Class::Bulk), (2, Class::Background)];
 
 #[test]
 fn backlogged_classes_get_their_weights_within_three_percent() {
@@ -46,10 +38,7 @@ fn backlogged_classes_get_their_weights_within_three_percent() {
     let served = serve(&mut fair, 10_000, |_| PACKET);
     for (key, weight) in [(0, 8.0), (1, 4.0), (2, 1.0)] {
         let ratio = share(&served, key) / (weight / 13.0);
-        assert!(
-            (ratio - 1.0).abs() < 0.03,
-            "class {key} got {ratio} of its share"
-        );
+        assert!((ratio - 1.0).abs() < 0.03, "class {key} got {ratio} of its share");
     }
 }
 
@@ -68,10 +57,7 @@ fn weights_count_bytes_not_packets() {
     let total = bytes(0) + bytes(1) + bytes(2);
     for (key, weight) in [(0, 8.0), (1, 4.0), (2, 1.0)] {
         let ratio = bytes(key) / total / (weight / 13.0);
-        assert!(
-            (ratio - 1.0).abs() < 0.03,
-            "class {key} got {ratio} of its share"
-        );
+        assert!((ratio - 1.0).abs() < 0.03, "class {key} got {ratio} of its share");
     }
 }
 
@@ -79,11 +65,7 @@ fn weights_count_bytes_not_packets() {
 fn a_background_packet_waits_at_most_two_rounds() {
     let mut fair = backlogged(&WEIGHTED);
     let served = serve(&mut fair, 10_000, |_| PACKET);
-    let longest = served
-        .split(|&key| key == 2)
-        .map(<[Key]>::len)
-        .max()
-        .unwrap();
+    let longest = served.split(|&key| key == 2).map(<[Key]>::len).max().unwrap();
     assert!(longest <= 2 * 13, "{longest} packets of others in between");
 }
 
@@ -119,11 +101,7 @@ fn realtime_gets_half_and_control_a_tenth_while_lower_classes_wait() {
     // Alone they get everything.
     fair.set(2, Interest::None);
     fair.set(0, Interest::None);
-    assert!(
-        serve(&mut fair, 100, |_| PACKET)
-            .iter()
-            .all(|&key| key == 1)
-    );
+    assert!(serve(&mut fair, 100, |_| PACKET).iter().all(|&key| key == 1));
 }
 
 #[test]
@@ -145,12 +123,8 @@ fn a_sparse_flow_goes_ahead_but_cannot_win_by_pausing() {
     serve(&mut fair, 80, |_| PACKET);
     fair.add(9, Class::Bulk);
     fair.set(9, Interest::Waiting);
-    let now = Instant::now();
-    assert_eq!(
-        fair.select(now),
-        Some(9),
-        "the flow that was empty goes first"
-    );
+    let now = crate::tests::start();
+    assert_eq!(fair.select(now), Some(9), "the flow that was empty goes first");
     // It pauses after each packet and comes back at once: no more than its share.
     let mut own = 0;
     for _ in 0..900 {
@@ -162,20 +136,13 @@ fn a_sparse_flow_goes_ahead_but_cannot_win_by_pausing() {
             fair.set(9, Interest::Waiting);
         }
     }
-    assert!(
-        (90..=110).contains(&own),
-        "{own} of 900 for one of nine flows"
-    );
+    assert!((90..=110).contains(&own), "{own} of 900 for one of nine flows");
 }
 
 #[test]
 fn realtime_follows_deadlines() {
-    let mut fair = backlogged(&[
-        (0, Class::Realtime),
-        (1, Class::Realtime),
-        (2, Class::Realtime),
-    ]);
-    let now = Instant::now();
+    let mut fair = backlogged(&[(0, Class::Realtime), (1, Class::Realtime), (2, Class::Realtime)]);
+    let now = crate::tests::start();
     fair.select(now);
     fair.set_deadline(2, now + Duration::from_millis(20));
     fair.set_deadline(0, now + Duration::from_millis(40));
@@ -193,11 +160,11 @@ fn parked_flows_wait_outside_and_come_back_in_order() {
     for key in 0..3 {
         fair.set(key, Interest::Parked);
     }
-    assert!(fair.select(Instant::now()).is_none() && !fair.is_waiting() && fair.has_parked());
+    assert!(fair.select(crate::tests::start()).is_none() && !fair.is_waiting() && fair.has_parked());
     fair.unpark(2);
     assert!(fair.has_parked());
     fair.remove(0);
-    assert_eq!(fair.select(Instant::now()), Some(1));
+    assert_eq!(fair.select(crate::tests::start()), Some(1));
     fair.unpark(u64::MAX);
     assert!(!fair.has_parked());
 }
@@ -208,7 +175,7 @@ fn any_history_leaves_the_lists_whole() {
     arbtest::arbtest(|u| {
         let mut fair = Fair::new(PATIENCE);
         let mut model = [None; 12];
-        let now = Instant::now();
+        let now = crate::tests::start();
         for key in 0..12 {
             fair.add(key, Class::Bulk);
         }
@@ -240,8 +207,7 @@ fn any_history_leaves_the_lists_whole() {
                     model[key as usize] = Some(interest);
                 }
             }
-            let waits =
-                |m: Option<Interest>| matches!(m, Some(Interest::Waiting | Interest::Ahead));
+            let waits = |m: Option<Interest>| matches!(m, Some(Interest::Waiting | Interest::Ahead));
             assert_eq!(fair.is_waiting(), model.iter().any(|&m| waits(m)));
             assert_eq!(fair.has_parked(), model.contains(&Some(Interest::Parked)));
             match fair.select(now) {

@@ -28,10 +28,7 @@ impl Assembler {
     ) -> Result<bool, Refused> {
         let end = offset + data.len() as u64;
         let known = self.contiguous.saturating_sub(offset);
-        let Some(fresh) = usize::try_from(known)
-            .ok()
-            .and_then(|known| data.get(known..))
-        else {
+        let Some(fresh) = usize::try_from(known).ok().and_then(|known| data.get(known..)) else {
             return Ok(false);
         };
         if fresh.is_empty() {
@@ -139,12 +136,7 @@ mod tests {
                     let mut out = vec![0; u.int_in_range(0..=9000)?];
                     let got = assembler.read(&mut pool, &mut out);
                     assert_eq!(got, out.len().min(prefix - read));
-                    assert!(
-                        out[..got]
-                            .iter()
-                            .zip(read as u64..)
-                            .all(|(b, at)| *b == byte(at))
-                    );
+                    assert!(out[..got].iter().zip(read as u64..).all(|(b, at)| *b == byte(at)));
                     read += got;
                 }
             }

@@ -71,12 +71,7 @@ impl RecvHalf {
 
     /// Checks a reset; gives how much of the connection's limit its final size uses. Changes nothing.
     pub(crate) fn check_reset(&self, final_size: u64) -> Result<u64, Violation> {
-        if final_size < self.highest
-            || self
-                .state
-                .final_size()
-                .is_some_and(|size| size != final_size)
-        {
+        if final_size < self.highest || self.state.final_size().is_some_and(|size| size != final_size) {
             return Err(Violation::FinalSize);
         }
         if final_size > self.window.announced() {

@@ -123,10 +123,7 @@ impl SendHalf {
 
     /// The next piece, given what the connection may send: what was lost first.
     pub(crate) fn offer(&self, connection: u64) -> Option<Span> {
-        if !matches!(
-            self.interest(connection),
-            Interest::Ahead | Interest::Waiting
-        ) {
+        if !matches!(self.interest(connection), Interest::Ahead | Interest::Waiting) {
             return None;
         }
         if let Some(range) = self.lost.first() {
@@ -200,11 +197,7 @@ impl SendHalf {
         }
         let before = self.base;
         self.base = end;
-        while self
-            .acked
-            .first()
-            .is_some_and(|next| next.start <= self.base)
-        {
+        while self.acked.first().is_some_and(|next| next.start <= self.base) {
             let next = self.acked.pop_first();
             self.base = next.map_or(self.base, |next| next.end.max(self.base));
         }

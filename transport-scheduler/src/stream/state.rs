@@ -51,9 +51,7 @@ impl RecvState {
     pub(crate) fn final_size(self) -> Option<u64> {
         match self {
             Self::Recv => None,
-            Self::SizeKnown { final_size } | Self::ResetRecvd { final_size, .. } => {
-                Some(final_size)
-            }
+            Self::SizeKnown { final_size } | Self::ResetRecvd { final_size, .. } => Some(final_size),
         }
     }
 }

@@ -71,9 +71,7 @@ impl Store {
             let block = number
                 .checked_sub(self.first)
                 .and_then(|index| self.blocks.get(index as usize));
-            block
-                .and_then(|block| block.get(at..at + len))
-                .unwrap_or(&[])
+            block.and_then(|block| block.get(at..at + len)).unwrap_or(&[])
         };
         [part(number, at, head), part(number + 1, 0, len - head)]
     }

@@ -27,9 +27,7 @@ fn a_datagram_goes_once_and_its_fate_is_told() {
     let (frames, tokens) = packet(client, pair.now, 1200).unwrap();
     assert_eq!(
         frames,
-        (0..3)
-            .map(|i| Frame::Datagram(vec![i; 10]))
-            .collect::<Vec<_>>()
+        (0..3).map(|i| Frame::Datagram(vec![i; 10])).collect::<Vec<_>>()
     );
     client.acked(tokens[0]);
     client.lost(tokens[1]);
@@ -51,7 +49,7 @@ fn a_datagram_goes_once_and_its_fate_is_told() {
 #[test]
 fn size_limits_are_the_peers_the_paths_and_the_queues() {
     let mut client = Scheduler::new(Side::Client, Limits::default());
-    let now = Instant::now();
+    let now = start();
     let options = DatagramOptions::default();
     assert_eq!(
         client.send_datagram(now, vec![], options),
@@ -119,9 +117,7 @@ fn late_datagrams_expire_even_while_nothing_may_be_sent() {
         class: Class::Realtime,
         deadline: Some(now + ms(20)),
     };
-    let late = client
-        .send_datagram(now, b"late".to_vec(), options)
-        .unwrap();
+    let late = client.send_datagram(now, b"late".to_vec(), options).unwrap();
     assert_eq!(client.next_timeout(), Some(now + ms(20)));
     client.on_timeout(now + ms(20));
     assert_eq!(events(client), [Event::DatagramExpired { id: late }]);

@@ -23,10 +23,7 @@ fn bytes_beyond_a_limit_are_a_violation() {
     assert_eq!(send(PEER_BI, 0, 1000), Ok(()));
     assert_eq!(send(PEER_BI, 1000, 1), violation(Violation::FlowControl));
     assert_eq!(send(PEER_BI, 0, 1001), violation(Violation::FlowControl));
-    assert_eq!(
-        send(PEER_BI, (1 << 62) - 1, 1),
-        violation(Violation::FlowControl)
-    );
+    assert_eq!(send(PEER_BI, (1 << 62) - 1, 1), violation(Violation::FlowControl));
     assert_eq!(send(other, 0, 500), Ok(()));
     assert_eq!(
         send(other, 500, 1),
@@ -39,10 +36,7 @@ fn bytes_beyond_a_limit_are_a_violation() {
         code: 0,
         final_size,
     };
-    assert_eq!(
-        server.receive(now, reset(501)),
-        violation(Violation::FlowControl)
-    );
+    assert_eq!(server.receive(now, reset(501)), violation(Violation::FlowControl));
     assert_eq!(server.receive(now, reset(500)), Ok(()));
 }
 
@@ -78,11 +72,7 @@ fn the_final_size_never_changes() {
         assert_eq!(server.receive(now, input), result, "{input:?}");
     }
     // A FIN or reset below what has come.
-    for (input, result) in [
-        (data(0, 9, true), wrong),
-        (reset(9), wrong),
-        (reset(10), Ok(())),
-    ] {
+    for (input, result) in [(data(0, 9, true), wrong), (reset(9), wrong), (reset(10), Ok(()))] {
         let (mut server, now) = server(&small());
         server.receive(now, data(0, 10, false)).unwrap();
         assert_eq!(server.receive(now, input), result, "{input:?}");
@@ -152,16 +142,7 @@ fn frames_for_streams_that_cannot_take_them() {
     assert_eq!(server.receive(now, data(own_bi)), state, "not opened yet");
     server.open(Direction::Bi).unwrap();
     assert_eq!(server.receive(now, data(own_bi)), Ok(()));
-    assert_eq!(
-        server.receive(
-            now,
-            Input::Stop {
-                id: own_uni,
-                code: 0
-            }
-        ),
-        Ok(())
-    );
+    assert_eq!(server.receive(now, Input::Stop { id: own_uni, code: 0 }), Ok(()));
 }
 
 #[test]
@@ -174,10 +155,7 @@ fn streams_beyond_the_limit_are_a_violation_until_one_closes() {
         data: b"",
         fin: true,
     };
-    assert_eq!(
-        server.receive(now, end(4)),
-        violation(Violation::StreamLimit)
-    );
+    assert_eq!(server.receive(now, end(4)), violation(Violation::StreamLimit));
     assert_eq!(server.receive(now, end(3)), Ok(()));
     assert!(read_all(&mut server, uni(3)).1);
     let limit = Frame::Control(Control::MaxStreams {
@@ -186,10 +164,7 @@ fn streams_beyond_the_limit_are_a_violation_until_one_closes() {
     });
     assert_eq!(packet(&mut server, now, 1200).unwrap().0, [limit]);
     assert_eq!(server.receive(now, end(4)), Ok(()));
-    assert_eq!(
-        server.receive(now, end(5)),
-        violation(Violation::StreamLimit)
-    );
+    assert_eq!(server.receive(now, end(5)), violation(Violation::StreamLimit));
     assert_eq!(
         server.receive(now, end(3)),
         Ok(()),
@@ -199,10 +174,7 @@ fn streams_beyond_the_limit_are_a_violation_until_one_closes() {
         direction: Direction::Uni,
         max: 1 << 60,
     };
-    assert_eq!(
-        server.receive(now, absurd),
-        violation(Violation::StreamLimit)
-    );
+    assert_eq!(server.receive(now, absurd), violation(Violation::StreamLimit));
 }
 
 #[test]
@@ -243,10 +215,7 @@ fn a_flood_of_resets_ends_the_connection_but_the_credit_may_be_cancelled_at_once
         assert_eq!(server.read(id, &mut []), Err(ReadError::Reset(0)));
         cancelled += 1;
     }
-    assert_eq!(
-        (outcome, cancelled),
-        (violation(Violation::ExcessiveResets), 200)
-    );
+    assert_eq!((outcome, cancelled), (violation(Violation::ExcessiveResets), 200));
 }
 
 #[test]
@@ -271,16 +240,9 @@ fn too_many_pieces_are_refused_and_nothing_changes() {
     for offset in [1, 3, 5] {
         assert_eq!(send(offset, b"x"), Ok(()));
     }
-    assert_eq!(
-        send(7, b"x"),
-        Err(ReceiveError::Refused(Refused::SegmentsFull))
-    );
+    assert_eq!(send(7, b"x"), Err(ReceiveError::Refused(Refused::SegmentsFull)));
     assert_eq!(send(6, b"x"), Ok(()), "what joins a piece makes none");
-    assert_eq!(
-        send(0, b"x"),
-        Ok(()),
-        "what fills the first hole is always taken"
-    );
+    assert_eq!(send(0, b"x"), Ok(()), "what fills the first hole is always taken");
     assert_eq!(send(8, b"x"), Ok(()));
     assert_eq!(send(2, b"xxxxxx"), Ok(()));
     assert_eq!(read_all(&mut server, id), (vec![b'x'; 9], false));
@@ -345,10 +307,7 @@ fn a_sender_at_a_limit_says_so_once_and_goes_on_when_it_rises() {
         .into_iter()
         .filter(|f| matches!(f, Frame::Control(_)))
         .collect();
-    let stream = Frame::Control(Control::StreamDataBlocked {
-        id: ids[0],
-        at: 1000,
-    });
+    let stream = Frame::Control(Control::StreamDataBlocked { id: ids[0], at: 1000 });
     let connection = Frame::Control(Control::DataBlocked { at: 1500 });
     assert!(
         controls.contains(&connection) && controls.len() <= 2,
@@ -390,14 +349,12 @@ fn a_reset_of_a_parked_stream_does_not_strand_the_others() {
     while packet(&mut pair.client, pair.now, 1200).is_some() {}
     pair.client.receive(pair.now, Input::MaxData(1501)).unwrap();
     // Whichever was let out of the park is gone before it can use the byte.
-    ids[..3]
-        .iter()
-        .for_each(|&id| pair.client.reset(id, 0).unwrap());
+    ids[..3].iter().for_each(|&id| pair.client.reset(id, 0).unwrap());
     let frames = packet(&mut pair.client, pair.now, 1200).unwrap().0;
     assert!(
-        frames.iter().any(
-            |f| matches!(f, Frame::Stream { id, data, .. } if *id == ids[3] && data.len() == 1)
-        )
+        frames
+            .iter()
+            .any(|f| matches!(f, Frame::Stream { id, data, .. } if *id == ids[3] && data.len() == 1))
     );
 }
 
@@ -480,9 +437,5 @@ fn thin_data_on_many_streams_stays_within_memory() {
     // Twice the window, and for each stream its record and a hundred pieces.
     let window = limits.initial_connection_window as usize;
     let records = 1000 * (size_of::<Stream>() + 100 * 2 * size_of::<std::ops::Range<u64>>());
-    assert!(
-        server.memory() < 2 * window + records,
-        "{}",
-        server.memory()
-    );
+    assert!(server.memory() < 2 * window + records, "{}", server.memory());
 }

@@ -21,8 +21,8 @@ fn wide() -> Pair {
 #[test]
 fn classes_share_the_wire_by_weight() {
     let mut pair = wide();
-    let ids = [Class::Interactive, Class::Bulk, Class::Background]
-        .map(|class| stream(&mut pair, class, 12 << 20));
+    let ids =
+        [Class::Interactive, Class::Bulk, Class::Background].map(|class| stream(&mut pair, class, 12 << 20));
     let mut sent = [0usize; 3];
     for _ in 0..10_000 {
         for frame in packet(&mut pair.client, pair.now, 1200).unwrap().0 {

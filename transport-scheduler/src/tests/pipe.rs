@@ -40,11 +40,7 @@ impl World {
             max_resets_per_rtt: 10_000,
             ..small()
         };
-        let Pair {
-            now,
-            client,
-            server,
-        } = Pair::new(&limits);
+        let Pair { now, client, server } = Pair::new(&limits);
         Self {
             now,
             nodes: [client, server],
@@ -77,19 +73,13 @@ impl World {
                 }
             }
             5 => {
-                if let Some(id) = self
-                    .pick(u, who)?
-                    .filter(|_| u.ratio(1, 3).unwrap_or(false))
-                {
+                if let Some(id) = self.pick(u, who)?.filter(|_| u.ratio(1, 3).unwrap_or(false)) {
                     let done = self.nodes[who].reset(StreamId::from_wire(id), 7).is_ok();
                     self.half(who, id).reset |= done;
                 }
             }
             6 => {
-                if let Some(id) = self
-                    .pick(u, 1 - who)?
-                    .filter(|_| u.ratio(1, 3).unwrap_or(false))
-                {
+                if let Some(id) = self.pick(u, 1 - who)?.filter(|_| u.ratio(1, 3).unwrap_or(false)) {
                     let done = self.nodes[who].stop(StreamId::from_wire(id), 8).is_ok();
                     self.half(1 - who, id).stopped |= done;
                 }
@@ -212,13 +202,11 @@ impl World {
         let (frames, tokens) = self.wires[sender].remove(at);
         let delivered = fate > 2 && {
             let to = &mut self.nodes[1 - sender];
-            let mut taken = frames
-                .iter()
-                .all(|frame| match deliver(to, self.now, frame) {
-                    Ok(()) => true,
-                    Err(ReceiveError::Refused(_)) => false,
-                    Err(ReceiveError::Violation(violation)) => panic!("{violation} by {frame:?}"),
-                });
+            let mut taken = frames.iter().all(|frame| match deliver(to, self.now, frame) {
+                Ok(()) => true,
+                Err(ReceiveError::Refused(_)) => false,
+                Err(ReceiveError::Violation(violation)) => panic!("{violation} by {frame:?}"),
+            });
             if fate == 3 {
                 // It came, but the sender believes otherwise.
                 taken = false;
@@ -288,10 +276,7 @@ impl World {
         for (key, half) in &self.halves {
             assert!(half.ended || half.stopped, "{key:?} never ended: {half:?}");
             if !half.reset && !half.stopped {
-                assert!(
-                    half.finished && half.read == half.written,
-                    "{key:?}: {half:?}"
-                );
+                assert!(half.finished && half.read == half.written, "{key:?}: {half:?}");
             }
         }
         for (node, peer) in [(0, 1), (1, 0)].map(|(a, b)| (&self.nodes[a], &self.nodes[b])) {
@@ -299,11 +284,7 @@ impl World {
             assert_eq!(node.credit.used(), peer.received);
             assert_eq!(node.window.consumed(), node.received);
             assert_eq!(
-                (
-                    node.buffered,
-                    node.fair.has_parked(),
-                    node.steering.is_empty()
-                ),
+                (node.buffered, node.fair.has_parked(), node.steering.is_empty()),
                 (0, false, true)
             );
             assert!(node.memory() < 8192, "{}", node.memory());

@@ -27,19 +27,12 @@ fn a_request_and_its_answer_leave_nothing_behind() {
         );
         assert_eq!(events(&mut pair.server), [Event::StreamFinished { id }]);
         assert_eq!(
-            (
-                pair.client.stats().streams_open,
-                pair.server.stats().streams_open
-            ),
+            (pair.client.stats().streams_open, pair.server.stats().streams_open),
             (0, 0)
         );
         assert_eq!(pair.client.write(id, b"x"), Err(WriteError::Unknown));
         let memory = pair.client.memory() + pair.server.memory();
-        assert_eq!(
-            *baseline.get_or_insert(memory),
-            memory,
-            "memory did not return"
-        );
+        assert_eq!(*baseline.get_or_insert(memory), memory, "memory did not return");
         assert!(memory < 4096, "{memory}");
     }
 }
@@ -69,10 +62,7 @@ fn an_empty_stream_is_one_fin() {
     deliver(&mut pair.server, pair.now, &again[0]).unwrap();
     assert_eq!(
         pair.server.read(id, &mut [0; 9]),
-        Ok(Read {
-            bytes: 0,
-            fin: true
-        })
+        Ok(Read { bytes: 0, fin: true })
     );
     pair.client.acked(tokens[0]);
     assert_eq!(events(&mut pair.client), [Event::StreamFinished { id }]);
@@ -146,10 +136,7 @@ fn a_reset_drops_data_tells_the_peer_and_gives_back_its_credit() {
     assert_eq!(pair.client.reset(id, 43), Err(WriteError::Finished));
     pair.settle();
     assert!(events(&mut pair.server).contains(&Event::StreamReset { id, code: 42 }));
-    assert_eq!(
-        pair.server.read(id, &mut [0; 10]),
-        Err(ReadError::Reset(42))
-    );
+    assert_eq!(pair.server.read(id, &mut [0; 10]), Err(ReadError::Reset(42)));
     assert_eq!(pair.server.read(id, &mut [0; 10]), Err(ReadError::Unknown));
     // 900 of 1500 bytes were never read, yet they count as consumed: more than that is free again.
     let other = pair.client.open(Direction::Uni).unwrap();
@@ -194,15 +181,9 @@ fn stop_makes_the_sender_reset_with_the_same_code() {
     assert_eq!(pair.server.read(id, &mut [0]), Err(ReadError::Stopped));
     pair.client.write(id, &[1; 100]).unwrap();
     pair.settle();
+    assert_eq!(events(&mut pair.client), [Event::StreamStopped { id, code: 5 }]);
     assert_eq!(
-        events(&mut pair.client),
-        [Event::StreamStopped { id, code: 5 }]
-    );
-    assert_eq!(
-        (
-            pair.client.stats().streams_open,
-            pair.server.stats().streams_open
-        ),
+        (pair.client.stats().streams_open, pair.server.stats().streams_open),
         (0, 0)
     );
     // A stream still open for reading says so to a writer.
@@ -294,38 +275,14 @@ fn readable_is_told_once_until_read() {
         [Event::StreamOpened { id }, Event::Readable { id }]
     );
     assert_eq!(send(&mut server, 1, b"b", false), []);
-    assert_eq!(
-        server.read(id, &mut [0; 9]),
-        Ok(Read {
-            bytes: 2,
-            fin: false
-        })
-    );
+    assert_eq!(server.read(id, &mut [0; 9]), Ok(Read { bytes: 2, fin: false }));
     assert_eq!(server.read(id, &mut [0; 9]), Err(ReadError::Blocked));
     assert_eq!(send(&mut server, 3, b"d", false), []);
     assert_eq!(send(&mut server, 2, b"c", false), [Event::Readable { id }]);
-    assert_eq!(
-        server.read(id, &mut []),
-        Ok(Read {
-            bytes: 0,
-            fin: false
-        })
-    );
-    assert_eq!(
-        server.read(id, &mut [0; 9]),
-        Ok(Read {
-            bytes: 2,
-            fin: false
-        })
-    );
+    assert_eq!(server.read(id, &mut []), Ok(Read { bytes: 0, fin: false }));
+    assert_eq!(server.read(id, &mut [0; 9]), Ok(Read { bytes: 2, fin: false }));
     assert_eq!(send(&mut server, 4, b"", true), [Event::Readable { id }]);
-    assert_eq!(
-        server.read(id, &mut [0; 9]),
-        Ok(Read {
-            bytes: 0,
-            fin: true
-        })
-    );
+    assert_eq!(server.read(id, &mut [0; 9]), Ok(Read { bytes: 0, fin: true }));
 }
 
 #[test]
@@ -359,10 +316,7 @@ fn all_send_buffers_together_are_bounded_and_every_writer_is_woken() {
         .map(|_| pair.client.open(Direction::Uni).unwrap())
         .collect();
     assert_eq!(pair.client.write(ids[0], &[1; 9000]), Ok(4000));
-    assert_eq!(
-        pair.client.write(ids[0], &[1; 9000]),
-        Err(WriteError::Blocked)
-    );
+    assert_eq!(pair.client.write(ids[0], &[1; 9000]), Err(WriteError::Blocked));
     assert_eq!(pair.client.write(ids[1], &[1; 9000]), Ok(2000));
     for &id in &ids {
         assert_eq!(pair.client.write(id, &[1; 9000]), Err(WriteError::Blocked));
@@ -375,9 +329,7 @@ fn all_send_buffers_together_are_bounded_and_every_writer_is_woken() {
     });
     assert_eq!(
         woken,
-        ids.iter()
-            .map(|&id| Event::Writable { id })
-            .collect::<Vec<_>>()
+        ids.iter().map(|&id| Event::Writable { id }).collect::<Vec<_>>()
     );
 }
 
@@ -440,10 +392,50 @@ fn two_thousand_short_files_through_few_streams() {
         pair.settle();
     }
     assert_eq!(
-        (
-            pair.client.stats().streams_open,
-            pair.server.stats().streams_open
-        ),
+        (pair.client.stats().streams_open, pair.server.stats().streams_open),
         (0, 0)
     );
+}
+
+#[test]
+fn what_arrives_after_all_is_not_sent_again() {
+    let mut pair = Pair::new(&Limits::default());
+    let client = &mut pair.client;
+    let id = client.open(Direction::Uni).unwrap();
+    client.write(id, &[1; 3000]).unwrap();
+    client.finish(id).unwrap();
+    let tokens: Vec<_> = std::iter::from_fn(|| packet(client, pair.now, 1000))
+        .flat_map(|packet| packet.1)
+        .collect();
+    for &token in &tokens {
+        client.repeat(token);
+    }
+    client.acked(tokens[0]);
+    client.acked(tokens[2]);
+    let next = Next::Stream {
+        id,
+        offset: 1000,
+        available: 1000,
+        fin: false,
+    };
+    assert_eq!(client.next(pair.now), Some(next));
+    client.acked(tokens[1]);
+    assert_eq!((client.has_pending(), client.next(pair.now)), (false, None));
+    assert_eq!(events(client), [Event::StreamFinished { id }]);
+    assert_eq!(client.stats().retransmitted_bytes, 0);
+    // The end alone, too, and a stream that goes on.
+    for bytes in [0, 10] {
+        let id = client.open(Direction::Uni).unwrap();
+        client.write(id, &vec![1; bytes]).unwrap();
+        if bytes == 0 {
+            client.finish(id).unwrap();
+        }
+        let (_, tokens) = packet(client, pair.now, 1000).unwrap();
+        client.lost(tokens[0]);
+        client.acked(tokens[0]);
+        assert_eq!(
+            (client.has_pending(), client.stats().streams_open),
+            (false, bytes.min(1))
+        );
+    }
 }

@@ -76,7 +76,6 @@ struct World<'a> {
     digest: WireDigest,
     peak_memory: usize,
     faults: Vec<String>,
-    closed: BTreeMap<usize, FlowReport>,
 }
 
 /// Runs a scenario to its end.
@@ -111,7 +110,6 @@ impl<'a> World<'a> {
             digest: WireDigest::default(),
             peak_memory: 0,
             faults: Vec::new(),
-            closed: BTreeMap::new(),
         };
         for (index, event) in scenario.event.iter().enumerate() {
             world.schedule(ms(event.at_ms), What::Event(index));

@@ -423,7 +423,7 @@ fn workload_name(workload: Workload) -> &'static str {
 
 fn unreachable_server(error: &ConnectError, server: SocketAddr) -> Failure {
     match error {
-        error if error.is_silence() => Failure { code: Code::Unreachable, message: silence(server) },
+        error if crate::connect::is_silence(error) => Failure { code: Code::Unreachable, message: silence(server) },
         other => Failure { code: Code::Auth, message: format!("{server}: {other}") },
     }
 }

@@ -131,7 +131,7 @@ impl Figures {
             "retransmitted_bytes": self.packets.retransmitted_bytes,
             "latency_us": { "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999) },
             "rtt_us": { "min": stats.map(|s| micros(s.min_rtt)), "smoothed": stats.map(|s| micros(s.srtt)) },
-            "path_mtu": stats.map(|s| s.path_mtu),
+            "path_mtu": stats.map(|s| s.mtu),
             "cwnd_bytes": stats.map(|s| s.cwnd),
             "cc": "cubic",
             "cipher": self.packets.last.as_ref().map(|(_, suite)| suite_name(*suite)),

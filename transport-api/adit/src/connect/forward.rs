@@ -11,7 +11,7 @@ use std::{
 use transport_api::{
     local::{TcpListener, UdpSocket},
     now,
-    tunnel::UdpTunnel,
+    tunnel::{UdpSender, UdpTunnel},
 };
 
 use super::{Link, pump};
@@ -69,7 +69,7 @@ struct Peers {
 }
 
 struct Peer {
-    tunnel: Option<UdpTunnel>,
+    tunnel: Option<UdpSender>,
     used: Instant,
     generation: u64,
 }
@@ -124,10 +124,10 @@ impl Peers {
                 }
             }
         };
-        if let Some(tunnel) = result.await {
+        if let Some(mut tunnel) = result.await {
             let _ = tunnel.send(&first);
             if self.set(from, generation, &tunnel) {
-                self.answers(from, generation, &tunnel).await;
+                self.answers(from, generation, &mut tunnel).await;
             }
         }
         let mut open = self.open.borrow_mut();
@@ -139,10 +139,10 @@ impl Peers {
     fn set(&self, from: SocketAddr, generation: u64, tunnel: &UdpTunnel) -> bool {
         let mut open = self.open.borrow_mut();
         let peer = open.get_mut(&from).filter(|peer| peer.generation == generation);
-        peer.map(|peer| peer.tunnel = Some(tunnel.clone())).is_some()
+        peer.map(|peer| peer.tunnel = Some(tunnel.sender())).is_some()
     }
 
-    async fn answers(&self, from: SocketAddr, generation: u64, tunnel: &UdpTunnel) {
+    async fn answers(&self, from: SocketAddr, generation: u64, tunnel: &mut UdpTunnel) {
         loop {
             match self.link.at.timeout(IDLE, tunnel.recv()).await {
                 Ok(Ok(data)) => {

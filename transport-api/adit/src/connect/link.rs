@@ -9,9 +9,11 @@ use std::{
 
 use serde_json::{Value, json};
 use transport_api::{
-    Bundle, ClientIdentity, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
+    Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
     local::Handle,
-    tunnel::{APP, Client},
+    masque::Template,
+    relay::APP,
+    tunnel::Client,
 };
 
 use crate::{
@@ -31,6 +33,8 @@ pub(crate) struct Target {
 /// How events are shown.
 pub(crate) struct Shown {
     pub(crate) json: bool,
+    /// Not at all.
+    pub(crate) quiet: bool,
     /// The SOCKS address, told with `connected`.
     pub(crate) socks: Option<SocketAddr>,
 }
@@ -42,6 +46,7 @@ pub(crate) struct Link {
     shown: Shown,
     endpoint: Endpoint,
     server: SocketAddr,
+    template: Template,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
 }
@@ -61,8 +66,9 @@ impl Link {
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.keep_alive = Some(KEEP_ALIVE);
         let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
+        let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));
-        Ok(Rc::new(Self { at: at.clone(), target, shown, endpoint, server, current, ever }))
+        Ok(Rc::new(Self { at: at.clone(), target, shown, endpoint, server, template, current, ever }))
     }
 
     /// Connects, or fails with the exit code of the reason; then stays connected by itself.
@@ -93,8 +99,13 @@ impl Link {
     /// Serves this connection and every one after it.
     async fn stay(self: Rc<Self>, mut connection: Connection) {
         loop {
-            match Client::start(&self.at, connection.clone()) {
-                Ok(client) => *self.current.borrow_mut() = Some(client),
+            let (client, work) = Client::new(connection.clone(), self.template.clone());
+            let work = async move {
+                let end = work.await;
+                tracing::info!(%end, "session");
+            };
+            match self.at.spawn(work) {
+                Ok(()) => *self.current.borrow_mut() = Some(client),
                 Err(error) => tracing::warn!(%error, "the event loop is full"),
             }
             self.say_connected(&connection);
@@ -129,9 +140,14 @@ impl Link {
         None
     }
 
+    /// The connection, waiting for it while it is being made.
+    pub(crate) async fn wait_connection(&self) -> Option<Connection> {
+        self.client().await.map(|client| client.lane().clone())
+    }
+
     /// The connection that stands now.
     pub(crate) fn connection(&self) -> Option<Connection> {
-        self.current.borrow().as_ref().map(|client| client.connection().clone())
+        self.current.borrow().as_ref().map(|client| client.lane().clone())
     }
 
     /// The client's socket; the demo rebinds it.
@@ -156,7 +172,7 @@ impl Link {
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
                 "resumed": false,
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
-                "path_mtu": stats.path_mtu,
+                "path_mtu": stats.mtu,
                 "carrier": "udp",
                 "socks": self.shown.socks.map(|address| address.to_string()),
                 "tun": null,
@@ -165,6 +181,9 @@ impl Link {
     }
 
     fn event(&self, name: &str, mut rest: Value) {
+        if self.shown.quiet {
+            return;
+        }
         if self.shown.json {
             if let Some(fields) = rest.as_object_mut() {
                 fields.insert("event".into(), name.into());
@@ -183,7 +202,7 @@ impl Link {
         };
         match error {
             ConnectError::Bundle(_) => Failure { code: Code::Auth, message: error.to_string() },
-            error if error.is_silence() => Failure {
+            error if is_silence(error) => Failure {
                 code: Code::Unreachable,
                 message: format!(
                     "{} does not answer. A relay is silent to everyone it does not serve; check the address, that the relay \
@@ -195,4 +214,9 @@ impl Link {
             error => Failure { code: Code::Auth, message: format!("{}: {error}", self.server) },
         }
     }
+}
+
+/// Whether nobody answered at all.
+pub(crate) fn is_silence(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Handshake(CloseReason::HandshakeTimeout))
 }

@@ -13,7 +13,8 @@ use std::{
 
 use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint};
 
-pub(crate) use link::{Link, Shown, Target};
+pub(crate) use link::{Link, Shown, Target, is_silence};
+pub(crate) use socks::listen as serve_socks;
 
 use crate::{
     cli,
@@ -50,7 +51,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();
     let work = async {
-        let link = Link::start(&at, target, Shown { json, socks: options.socks })?;
+        let link = Link::start(&at, target, Shown { json, quiet: false, socks: options.socks })?;
         offer(options, &link)?;
         link.connect_first().await?;
         while signals.wait_for(Duration::ZERO).is_none_or(|signal| signal == Signal::Reload) {

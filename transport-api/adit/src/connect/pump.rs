@@ -48,7 +48,6 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
             Ok(Some(read)) => {
                 let Some(data) = buffer.get(..read) else { break };
                 if local.write_all(data).await.is_err() {
-                    down.cancel();
                     let _ = local.shutdown(Shutdown::Both);
                     return;
                 }

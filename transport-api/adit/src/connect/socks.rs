@@ -11,7 +11,7 @@ use std::{
 use transport_api::{
     local::{TcpListener, TcpStream, UdpSocket},
     now,
-    tunnel::{TunnelError, TunnelErrorKind, UdpTunnel},
+    tunnel::{TunnelError, TunnelErrorKind, UdpSender, UdpTunnel},
 };
 
 use super::{Link, pump};
@@ -156,7 +156,7 @@ struct Association {
 
 struct Used {
     at: Instant,
-    tunnel: Option<UdpTunnel>,
+    tunnel: Option<UdpSender>,
 }
 
 async fn associate(link: &Rc<Link>, local: TcpStream) {
@@ -234,20 +234,20 @@ impl Association {
     async fn target(self: Rc<Self>, key: (String, u16), first: Vec<u8>) {
         let Some(client) = self.link.client().await else { return };
         match client.connect_udp(&key.0, key.1).await {
-            Ok(tunnel) => {
+            Ok(mut tunnel) => {
                 let _ = tunnel.send(&first);
                 match self.targets.borrow_mut().get_mut(&key) {
-                    Some(used) => used.tunnel = Some(tunnel.clone()),
+                    Some(used) => used.tunnel = Some(tunnel.sender()),
                     None => return,
                 }
-                self.answers(&key, &tunnel).await;
+                self.answers(&key, &mut tunnel).await;
             }
             Err(error) => tracing::info!(host = %key.0, port = key.1, %error, "SOCKS UDP"),
         }
         self.targets.borrow_mut().remove(&key);
     }
 
-    async fn answers(&self, key: &(String, u16), tunnel: &UdpTunnel) {
+    async fn answers(&self, key: &(String, u16), tunnel: &mut UdpTunnel) {
         let mut header = vec![0, 0, 0];
         match key.0.parse() {
             Ok(ip) => put_address(&mut header, SocketAddr::new(ip, key.1)),

@@ -62,6 +62,11 @@ impl Link {
         self.front.local_addr()
     }
 
+    /// Addresses the client has had.
+    pub(crate) fn clients(&self) -> usize {
+        self.upstream.borrow().len()
+    }
+
     /// Datagrams the link has lost.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.get()

@@ -5,6 +5,7 @@ mod checks;
 mod impair;
 mod scene;
 mod targets;
+mod traffic;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub(crate) use checks::{Check, Checks};
+use scene::play;
 
 /// How much each part of the demo carries.
 #[derive(Clone, Copy)]
@@ -43,7 +45,7 @@ pub(crate) fn run(options: &cli::Demo, json: bool) -> Outcome {
     let at = main.handle();
     let mut checks = Checks::new(json);
     let (clear, bad) = if options.quick { (CLEAR_QUICK, BAD_QUICK) } else { (CLEAR, BAD) };
-    main.run(scene::play(&at, &mut checks, clear, bad)).or_fail(Code::Failed, "event loop")??;
+    main.run(play(&at, &mut checks, clear, bad)).or_fail(Code::Failed, "event loop")??;
     let seconds = (now().instant - begin).as_secs_f64();
     finish(&checks, seconds, options.report.as_deref(), json)
 }

@@ -72,7 +72,9 @@ impl Address {
     pub(super) fn new(address: SocketAddr, ipv6: bool) -> Self {
         let mut made = Self::empty();
         match address {
-            SocketAddr::V4(v4) if ipv6 => made.put_v6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0)),
+            SocketAddr::V4(v4) if ipv6 => {
+                made.put_v6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+            }
             SocketAddr::V4(v4) => made.put_v4(v4),
             SocketAddr::V6(v6) => made.put_v6(v6),
         }

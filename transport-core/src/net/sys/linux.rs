@@ -51,9 +51,7 @@ impl Socket {
         let filled = retry(|| {
             // SAFETY: each of the first `slots` messages points to a name, a control buffer, an iovec and a slot of
             // `batch`, of the lengths stated; all of them are borrowed mutably in this frame and outlive the call.
-            unsafe {
-                libc::recvmmsg(self.as_raw_fd(), messages.as_mut_ptr(), slots, 0, std::ptr::null_mut())
-            }
+            unsafe { libc::recvmmsg(self.as_raw_fd(), messages.as_mut_ptr(), slots, 0, std::ptr::null_mut()) }
         })?;
         for (message, (name, control)) in messages.iter().zip(names.iter().zip(&controls)).take(filled) {
             note(batch, message, name, control);
@@ -229,7 +227,10 @@ fn is_refusal(error: &io::Error) -> bool {
 /// Errors after which trying the next segment is of no use.
 fn is_fatal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
-        || matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EAFNOSUPPORT))
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EAFNOSUPPORT)
+        )
 }
 
 fn check(result: libc::c_int) -> io::Result<usize> {
@@ -260,8 +261,7 @@ fn open(ipv6: bool) -> io::Result<OwnedFd> {
 fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Result<Caps> {
     let on = |level, name| set(fd, level, name, 1).is_ok();
     let mut local_address = on(libc::IPPROTO_IP, libc::IP_PKTINFO);
-    let mut dont_fragment =
-        set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE).is_ok();
+    let mut dont_fragment = set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE).is_ok();
     if ipv6 {
         set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
@@ -307,4 +307,74 @@ fn read(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result
         libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
     })?;
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn socket() -> Socket {
+        Socket::bind((Ipv4Addr::LOCALHOST, 0).into(), &SocketOptions::default()).unwrap()
+    }
+
+    fn batch(fill: u8) -> Batch {
+        let mut batch = Batch::default();
+        for _ in 0..20 {
+            batch.push(&[fill; 1000]).unwrap();
+        }
+        batch
+    }
+
+    fn count(socket: &mut Socket, wanted: usize) -> usize {
+        let mut slots = RecvBatch::new(8);
+        let mut found = 0;
+        for _ in 0..200 {
+            match socket.recv(&mut slots) {
+                Ok(_) => found += slots.datagrams().filter(|(_, bytes)| bytes.len() == 1000).count(),
+                Err(_) if found >= wanted => break,
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        found
+    }
+
+    /// The kernel cuts no batches on a socket that sends without checksums.
+    fn make_kernel_refuse(socket: &Socket) {
+        set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_gso_gets_the_segments_one_by_one_from_then_on() {
+        let (mut sender, mut receiver) = (socket(), socket());
+        if !sender.caps().gso {
+            return;
+        }
+        let route = Route { remote: receiver.local_addr().unwrap(), local: None };
+        sender.send(route, &mut batch(1)).unwrap();
+        assert!(sender.caps().gso);
+        make_kernel_refuse(&sender);
+        let remote = Address::new(route.remote, false);
+        assert!(
+            sender.send_joined(&remote, None, &mut batch(2)).is_err(),
+            "the kernel must refuse for this test"
+        );
+        sender.send(route, &mut batch(2)).unwrap();
+        assert!(!sender.caps().gso, "the refusal is remembered");
+        sender.send(route, &mut batch(3)).unwrap();
+        assert_eq!(sender.send_stats().sent, 60);
+        assert_eq!(count(&mut receiver, 60), 60);
+    }
+
+    #[test]
+    fn a_batch_begun_one_by_one_is_finished_without_repeating() {
+        let (mut sender, mut receiver) = (socket(), socket());
+        let route = Route { remote: receiver.local_addr().unwrap(), local: None };
+        let mut half = batch(1);
+        half.advance(12);
+        sender.send(route, &mut half).unwrap();
+        assert_eq!(count(&mut receiver, 8), 8);
+    }
 }

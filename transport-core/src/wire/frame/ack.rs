@@ -41,7 +41,11 @@ impl<'a> PathAck<'a> {
 
     /// The packet numbers, highest range first, disjoint and not adjacent; at least one, at most [`MAX_ACK_RANGES`].
     pub const fn ranges(&self) -> AckRanges<'a> {
-        AckRanges { next: Some((self.largest, self.first_range)), left: self.count, more: Reader::new(self.more) }
+        AckRanges {
+            next: Some((self.largest, self.first_range)),
+            left: self.count,
+            more: Reader::new(self.more),
+        }
     }
 
     pub(super) fn encoded_len(&self) -> usize {

@@ -60,7 +60,9 @@ pub struct PathRetireConnectionId {
 
 impl PathRetireConnectionId {
     pub(super) fn encoded_len(&self) -> usize {
-        varint::len(kind::PATH_RETIRE_CONNECTION_ID) + varint::len(u64::from(self.path)) + varint::len(self.sequence)
+        varint::len(kind::PATH_RETIRE_CONNECTION_ID)
+            + varint::len(u64::from(self.path))
+            + varint::len(self.sequence)
     }
 
     pub(super) fn encode(&self, out: &mut Writer<'_>) -> Result<(), WriteError> {

@@ -36,7 +36,9 @@ impl<'a> Stream<'a> {
     }
 
     pub(super) fn encoded_len(&self) -> usize {
-        head_len(self.id, self.offset).saturating_add(varint::len(self.data.len() as u64)).saturating_add(self.data.len())
+        head_len(self.id, self.offset)
+            .saturating_add(varint::len(self.data.len() as u64))
+            .saturating_add(self.data.len())
     }
 
     pub(super) fn encode(&self, out: &mut Writer<'_>) -> Result<(), WriteError> {

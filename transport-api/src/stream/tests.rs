@@ -1,0 +1,194 @@
+//! Handles against their shared state; the driver's part is played by hand.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use super::*;
+use crate::config::DatagramPolicy;
+use crate::driver::command::{Alarm, Mailbox, Mark, Marked};
+use crate::driver::shared::{ConnectionShared, ConnectionState, DatagramState};
+use crate::engine::{Direction, Peer, Suite};
+use crate::error::{ConnectionError, SendDatagramError};
+use transport_core::Side;
+
+struct Silent;
+impl Alarm for Silent {
+    fn ring(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn connection(policy: DatagramPolicy) -> crate::Connection {
+    crate::Connection::new(Arc::new(ConnectionShared {
+        id: 1,
+        driver: std::thread::current().id(),
+        peer: Peer::Anonymous,
+        suite: Suite::ChaCha20Poly1305,
+        handshake: Duration::ZERO,
+        policy,
+        queue_bytes: 1000,
+        mailbox: Arc::new(Mailbox::new(Box::new(Silent))),
+        marked: Marked::default(),
+        remote: Mutex::new(SocketAddr::from(([127, 0, 0, 1], 1))),
+        max_datagram: AtomicUsize::new(400),
+        state: Mutex::new(ConnectionState::default()),
+        datagrams: Mutex::new(DatagramState::default()),
+    }))
+}
+
+fn id() -> StreamId {
+    StreamId::new(Side::Client, Direction::Bi, 0)
+}
+
+fn sender(connection: &crate::Connection) -> (SendStream, Arc<SendShared>) {
+    let shared = SendShared::new(1, id(), Arc::clone(&connection.shared().mailbox));
+    (SendStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)), shared)
+}
+
+fn receiver(connection: &crate::Connection) -> (RecvStream, Arc<RecvShared>) {
+    let shared = RecvShared::new(1, id(), Arc::clone(&connection.shared().mailbox));
+    (RecvStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)), shared)
+}
+
+fn give(shared: &RecvShared, data: &[u8]) {
+    let mut state = lock(&shared.state);
+    state.bytes += data.len();
+    state.chunks.push_back(data.to_vec());
+}
+
+fn marks(connection: &crate::Connection) -> usize {
+    let mut marks = Vec::new();
+    connection.shared().mailbox.take(&mut marks);
+    for mark in &marks {
+        match mark {
+            Mark::Send(shared) => shared.marked.clear(),
+            Mark::Recv(shared) => shared.marked.clear(),
+            Mark::Connection(shared) => shared.marked.clear(),
+            Mark::Endpoint => {}
+        }
+    }
+    marks.len()
+}
+
+const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn a_writer_waits_for_the_driver_and_marks_once() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut send, shared) = sender(&connection);
+    let data = vec![5; SEND_BUFFER + 10];
+    assert_eq!(send.write(&data).wait(), Ok(SEND_BUFFER));
+    assert_eq!(send.writable(), 0);
+    assert_eq!(send.write(&data).wait_timeout(NOW), None);
+    assert_eq!(marks(&connection), 1);
+    lock(&shared.state).buffer.truncate(SEND_BUFFER - 3);
+    assert_eq!(send.write(&data).wait_timeout(NOW), Some(Ok(3)));
+    assert_eq!(lock(&shared.state).buffer.len(), SEND_BUFFER);
+    assert_eq!(marks(&connection), 1);
+}
+
+#[test]
+fn a_finished_stream_takes_nothing_more_and_a_reset_forgets() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut send, shared) = sender(&connection);
+    send.write_all(b"abc").wait().unwrap();
+    send.finish().unwrap();
+    assert_eq!(send.finish(), Err(WriteError::Finished));
+    assert_eq!(send.write(b"d").wait(), Err(WriteError::Finished));
+    send.reset(9).unwrap();
+    assert_eq!(send.reset(9), Err(WriteError::Finished));
+    let state = lock(&shared.state);
+    assert_eq!((state.reset, state.buffer.len()), (Some(9), 0));
+}
+
+#[test]
+fn dropping_a_sender_finishes_and_dropping_a_reader_stops() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (send, shared) = sender(&connection);
+    drop(send);
+    assert!(lock(&shared.state).finished);
+    let (recv, shared) = receiver(&connection);
+    drop(recv);
+    assert_eq!(lock(&shared.state).stop, Some(0));
+    // One that was read to its end needs no stop.
+    let (mut recv, shared) = receiver(&connection);
+    lock(&shared.state).fin = true;
+    assert_eq!(recv.read_to_end(1).wait().unwrap(), b"");
+    drop(recv);
+    assert_eq!(lock(&shared.state).stop, None);
+}
+
+#[test]
+fn a_reader_gets_all_bytes_before_the_bad_news() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut recv, shared) = receiver(&connection);
+    give(&shared, b"abcdef");
+    lock(&shared.state).lost = Some(ConnectionError::EndpointClosed);
+    let mut out = [0; 4];
+    assert_eq!(recv.read(&mut out).wait(), Ok(Some(4)));
+    assert_eq!(recv.read(&mut out).wait(), Ok(Some(2)));
+    assert_eq!(&out, b"efcd");
+    assert_eq!(recv.read(&mut out).wait(), Err(ReadError::Connection(ConnectionError::EndpointClosed)));
+}
+
+#[test]
+fn credit_is_asked_for_only_when_half_of_the_queue_was_read() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut recv, shared) = receiver(&connection);
+    for _ in 0..4 {
+        give(&shared, &vec![1; RECV_BUFFER / 4]);
+    }
+    lock(&shared.state).starved = true;
+    let mut out = vec![0; RECV_BUFFER / 4];
+    recv.read(&mut out).wait().unwrap();
+    assert_eq!(marks(&connection), 0);
+    recv.read(&mut out).wait().unwrap();
+    assert_eq!(marks(&connection), 1);
+    recv.read(&mut out).wait().unwrap();
+    assert_eq!(marks(&connection), 0, "nobody said that there is more");
+}
+
+#[test]
+fn a_full_datagram_queue_does_as_its_policy_says() {
+    let dropping = connection(DatagramPolicy::DropOldest);
+    for fill in 0..4 {
+        dropping.send_datagram(vec![fill; 400]).unwrap();
+    }
+    let left: Vec<u8> = lock(&dropping.shared().datagrams).sending.iter().map(|(data, _)| data[0]).collect();
+    assert_eq!(left, [2, 3]);
+    assert_eq!(dropping.datagram_drops().sent, 2);
+
+    let refusing = connection(DatagramPolicy::Refuse);
+    refusing.send_datagram(vec![0; 400]).unwrap();
+    refusing.send_datagram(vec![1; 400]).unwrap();
+    assert_eq!(refusing.send_datagram(vec![2; 400]), Err(SendDatagramError::Full));
+    assert_eq!(refusing.send_datagram(vec![2; 401]), Err(SendDatagramError::TooLarge { max: 400 }));
+    assert_eq!(refusing.datagram_drops().sent, 0);
+    let mut waiting = refusing.send_datagram_wait(vec![3; 400], crate::DatagramOptions::default());
+    assert_eq!((&mut waiting).wait_timeout(NOW), None);
+    {
+        let mut queue = lock(&refusing.shared().datagrams);
+        queue.sending.clear();
+        queue.sending_bytes = 0;
+    }
+    assert_eq!(waiting.wait_timeout(NOW), Some(Ok(())));
+}
+
+#[test]
+fn questions_on_the_drivers_own_thread_do_not_wait_for_themselves() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    assert_eq!(connection.stats(), crate::ConnectionStats::default());
+    assert!(!connection.export(b"label", &mut [0; 4]));
+}
+
+#[test]
+fn an_open_that_is_given_up_leaves_the_question_abandoned() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let mut opening = connection.open_uni();
+    assert!((&mut opening).wait_timeout(NOW).is_none());
+    let (_, reply) = lock(&connection.shared().state).opens.pop_front().unwrap();
+    drop(opening);
+    assert!(reply.is_abandoned());
+}

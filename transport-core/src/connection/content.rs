@@ -1,0 +1,70 @@
+//! What a packet carried, as far as somebody must hear whether it arrived.
+#![forbid(unsafe_code)]
+
+use transport_scheduler::Token;
+
+/// One thing a packet carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Item {
+    /// Stream bytes, a frame that steers streams, or a datagram message.
+    Scheduled(Token),
+    /// HANDSHAKE_DONE.
+    HandshakeDone,
+    /// One of our connection ids, by sequence number.
+    NewCid(u64),
+    /// The retirement of one of the peer's connection ids.
+    RetireCid(u64),
+    /// A search for a larger path MTU; its size is the packet's.
+    MtuProbe,
+}
+
+/// The items of one packet: a packet with [`Content::MAX`] of them is full.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Content {
+    /// Bytes of the datagram.
+    pub(crate) size: u16,
+    /// Nearly every packet carries one or two things; more of them are worth an allocation.
+    few: [Option<Item>; 2],
+    more: Vec<Item>,
+}
+
+impl Content {
+    /// The most items of one packet.
+    pub(crate) const MAX: usize = 12;
+
+    /// Adds an item.
+    pub(crate) fn push(&mut self, item: Item) {
+        match self.few.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(item),
+            None => self.more.push(item),
+        }
+    }
+
+    /// Whether no further item may be added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.few.len() + self.more.len() >= Self::MAX
+    }
+
+    /// The items, in the order they were added.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item> + '_ {
+        self.few.iter().flatten().chain(&self.more).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back_in_order_and_are_bounded() {
+        let mut content = Content::default();
+        for sequence in 0..Content::MAX as u64 {
+            assert!(!content.is_full());
+            content.push(Item::NewCid(sequence));
+        }
+        assert!(content.is_full());
+        let items: Vec<Item> = content.items().collect();
+        assert_eq!(items, (0..12).map(Item::NewCid).collect::<Vec<_>>());
+        assert!(size_of::<Content>() <= 96, "a packet in flight is remembered in {} bytes", size_of::<Content>());
+    }
+}

@@ -1,0 +1,191 @@
+//! One frame, one call.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use transport_reliability::{AckInput, AckRange};
+use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
+
+use super::close::reason_of;
+use super::receive::{Arrival, Verdict};
+use super::state::State;
+use super::{Connection, Event};
+use crate::error::{Breach, code, of_ack, of_violation};
+use crate::trace::{self, DropReason, Tracer};
+use crate::wire::frame::{Close, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
+
+/// Why a packet is not taken further.
+enum Stop {
+    Refused,
+    Breach(Breach),
+}
+
+impl From<Breach> for Stop {
+    fn from(breach: Breach) -> Self {
+        Self::Breach(breach)
+    }
+}
+
+impl Connection {
+    /// All frames of a packet, in order. While we close only CLOSE matters.
+    pub(super) fn dispatch_all(&mut self, arrival: &Arrival, frames: &[u8], tracer: &mut Tracer<'_>) -> Verdict {
+        let from_server = self.settings.side == Side::Client;
+        let mut eliciting = false;
+        if frames.is_empty() {
+            return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, 0));
+        }
+        for frame in Frames::new(frames) {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Verdict::Breach(Breach::new(code::FRAME_ENCODING_ERROR, error.frame_type)),
+            };
+            if !frame.is_allowed_from(from_server) {
+                return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
+            }
+            eliciting |= frame.is_ack_eliciting();
+            if self.state == State::Closing && !matches!(frame, Frame::Close(_)) {
+                continue;
+            }
+            match self.dispatch(arrival, &frame, tracer) {
+                Ok(()) => {}
+                Err(Stop::Refused) => return Verdict::Refused,
+                Err(Stop::Breach(breach)) => return Verdict::Breach(breach),
+            }
+        }
+        Verdict::Taken { eliciting }
+    }
+
+    fn dispatch(&mut self, arrival: &Arrival, frame: &Frame<'_>, tracer: &mut Tracer<'_>) -> Result<(), Stop> {
+        match frame {
+            Frame::Padding { .. } | Frame::Ping => Ok(()),
+            Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
+            Frame::Stream(stream) => self.on_stream(arrival, stream),
+            Frame::Datagram(datagram) => {
+                self.on_datagram(datagram, tracer);
+                Ok(())
+            }
+            Frame::ResetStream { id, code, final_size } => {
+                let input = Input::Reset { id: StreamId::from_wire(*id), code: *code, final_size: *final_size };
+                self.schedule(arrival, frame, input)
+            }
+            Frame::StopSending { id, code } => {
+                self.schedule(arrival, frame, Input::Stop { id: StreamId::from_wire(*id), code: *code })
+            }
+            Frame::MaxData { max } => self.schedule(arrival, frame, Input::MaxData(*max)),
+            Frame::MaxStreamData { id, max } => {
+                self.schedule(arrival, frame, Input::MaxStreamData { id: StreamId::from_wire(*id), max: *max })
+            }
+            Frame::MaxStreams { uni, max } => {
+                self.schedule(arrival, frame, Input::MaxStreams { direction: direction(*uni), max: *max })
+            }
+            Frame::DataBlocked { at } => self.schedule(arrival, frame, Input::DataBlocked { at: *at }),
+            Frame::StreamDataBlocked { id, at } => {
+                self.schedule(arrival, frame, Input::StreamDataBlocked { id: StreamId::from_wire(*id), at: *at })
+            }
+            Frame::StreamsBlocked { uni, at } => {
+                self.schedule(arrival, frame, Input::StreamsBlocked { direction: direction(*uni), at: *at })
+            }
+            Frame::PathChallenge(data) => {
+                self.path.responses.push(arrival.route, *data);
+                Ok(())
+            }
+            Frame::PathResponse(data) => {
+                self.on_path_response(arrival, *data, tracer);
+                Ok(())
+            }
+            Frame::Close(close) => {
+                self.on_close(arrival, close);
+                Ok(())
+            }
+            Frame::HandshakeDone => {
+                self.on_handshake_done(tracer);
+                Ok(())
+            }
+            Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
+            Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
+            // Nothing this version asked for: bundles, proofs and rekeying come on request.
+            Frame::ControlData(_) => Ok(()),
+        }
+    }
+
+    fn on_ack(&mut self, arrival: &Arrival, ack: &PathAck<'_>, tracer: &mut Tracer<'_>) -> Result<(), Breach> {
+        let breach = |code| Breach::new(code, crate::wire::frame::kind::PATH_ACK);
+        if ack.path() != 0 {
+            return Err(breach(code::PROTOCOL_VIOLATION));
+        }
+        let mut ranges = [AckRange { first: 0, last: 0 }; MAX_ACK_RANGES];
+        let mut count = 0;
+        for (slot, range) in ranges.iter_mut().zip(ack.ranges()) {
+            *slot = AckRange { first: *range.start(), last: *range.end() };
+            count += 1;
+        }
+        let input = AckInput {
+            largest: ack.largest(),
+            delay: Duration::from_micros(ack.delay_us()),
+            ranges: ranges.get(..count).unwrap_or_default(),
+        };
+        self.path
+            .recovery
+            .on_ack(arrival.now.instant, input, &mut self.path.outcome)
+            .map_err(|violation| breach(of_ack(violation)))?;
+        self.keys.acknowledged(ack.largest());
+        self.deliver(arrival.now.instant, tracer);
+        Ok(())
+    }
+
+    fn on_stream(&mut self, arrival: &Arrival, stream: &Stream<'_>) -> Result<(), Stop> {
+        let Stream { id, offset, data, fin } = *stream;
+        let input = Input::Stream { id: StreamId::from_wire(id), offset, data, fin };
+        self.schedule(arrival, &Frame::Stream(*stream), input)
+    }
+
+    fn schedule(&mut self, arrival: &Arrival, frame: &Frame<'_>, input: Input<'_>) -> Result<(), Stop> {
+        self.scheduler.receive(arrival.now.instant, input).map_err(|error| match error {
+            ReceiveError::Violation(violation) => Breach::new(of_violation(violation), frame.frame_type()).into(),
+            ReceiveError::Refused(_) => Stop::Refused,
+        })
+    }
+
+    fn on_datagram(&mut self, datagram: &Datagram<'_>, tracer: &mut Tracer<'_>) {
+        if self.inbox.message(datagram.data) {
+            self.counters.datagrams_received += 1;
+        } else {
+            self.counters.datagrams_refused += 1;
+            tracer.dropped(DropReason::DatagramQueueFull, datagram.data.len());
+        }
+    }
+
+    fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
+        let proved = self.path.candidate.as_ref().is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
+        if !proved {
+            return;
+        }
+        let Some(moved) = self.path.switch(arrival.now.instant) else { return };
+        let remote = self.path.route.remote;
+        self.timers.clear(crate::timer::Timer::PathValidation);
+        self.counters.path_changes += 1;
+        self.inbox.push(Event::PathChanged { remote });
+        tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
+        if moved {
+            self.adopt_mtu();
+        }
+    }
+
+    fn on_close(&mut self, arrival: &Arrival, close: &Close<'_>) {
+        if self.state.drain() {
+            self.closing.silently(reason_of(close));
+            self.begin_end(arrival.now.instant);
+        }
+    }
+
+    fn on_handshake_done(&mut self, tracer: &mut Tracer<'_>) {
+        if self.state.confirm() {
+            self.ids.issue(&mut self.random);
+            tracer.tell(|connection| trace::Event::Confirmed { connection });
+        }
+    }
+}
+
+fn direction(uni: bool) -> Direction {
+    if uni { Direction::Uni } else { Direction::Bi }
+}

@@ -1,0 +1,73 @@
+//! What the application has not yet been told.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use super::Event;
+
+/// Messages of a peer cost at least this, so that many empty ones are bounded too.
+const MESSAGE_COST: usize = 64;
+
+/// A queue with a bound on what the peer can put into it; the few events of our own making are bounded by themselves.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    events: VecDeque<Event>,
+    message_bytes: usize,
+    limit: usize,
+}
+
+impl Inbox {
+    /// Keeps messages of `limit` bytes together.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { events: VecDeque::new(), message_bytes: 0, limit }
+    }
+
+    /// An event of our own making.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// A message of the peer. False: no room, it is gone.
+    pub(crate) fn message(&mut self, data: &[u8]) -> bool {
+        let cost = data.len() + MESSAGE_COST;
+        if self.message_bytes + cost > self.limit {
+            return false;
+        }
+        self.message_bytes += cost;
+        self.events.push_back(Event::DatagramReceived(data.to_vec()));
+        true
+    }
+
+    /// The oldest event.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        match &event {
+            Some(Event::DatagramReceived(data)) => self.message_bytes -= data.len() + MESSAGE_COST,
+            Some(_) => {}
+            None => self.events.shrink_to(16),
+        }
+        event
+    }
+
+    /// Allocated bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.message_bytes + self.events.capacity() * size_of::<Event>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_bounded_and_leave_in_order() {
+        let mut inbox = Inbox::new(1000);
+        let taken = (0..100u8).filter(|name| inbox.message(&[*name; 36])).count();
+        assert_eq!(taken, 10);
+        assert_eq!(inbox.pop(), Some(Event::DatagramReceived(vec![0; 36])));
+        assert!(inbox.message(&[200; 36]) && !inbox.message(&[]));
+        let last = std::iter::from_fn(|| inbox.pop()).last();
+        assert_eq!(last, Some(Event::DatagramReceived(vec![200; 36])));
+        assert_eq!(inbox.message_bytes, 0);
+    }
+}

@@ -1,0 +1,178 @@
+//! When keys change. The keys themselves are `transport_crypto`'s.
+//!
+//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, when the last change is
+//! three PTO ago and the peer has shown that it followed. The peer's update shows in a flipped phase bit; we follow at
+//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use transport_crypto::{CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite};
+
+use crate::error::{Breach, By, code};
+use crate::packet::Sealed;
+use crate::random::Random;
+
+/// Age at which a key is replaced, ± a fifth.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// Packets that failed to open, over all keys, after which the connection ends.
+const MAX_FAILED: u64 = 1 << 32;
+
+/// Keys of both directions, and the policy of their updates.
+pub(crate) struct Keys {
+    pub(crate) seal: SealKeys,
+    pub(crate) open: OpenKeys,
+    pub(crate) exporter: Exporter,
+    pub(crate) cids: Arc<CidMasks>,
+    pub(crate) outgoing: Direction,
+    suite: Suite,
+    /// Smallest number received in the current phase: what is below and of the other phase is from before.
+    first_received: u64,
+    /// First number sealed in the current phase, and whether the peer acknowledged one from there on.
+    first_sealed: Option<u64>,
+    followed: bool,
+    changed_at: Option<Instant>,
+    peer_changed_at: Option<Instant>,
+    replace_at: Instant,
+    wanted: bool,
+    updates: u64,
+}
+
+impl Keys {
+    pub(crate) fn new(
+        session: Session,
+        cids: Arc<CidMasks>,
+        outgoing: Direction,
+        now: Instant,
+        random: &mut Random,
+    ) -> Self {
+        Self {
+            seal: session.seal,
+            open: session.open,
+            exporter: session.exporter,
+            cids,
+            outgoing,
+            suite: session.suite,
+            first_received: 0,
+            first_sealed: None,
+            followed: false,
+            changed_at: None,
+            peer_changed_at: None,
+            replace_at: now + age(random),
+            wanted: false,
+            updates: 0,
+        }
+    }
+
+    pub(crate) fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Changes since the start.
+    pub(crate) fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Opens a packet in place; the frames, and the generation that did it.
+    pub(crate) fn open<'d>(&mut self, sealed: Sealed<'d>, number: u64) -> Result<(&'d mut [u8], Generation), Forged> {
+        let which = self.generation(sealed.key_phase(), number);
+        sealed.open(&mut self.open, which, 0, number).map(|frames| (frames, which))
+    }
+
+    fn generation(&self, phase: bool, number: u64) -> Generation {
+        if phase == self.open.phase() {
+            Generation::Current
+        } else if self.open.has_previous() && number < self.first_received {
+            Generation::Previous
+        } else {
+            Generation::Next
+        }
+    }
+
+    /// A packet opened with generation `which`. `Some` when keys changed because of it.
+    pub(crate) fn opened(
+        &mut self,
+        which: Generation,
+        number: u64,
+        now: Instant,
+        pto: Duration,
+    ) -> Result<Option<By>, Breach> {
+        match which {
+            Generation::Previous => return Ok(None),
+            Generation::Current => {
+                self.first_received = self.first_received.min(number);
+                return Ok(None);
+            }
+            Generation::Next => {}
+        }
+        if self.peer_changed_at.is_some_and(|at| now.saturating_duration_since(at) < pto) {
+            return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
+        }
+        self.open.update();
+        self.first_received = number;
+        self.peer_changed_at = Some(now);
+        if self.seal.phase() == self.open.phase() {
+            return Ok(Some(By::Local));
+        }
+        self.change_seal(now);
+        Ok(Some(By::Peer))
+    }
+
+    /// The generation before the last change is no longer needed.
+    pub(crate) fn discard_previous(&mut self) {
+        self.open.drop_previous();
+    }
+
+    /// So many forgeries that the keys must no longer be used (RFC 9001 §6.6).
+    pub(crate) fn is_worn_out(&self) -> bool {
+        self.open.failed() >= MAX_FAILED
+    }
+
+    /// The application wants new keys; whether it can have them soon.
+    pub(crate) fn want_update(&mut self) -> bool {
+        let possible = self.in_step();
+        self.wanted |= possible;
+        possible
+    }
+
+    /// Begins an update if one is due and allowed.
+    pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
+        let due = self.wanted || self.seal.update_due() || now >= self.replace_at;
+        let spaced = self.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
+        if !(due && spaced && self.in_step()) {
+            return false;
+        }
+        self.change_seal(now);
+        self.replace_at = now + age(random);
+        true
+    }
+
+    /// Both directions are in the same phase, and the peer is known to have opened something of it.
+    fn in_step(&self) -> bool {
+        self.seal.phase() == self.open.phase() && self.followed
+    }
+
+    fn change_seal(&mut self, now: Instant) {
+        self.seal.update();
+        self.changed_at = Some(now);
+        self.first_sealed = None;
+        self.followed = false;
+        self.wanted = false;
+        self.updates += 1;
+    }
+
+    /// A packet was sealed.
+    pub(crate) fn sealed(&mut self, number: u64) {
+        self.first_sealed.get_or_insert(number);
+    }
+
+    /// The peer acknowledged `largest`.
+    pub(crate) fn acknowledged(&mut self, largest: u64) {
+        self.followed |= self.first_sealed.is_some_and(|first| largest >= first);
+    }
+}
+
+fn age(random: &mut Random) -> Duration {
+    MAX_AGE.mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
+}

@@ -1,0 +1,139 @@
+//! The road between the two ends: where it leads, how wide it is, and what is under way on it.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use transport_reliability::{Config, Outcome, PacketNumber, Recovery};
+
+use super::content::Content;
+use crate::buffer::Route;
+use crate::wire::MAX_HEADER_LEN;
+use crate::wire::TAG_LEN;
+
+pub(crate) mod mtu;
+pub(crate) mod validate;
+
+use mtu::Mtu;
+use validate::{Candidate, Responses};
+
+/// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
+const DATAGRAM_OVERHEAD: usize = MAX_HEADER_LEN + TAG_LEN + 1;
+/// ACK-only packets in a row before one of them asks for an ACK itself, so that ACK state is let go.
+const ACKS_PER_PING: u32 = 16;
+
+/// Path 0, the only one so far.
+#[derive(Debug)]
+pub(crate) struct Path {
+    pub(crate) recovery: Recovery<Content>,
+    /// Reused for every ACK.
+    pub(crate) outcome: Outcome<Content>,
+    pub(crate) route: Route,
+    pub(crate) mtu: Mtu,
+    pub(crate) candidate: Option<Candidate>,
+    pub(crate) responses: Responses,
+    /// A number that was taken but not used: the next packet's.
+    spare: Option<PacketNumber>,
+    acks_alone: u32,
+    last_eliciting: Option<Instant>,
+    /// Something that asks for an answer left since the peer was last heard.
+    asked: bool,
+}
+
+/// What a packet from some address means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// The address we send to.
+    Active,
+    /// The address that is to prove itself.
+    Candidate,
+    /// An address not heard from before.
+    New,
+}
+
+impl Path {
+    pub(crate) fn new(route: Route, config: Config, mtu: Mtu) -> Self {
+        Self {
+            recovery: Recovery::new(config),
+            outcome: Outcome::default(),
+            route,
+            mtu,
+            candidate: None,
+            responses: Responses::default(),
+            spare: None,
+            acks_alone: 0,
+            last_eliciting: None,
+            asked: false,
+        }
+    }
+
+    /// Bytes of the longest datagram message that fits one packet.
+    pub(crate) fn max_datagram(&self) -> usize {
+        usize::from(self.mtu.current()).saturating_sub(DATAGRAM_OVERHEAD)
+    }
+
+    /// The number for the next packet. What is not sealed must be given back.
+    pub(crate) fn take_number(&mut self) -> PacketNumber {
+        self.spare.take().unwrap_or_else(|| self.recovery.next_number())
+    }
+
+    /// The number was not used.
+    pub(crate) fn give_back(&mut self, number: PacketNumber) {
+        self.spare = Some(number);
+    }
+
+    /// Where `route` stands.
+    pub(crate) fn origin(&self, route: Route) -> Origin {
+        if route.remote == self.route.remote {
+            Origin::Active
+        } else if self.candidate.as_ref().is_some_and(|candidate| candidate.route.remote == route.remote) {
+            Origin::Candidate
+        } else {
+            Origin::New
+        }
+    }
+
+    /// The candidate proved itself and becomes the path. Whether the host changed, or only the port.
+    pub(crate) fn switch(&mut self, now: Instant) -> Option<bool> {
+        let route = self.candidate.take()?.route;
+        let moved = route.remote.ip() != self.route.remote.ip();
+        self.route = route;
+        if moved {
+            // Another place: nothing measured so far says anything about it (RFC 9000 §9.4).
+            self.recovery.reset_path(now);
+            self.mtu.reset();
+            self.recovery.set_max_datagram(self.mtu.current());
+        }
+        Some(moved)
+    }
+
+    /// A packet left: whether it asked for an ACK.
+    pub(crate) fn note_sent(&mut self, now: Instant, eliciting: bool) {
+        if eliciting {
+            (self.acks_alone, self.last_eliciting) = (0, Some(now));
+        } else {
+            self.acks_alone = self.acks_alone.saturating_add(1);
+        }
+    }
+
+    /// Whether what just left is the first question since the peer was heard.
+    pub(crate) fn first_question(&mut self) -> bool {
+        !std::mem::replace(&mut self.asked, true)
+    }
+
+    /// The peer was heard.
+    pub(crate) fn note_heard(&mut self) {
+        self.asked = false;
+    }
+
+    /// Whether a packet that would only acknowledge should ask for an ACK: after many of them, once a round trip at most.
+    pub(crate) fn wants_ping(&self, now: Instant) -> bool {
+        let rtt = self.recovery.rtt().smoothed();
+        let rested = self.last_eliciting.is_none_or(|at| now.saturating_duration_since(at) > rtt);
+        self.acks_alone >= ACKS_PER_PING && rested
+    }
+
+    /// Three PTO: how long closing, draining and old keys last (RFC 9000 §10.2).
+    pub(crate) fn three_pto(&self) -> Duration {
+        self.recovery.pto() * 3
+    }
+}

@@ -1,0 +1,143 @@
+//! Proof of addresses: PATH_CHALLENGE and PATH_RESPONSE (RFC 9000 §8.2, §9).
+//!
+//! When the newest packet comes from a new address, that address becomes the candidate: it is asked for a proof while
+//! everything else still goes to the old one. Only an answer *from the candidate itself* makes it the path, so whoever
+//! replays a packet from elsewhere gains nothing. Until then it gets at most three times what came from it.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::buffer::Route;
+
+/// Challenges sent to one address.
+const ATTEMPTS: usize = 3;
+/// Answers that wait to be sent.
+const MAX_RESPONSES: usize = 4;
+/// Bytes that may be sent for one received, before the address is proved (RFC 9000 §8.1).
+const AMPLIFICATION: usize = 3;
+/// What a challenge is padded to, so that the path is known to carry it.
+pub(crate) const PADDED: usize = 1200;
+
+/// An address that must prove itself.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) route: Route,
+    challenges: [Option<[u8; 8]>; ATTEMPTS],
+    next_at: Option<Instant>,
+    received: usize,
+    sent: usize,
+}
+
+impl Candidate {
+    /// Heard from with a datagram of `size` bytes.
+    pub(crate) fn new(route: Route, size: usize, now: Instant) -> Self {
+        Self { route, challenges: [None; ATTEMPTS], next_at: Some(now), received: size, sent: 0 }
+    }
+
+    /// Heard from again.
+    pub(crate) fn received(&mut self, size: usize) {
+        self.received = self.received.saturating_add(size);
+    }
+
+    /// Bytes that may still be sent there.
+    pub(crate) fn allowance(&self) -> usize {
+        self.received.saturating_mul(AMPLIFICATION).saturating_sub(self.sent)
+    }
+
+    /// Bytes were sent there.
+    pub(crate) fn sent(&mut self, size: usize) {
+        self.sent = self.sent.saturating_add(size);
+    }
+
+    /// Whether a challenge is to be sent now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next_at.is_some_and(|at| at <= now)
+    }
+
+    /// A challenge left: the moment to look again.
+    pub(crate) fn challenged(&mut self, data: [u8; 8], now: Instant, pto: Duration) -> Instant {
+        let attempt = self.challenges.iter().take_while(|slot| slot.is_some()).count();
+        if let Some(slot) = self.challenges.get_mut(attempt) {
+            *slot = Some(data);
+        }
+        self.next_at = None;
+        now + pto * (1 << attempt.min(ATTEMPTS))
+    }
+
+    /// Nothing came in time. False: that was the last attempt.
+    pub(crate) fn timed_out(&mut self, now: Instant) -> bool {
+        let again = self.challenges.iter().any(Option::is_none);
+        if again {
+            self.next_at = Some(now);
+        }
+        again
+    }
+
+    /// Whether an answer from `route` proves this address.
+    pub(crate) fn is_proved_by(&self, data: [u8; 8], route: Route) -> bool {
+        route.remote == self.route.remote && self.challenges.contains(&Some(data))
+    }
+}
+
+/// Answers to the peer's challenges; of too many the newest count.
+#[derive(Debug, Default)]
+pub(crate) struct Responses(VecDeque<(Route, [u8; 8])>);
+
+impl Responses {
+    /// The peer asks `route` for a proof.
+    pub(crate) fn push(&mut self, route: Route, data: [u8; 8]) {
+        if self.0.len() >= MAX_RESPONSES {
+            self.0.pop_front();
+        }
+        self.0.push_back((route, data));
+    }
+
+    /// The next answer.
+    pub(crate) fn pop(&mut self) -> Option<(Route, [u8; 8])> {
+        self.0.pop_front()
+    }
+
+    /// Whether nothing is to be answered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(port: u16) -> Route {
+        Route { remote: ([10, 0, 0, 2], port).into(), local: None }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    fn three_attempts_and_three_times_the_bytes() {
+        let (now, pto) = (Instant::now(), Duration::from_millis(100));
+        let mut candidate = Candidate::new(route(1), 100, now);
+        assert!(candidate.is_due(now));
+        assert_eq!(candidate.allowance(), 300);
+        candidate.sent(250);
+        assert_eq!(candidate.allowance(), 50);
+        candidate.sent(250);
+        assert_eq!(candidate.allowance(), 0);
+        for (attempt, factor) in [(0u8, 1), (1, 2), (2, 4)] {
+            assert_eq!(candidate.challenged([attempt; 8], now, pto), now + pto * factor);
+            assert!(!candidate.is_due(now));
+            assert_eq!(candidate.timed_out(now), attempt < 2);
+        }
+        assert!(candidate.is_proved_by([0; 8], route(1)));
+        assert!(!candidate.is_proved_by([0; 8], route(2)), "an answer from elsewhere proves nothing");
+        assert!(!candidate.is_proved_by([9; 8], route(1)));
+    }
+
+    #[test]
+    fn of_many_challenges_the_newest_are_answered() {
+        let mut responses = Responses::default();
+        (0..9u8).for_each(|data| responses.push(route(1), [data; 8]));
+        let left: Vec<u8> = std::iter::from_fn(|| responses.pop()).map(|(_, [first, ..])| first).collect();
+        assert_eq!(left, [5, 6, 7, 8]);
+    }
+}

@@ -1,0 +1,173 @@
+//! The way in: from a datagram with one of our connection ids to frames.
+//!
+//! 1. unmask the header  2. expand the number  3. has it come before?  4. open the body
+//! 5. keys and path take note  6. frames go to their components  7. remember to acknowledge
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use transport_crypto::Generation;
+use transport_reliability::Fresh;
+use transport_scheduler::Side;
+
+use super::path::Origin;
+use super::path::validate::Candidate;
+use super::state::State;
+use super::Connection;
+use crate::buffer::Route;
+use crate::config::Now;
+use crate::error::{Breach, CloseReason, code};
+use crate::packet::Sealed;
+use crate::timer::Timer;
+use crate::trace::{DropReason, Event, Tracer};
+use crate::wire::ConnectionId;
+
+/// How a packet arrived.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) now: Now,
+    pub(super) route: Route,
+    pub(super) number: u64,
+    pub(super) size: usize,
+    /// No packet with a higher number came before.
+    pub(super) newest: bool,
+}
+
+/// What the frames of a packet amounted to.
+pub(super) enum Verdict {
+    /// Taken. Whether it asks for an ACK, and whether it does more than probe a path.
+    Taken { eliciting: bool },
+    /// Not to be acknowledged: it must come again.
+    Refused,
+    /// A rule was broken.
+    Breach(Breach),
+}
+
+impl Connection {
+    /// A datagram whose connection id is one of ours.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Now,
+        route: Route,
+        cid: ConnectionId,
+        datagram: &mut [u8],
+        tracer: &mut Tracer<'_>,
+    ) {
+        let size = datagram.len();
+        if self.settings.side == Side::Client && route.remote != self.path.route.remote {
+            return tracer.dropped(DropReason::WrongAddress, size);
+        }
+        if matches!(self.state, State::Draining | State::Closed) {
+            return tracer.dropped(DropReason::Closing, size);
+        }
+        let Some(sealed) = Sealed::unmask(datagram, cid, &self.keys.open) else {
+            return tracer.dropped(DropReason::Forged, size);
+        };
+        let number = self.path.recovery.expand(sealed.truncated(), sealed.number_len());
+        let Ok(fresh) = self.path.recovery.check(number) else {
+            return tracer.dropped(DropReason::Replay, size);
+        };
+        let Ok((frames, which)) = self.keys.open(sealed, number) else {
+            return self.on_forged(size, tracer);
+        };
+        self.handle_opened(now, route, size, fresh, which, frames, tracer);
+    }
+
+    /// The first packet of a client: it was opened to see whether the connection should exist at all.
+    pub(crate) fn handle_first(
+        &mut self,
+        now: Now,
+        route: Route,
+        size: usize,
+        number: u64,
+        frames: &[u8],
+        tracer: &mut Tracer<'_>,
+    ) {
+        if let Ok(fresh) = self.path.recovery.check(number) {
+            self.handle_opened(now, route, size, fresh, Generation::Current, frames, tracer);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one packet, and all that is known about it")]
+    fn handle_opened(
+        &mut self,
+        now: Now,
+        route: Route,
+        size: usize,
+        fresh: Fresh,
+        which: Generation,
+        frames: &[u8],
+        tracer: &mut Tracer<'_>,
+    ) {
+        let number = fresh.number();
+        let newest = self.path.recovery.largest_received().is_none_or(|largest| number > largest);
+        let arrival = Arrival { now, route, number, size, newest };
+        self.counters.received_packets += 1;
+        self.counters.received_bytes += size as u64;
+        tracer.tell(|connection| Event::PacketReceived { connection, number, size });
+        self.note_keys(which, &arrival, tracer);
+        self.note_origin(&arrival, tracer);
+        match self.dispatch_all(&arrival, frames, tracer) {
+            Verdict::Taken { eliciting } => {
+                self.path.recovery.received(fresh, now.instant, eliciting);
+                self.note_heard(now.instant);
+            }
+            Verdict::Refused => tracer.dropped(DropReason::Refused, size),
+            Verdict::Breach(breach) => self.end_for(breach, now.instant),
+        }
+    }
+
+    fn on_forged(&mut self, size: usize, tracer: &mut Tracer<'_>) {
+        tracer.dropped(DropReason::Forged, size);
+        if self.keys.is_worn_out() {
+            self.end_silently(CloseReason::violation(code::AEAD_LIMIT_REACHED));
+        }
+    }
+
+    fn note_keys(&mut self, which: Generation, arrival: &Arrival, tracer: &mut Tracer<'_>) {
+        let now = arrival.now.instant;
+        match self.keys.opened(which, arrival.number, now, self.path.recovery.pto()) {
+            Ok(None) => {}
+            Ok(Some(by)) => {
+                self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());
+                tracer.tell(|connection| Event::KeysUpdated { connection, by });
+            }
+            Err(breach) => self.end_for(breach, now),
+        }
+    }
+
+    /// The newest packet from another address makes that address a candidate (RFC 9000 §9.3).
+    fn note_origin(&mut self, arrival: &Arrival, tracer: &mut Tracer<'_>) {
+        let Arrival { route, size, now, .. } = *arrival;
+        match self.path.origin(route) {
+            Origin::Active => self.path.route.local = route.local,
+            Origin::Candidate => {
+                if let Some(candidate) = &mut self.path.candidate {
+                    candidate.received(size);
+                }
+            }
+            Origin::New if arrival.newest && self.state.is_open() => {
+                self.path.candidate = Some(Candidate::new(route, size, now.instant));
+                tracer.tell(|connection| Event::PathChallenged { connection, remote: route.remote });
+            }
+            Origin::New => {}
+        }
+    }
+
+    fn note_heard(&mut self, now: Instant) {
+        self.path.note_heard();
+        match self.state {
+            State::Unconfirmed | State::Confirmed => self.restart_idle(now),
+            State::Closing => self.closing.on_packet(),
+            State::Draining | State::Closed => {}
+        }
+    }
+
+    /// The peer broke a rule: tell it, and end.
+    pub(super) fn end_for(&mut self, breach: Breach, now: Instant) {
+        if self.state.close() {
+            self.closing.by_breach(breach);
+            self.begin_end(now);
+        }
+    }
+}

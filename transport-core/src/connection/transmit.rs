@@ -1,0 +1,379 @@
+//! The way out: from what loss recovery permits to sealed packets in a batch.
+//!
+//! 1. last words, or answers to another address, go alone  2. how much may be said?  3. a number and a header
+//! 4. frames: acknowledgements, our own, the scheduler's, a probe  5. seal in place  6. remember what it carried
+//! 7. masks for the whole batch
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use transport_reliability::{AckRange, PacketNumber, Permit, Sent, SentKind};
+use transport_scheduler::{Control, Direction, Grant, Next};
+
+use super::Connection;
+use super::content::{Content, Item};
+use super::path::mtu::BASE;
+use super::path::validate::PADDED;
+use super::state::State;
+use crate::buffer::{Batch, Route};
+use crate::config::Now;
+use crate::error::{By, CloseReason, code};
+use crate::packet::{Builder, SealError, mask_batch};
+use crate::timer::Timer;
+use crate::trace::{Event, Tracer};
+use crate::wire::frame::Frame;
+use crate::wire::Header;
+
+/// ACK ranges of one frame.
+const MAX_RANGES: usize = 64;
+/// Below this room no stream data is begun: the frame's own bytes would outweigh it.
+const SCRAP: usize = 24;
+/// Probe timeouts in a row after which probes are small: large ones may be what is lost.
+const SMALL_PROBES: u32 = 2;
+
+/// One packet on its way into the batch.
+struct Draft<'b> {
+    builder: Builder<'b>,
+    number: PacketNumber,
+    content: Content,
+    eliciting: bool,
+    acks: bool,
+}
+
+/// How the building of a packet ended.
+#[derive(PartialEq, Eq)]
+enum Built {
+    /// It stands in the batch, with so many bytes.
+    Packet(usize),
+    /// There was nothing to say, or nothing that fits this batch.
+    Nothing { said_all: bool },
+}
+
+impl Connection {
+    /// Fills the batch with what may be said now, all of it for one address; `None` when that is nothing.
+    pub(crate) fn poll_transmit(&mut self, now: Now, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+        let route = match self.state {
+            State::Unconfirmed | State::Confirmed => {
+                self.transmit_off_path(now.instant, batch, tracer).or_else(|| self.transmit_all(now.instant, batch, tracer))
+            }
+            State::Closing => self.transmit_close(now.instant, batch, tracer),
+            State::Draining | State::Closed => None,
+        }?;
+        mask_batch(batch, &self.keys.seal, &self.keys.cids, self.keys.outgoing);
+        Some(route)
+    }
+
+    fn transmit_all(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+        self.update_keys_if_due(now, tracer);
+        let permit = self.path.recovery.permit(now);
+        if permit > Permit::Nothing && self.path.recovery.probes_due() > 0 && !self.has_news() {
+            self.repeat_oldest();
+            self.pending.ping |= !self.has_news();
+        }
+        if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due()) {
+            return self.transmit_mtu_probe(size, now, batch, tracer);
+        }
+        let mut left = if let Permit::Full { bytes } = permit { bytes } else { 1 };
+        while left > 0 {
+            match self.transmit_packet(permit, now, batch, tracer) {
+                Built::Packet(size) => left = left.saturating_sub(size),
+                Built::Nothing { said_all } => {
+                    if said_all && matches!(permit, Permit::Full { .. }) {
+                        self.path.recovery.app_limited(now);
+                    }
+                    break;
+                }
+            }
+        }
+        if batch.is_empty() { None } else { Some(self.path.route) }
+    }
+
+    /// Whether there is anything but acknowledgements to say.
+    fn has_news(&self) -> bool {
+        self.pending.handshake_done || self.pending.ping || self.ids.has_pending() || self.scheduler.has_pending()
+    }
+
+    fn transmit_packet(&mut self, permit: Permit, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Built {
+        let news = permit >= Permit::Retransmit && self.has_news();
+        if permit == Permit::Nothing || !(news || self.path.recovery.acks_due(now).is_some()) {
+            return Built::Nothing { said_all: !self.has_news() };
+        }
+        let size = self.packet_size();
+        let Some(mut draft) = self.draft(batch, size) else { return Built::Nothing { said_all: false } };
+        self.write_acks_due(now, &mut draft);
+        if permit >= Permit::Retransmit {
+            self.write_control(&mut draft);
+            self.write_scheduled(now, &mut draft);
+            self.write_acks_riding(now, &mut draft);
+            self.write_ping(&mut draft);
+        }
+        if draft.acks && !draft.eliciting && self.path.wants_ping(now) {
+            self.pending.ping = true;
+            self.write_ping(&mut draft);
+        }
+        if draft.builder.is_empty() {
+            self.path.give_back(draft.number);
+            return Built::Nothing { said_all: !self.has_news() };
+        }
+        self.finish_packet(draft, SentKind::Normal, now, tracer)
+    }
+
+    /// Bytes of the next datagram at most.
+    fn packet_size(&self) -> usize {
+        let mtu = self.path.mtu.current();
+        usize::from(if self.path.recovery.pto_count() >= SMALL_PROBES { mtu.min(BASE) } else { mtu })
+    }
+
+    /// Begins a packet; the number is given back if the batch has no room.
+    fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
+        let number = self.path.take_number();
+        let header = Header {
+            cid: self.ids.current(),
+            key_phase: self.keys.seal.phase(),
+            number: number.get(),
+            number_len: self.path.recovery.number_len(number),
+            grease: self.random.byte(),
+        };
+        let Some(builder) = Builder::start(batch, &header, size) else {
+            self.path.give_back(number);
+            return None;
+        };
+        Some(Draft { builder, number, content: Content::default(), eliciting: false, acks: false })
+    }
+
+    // --- frames, in order ---
+
+    fn write_acks_due(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        if self.path.recovery.acks_due(now).is_some() {
+            self.write_acks(now, draft);
+        }
+    }
+
+    /// What is known anyway may use the room that is left, so that an ACK need not travel alone a little later.
+    fn write_acks_riding(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        if !draft.acks && draft.eliciting && draft.builder.room() >= SCRAP {
+            self.write_acks(now, draft);
+        }
+    }
+
+    fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        let Some(acks) = self.path.recovery.acks_available() else { return };
+        let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
+        let mut count = 0;
+        for (slot, range) in ranges.iter_mut().zip(acks.ranges()) {
+            *slot = range;
+            count += 1;
+        }
+        let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
+        let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
+        if draft.builder.ack(0, delay, ranges).is_ok() {
+            self.path.recovery.acks_sent(now);
+            draft.acks = true;
+        }
+    }
+
+    /// Frames of the connection itself.
+    fn write_control(&mut self, draft: &mut Draft<'_>) {
+        if self.pending.handshake_done && draft.put(&Frame::HandshakeDone, Some(Item::HandshakeDone)) {
+            self.pending.handshake_done = false;
+        }
+        while let Some(new) = self.ids.next_announcement() {
+            if !draft.put(&Frame::PathNewConnectionId(new), Some(Item::NewCid(new.sequence))) {
+                return;
+            }
+            self.ids.announced();
+        }
+        while let Some(retirement) = self.ids.next_retirement() {
+            let item = Item::RetireCid(retirement.sequence);
+            if !draft.put(&Frame::PathRetireConnectionId(retirement), Some(item)) {
+                return;
+            }
+            self.ids.retired();
+        }
+    }
+
+    /// What the scheduler has: it offers, we see what fits, it hands over.
+    fn write_scheduled(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        while !draft.content.is_full() && draft.builder.room() > 0 {
+            let Some(next) = self.scheduler.next(now) else { return };
+            let taken = match next {
+                Next::Control(control) => self.write_steering(control, now, draft),
+                Next::Stream { id, offset, available, .. } => {
+                    let fit = draft.builder.stream_fit(id.get(), offset);
+                    let fit = fit.filter(|fit| *fit >= SCRAP.min(available.max(1)));
+                    fit.is_some_and(|bytes| {
+                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else { return false };
+                        draft.content.push(Item::Scheduled(chunk.token));
+                        draft.builder.stream(id.get(), offset, chunk.fin, chunk.parts).is_ok()
+                    })
+                }
+                Next::Datagram { len } => {
+                    let fit = draft.builder.datagram_fit().filter(|fit| *fit >= len);
+                    fit.is_some_and(|bytes| {
+                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else { return false };
+                        draft.content.push(Item::Scheduled(chunk.token));
+                        draft.builder.datagram(chunk.parts).is_ok()
+                    })
+                }
+            };
+            if !taken {
+                return;
+            }
+            draft.eliciting = true;
+        }
+    }
+
+    fn write_steering(&mut self, control: Control, now: Instant, draft: &mut Draft<'_>) -> bool {
+        let frame = frame_of(control);
+        if frame.encoded_len() > draft.builder.room() {
+            return false;
+        }
+        let Some(chunk) = self.scheduler.take(now, Grant { bytes: 1 }) else { return false };
+        draft.put(&frame, Some(Item::Scheduled(chunk.token)))
+    }
+
+    /// PING, where something must ask for an ACK and nothing else does.
+    fn write_ping(&mut self, draft: &mut Draft<'_>) {
+        if self.pending.ping && (draft.eliciting || draft.put(&Frame::Ping, None)) {
+            self.pending.ping = false;
+        }
+    }
+
+    // --- sealing ---
+
+    fn finish_packet(&mut self, draft: Draft<'_>, sort: SentKind, now: Instant, tracer: &mut Tracer<'_>) -> Built {
+        let Draft { builder, number, mut content, eliciting, .. } = draft;
+        let size = match builder.seal(&mut self.keys.seal, 0) {
+            Ok(size) => size,
+            Err(SealError::Empty) => return Built::Nothing { said_all: false },
+            Err(SealError::Key(_)) => {
+                self.end_silently(CloseReason::Transport { code: code::AEAD_LIMIT_REACHED, by: By::Local });
+                return Built::Nothing { said_all: false };
+            }
+        };
+        content.size = size as u16;
+        let sent = Sent { number, size: size as u16, eliciting, in_flight: eliciting, kind: sort, content };
+        self.path.recovery.sent(now, sent);
+        self.path.note_sent(now, eliciting);
+        self.keys.sealed(number.get());
+        self.counters.sent_packets += 1;
+        self.counters.sent_bytes += size as u64;
+        if eliciting && self.path.first_question() {
+            self.restart_idle(now);
+        }
+        let number = number.get();
+        tracer.tell(|connection| Event::PacketSent { connection, number, size, eliciting });
+        Built::Packet(size)
+    }
+
+    fn update_keys_if_due(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
+        let pto = self.path.recovery.pto();
+        if self.state == State::Confirmed && self.keys.update_if_due(now, pto, &mut self.random) {
+            tracer.tell(|connection| Event::KeysUpdated { connection, by: By::Local });
+        }
+    }
+
+    // --- packets that go alone ---
+
+    fn mtu_probe_due(&self) -> Option<u16> {
+        self.path.mtu.probe_due().filter(|_| self.state == State::Confirmed)
+    }
+
+    fn transmit_mtu_probe(&mut self, size: u16, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+        let mut draft = self.draft(batch, usize::from(size))?;
+        draft.put(&Frame::Ping, Some(Item::MtuProbe));
+        draft.builder.pad_to(usize::from(size));
+        self.path.mtu.probe_sent(size);
+        let built = self.finish_packet(draft, SentKind::MtuProbe, now, tracer);
+        matches!(built, Built::Packet(_)).then_some(self.path.route)
+    }
+
+    /// Answers to challenges, and our own challenge to an address that is to prove itself.
+    fn transmit_off_path(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+        while let Some((route, data)) = self.path.responses.pop() {
+            if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
+                return Some(route);
+            }
+        }
+        let route = self.path.candidate.as_ref().filter(|candidate| candidate.is_due(now))?.route;
+        let data = self.random.bytes();
+        let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
+        let pto = self.path.recovery.pto();
+        let candidate = self.path.candidate.as_mut()?;
+        let again = candidate.challenged(data, now, pto);
+        self.timers.set(Timer::PathValidation, again);
+        sent.then_some(route)
+    }
+
+    /// One frame to `route`, padded as far as that address may be sent bytes. Its loss says nothing about the path.
+    fn transmit_proof(
+        &mut self,
+        frame: &Frame<'_>,
+        route: Route,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> bool {
+        let foreign = route.remote != self.path.route.remote;
+        let allowance = match &self.path.candidate {
+            Some(candidate) if candidate.route.remote == route.remote => candidate.allowance(),
+            _ if foreign => 0,
+            _ => usize::MAX,
+        };
+        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else { return false };
+        if !draft.put(frame, None) {
+            self.path.give_back(draft.number);
+            return false;
+        }
+        draft.builder.pad_to(PADDED);
+        let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else { return false };
+        if let Some(candidate) = self.path.candidate.as_mut().filter(|_| foreign) {
+            candidate.sent(size);
+        }
+        true
+    }
+
+    fn transmit_close(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+        if !self.closing.is_due() {
+            return None;
+        }
+        let mut draft = self.draft(batch, self.packet_size())?;
+        self.write_acks(now, &mut draft);
+        let room = draft.builder.room();
+        if let Some(close) = self.closing.take_frame() {
+            draft.put(&Frame::Close(close.fitted(room)), None);
+        }
+        draft.eliciting = false;
+        let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
+        matches!(built, Built::Packet(_)).then_some(self.path.route)
+    }
+}
+
+impl Draft<'_> {
+    /// Appends a frame and notes the item that stands for it. False: it does not fit.
+    fn put(&mut self, frame: &Frame<'_>, item: Option<Item>) -> bool {
+        if (item.is_some() && self.content.is_full()) || self.builder.frame(frame).is_err() {
+            return false;
+        }
+        if let Some(item) = item {
+            self.content.push(item);
+        }
+        self.eliciting |= frame.is_ack_eliciting();
+        true
+    }
+}
+
+fn frame_of(control: Control) -> Frame<'static> {
+    let uni = |direction| direction == Direction::Uni;
+    match control {
+        Control::MaxData { max } => Frame::MaxData { max },
+        Control::MaxStreamData { id, max } => Frame::MaxStreamData { id: id.get(), max },
+        Control::MaxStreams { direction, max } => Frame::MaxStreams { uni: uni(direction), max },
+        Control::DataBlocked { at } => Frame::DataBlocked { at },
+        Control::StreamDataBlocked { id, at } => Frame::StreamDataBlocked { id: id.get(), at },
+        Control::StreamsBlocked { direction, at } => Frame::StreamsBlocked { uni: uni(direction), at },
+        Control::ResetStream { id, code, final_size } => Frame::ResetStream { id: id.get(), code, final_size },
+        Control::StopSending { id, code } => Frame::StopSending { id: id.get(), code },
+    }
+}
+
