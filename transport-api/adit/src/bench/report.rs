@@ -1,7 +1,7 @@
 //! The figures of a run under their contracted keys.
 
 use serde_json::{Value, json};
-use transport_api::{Connection, ConnectionStats, Offload, Suite};
+use transport_api::{Connection, Caps, ConnectionStats, Suite};
 
 use super::protocol::Received;
 use crate::measure::Usage;
@@ -100,7 +100,7 @@ pub(crate) struct Figures {
     pub(crate) usage_before: Usage,
     pub(crate) rss_per_connection: Option<u64>,
     pub(crate) connections: u64,
-    pub(crate) offload: Option<Offload>,
+    pub(crate) offload: Option<Caps>,
 }
 
 impl Figures {
