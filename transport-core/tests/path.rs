@@ -79,7 +79,7 @@ fn a_packet_replayed_from_elsewhere_moves_nothing() {
             seen += 1;
             if seen.is_multiple_of(7) {
                 let mut copy = datagram.clone();
-                (copy.client, copy.at) = (attacker, copy.at - ms(1));
+                (copy.client, copy.at) = (attacker, copy.at.checked_sub(ms(1)).unwrap());
                 out.push(copy);
             }
         } else if datagram.client == attacker {
@@ -107,7 +107,7 @@ fn an_unproved_address_gets_no_more_than_three_times_what_it_sent() {
         match datagram.way {
             Way::Up if up == 0 => {
                 let mut copy = datagram.clone();
-                (copy.client, copy.at) = (victim, copy.at - ms(1));
+                (copy.client, copy.at) = (victim, copy.at.checked_sub(ms(1)).unwrap());
                 count.set((datagram.bytes.len(), down));
                 vec![copy, datagram.clone()]
             }

@@ -17,7 +17,7 @@ use crate::packet::Sealed;
 use crate::random::Random;
 
 /// Age at which a key is replaced, ± a fifth.
-const MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_AGE: Duration = Duration::from_mins(10);
 /// Packets that failed to open, over all keys, after which the connection ends.
 const MAX_FAILED: u64 = 1 << 32;
 

@@ -1,7 +1,12 @@
 //! The way in: from a datagram with one of our connection ids to frames.
 //!
-//! 1. unmask the header  2. expand the number  3. has it come before?  4. open the body
-//! 5. keys and path take note  6. frames go to their components  7. remember to acknowledge
+//! 1. unmask the header
+//! 2. expand the number
+//! 3. has it come before?
+//! 4. open the body
+//! 5. keys and path take note
+//! 6. frames go to their components
+//! 7. remember to acknowledge
 #![forbid(unsafe_code)]
 
 use std::time::Instant;

@@ -1,7 +1,11 @@
 //! The way out: from what loss recovery permits to sealed packets in a batch.
 //!
-//! 1. last words, or answers to another address, go alone  2. how much may be said?  3. a number and a header
-//! 4. frames: acknowledgements, our own, the scheduler's, a probe  5. seal in place  6. remember what it carried
+//! 1. last words, or answers to another address, go alone
+//! 2. how much may be said?
+//! 3. a number and a header
+//! 4. frames: acknowledgements, our own, the scheduler's, a probe
+//! 5. seal in place
+//! 6. remember what it carried
 //! 7. masks for the whole batch
 #![forbid(unsafe_code)]
 

@@ -405,9 +405,9 @@ impl Endpoint {
             dial.transmit(now, domain, &mut self.random, &mut *self.entropy),
         );
         let attempt = dial.sends;
-        datagrams
-            .into_iter()
-            .for_each(|datagram| enqueue(&mut self.waiting, route, datagram));
+        for datagram in datagrams {
+            enqueue(&mut self.waiting, route, datagram);
+        }
         self.watch
             .tracer(now, Some(handle))
             .tell(|connection| trace::Event::HelloSent { connection, attempt });

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// UDP payload that is used from the start.
 pub(crate) const BASE: u16 = 1232;
 /// When to look again after a search that ended below the largest candidate.
-pub(crate) const SEARCH_AGAIN: Duration = Duration::from_secs(600);
+pub(crate) const SEARCH_AGAIN: Duration = Duration::from_mins(10);
 /// Sizes worth trying, ascending.
 const CANDIDATES: [u16; 6] = [1280, 1372, 1392, 1412, 1432, 1452];
 /// The largest, without opting in to more.

@@ -1,9 +1,14 @@
 //! Strangers at the door of a relay. What fails at any step gets silence.
 //!
-//! 1. the envelope opens (the hint has been checked before)  2. its clock is near ours  3. it has not come before
-//! 4. its fragments make a hello  5. that hello has not come before, or is answered as before  6. it reads: one KEM
-//! decapsulation  7. its sender may have a connection  8. an answer, and a half-open entry  9. the first packet that opens
-//! makes the connection.
+//! 1. The envelope opens (the hint has been checked before).
+//! 2. Its clock is near ours.
+//! 3. It has not come before.
+//! 4. Its fragments make a hello.
+//! 5. That hello has not come before, or is answered as before.
+//! 6. It reads: one KEM decapsulation.
+//! 7. Its sender may have a connection.
+//! 8. An answer, and a half-open entry.
+//! 9. The first packet that opens makes the connection.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -267,8 +272,9 @@ impl Admission {
             .map(|waiting| waiting.ours.clone())
             .unwrap_or_default();
         let id = self.half_open.insert(entry);
-        ids.into_iter()
-            .for_each(|cid| hall.routes.insert(cid, Target::HalfOpen(id)));
+        for cid in ids {
+            hall.routes.insert(cid, Target::HalfOpen(id));
+        }
         result
     }
 
@@ -417,9 +423,9 @@ fn answer(
     }
     entry.sent += size;
     entry.times_answered += 1;
-    datagrams
-        .into_iter()
-        .for_each(|datagram| (hall.out)(entry.route, datagram));
+    for datagram in datagrams {
+        (hall.out)(entry.route, datagram);
+    }
     tracer.tell_endpoint(&Event::HelloAnswered {
         again: entry.times_answered > 1,
     });
