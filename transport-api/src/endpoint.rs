@@ -20,6 +20,7 @@ use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
 use crate::driver::shared::{ConnectReply, ConnectionShared, EndpointShared, MAX_WAITING, Reply, lock};
+use crate::engine::net::Caps;
 use crate::engine::{Access, Connect, EndpointStats, Peer};
 use crate::error::ConnectError;
 
@@ -134,6 +135,11 @@ impl Endpoint {
     /// Figures of this endpoint, at most about 10 ms old.
     pub fn stats(&self) -> EndpointStats {
         lock(&self.shared().state).stats.clone()
+    }
+
+    /// What the kernel offers on this endpoint's socket, at most about 10 ms old: GSO may end at run time.
+    pub fn socket_caps(&self) -> Caps {
+        lock(&self.shared().state).caps
     }
 
     /// Whether new handshakes are refused; existing connections are not touched.

@@ -12,6 +12,7 @@ use super::shared::{
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
+use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
 
@@ -273,10 +274,11 @@ impl App {
     }
 
     /// Publishes figures and wakes everybody who was told something.
-    pub(crate) fn publish(&mut self, engine: &Endpoint) {
+    pub(crate) fn publish(&mut self, engine: &Endpoint, caps: Caps) {
         {
             let mut state = lock(&self.shared.state);
             state.stats = engine.stats();
+            state.caps = caps;
             state.idle = self.links.is_empty() && self.connecting.is_empty();
             if state.idle && state.connects.is_empty() && state.close.is_none() {
                 state.idle_waiters.take_into(&mut self.out.wakers);

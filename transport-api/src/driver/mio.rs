@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::command::Alarm;
 use super::io::{Io, Sent};
-use crate::engine::net::{Timer, UdpSocket};
+use crate::engine::net::{Caps, Timer, UdpSocket};
 use crate::engine::{Batch, RecvBatch, Route};
 
 const SOCKET: Token = Token(0);
@@ -157,6 +157,10 @@ impl Io for MioIo {
                 Sent::Done
             }
         }
+    }
+
+    fn caps(&self) -> Caps {
+        self.socket.caps()
     }
 
     fn replace(&mut self, socket: UdpSocket) -> io::Result<()> {

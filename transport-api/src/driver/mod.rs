@@ -57,6 +57,7 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     OsEntropy
         .fill(&mut seed)
         .map_err(|_| Error::other("the operating system gives no randomness"))?;
+    let caps = socket.caps();
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
     let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
@@ -78,6 +79,7 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             unreferenced: false,
             closed: false,
             stats: engine.stats(),
+            caps,
         }),
     });
     let app = App::new(Arc::clone(&shared), options);
@@ -155,7 +157,7 @@ impl<I: Io> Driver<I> {
         if self.blocked.is_none() {
             self.drain();
         }
-        self.app.publish(&self.engine);
+        self.app.publish(&self.engine, self.io.caps());
         if self.app.is_over() && self.blocked.is_none() {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
+use crate::engine::net::Caps;
 use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
@@ -290,6 +291,7 @@ pub(crate) struct EndpointState {
     /// `close` was called or the driver has ended.
     pub(crate) closed: bool,
     pub(crate) stats: EndpointStats,
+    pub(crate) caps: Caps,
 }
 
 impl std::fmt::Debug for EndpointState {

@@ -1,7 +1,7 @@
 //! The figures of a run under their contracted keys.
 
 use serde_json::{Value, json};
-use transport_api::{Connection, ConnectionStats, EndpointStats, Suite};
+use transport_api::{Caps, Connection, ConnectionStats, Suite};
 
 use super::protocol::Received;
 use crate::measure::Usage;
@@ -71,7 +71,10 @@ impl Totals {
     }
 
     pub(crate) fn server_json(&self) -> Value {
-        let each = self.rss_at_peak.saturating_sub(self.rss_before).checked_div(self.peak_connections);
+        let each = self
+            .rss_at_peak
+            .saturating_sub(self.rss_before)
+            .checked_div(self.peak_connections);
         Figures {
             received: self.received,
             handshakes: self.opened,
@@ -100,7 +103,7 @@ pub(crate) struct Figures {
     pub(crate) usage_before: Usage,
     pub(crate) rss_per_connection: Option<u64>,
     pub(crate) connections: u64,
-    pub(crate) offload: Option<EndpointStats>,
+    pub(crate) offload: Option<Caps>,
 }
 
 impl Figures {
@@ -114,7 +117,11 @@ impl Figures {
         let usage = Usage::now();
         let stats = self.packets.last.as_ref().map(|(stats, _)| stats);
         let micros = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
-        let quantile = |at: f64| self.latency.as_ref().map(|latency| latency.value_at_quantile(at) as f64 / 1000.0);
+        let quantile = |at: f64| {
+            self.latency
+                .as_ref()
+                .map(|latency| latency.value_at_quantile(at) as f64 / 1000.0)
+        };
         json!({
             "workload": self.workload,
             "seconds": self.seconds,
@@ -135,8 +142,8 @@ impl Figures {
             "cwnd_bytes": stats.map(|s| s.cwnd),
             "cc": "cubic",
             "cipher": self.packets.last.as_ref().map(|(_, suite)| suite_name(*suite)),
-            "gso": self.offload.as_ref().map(|stats| stats.gso),
-            "gro": self.offload.as_ref().map(|stats| stats.gro),
+            "gso": self.offload.map(|offload| offload.gso),
+            "gro": self.offload.map(|offload| offload.gro),
             "cpu_user_s": usage.cpu_user_s - self.usage_before.cpu_user_s,
             "cpu_sys_s": usage.cpu_sys_s - self.usage_before.cpu_sys_s,
             "max_rss_bytes": usage.max_rss_bytes,
