@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// How long a bundle is valid from the day it is made.
-const VALIDITY: Duration = Duration::from_secs(30 * 86_400);
+const VALIDITY: Duration = Duration::from_hours(30 * 24);
 /// Clocks of clients may be behind by this much.
-const CLOCK_MARGIN: Duration = Duration::from_secs(3_600);
+const CLOCK_MARGIN: Duration = Duration::from_hours(1);
 
 pub(crate) fn run(who: cli::Init, json: bool) -> Outcome {
     match who {

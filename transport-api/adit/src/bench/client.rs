@@ -40,7 +40,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
     let server = crate::connect::addresses(&bundle)?[0];
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
-    config.transport.idle_timeout = Duration::from_secs(120);
+    config.transport.idle_timeout = Duration::from_mins(2);
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
     }

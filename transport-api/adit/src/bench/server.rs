@@ -49,7 +49,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
-    config.transport.idle_timeout = Duration::from_secs(120);
+    config.transport.idle_timeout = Duration::from_mins(2);
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");

@@ -23,7 +23,7 @@ use crate::{
 /// Local UDP peers of one forward at most; beyond, the least recently used is forgotten.
 const MAX_PEERS: usize = 256;
 /// A local peer is forgotten after this much silence (RFC 9298 asks for at least two minutes).
-const IDLE: Duration = Duration::from_secs(180);
+const IDLE: Duration = Duration::from_mins(3);
 /// Largest UDP payload.
 const MAX_DATAGRAM: usize = 65_535;
 

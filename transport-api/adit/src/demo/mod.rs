@@ -46,7 +46,7 @@ const BAD: Amounts = Amounts {
 };
 const BAD_QUICK: Amounts = Amounts {
     stream_bytes: 128 << 10,
-    datagrams: 200,
+    datagrams: 400,
     download_bytes: 64 << 10,
 };
 

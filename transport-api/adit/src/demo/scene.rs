@@ -58,7 +58,7 @@ pub(super) async fn play(at: &Handle, checks: &mut Checks, clear: Amounts, bad: 
     act(at, checks, &stage, &link, socks, bad, ", bad link").await;
     survived(checks, &link, &impaired);
     link.close().await;
-    stage.clear(checks)
+    Box::pin(stage.clear(at, checks)).await
 }
 
 impl Stage {
@@ -86,7 +86,14 @@ impl Stage {
         Bundle::parse(&signed).or_fail(Code::Failed, "bundle")
     }
 
-    fn clear(self, checks: &mut Checks) -> Outcome {
+    async fn clear(self, at: &Handle, checks: &mut Checks) -> Outcome {
+        // The last tunnel's end is on its way.
+        for _ in 0..100 {
+            if self.service.snapshot().tunnels_open == 0 {
+                break;
+            }
+            at.sleep(Duration::from_millis(20)).await;
+        }
         let figures = self.service.snapshot();
         let tunnels = figures.tcp_opened + figures.udp_opened;
         checks.add(Check {

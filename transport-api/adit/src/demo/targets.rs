@@ -26,9 +26,9 @@ pub(crate) fn start(at: &Handle) -> io::Result<Targets> {
         http: http.local_addr()?,
     };
     at.spawn(serve_echo(echo)).map_err(io::Error::other)?;
-    at.spawn(serve(at.clone(), checksum, |stream| answer_checksum(stream)))
+    at.spawn(serve(at.clone(), checksum, answer_checksum))
         .map_err(io::Error::other)?;
-    at.spawn(serve(at.clone(), http, |stream| answer_http(stream)))
+    at.spawn(serve(at.clone(), http, answer_http))
         .map_err(io::Error::other)?;
     Ok(targets)
 }

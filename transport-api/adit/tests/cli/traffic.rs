@@ -1,7 +1,5 @@
 //! Relay and client as separate processes on loopback.
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -10,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Running, adit, edit, folder, free_port, init_relay, json, read_all};
+use crate::common::{Running, adit, edit, folder, free_port, init_relay, json, read_all};
 
 fn start_relay(folder: &Path, relay: &Path) -> Running {
     let mut command = adit(folder);
@@ -171,6 +169,7 @@ fn forwards_carry_udp_and_tcp() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "nothing tells another process when a signal has been handled")]
 fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
     let folder = folder("allowlist");
     let (relay_dir, _) = init_relay(&folder, "allowlist");

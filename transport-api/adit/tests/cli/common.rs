@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The program, with its state in `folder`.
-pub fn adit(folder: &Path) -> Command {
+pub(crate) fn adit(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
     command
         .env("ADIT_STATE_DIR", folder.join("state"))
@@ -17,12 +17,12 @@ pub fn adit(folder: &Path) -> Command {
 }
 
 /// Runs to the end.
-pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     adit(folder).args(arguments).output().expect("the program starts")
 }
 
 /// Runs and expects this exit code; what it said on stderr.
-pub fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
+pub(crate) fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -30,7 +30,7 @@ pub fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
 }
 
 /// Runs, expects success and one JSON object.
-pub fn json(folder: &Path, arguments: &[&str]) -> serde_json::Value {
+pub(crate) fn json(folder: &Path, arguments: &[&str]) -> serde_json::Value {
     let output = run(folder, arguments);
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
@@ -41,7 +41,7 @@ pub fn json(folder: &Path, arguments: &[&str]) -> serde_json::Value {
 }
 
 /// An empty folder of this test.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("adit-test-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a temporary folder");
@@ -49,7 +49,7 @@ pub fn folder(name: &str) -> PathBuf {
 }
 
 /// A UDP port of loopback that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     UdpSocket::bind(("127.0.0.1", 0))
         .and_then(|socket| socket.local_addr())
         .expect("a free port")
@@ -57,7 +57,7 @@ pub fn free_port() -> u16 {
 }
 
 /// A relay's folder: keys, configuration with metrics off, bundle for 127.0.0.1.
-pub fn init_relay(folder: &Path, access: &str) -> (PathBuf, u16) {
+pub(crate) fn init_relay(folder: &Path, access: &str) -> (PathBuf, u16) {
     let (relay, port) = (folder.join("relay"), free_port());
     let endpoint = format!("127.0.0.1:{port}");
     let arguments = [
@@ -86,20 +86,20 @@ pub fn init_relay(folder: &Path, access: &str) -> (PathBuf, u16) {
 }
 
 /// Replaces text in a file; it must be there.
-pub fn edit(path: &Path, from: &str, to: &str) {
+pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).expect("a file");
     assert!(text.contains(from), "{from} is not in {}", path.display());
     std::fs::write(path, text.replace(from, to)).expect("a file");
 }
 
 /// A program that runs until it is dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
     /// Starts it and waits until a line of its stderr contains `ready`.
-    pub fn start(mut command: Command, ready: &str) -> Self {
+    pub(crate) fn start(mut command: Command, ready: &str) -> Self {
         let mut child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::piped())
@@ -124,18 +124,18 @@ impl Running {
     }
 
     /// Its standard output, once.
-    pub fn stdout(&mut self) -> ChildStdout {
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().expect("taken once")
     }
 
     /// Sends a signal by name and waits for the exit code.
-    pub fn signal(mut self, name: &str) -> Option<i32> {
+    pub(crate) fn signal(mut self, name: &str) -> Option<i32> {
         self.send(name);
         self.child.wait().expect("a child").code()
     }
 
     /// Sends a signal by name.
-    pub fn send(&self, name: &str) {
+    pub(crate) fn send(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -155,7 +155,7 @@ impl Drop for Running {
 }
 
 /// Reads a program's output to its end.
-pub fn read_all(mut out: ChildStdout) -> String {
+pub(crate) fn read_all(mut out: ChildStdout) -> String {
     let mut text = String::new();
     out.read_to_string(&mut text).expect("text");
     text

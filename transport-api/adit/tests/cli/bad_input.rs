@@ -1,17 +1,15 @@
 //! Every mistake gives one clear error and the exit code of the contract.
 
-mod common;
-
 use std::{fs, net::UdpSocket, os::unix::fs::PermissionsExt, path::Path};
 
-use common::{adit, edit, fails, folder, free_port, init_relay, json, run};
+use crate::common::{adit, edit, fails, folder, free_port, init_relay, json, run};
 use transport_api::{BundleDraft, BundleEndpoint, EndpointAddress, OsEntropy, RelayIdentity, RelayStatics};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn connect<'a>(bundle: &'a Path) -> [&'a str; 4] {
+fn connect(bundle: &Path) -> [&str; 4] {
     ["connect", text(bundle), "--socks", "127.0.0.1:0"]
 }
 
@@ -43,7 +41,7 @@ fn damaged_bundles() {
     let (relay, _) = init_relay(&folder, "open");
     let good = fs::read(relay.join("relay.bundle")).unwrap();
     let bad = folder.join("bad.bundle");
-    let mut with = |bytes: &[u8], code| {
+    let with = |bytes: &[u8], code| {
         fs::write(&bad, bytes).unwrap();
         for arguments in [&["bundle", "show", text(&bad)][..], &connect(&bad)] {
             let said = fails(&folder, code, arguments);

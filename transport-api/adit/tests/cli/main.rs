@@ -1,0 +1,5 @@
+//! The command as users run it: built program, real sockets on loopback.
+
+mod bad_input;
+mod common;
+mod traffic;
