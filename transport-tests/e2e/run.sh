@@ -34,13 +34,13 @@ NGINX
 relay() {
     "$ADIT" init relay --dir "$WORK/relay" --endpoint 10.91.2.1:4433 >/dev/null
     sed -i 's|^allow = \[\]|allow = ["10.91.3.0/24"]|' "$WORK/relay/relay.toml"
-    in_ns $R "$ADIT" relay --config "$WORK/relay/relay.toml" --log info 2>"$WORK/relay.log" &
+    ip netns exec $R "$ADIT" relay --config "$WORK/relay/relay.toml" --log info 2>"$WORK/relay.log" &
     RELAY=$!
     wait_for 10 READY "$WORK/relay.log"
 }
 
 client() {
-    ADIT_STATE_DIR="$WORK/state" in_ns $C "$ADIT" connect "$WORK/relay/relay.bundle" --json \
+    ADIT_STATE_DIR="$WORK/state" ip netns exec $C "$ADIT" connect "$WORK/relay/relay.bundle" --json \
         --socks 127.0.0.1:1080 --forward-udp 127.0.0.1:5353=10.91.3.2:53 --forward-udp 127.0.0.1:7007=10.91.3.2:7007 \
         --forward-tcp 127.0.0.1:8080=10.91.3.2:80 >"$WORK/events" 2>"$WORK/client.log" &
     CLIENT=$!

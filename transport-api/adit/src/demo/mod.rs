@@ -95,7 +95,7 @@ fn finish(checks: &Checks, seconds: f64, report: Option<&Path>, as_json: bool) -
         Ok(())
     } else {
         fail(
-            Code::Failed,
+            Code::Gate,
             format!("the demo failed: {}", checks.failed().join(", ")),
         )
     }
