@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
 
+mod alone;
 mod close;
 mod content;
 mod deliver;
