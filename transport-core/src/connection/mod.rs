@@ -468,3 +468,6 @@ pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportPara
         app: app.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;
