@@ -1,4 +1,13 @@
 //! What an endpoint and a connect are told.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;

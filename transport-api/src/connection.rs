@@ -1,4 +1,13 @@
 //! Connections: the handle, and the futures that open, accept and close.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,13 @@
 //! Datagrams: unreliable messages that fit one packet (RFC 9221).
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::future::Future;
 use std::pin::Pin;

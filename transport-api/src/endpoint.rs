@@ -1,4 +1,13 @@
 //! Endpoints: one UDP socket and one driver thread.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::future::Future;
 use std::io;

@@ -1,6 +1,15 @@
 //! Errors, one enum per operation. Each says whose fault it is and whether trying again can help.
 //!
 //! An error that names a closed connection is final for that connection.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::fmt;
 use std::io;

@@ -35,12 +35,12 @@ pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
+pub use engine::net::Caps;
 pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
-pub use engine::net::Caps;
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
     CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,

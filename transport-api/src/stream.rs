@@ -1,4 +1,13 @@
 //! Streams: ordered bytes, one direction each half.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::future::Future;
 use std::io;
@@ -294,7 +303,9 @@ impl RecvStream {
         }
         let rest = self.current.get(self.position..).unwrap_or_default();
         let count = rest.len().min(out.len());
-        out[..count].copy_from_slice(&rest[..count]);
+        if let (Some(to), Some(from)) = (out.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
         self.position += count;
         Poll::Ready(Ok(Some(count)))
     }

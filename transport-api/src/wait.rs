@@ -1,4 +1,13 @@
 //! The blocking face of every future: park the thread until it is ready.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::cell::RefCell;
 use std::future::Future;

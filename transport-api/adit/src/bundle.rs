@@ -61,5 +61,8 @@ fn show(bundle: &Bundle, as_json: bool) {
     output::line(format_args!("not_after   {} (unix seconds)", bundle.not_after()));
     output::line(format_args!("endpoints   {}", endpoints.join(", ")));
     output::line(format_args!("signatures  ML-DSA-65 and Ed25519, both verified"));
-    output::line(format_args!("valid now   {}", valid.map_or_else(|error| format!("no: {error}"), |()| "yes".into())));
+    output::line(format_args!(
+        "valid now   {}",
+        valid.map_or_else(|error| format!("no: {error}"), |()| "yes".into())
+    ));
 }

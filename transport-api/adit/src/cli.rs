@@ -6,7 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Encrypted post-quantum transport for relays and VPNs.
 #[derive(Parser)]
-#[command(name = "adit", version, after_help = "Examples:\n  adit demo\n  adit connect relay.bundle --socks 127.0.0.1:1080")]
+#[command(
+    name = "adit",
+    version,
+    after_help = "Examples:\n  adit demo\n  adit connect relay.bundle --socks 127.0.0.1:1080"
+)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -25,31 +29,41 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json")]
     Demo(Demo),
     /// Make keys and configuration for a relay or a client.
-    #[command(after_help = "Examples:\n  adit init relay --dir /etc/adit --endpoint relay.example:4433\n  adit init client --dir ~/.adit")]
+    #[command(
+        after_help = "Examples:\n  adit init relay --dir /etc/adit --endpoint relay.example:4433\n  adit init client --dir ~/.adit"
+    )]
     Init {
         /// For whom.
         #[command(subcommand)]
         who: Init,
     },
     /// Look at a relay bundle.
-    #[command(after_help = "Examples:\n  adit bundle show relay.bundle\n  adit bundle verify relay.bundle --relay-id 3f…")]
+    #[command(
+        after_help = "Examples:\n  adit bundle show relay.bundle\n  adit bundle verify relay.bundle --relay-id 3f…"
+    )]
     Bundle {
         /// What to do with it.
         #[command(subcommand)]
         what: Bundle,
     },
     /// Serve as a relay until SIGTERM (drains) or SIGINT (stops); SIGHUP reloads.
-    #[command(after_help = "Examples:\n  adit relay --config /etc/adit/relay.toml\n  adit relay --config relay.toml --log info")]
+    #[command(
+        after_help = "Examples:\n  adit relay --config /etc/adit/relay.toml\n  adit relay --config relay.toml --log info"
+    )]
     Relay {
         /// The configuration file.
         #[arg(long)]
         config: PathBuf,
     },
     /// Connect to a relay and offer it to local programs.
-    #[command(after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53")]
+    #[command(
+        after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53"
+    )]
     Connect(Connect),
     /// Measure.
-    #[command(after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json")]
+    #[command(
+        after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json"
+    )]
     Bench {
         /// Which end.
         #[command(subcommand)]
@@ -166,7 +180,9 @@ impl std::str::FromStr for Forward {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (local, target) = text.split_once('=').ok_or("wanted LOCAL=HOST:PORT")?;
-        let local = local.parse().map_err(|_| format!("{local}: wanted an address and a port, such as 127.0.0.1:5353"))?;
+        let local = local
+            .parse()
+            .map_err(|_| format!("{local}: wanted an address and a port, such as 127.0.0.1:5353"))?;
         let (host, port) = host_port(target)?;
         Ok(Self { local, host, port })
     }
@@ -174,8 +190,13 @@ impl std::str::FromStr for Forward {
 
 /// Splits `HOST:PORT`; brackets around an IPv6 address are taken off.
 pub(crate) fn host_port(text: &str) -> Result<(String, u16), String> {
-    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text}: wanted HOST:PORT"))?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let (host, port) = text
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{text}: wanted HOST:PORT"))?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port != 0);
     match port {
         Some(port) if !host.is_empty() => Ok((host.to_string(), port)),

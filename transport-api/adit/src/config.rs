@@ -103,37 +103,55 @@ pub(crate) struct Metrics {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { udp: vec![SocketAddr::from(([0u16; 8], 4433))] }
+        Self {
+            udp: vec![SocketAddr::from(([0u16; 8], 4433))],
+        }
     }
 }
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { key: "identity.key".into(), bundle: "relay.bundle".into() }
+        Self {
+            key: "identity.key".into(),
+            bundle: "relay.bundle".into(),
+        }
     }
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { mode: AccessMode::Open, clients: Vec::new() }
+        Self {
+            mode: AccessMode::Open,
+            clients: Vec::new(),
+        }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 100_000, tunnels_per_session: 128, mbit_per_session: 0 }
+        Self {
+            sessions: 100_000,
+            tunnels_per_session: 128,
+            mbit_per_session: 0,
+        }
     }
 }
 
 impl Default for Tun {
     fn default() -> Self {
-        Self { enabled: false, pool: Vec::new(), name: "adit0".into() }
+        Self {
+            enabled: false,
+            pool: Vec::new(),
+            name: "adit0".into(),
+        }
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))) }
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+        }
     }
 }
 
@@ -141,7 +159,9 @@ fn access_mode<'de, D: serde::Deserializer<'de>>(from: D) -> Result<AccessMode, 
     match String::deserialize(from)?.as_str() {
         "open" => Ok(AccessMode::Open),
         "allowlist" => Ok(AccessMode::Allowlist),
-        other => Err(serde::de::Error::custom(format!("mode {other:?}: wanted \"open\" or \"allowlist\""))),
+        other => Err(serde::de::Error::custom(format!(
+            "mode {other:?}: wanted \"open\" or \"allowlist\""
+        ))),
     }
 }
 
@@ -150,7 +170,10 @@ where
     D: serde::Deserializer<'de>,
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
-    let parse = |text: String| text.parse().map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")));
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
+    };
     Vec::<String>::deserialize(from)?.into_iter().map(parse).collect()
 }
 
@@ -159,7 +182,9 @@ fn optional_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?}: wanted an address and a port")))
+    text.parse()
+        .map(Some)
+        .map_err(|_| serde::de::Error::custom(format!("{text:?}: wanted an address and a port")))
 }
 
 impl Config {
@@ -178,7 +203,9 @@ impl Config {
         let config: Self = toml::from_str(text).or_else(|error| explain(shown, text, &error))?;
         let table: toml::Table = toml::from_str(text).or_else(|error| explain(shown, text, &error))?;
         let config = match overlay(table, environment)? {
-            Some(table) => table.try_into().or_fail(Code::Config, "environment over the configuration")?,
+            Some(table) => table
+                .try_into()
+                .or_fail(Code::Config, "environment over the configuration")?,
             None => config,
         };
         config.check(shown)?;
@@ -187,13 +214,22 @@ impl Config {
 
     fn check(&self, shown: &str) -> Outcome {
         if self.listen.udp.is_empty() {
-            return fail(Code::Config, format!("{shown}: [listen] udp is empty; name at least one address"));
+            return fail(
+                Code::Config,
+                format!("{shown}: [listen] udp is empty; name at least one address"),
+            );
         }
         if self.tun.enabled {
-            return fail(Code::Usage, format!("{shown}: [tun] enabled: IP tunnels do not exist in this version; set it to false"));
+            return fail(
+                Code::Usage,
+                format!("{shown}: [tun] enabled: IP tunnels do not exist in this version; set it to false"),
+            );
         }
         if self.limits.sessions == 0 || self.limits.tunnels_per_session == 0 {
-            return fail(Code::Config, format!("{shown}: [limits] sessions and tunnels_per_session must be at least 1"));
+            return fail(
+                Code::Config,
+                format!("{shown}: [limits] sessions and tunnels_per_session must be at least 1"),
+            );
         }
         Ok(())
     }
@@ -226,7 +262,10 @@ enum Shape {
 }
 
 /// The table with what the environment sets; nothing when it sets nothing.
-fn overlay(mut table: toml::Table, environment: impl Fn(&str) -> Option<String>) -> Outcome<Option<toml::Table>> {
+fn overlay(
+    mut table: toml::Table,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Outcome<Option<toml::Table>> {
     let mut changed = false;
     for (section, key, shape) in KEYS {
         let name = format!("ADIT_{}_{}", section.to_uppercase(), key.to_uppercase());
@@ -237,10 +276,16 @@ fn overlay(mut table: toml::Table, environment: impl Fn(&str) -> Option<String>)
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 toml::Value::Array(items.map(|item| toml::Value::String(item.into())).collect())
             }
-            Shape::Number => toml::Value::Integer(text.parse().or_fail(Code::Config, format!("{name}={text}"))?),
-            Shape::Truth => toml::Value::Boolean(text.parse().or_fail(Code::Config, format!("{name}={text}"))?),
+            Shape::Number => {
+                toml::Value::Integer(text.parse().or_fail(Code::Config, format!("{name}={text}"))?)
+            }
+            Shape::Truth => {
+                toml::Value::Boolean(text.parse().or_fail(Code::Config, format!("{name}={text}"))?)
+            }
         };
-        let section = table.entry(*section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let section = table
+            .entry(*section)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(section) = section.as_table_mut() {
             section.insert((*key).to_string(), value);
             changed = true;
@@ -256,8 +301,13 @@ fn explain<T>(shown: &str, text: &str, error: &toml::de::Error) -> Outcome<T> {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
     let message = error.message();
-    let hint = unknown_key(message).and_then(nearest).map(|key| format!("; did you mean `{key}`?"));
-    fail(Code::Config, format!("{shown}:{line}:{column}: {message}{}", hint.unwrap_or_default()))
+    let hint = unknown_key(message)
+        .and_then(nearest)
+        .map(|key| format!("; did you mean `{key}`?"));
+    fail(
+        Code::Config,
+        format!("{shown}:{line}:{column}: {message}{}", hint.unwrap_or_default()),
+    )
 }
 
 fn unknown_key(message: &str) -> Option<&str> {
@@ -266,7 +316,9 @@ fn unknown_key(message: &str) -> Option<&str> {
 
 fn nearest(unknown: &str) -> Option<&'static str> {
     let known = KEYS.iter().flat_map(|(section, key, _)| [*section, *key]);
-    let near = known.map(|key| (strsim::damerau_levenshtein(unknown, key), key)).min()?;
+    let near = known
+        .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
+        .min()?;
     (near.0 <= 3).then_some(near.1)
 }
 
@@ -326,7 +378,10 @@ mod tests {
     #[test]
     fn an_unknown_key_names_line_column_and_a_suggestion() {
         let failure = parse("[limits]\nsesions = 3\n").unwrap_err();
-        assert!(failure.message.starts_with("relay.toml:2:1: unknown field"), "{failure}");
+        assert!(
+            failure.message.starts_with("relay.toml:2:1: unknown field"),
+            "{failure}"
+        );
         assert!(failure.message.ends_with("did you mean `sessions`?"), "{failure}");
         assert_eq!(failure.code, Code::Config);
     }
@@ -335,7 +390,10 @@ mod tests {
     fn bad_values_name_their_place() {
         for (text, wanted) in [
             ("[listen]\nudp = [\"here\"]\n", "relay.toml:2:"),
-            ("[access]\nmode = \"closed\"\n", "wanted \"open\" or \"allowlist\""),
+            (
+                "[access]\nmode = \"closed\"\n",
+                "wanted \"open\" or \"allowlist\"",
+            ),
             ("[access]\nclients = [\"zz\"]\n", "relay.toml:2:"),
             ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),

@@ -43,7 +43,10 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// Makes a failure.
 pub(crate) fn fail<T>(code: Code, message: impl fmt::Display) -> Outcome<T> {
-    Err(Failure { code, message: message.to_string() })
+    Err(Failure {
+        code,
+        message: message.to_string(),
+    })
 }
 
 /// Gives an error an exit code and says what was being done.
@@ -54,6 +57,9 @@ pub(crate) trait Context<T> {
 
 impl<T, E: fmt::Display> Context<T> for Result<T, E> {
     fn or_fail(self, code: Code, what: impl fmt::Display) -> Outcome<T> {
-        self.map_err(|error| Failure { code, message: format!("{what}: {error}") })
+        self.map_err(|error| Failure {
+            code,
+            message: format!("{what}: {error}"),
+        })
     }
 }

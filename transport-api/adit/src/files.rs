@@ -18,14 +18,26 @@ pub(crate) const CLIENT_LABEL: &str = "ADIT CLIENT KEY";
 
 /// Writes a new file with mode `mode`, refusing to overwrite.
 pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Outcome {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
     let mut file = match file {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return fail(Code::Config, format!("{}: exists already; move it away or choose another --dir", path.display()));
+            return fail(
+                Code::Config,
+                format!(
+                    "{}: exists already; move it away or choose another --dir",
+                    path.display()
+                ),
+            );
         }
         file => file.or_fail(Code::Config, path.display())?,
     };
-    file.write_all(bytes).and_then(|()| file.sync_all()).or_fail(Code::Config, path.display())
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .or_fail(Code::Config, path.display())
 }
 
 /// Writes a private key as PEM, mode 0600, refusing to overwrite.
@@ -38,17 +50,30 @@ pub(crate) fn create_key(path: &Path, label: &str, seeds: &[u8]) -> Outcome {
 /// Reads a private key of `N` seed bytes. A file that others may read is refused.
 pub(crate) fn read_key<const N: usize>(path: &Path, label: &str) -> Outcome<[u8; N]> {
     let shown = path.display();
-    let mode = fs::metadata(path).or_fail(Code::Config, &shown)?.permissions().mode() & 0o777;
+    let mode = fs::metadata(path)
+        .or_fail(Code::Config, &shown)?
+        .permissions()
+        .mode()
+        & 0o777;
     if mode & 0o077 != 0 {
-        return fail(Code::Config, format!("{shown}: mode {mode:04o} lets others read this key; run: chmod 600 {shown}"));
+        return fail(
+            Code::Config,
+            format!("{shown}: mode {mode:04o} lets others read this key; run: chmod 600 {shown}"),
+        );
     }
     let text = fs::read(path).or_fail(Code::Config, &shown)?;
-    let (found, seeds) = pem_rfc7468::decode_vec(&text).or_fail(Code::Config, format!("{shown}: not a PEM key"))?;
+    let (found, seeds) =
+        pem_rfc7468::decode_vec(&text).or_fail(Code::Config, format!("{shown}: not a PEM key"))?;
     if found != label {
         return fail(Code::Config, format!("{shown}: holds {found}, wanted {label}"));
     }
     let length = seeds.len();
-    seeds.try_into().or_else(|_| fail(Code::Config, format!("{shown}: {length} bytes of seed, wanted {N}")))
+    seeds.try_into().or_else(|_| {
+        fail(
+            Code::Config,
+            format!("{shown}: {length} bytes of seed, wanted {N}"),
+        )
+    })
 }
 
 /// Reads a bundle and checks both of its signatures.
@@ -59,7 +84,11 @@ pub(crate) fn read_bundle(path: &Path) -> Outcome<Bundle> {
 
 fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
     Bundle::parse(bytes).map_err(|error| crate::exit::Failure {
-        code: if matches!(error, BundleError::BadSignature) { Code::Auth } else { Code::Config },
+        code: if matches!(error, BundleError::BadSignature) {
+            Code::Auth
+        } else {
+            Code::Config
+        },
         message: format!("{shown}: {error}"),
     })
 }
@@ -72,12 +101,18 @@ pub(crate) struct State {
 impl State {
     /// The folder of `relay` under `${ADIT_STATE_DIR:-$XDG_STATE_HOME/adit}`.
     pub(crate) fn of(relay: &RelayId) -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = set("ADIT_STATE_DIR")
             .or_else(|| set("XDG_STATE_HOME").map(|home| home.join("adit")))
             .or_else(|| set("HOME").map(|home| home.join(".local/state/adit")))
             .unwrap_or_else(|| PathBuf::from(".adit"));
-        Self { folder: root.join(relay.to_string()) }
+        Self {
+            folder: root.join(relay.to_string()),
+        }
     }
 
     /// The newer of `given` and the bundle stored. A bundle older than the highest epoch seen is refused.
@@ -92,7 +127,10 @@ impl State {
             _ => given,
         };
         if newest.epoch() < highest {
-            let why = format!("bundle: epoch {} is older than {highest}, which this machine has seen; fetch the relay's newest bundle", newest.epoch());
+            let why = format!(
+                "bundle: epoch {} is older than {highest}, which this machine has seen; fetch the relay's newest bundle",
+                newest.epoch()
+            );
             return fail(Code::Auth, why);
         }
         Ok(newest)
@@ -103,7 +141,10 @@ impl State {
         if bundle.epoch() < self.highest_epoch() {
             return Ok(());
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)?;
         replace(&self.bundle_path(), bundle.bytes())?;
         replace(&self.epoch_path(), bundle.epoch().to_string().as_bytes())
     }
@@ -145,7 +186,10 @@ mod tests {
         let path = folder("key").join("client.key");
         create_key(&path, CLIENT_LABEL, &[7; 96]).unwrap();
         assert_eq!(read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
-        assert_eq!(create_key(&path, CLIENT_LABEL, &[8; 96]).unwrap_err().code, Code::Config);
+        assert_eq!(
+            create_key(&path, CLIENT_LABEL, &[8; 96]).unwrap_err().code,
+            Code::Config
+        );
         assert_eq!(read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
     }
 
@@ -162,7 +206,17 @@ mod tests {
     fn a_key_of_another_kind_or_length_is_refused() {
         let path = folder("kind").join("relay.key");
         create_key(&path, RELAY_LABEL, &[7; 160]).unwrap();
-        assert!(read_key::<96>(&path, CLIENT_LABEL).unwrap_err().message.contains("wanted ADIT CLIENT KEY"));
-        assert!(read_key::<96>(&path, RELAY_LABEL).unwrap_err().message.contains("160 bytes"));
+        assert!(
+            read_key::<96>(&path, CLIENT_LABEL)
+                .unwrap_err()
+                .message
+                .contains("wanted ADIT CLIENT KEY")
+        );
+        assert!(
+            read_key::<96>(&path, RELAY_LABEL)
+                .unwrap_err()
+                .message
+                .contains("160 bytes")
+        );
     }
 }

@@ -1,13 +1,11 @@
 //! `adit init`: keys, configuration and the first bundle.
 
-use std::{
-    net::IpAddr,
-    path::Path,
-    time::Duration,
-};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use serde_json::json;
-use transport_api::{BundleDraft, BundleEndpoint, ClientIdentity, EndpointAddress, OsEntropy, RelayIdentity, RelayStatics};
+use transport_api::{
+    BundleDraft, BundleEndpoint, ClientIdentity, EndpointAddress, OsEntropy, RelayIdentity, RelayStatics,
+};
 
 use crate::{
     cli::{self, Access},
@@ -23,7 +21,11 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn run(who: cli::Init, json: bool) -> Outcome {
     match who {
-        cli::Init::Relay { dir, endpoint, access } => relay(&dir, &endpoint, access, json),
+        cli::Init::Relay {
+            dir,
+            endpoint,
+            access,
+        } => relay(&dir, &endpoint, access, json),
         cli::Init::Client { dir } => client(&dir, json),
     }
 }
@@ -48,8 +50,13 @@ impl RelayKeys {
         let seeds: [u8; 160] = files::read_key(path, files::RELAY_LABEL)?;
         let (identity, statics) = seeds.split_at(64);
         let both = (identity.try_into(), statics.try_into());
-        let (Ok(identity), Ok(statics)) = both else { unreachable!("64 and 96 bytes") };
-        Ok(Self { identity: RelayIdentity::from_seeds(identity), statics: RelayStatics::from_seeds(statics) })
+        let (Ok(identity), Ok(statics)) = both else {
+            unreachable!("64 and 96 bytes")
+        };
+        Ok(Self {
+            identity: RelayIdentity::from_seeds(identity),
+            statics: RelayStatics::from_seeds(statics),
+        })
     }
 
     fn write(&self, path: &Path) -> Outcome {
@@ -75,9 +82,15 @@ impl RelayKeys {
             epoch: 1,
             not_before: now.saturating_sub(CLOCK_MARGIN.as_secs()),
             not_after: now + VALIDITY.as_secs(),
-            endpoints: vec![BundleEndpoint { address, port, cover: 0 }],
+            endpoints: vec![BundleEndpoint {
+                address,
+                port,
+                cover: 0,
+            }],
         };
-        self.identity.sign_bundle(&draft, &self.statics).or_fail(Code::Config, "bundle")
+        self.identity
+            .sign_bundle(&draft, &self.statics)
+            .or_fail(Code::Config, "bundle")
     }
 }
 
@@ -99,7 +112,11 @@ fn relay(dir: &Path, endpoint: &str, access: Access, as_json: bool) -> Outcome {
     } else {
         output::line(format_args!("relay_id {relay_id}"));
         output::line(format_args!("Wrote {}", files.join(", ")));
-        output::line(format_args!("Next: adit relay --config {}; give {} to clients", toml.display(), bundle.display()));
+        output::line(format_args!(
+            "Next: adit relay --config {}; give {} to clients",
+            toml.display(),
+            bundle.display()
+        ));
     }
     Ok(())
 }
@@ -109,7 +126,10 @@ fn refuse_existing(paths: &[std::path::PathBuf]) -> Outcome {
     match paths.iter().find(|path| path.exists()) {
         Some(path) => crate::exit::fail(
             Code::Config,
-            format!("{}: exists already; move it away or choose another --dir", path.display()),
+            format!(
+                "{}: exists already; move it away or choose another --dir",
+                path.display()
+            ),
         ),
         None => Ok(()),
     }

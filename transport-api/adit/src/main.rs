@@ -50,13 +50,17 @@ fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "adit", &mut std::io::stdout());
             Ok(())
         }
-        Command::Status | Command::Doctor => fail(Code::Usage, "this command does not exist yet in this version"),
+        Command::Status | Command::Doctor => {
+            fail(Code::Usage, "this command does not exist yet in this version")
+        }
     }
 }
 
 fn start_log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second logger cannot exist in this process; if it did, the first would stay.
     let _ = log.try_init();
 }

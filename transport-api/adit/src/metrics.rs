@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 8192;
 
 /// Serves `GET /metrics` with what `render` says, until the process ends.
-pub(crate) fn serve(address: SocketAddr, render: Arc<dyn Fn() -> String + Send + Sync>) -> Outcome<SocketAddr> {
+pub(crate) fn serve(
+    address: SocketAddr,
+    render: Arc<dyn Fn() -> String + Send + Sync>,
+) -> Outcome<SocketAddr> {
     let listener = TcpListener::bind(address).or_fail(Code::Failed, format!("[metrics] listen {address}"))?;
     let bound = listener.local_addr().or_fail(Code::Failed, "[metrics] listen")?;
     let work = move || {
@@ -26,7 +29,10 @@ pub(crate) fn serve(address: SocketAddr, render: Arc<dyn Fn() -> String + Send +
             }
         }
     };
-    thread::Builder::new().name("metrics".into()).spawn(work).or_fail(Code::Failed, "metrics thread")?;
+    thread::Builder::new()
+        .name("metrics".into())
+        .spawn(work)
+        .or_fail(Code::Failed, "metrics thread")?;
     Ok(bound)
 }
 
@@ -34,11 +40,22 @@ fn answer(mut stream: TcpStream, render: &dyn Fn() -> String) -> io::Result<()> 
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let (status, kind, body) = match read_path(&mut stream)?.as_deref() {
-        Some("/metrics") => ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", render()),
-        Some(_) => ("404 Not Found", "text/plain", "the metrics are at /metrics\n".into()),
+        Some("/metrics") => (
+            "200 OK",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            render(),
+        ),
+        Some(_) => (
+            "404 Not Found",
+            "text/plain",
+            "the metrics are at /metrics\n".into(),
+        ),
         None => ("400 Bad Request", "text/plain", "wanted GET /metrics\n".into()),
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())
 }
@@ -53,7 +70,9 @@ fn read_path(stream: &mut TcpStream) -> io::Result<Option<String>> {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut fields);
         match request.parse(&head) {
-            Ok(httparse::Status::Complete(_)) if request.method == Some("GET") => return Ok(request.path.map(str::to_string)),
+            Ok(httparse::Status::Complete(_)) if request.method == Some("GET") => {
+                return Ok(request.path.map(str::to_string));
+            }
             Ok(httparse::Status::Partial) if read > 0 && head.len() < MAX_HEAD => {}
             _ => return Ok(None),
         }
@@ -65,7 +84,11 @@ mod tests {
     use super::*;
 
     fn ask(request: &str) -> String {
-        let address = serve(SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(|| "adit_up 1\n".into())).unwrap();
+        let address = serve(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            Arc::new(|| "adit_up 1\n".into()),
+        )
+        .unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -36,7 +36,13 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
     let relay_id = keys.identity.relay_id();
     if bundle.relay_id() != relay_id {
         let shown = config.identity.bundle.display();
-        return fail(Code::Config, format!("{shown}: is of relay {}, the key of {relay_id}", bundle.relay_id()));
+        return fail(
+            Code::Config,
+            format!(
+                "{shown}: is of relay {}, the key of {relay_id}",
+                bundle.relay_id()
+            ),
+        );
     }
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, config.identity.bundle.display())?;
     let signals = Signals::listen()?;
@@ -50,7 +56,11 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
         output::tell(format_args!("READY {}", endpoint.local_addr()));
     }
     if as_json {
-        let addresses: Vec<String> = serving.endpoints.iter().map(|endpoint| endpoint.local_addr().to_string()).collect();
+        let addresses: Vec<String> = serving
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.local_addr().to_string())
+            .collect();
         output::json_line(&serde_json::json!({ "relay_id": relay_id.to_string(), "listen": addresses }));
     }
     serving.until_told(&signals, path)
@@ -69,11 +79,15 @@ impl Serving {
             let endpoint = bind(*address, config, keys, epoch)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
-            let service = RelayService::start(endpoint.clone(), relay).or_fail(Code::Failed, "relay thread")?;
+            let service =
+                RelayService::start(endpoint.clone(), relay).or_fail(Code::Failed, "relay thread")?;
             endpoints.push(endpoint);
             services.push(service);
         }
-        Ok(Self { endpoints, services: Arc::new(services) })
+        Ok(Self {
+            endpoints,
+            services: Arc::new(services),
+        })
     }
 
     fn until_told(self, signals: &Signals, path: &Path) -> Outcome {
@@ -86,7 +100,9 @@ impl Serving {
                     return self.ended(signals);
                 }
                 Signal::Stop => {
-                    self.endpoints.iter().for_each(|endpoint| endpoint.close(0x100, b"the relay stops"));
+                    self.endpoints
+                        .iter()
+                        .for_each(|endpoint| endpoint.close(0x100, b"the relay stops"));
                     return fail(Code::Interrupted, "interrupted");
                 }
             }
@@ -96,8 +112,13 @@ impl Serving {
     /// Waits for the last tunnel; a second signal does not.
     fn ended(&self, signals: &Signals) -> Outcome {
         while !self.services.iter().all(RelayService::is_finished) {
-            if signals.wait_for(STEP).is_some_and(|signal| signal != Signal::Reload) {
-                self.endpoints.iter().for_each(|endpoint| endpoint.close(0x100, b"the relay stops"));
+            if signals
+                .wait_for(STEP)
+                .is_some_and(|signal| signal != Signal::Reload)
+            {
+                self.endpoints
+                    .iter()
+                    .for_each(|endpoint| endpoint.close(0x100, b"the relay stops"));
                 return fail(Code::Interrupted, "interrupted while draining");
             }
         }
@@ -136,8 +157,15 @@ fn bind(address: SocketAddr, config: &Config, keys: &RelayKeys, epoch: u64) -> O
             std::io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
             _ => "",
         };
-        let code = if error.kind() == std::io::ErrorKind::PermissionDenied { Code::Privilege } else { Code::Failed };
-        Failure { code, message: format!("[listen] udp {address}: {error}{hint}") }
+        let code = if error.kind() == std::io::ErrorKind::PermissionDenied {
+            Code::Privilege
+        } else {
+            Code::Failed
+        };
+        Failure {
+            code,
+            message: format!("[listen] udp {address}: {error}{hint}"),
+        }
     })
 }
 
@@ -149,7 +177,10 @@ fn access(config: &Config) -> Access {
 }
 
 fn policy(config: &Config) -> TargetPolicy {
-    TargetPolicy { allow: config.targets.allow.clone(), deny: config.targets.deny.clone() }
+    TargetPolicy {
+        allow: config.targets.allow.clone(),
+        deny: config.targets.deny.clone(),
+    }
 }
 
 fn quota(config: &Config) -> Outcome<Quota> {
@@ -157,7 +188,8 @@ fn quota(config: &Config) -> Outcome<Quota> {
     Ok(Quota {
         sessions: limits.sessions,
         tunnels_per_session: limits.tunnels_per_session,
-        mbit_per_session: u32::try_from(limits.mbit_per_session).or_fail(Code::Config, "[limits] mbit_per_session")?,
+        mbit_per_session: u32::try_from(limits.mbit_per_session)
+            .or_fail(Code::Config, "[limits] mbit_per_session")?,
     })
 }
 
@@ -170,13 +202,21 @@ struct Reason {
 fn render(endpoints: &[Endpoint], services: &[RelayService]) -> String {
     let mut registry = Registry::with_prefix("adit");
     let snapshots: Vec<_> = services.iter().map(RelayService::snapshot).collect();
-    let names = snapshots.first().into_iter().flat_map(|first| first.entries().map(|(name, _)| name));
+    let names = snapshots
+        .first()
+        .into_iter()
+        .flat_map(|first| first.entries().map(|(name, _)| name));
     for name in names {
-        let of = |snapshot: &transport_api::relay::Snapshot| snapshot.entries().find(|(other, _)| *other == name);
+        let of =
+            |snapshot: &transport_api::relay::Snapshot| snapshot.entries().find(|(other, _)| *other == name);
         let sum: u64 = snapshots.iter().filter_map(of).map(|(_, value)| value).sum();
         let help = name.replace('_', " ");
         if name.ends_with("_open") {
-            registry.register(name, help, ConstGauge::<i64>::new(i64::try_from(sum).unwrap_or(i64::MAX)));
+            registry.register(
+                name,
+                help,
+                ConstGauge::<i64>::new(i64::try_from(sum).unwrap_or(i64::MAX)),
+            );
         } else {
             registry.register(name, help, ConstCounter::<u64>::new(sum));
         }
@@ -187,12 +227,25 @@ fn render(endpoints: &[Endpoint], services: &[RelayService]) -> String {
         received += stats.received_bytes;
         handshakes += stats.handshakes_completed;
         for (reason, count) in stats.drops.iter() {
-            drops.get_or_create(&Reason { reason: reason.name().into() }).inc_by(count);
+            drops
+                .get_or_create(&Reason {
+                    reason: reason.name().into(),
+                })
+                .inc_by(count);
         }
     }
     registry.register("drops", "Datagrams dropped, by reason", drops);
-    registry.register_with_unit("received", "UDP payload received", Unit::Bytes, ConstCounter::<u64>::new(received));
-    registry.register("handshakes", "Handshakes completed", ConstCounter::<u64>::new(handshakes));
+    registry.register_with_unit(
+        "received",
+        "UDP payload received",
+        Unit::Bytes,
+        ConstCounter::<u64>::new(received),
+    );
+    registry.register(
+        "handshakes",
+        "Handshakes completed",
+        ConstCounter::<u64>::new(handshakes),
+    );
     let mut text = String::new();
     // Writing to a String does not fail.
     let _ = encode(&mut text, &registry);

@@ -42,7 +42,10 @@ impl Signals {
                 }
             }
         };
-        thread::Builder::new().name("signals".into()).spawn(forward).or_fail(Code::Failed, "signals")?;
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(forward)
+            .or_fail(Code::Failed, "signals")?;
         Ok(Self(receiver))
     }
 

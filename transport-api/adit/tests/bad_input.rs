@@ -26,7 +26,14 @@ fn init_writes_private_keys_and_never_overwrites() {
     assert!(fails(&folder, 3, &["init", "client", "--dir", text(&folder)]).contains("exists already"));
     assert_eq!(fs::read(&key).unwrap(), before);
     let (relay, _) = init_relay(&folder, "open");
-    let arguments = ["init", "relay", "--dir", text(&relay), "--endpoint", "127.0.0.1:1"];
+    let arguments = [
+        "init",
+        "relay",
+        "--dir",
+        text(&relay),
+        "--endpoint",
+        "127.0.0.1:1",
+    ];
     assert!(fails(&folder, 3, &arguments).contains("exists already"));
 }
 
@@ -40,7 +47,10 @@ fn damaged_bundles() {
         fs::write(&bad, bytes).unwrap();
         for arguments in [&["bundle", "show", text(&bad)][..], &connect(&bad)] {
             let said = fails(&folder, code, arguments);
-            assert!(said.starts_with("adit: ") && said.contains("bad.bundle"), "{said}");
+            assert!(
+                said.starts_with("adit: ") && said.contains("bad.bundle"),
+                "{said}"
+            );
         }
     };
     with(&good[..good.len() - 1], 3);
@@ -57,7 +67,9 @@ fn damaged_bundles() {
     with(&flipped(20), 4);
     with(&flipped(good.len() - 1000), 4);
     with(&flipped(good.len() - 1), 4);
-    assert!(fails(&folder, 3, &["bundle", "show", "/nowhere/relay.bundle"]).contains("/nowhere/relay.bundle"));
+    assert!(
+        fails(&folder, 3, &["bundle", "show", "/nowhere/relay.bundle"]).contains("/nowhere/relay.bundle")
+    );
 }
 
 #[test]
@@ -67,17 +79,38 @@ fn a_bundle_of_another_relay_or_another_time() {
     let bundle = relay.join("relay.bundle");
     let shown = json(&folder, &["bundle", "show", text(&bundle), "--json"]);
     let id = shown["relay_id"].as_str().unwrap();
-    assert!(run(&folder, &["bundle", "verify", text(&bundle), "--relay-id", id]).status.success());
+    assert!(
+        run(&folder, &["bundle", "verify", text(&bundle), "--relay-id", id])
+            .status
+            .success()
+    );
     let other = "0".repeat(64);
-    fails(&folder, 4, &["bundle", "verify", text(&bundle), "--relay-id", &other]);
-    fails(&folder, 2, &["bundle", "verify", text(&bundle), "--relay-id", "xyz"]);
+    fails(
+        &folder,
+        4,
+        &["bundle", "verify", text(&bundle), "--relay-id", &other],
+    );
+    fails(
+        &folder,
+        2,
+        &["bundle", "verify", text(&bundle), "--relay-id", "xyz"],
+    );
 
     let identity = RelayIdentity::generate(&mut OsEntropy).unwrap();
     let statics = RelayStatics::generate(&mut OsEntropy).unwrap();
-    let endpoints = vec![BundleEndpoint { address: EndpointAddress::Ip([127, 0, 0, 1].into()), port: 9, cover: 0 }];
+    let endpoints = vec![BundleEndpoint {
+        address: EndpointAddress::Ip([127, 0, 0, 1].into()),
+        port: 9,
+        cover: 0,
+    }];
     let now = transport_api::now().unix_ms / 1000;
     for (not_before, not_after) in [(now - 100, now - 10), (now + 1000, now + 2000)] {
-        let draft = BundleDraft { epoch: 1, not_before, not_after, endpoints: endpoints.clone() };
+        let draft = BundleDraft {
+            epoch: 1,
+            not_before,
+            not_after,
+            endpoints: endpoints.clone(),
+        };
         let path = folder.join("time.bundle");
         fs::write(&path, identity.sign_bundle(&draft, &statics).unwrap()).unwrap();
         fails(&folder, 4, &connect(&path));
@@ -89,7 +122,10 @@ fn an_older_epoch_than_the_one_stored() {
     let folder = folder("epoch");
     let (relay, _) = init_relay(&folder, "open");
     let bundle = relay.join("relay.bundle");
-    let id = json(&folder, &["bundle", "show", text(&bundle), "--json"])["relay_id"].as_str().unwrap().to_string();
+    let id = json(&folder, &["bundle", "show", text(&bundle), "--json"])["relay_id"]
+        .as_str()
+        .unwrap()
+        .to_string();
     let state = folder.join("state").join(id);
     fs::create_dir_all(&state).unwrap();
     fs::write(state.join("epoch"), "7").unwrap();
@@ -115,9 +151,24 @@ fn keys_that_are_wrong_or_open() {
     assert!(with_key(&relay.join("identity.key")).contains("ADIT RELAY KEY"));
     // The relay's own key does not fit its bundle any more.
     let other = folder.join("other");
-    json(&folder, &["init", "relay", "--dir", text(&other), "--endpoint", "127.0.0.1:1", "--json"]);
+    json(
+        &folder,
+        &[
+            "init",
+            "relay",
+            "--dir",
+            text(&other),
+            "--endpoint",
+            "127.0.0.1:1",
+            "--json",
+        ],
+    );
     fs::copy(other.join("identity.key"), relay.join("identity.key")).unwrap();
-    fails(&folder, 3, &["relay", "--config", text(&relay.join("relay.toml"))]);
+    fails(
+        &folder,
+        3,
+        &["relay", "--config", text(&relay.join("relay.toml"))],
+    );
 }
 
 #[test]
@@ -127,7 +178,10 @@ fn mistakes_in_the_configuration() {
     let toml = relay.join("relay.toml");
     edit(&toml, "sessions = 100000", "sesions = 100000");
     let said = fails(&folder, 3, &["relay", "--config", text(&toml)]);
-    assert!(said.contains("relay.toml:18:1: unknown field") && said.contains("did you mean `sessions`?"), "{said}");
+    assert!(
+        said.contains("relay.toml:18:1: unknown field") && said.contains("did you mean `sessions`?"),
+        "{said}"
+    );
     edit(&toml, "sesions = 100000", "sessions = \"many\"");
     assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("relay.toml:18:"));
     edit(&toml, "sessions = \"many\"", "sessions = 10");
@@ -146,12 +200,24 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     let bundle = relay.join("relay.bundle");
     fails(&folder, 2, &["connect", text(&bundle), "--tun", "adit0"]);
     fails(&folder, 2, &["connect", text(&bundle)]);
-    fails(&folder, 2, &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "bbr"]);
+    fails(
+        &folder,
+        2,
+        &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "bbr"],
+    );
     fails(&folder, 2, &["demo", "--vpn"]);
     fails(&folder, 2, &["status"]);
     fails(&folder, 2, &["no-such-command"]);
-    fails(&folder, 2, &["connect", text(&bundle), "--forward-udp", "nonsense"]);
-    fails(&folder, 2, &["bench", "server", "--dir", text(&folder), "--listen", "0.0.0.0:0"]);
+    fails(
+        &folder,
+        2,
+        &["connect", text(&bundle), "--forward-udp", "nonsense"],
+    );
+    fails(
+        &folder,
+        2,
+        &["bench", "server", "--dir", text(&folder), "--listen", "0.0.0.0:0"],
+    );
 }
 
 #[test]
@@ -175,7 +241,11 @@ fn a_port_in_use_for_socks() {
     let (relay, _) = init_relay(&folder, "open");
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let said = fails(&folder, 1, &["connect", text(&relay.join("relay.bundle")), "--socks", &address]);
+    let said = fails(
+        &folder,
+        1,
+        &["connect", text(&relay.join("relay.bundle")), "--socks", &address],
+    );
     assert!(said.contains(&address), "{said}");
     let _ = free_port();
 }

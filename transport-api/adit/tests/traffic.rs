@@ -23,12 +23,18 @@ fn start_client(folder: &Path, relay: &Path, more: &[&str]) -> (Running, SocketA
     let port = free_tcp_port();
     let socks = SocketAddr::from(([127, 0, 0, 1], port));
     let mut command = adit(folder);
-    command.args(["connect", "--json", "--socks", &socks.to_string()]).args(more).arg(relay.join("relay.bundle"));
+    command
+        .args(["connect", "--json", "--socks", &socks.to_string()])
+        .args(more)
+        .arg(relay.join("relay.bundle"));
     (Running::start(command, "connected"), socks)
 }
 
 fn free_tcp_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port()
 }
 
 /// A TCP server that says back what it hears.
@@ -96,7 +102,16 @@ fn socks_carries_tcp_and_tells_why_not() {
     BufReader::new(client.stdout()).read_line(&mut first).unwrap();
     let event: serde_json::Value = serde_json::from_str(&first).unwrap();
     assert_eq!(event["event"], "connected");
-    for key in ["relay_id", "handshake_ms", "resumed", "rtt_ms", "path_mtu", "carrier", "socks", "tun"] {
+    for key in [
+        "relay_id",
+        "handshake_ms",
+        "resumed",
+        "rtt_ms",
+        "path_mtu",
+        "carrier",
+        "socks",
+        "tun",
+    ] {
         assert!(event.get(key).is_some(), "{key} is missing: {event}");
     }
 
@@ -105,8 +120,16 @@ fn socks_carries_tcp_and_tells_why_not() {
     assert_eq!(code, 0);
     echoes(&mut stream, 3_000_000);
     assert_eq!(socks_connect(socks, "10.1.2.3", 80).0, 2, "private: policy");
-    assert_eq!(socks_connect(socks, "169.254.169.254", 80).0, 2, "metadata: policy");
-    assert_eq!(socks_connect(socks, "no-such-name.invalid", 80).0, 4, "does not resolve");
+    assert_eq!(
+        socks_connect(socks, "169.254.169.254", 80).0,
+        2,
+        "metadata: policy"
+    );
+    assert_eq!(
+        socks_connect(socks, "no-such-name.invalid", 80).0,
+        4,
+        "does not resolve"
+    );
     assert_eq!(socks_connect(socks, "127.0.0.1", free_tcp_port()).0, 5, "refused");
     assert_eq!(client.signal("INT"), Some(0));
     assert_eq!(relay.signal("TERM"), Some(0));
@@ -128,7 +151,12 @@ fn forwards_carry_udp_and_tcp() {
     let (udp, tcp, echo) = (free_port(), free_tcp_port(), tcp_echo());
     let forward_udp = format!("127.0.0.1:{udp}=localhost:{target_port}");
     let forward_tcp = format!("127.0.0.1:{tcp}=127.0.0.1:{}", echo.port());
-    let more = ["--forward-udp", forward_udp.as_str(), "--forward-tcp", &forward_tcp];
+    let more = [
+        "--forward-udp",
+        forward_udp.as_str(),
+        "--forward-tcp",
+        &forward_tcp,
+    ];
     let (_client, _) = start_client(&folder, &relay_dir, &more);
     let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -146,15 +174,26 @@ fn forwards_carry_udp_and_tcp() {
 fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
     let folder = folder("allowlist");
     let (relay_dir, _) = init_relay(&folder, "allowlist");
-    let made = json(&folder, &["init", "client", "--dir", folder.to_str().unwrap(), "--json"]);
+    let made = json(
+        &folder,
+        &["init", "client", "--dir", folder.to_str().unwrap(), "--json"],
+    );
     let id = made["client_id"].as_str().unwrap();
     let key = folder.join("client.key");
     let identity = ["--identity", key.to_str().unwrap()];
     let relay = start_relay(&folder, &relay_dir);
-    let output = adit(&folder).args(["connect", "--socks", "127.0.0.1:0"]).args(identity).arg(relay_dir.join("relay.bundle")).output();
+    let output = adit(&folder)
+        .args(["connect", "--socks", "127.0.0.1:0"])
+        .args(identity)
+        .arg(relay_dir.join("relay.bundle"))
+        .output();
     assert_eq!(output.unwrap().status.code(), Some(5));
     // SIGHUP reads the list again; the relay goes on.
-    edit(&relay_dir.join("relay.toml"), "clients = []", &format!("clients = [\"{id}\"]"));
+    edit(
+        &relay_dir.join("relay.toml"),
+        "clients = []",
+        &format!("clients = [\"{id}\"]"),
+    );
     relay.send("HUP");
     thread::sleep(Duration::from_millis(300));
     let (_client, socks) = start_client(&folder, &relay_dir, &identity);
@@ -187,7 +226,9 @@ fn limits_of_the_configuration_are_enforced() {
     assert!(took > Duration::from_secs(2), "{took:?}");
     // A second session finds no room.
     let mut command = adit(&folder);
-    command.args(["connect", "--socks", "127.0.0.1:0"]).arg(relay_dir.join("relay.bundle"));
+    command
+        .args(["connect", "--socks", "127.0.0.1:0"])
+        .arg(relay_dir.join("relay.bundle"));
     assert_ne!(command.output().unwrap().status.code(), Some(0));
 }
 
@@ -196,12 +237,28 @@ fn bench_reports_every_key() {
     let folder = folder("bench");
     let port = free_port();
     let mut server = adit(&folder);
-    server.args(["bench", "server", "--listen", &format!("127.0.0.1:{port}"), "--dir"]).arg(&folder);
+    server
+        .args([
+            "bench",
+            "server",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--dir",
+        ])
+        .arg(&folder);
     let mut server = Running::start(server, "READY");
     let out = server.stdout();
     let bundle = folder.join("relay.bundle");
     let bench = |more: &[&str]| {
-        let mut arguments = vec!["bench", "client", bundle.to_str().unwrap(), "--seconds", "0.5", "--json", "--workload"];
+        let mut arguments = vec![
+            "bench",
+            "client",
+            bundle.to_str().unwrap(),
+            "--seconds",
+            "0.5",
+            "--json",
+            "--workload",
+        ];
         arguments.extend(more);
         json(&folder, &arguments)
     };
@@ -210,12 +267,26 @@ fn bench_reports_every_key() {
         assert!(echo.get(key).is_some(), "{key} is missing: {echo}");
     }
     assert!(echo["latency_us"]["p50"].as_f64().unwrap() > 0.0);
-    for more in [&["bulk"][..], &["bulk", "--reverse"], &["bulk", "--streams", "4", "--connections", "2"], &["datagrams"], &["datagrams", "--reverse"]] {
+    for more in [
+        &["bulk"][..],
+        &["bulk", "--reverse"],
+        &["bulk", "--streams", "4", "--connections", "2"],
+        &["datagrams"],
+        &["datagrams", "--reverse"],
+    ] {
         let result = bench(more);
         assert!(result["gbit_per_s"].as_f64().unwrap() > 0.0, "{more:?}: {result}");
     }
-    assert_eq!(bench(&["bulk", "--cipher", "chacha20"])["cipher"], "chacha20-poly1305");
-    assert!(bench(&["handshakes", "--connections", "4"])["handshakes"].as_u64().unwrap() > 0);
+    assert_eq!(
+        bench(&["bulk", "--cipher", "chacha20"])["cipher"],
+        "chacha20-poly1305"
+    );
+    assert!(
+        bench(&["handshakes", "--connections", "4"])["handshakes"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
     assert_eq!(bench(&["idle", "--connections", "20"])["connections"], 20);
     server.send("TERM");
     let report: serde_json::Value = serde_json::from_str(read_all(out).trim()).unwrap();
@@ -223,8 +294,30 @@ fn bench_reports_every_key() {
 }
 
 const KEYS: &[&str] = &[
-    "workload", "seconds", "bytes", "gbit_per_s", "handshakes", "handshakes_per_s", "failed", "datagrams_sent",
-    "datagrams_delivered", "sent_packets", "declared_lost", "spurious", "retransmitted_bytes", "latency_us", "rtt_us",
-    "path_mtu", "cwnd_bytes", "cc", "cipher", "gso", "gro", "cpu_user_s", "cpu_sys_s", "max_rss_bytes",
-    "rss_per_connection_bytes", "connections",
+    "workload",
+    "seconds",
+    "bytes",
+    "gbit_per_s",
+    "handshakes",
+    "handshakes_per_s",
+    "failed",
+    "datagrams_sent",
+    "datagrams_delivered",
+    "sent_packets",
+    "declared_lost",
+    "spurious",
+    "retransmitted_bytes",
+    "latency_us",
+    "rtt_us",
+    "path_mtu",
+    "cwnd_bytes",
+    "cc",
+    "cipher",
+    "gso",
+    "gro",
+    "cpu_user_s",
+    "cpu_sys_s",
+    "max_rss_bytes",
+    "rss_per_connection_bytes",
+    "connections",
 ];

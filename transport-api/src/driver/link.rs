@@ -14,6 +14,9 @@ use crate::config::DatagramPolicy;
 use crate::engine::{Connection, Direction, Handle, Now, StreamId};
 use crate::error::{ConnectionError, FinishError};
 
+/// More than the scheduler counts for a waiting datagram beside its bytes.
+const DATAGRAM_COST: usize = 256;
+
 /// A `finish_and_close` that waits.
 struct Finish {
     deadline: Instant,
@@ -173,17 +176,13 @@ impl Link {
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
         let gentle = self.shared.policy != DatagramPolicy::DropOldest;
         self.datagrams_wait = false;
-        let mut room = self
-            .shared
-            .queue_bytes
-            .saturating_sub(engine.datagram_queue().bytes);
         loop {
             let (data, options) = {
                 let mut queue = lock(&self.shared.datagrams);
                 let Some((data, _)) = queue.sending.front() else {
                     return;
                 };
-                if gentle && data.len() > room {
+                if gentle && !has_room(engine, data.len(), self.shared.queue_bytes) {
                     self.datagrams_wait = true;
                     return;
                 }
@@ -194,7 +193,6 @@ impl Link {
                 queue.writers.take_into(&mut out.wakers);
                 datagram
             };
-            room = room.saturating_sub(data.len());
             if engine.send_datagram(now, data, options).is_err() {
                 // The path narrowed after the caller's check.
                 lock(&self.shared.datagrams).sending_dropped += 1;
@@ -330,6 +328,12 @@ fn answer(query: Query, engine: &Connection) {
             let _ = reply.put(Some(engine.stats()));
         }
     }
+}
+
+/// Whether the scheduler takes a datagram without dropping another.
+fn has_room(engine: &Connection, len: usize, bound: usize) -> bool {
+    let queue = engine.datagram_queue();
+    queue.len == 0 || queue.bytes + len + DATAGRAM_COST <= bound
 }
 
 /// Streams nobody took: reset what we would send, stop what we would read.

@@ -2,6 +2,15 @@
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
 //! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned → **wait**.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 mod app;
 pub(crate) mod clock;

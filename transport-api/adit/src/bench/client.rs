@@ -45,10 +45,17 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
         config.transport.has_aes = Some(false);
     }
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
-    let bench = Rc::new(Bench { endpoint, bundle, server, options: options.clone() });
+    let bench = Rc::new(Bench {
+        endpoint,
+        bundle,
+        server,
+        options: options.clone(),
+    });
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();
-    let figures = main.run(bench.clone().work(at)).or_fail(Code::Failed, "event loop")??;
+    let figures = main
+        .run(bench.clone().work(at))
+        .or_fail(Code::Failed, "event loop")??;
     bench.endpoint.close(0, b"");
     report(&figures, as_json);
     Ok(())
@@ -56,13 +63,19 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
 
 fn check(options: &BenchClient) -> Outcome {
     if options.cc == Cc::Bbr {
-        return fail(Code::Usage, "--cc bbr does not exist in this version; use --cc cubic");
+        return fail(
+            Code::Usage,
+            "--cc bbr does not exist in this version; use --cc cubic",
+        );
     }
     if !(options.seconds > 0.0 && options.seconds <= 86_400.0) {
         return fail(Code::Usage, "--seconds must be above 0 and at most 86400");
     }
     if options.connections == 0 || options.streams == 0 || options.streams > 1000 {
-        return fail(Code::Usage, "--connections must be at least 1, --streams from 1 to 1000");
+        return fail(
+            Code::Usage,
+            "--connections must be at least 1, --streams from 1 to 1000",
+        );
     }
     if options.reverse && !matches!(options.workload, Workload::Bulk | Workload::Datagrams) {
         return fail(Code::Usage, "--reverse goes with bulk and datagrams");
@@ -78,7 +91,12 @@ fn report(figures: &Figures, as_json: bool) {
     if as_json {
         return output::json_line(&json);
     }
-    for (key, value) in json.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+    for (key, value) in json
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !value.is_null())
+    {
         output::line(format_args!("{key:<26}{value}"));
     }
 }
@@ -207,7 +225,14 @@ impl Bench {
     }
 
     fn request(&self) -> Request {
-        let size = self.options.size.unwrap_or(if self.options.workload == Workload::Echo { DEFAULT_ECHO } else { DEFAULT_DATAGRAM });
+        let size = self
+            .options
+            .size
+            .unwrap_or(if self.options.workload == Workload::Echo {
+                DEFAULT_ECHO
+            } else {
+                DEFAULT_DATAGRAM
+            });
         Request {
             workload: self.options.workload,
             reverse: self.options.reverse,
@@ -230,8 +255,12 @@ impl Bench {
             (_, false) => share.sent = Some(datagrams::send(connection, request.size as usize, until).await),
             (_, true) => {
                 let counter = Counter::default();
-                at.spawn(counter.clone().count(connection.clone())).map_err(shown)?;
-                let sent = protocol::read_exact(&mut answer).await.map_err(shown)?.map(Received::decode);
+                at.spawn(counter.clone().count(connection.clone()))
+                    .map_err(shown)?;
+                let sent = protocol::read_exact(&mut answer)
+                    .await
+                    .map_err(shown)?
+                    .map(Received::decode);
                 share.sent = Some(sent.ok_or("the server ended early")?.datagrams);
                 share.received = counter.settled(at).await;
             }
@@ -342,7 +371,12 @@ impl Bench {
         let (connections, opening) = self.connect_all(at).await?;
         at.sleep(Duration::from_secs_f64(self.options.seconds)).await;
         let mut figures = self.figures(&connections, opening);
-        figures.failed = Some(connections.iter().filter(|connection| connection.close_reason().is_some()).count() as u64);
+        figures.failed = Some(
+            connections
+                .iter()
+                .filter(|connection| connection.close_reason().is_some())
+                .count() as u64,
+        );
         let grown = Usage::now().rss_bytes.saturating_sub(before);
         figures.rss_per_connection = grown.checked_div(connections.len() as u64);
         Ok(figures)
@@ -371,7 +405,11 @@ impl Bench {
             return fail(Code::Failed, error);
         }
         let mut figures = self.figures(&connections, opening);
-        figures.received = Received { bytes: *bytes, datagrams: 0, micros: (now().instant - begin).as_micros() as u64 };
+        figures.received = Received {
+            bytes: *bytes,
+            datagrams: 0,
+            micros: (now().instant - begin).as_micros() as u64,
+        };
         figures.latency = Some(times.clone());
         Ok(figures)
     }
@@ -388,7 +426,11 @@ impl Bench {
             ask.write_all(&ping).await.map_err(shown)?;
             let mut have = 0;
             while have < pong.len() {
-                have += answer.read(&mut pong[have..]).await.map_err(shown)?.ok_or("the echo ended early")?;
+                have += answer
+                    .read(&mut pong[have..])
+                    .await
+                    .map_err(shown)?
+                    .ok_or("the echo ended early")?;
             }
             let took = now().instant - begin;
             let (times, bytes, ..) = &mut *tally.borrow_mut();
@@ -404,7 +446,8 @@ type Tally = (Histogram<u64>, u64, usize, Option<String>);
 
 /// Nanoseconds up to a minute with three digits.
 fn latency() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap_or_else(|_| unreachable!("the bounds are constant"))
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are constant"))
 }
 
 fn shown(error: impl std::fmt::Display) -> String {
@@ -423,11 +466,19 @@ fn workload_name(workload: Workload) -> &'static str {
 
 fn unreachable_server(error: &ConnectError, server: SocketAddr) -> Failure {
     match error {
-        error if crate::connect::is_silence(error) => Failure { code: Code::Unreachable, message: silence(server) },
-        other => Failure { code: Code::Auth, message: format!("{server}: {other}") },
+        error if crate::connect::is_silence(error) => Failure {
+            code: Code::Unreachable,
+            message: silence(server),
+        },
+        other => Failure {
+            code: Code::Auth,
+            message: format!("{server}: {other}"),
+        },
     }
 }
 
 fn silence(server: SocketAddr) -> String {
-    format!("{server} does not answer: check that the server runs, that its bundle is this one and that UDP passes")
+    format!(
+        "{server} does not answer: check that the server runs, that its bundle is this one and that UDP passes"
+    )
 }

@@ -1,6 +1,10 @@
 //! Sending and counting datagrams, the same at both ends.
 
-use std::{cell::Cell, rc::Rc, time::{Duration, Instant}};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use transport_api::{Connection, DatagramOptions, local::Handle, now};
 
@@ -14,7 +18,11 @@ pub(crate) async fn send(connection: &Connection, size: usize, until: Instant) -
     let mut sent = 0;
     while now().instant < until {
         let size = size.min(connection.max_datagram_size()).max(1);
-        if connection.send_datagram_wait(vec![0x5a; size], DatagramOptions::default()).await.is_err() {
+        if connection
+            .send_datagram_wait(vec![0x5a; size], DatagramOptions::default())
+            .await
+            .is_err()
+        {
             break;
         }
         sent += 1;
@@ -42,7 +50,14 @@ impl Counter {
     pub(crate) async fn settled(&self, at: &Handle) -> Received {
         at.sleep(QUIET).await;
         let (bytes, datagrams) = self.0.get();
-        let micros = self.1.get().map_or(0, |(first, last)| (last - first).as_micros() as u64);
-        Received { bytes, datagrams, micros }
+        let micros = self
+            .1
+            .get()
+            .map_or(0, |(first, last)| (last - first).as_micros() as u64);
+        Received {
+            bytes,
+            datagrams,
+            micros,
+        }
     }
 }

@@ -37,7 +37,13 @@ impl Request {
 
     /// Nothing when the bytes are no request of this version.
     pub(crate) fn decode(bytes: [u8; REQUEST_LEN]) -> Option<Self> {
-        let all = [Workload::Bulk, Workload::Datagrams, Workload::Handshakes, Workload::Idle, Workload::Echo];
+        let all = [
+            Workload::Bulk,
+            Workload::Datagrams,
+            Workload::Handshakes,
+            Workload::Idle,
+            Workload::Echo,
+        ];
         let [_, reverse, s0, s1, z0, z1, z2, z3, time @ ..] = bytes;
         Some(Self {
             workload: all.into_iter().find(|workload| *workload as u8 == bytes[0])?,
@@ -61,20 +67,33 @@ pub(crate) struct Received {
 impl Received {
     pub(crate) fn encode(&self) -> [u8; RECEIVED_LEN] {
         let mut out = [0; RECEIVED_LEN];
-        for (slot, number) in out.chunks_exact_mut(8).zip([self.bytes, self.datagrams, self.micros]) {
+        for (slot, number) in out
+            .chunks_exact_mut(8)
+            .zip([self.bytes, self.datagrams, self.micros])
+        {
             slot.copy_from_slice(&number.to_be_bytes());
         }
         out
     }
 
     pub(crate) fn decode(bytes: [u8; RECEIVED_LEN]) -> Self {
-        let number = |at: usize| bytes[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        Self { bytes: number(0), datagrams: number(8), micros: number(16) }
+        let number = |at: usize| {
+            bytes[at..at + 8]
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        Self {
+            bytes: number(0),
+            datagrams: number(8),
+            micros: number(16),
+        }
     }
 }
 
 /// Reads exactly `N` bytes; nothing when the stream ended before.
-pub(crate) async fn read_exact<const N: usize>(stream: &mut RecvStream) -> Result<Option<[u8; N]>, ReadError> {
+pub(crate) async fn read_exact<const N: usize>(
+    stream: &mut RecvStream,
+) -> Result<Option<[u8; N]>, ReadError> {
     let mut out = [0; N];
     let mut have = 0;
     while have < N {
@@ -100,7 +119,11 @@ mod tests {
             run_for: Duration::from_millis(1500),
         };
         assert_eq!(Request::decode(request.encode()), Some(request));
-        let received = Received { bytes: 1 << 40, datagrams: 7, micros: 9 };
+        let received = Received {
+            bytes: 1 << 40,
+            datagrams: 7,
+            micros: 9,
+        };
         assert_eq!(Received::decode(received.encode()), received);
         assert_eq!(Request::decode([99; REQUEST_LEN]), None);
     }

@@ -1,7 +1,7 @@
 //! The figures of a run under their contracted keys.
 
 use serde_json::{Value, json};
-use transport_api::{Connection, Caps, ConnectionStats, Suite};
+use transport_api::{Caps, Connection, ConnectionStats, Suite};
 
 use super::protocol::Received;
 use crate::measure::Usage;
@@ -71,7 +71,10 @@ impl Totals {
     }
 
     pub(crate) fn server_json(&self) -> Value {
-        let each = self.rss_at_peak.saturating_sub(self.rss_before).checked_div(self.peak_connections);
+        let each = self
+            .rss_at_peak
+            .saturating_sub(self.rss_before)
+            .checked_div(self.peak_connections);
         Figures {
             received: self.received,
             handshakes: self.opened,
@@ -114,7 +117,11 @@ impl Figures {
         let usage = Usage::now();
         let stats = self.packets.last.as_ref().map(|(stats, _)| stats);
         let micros = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
-        let quantile = |at: f64| self.latency.as_ref().map(|latency| latency.value_at_quantile(at) as f64 / 1000.0);
+        let quantile = |at: f64| {
+            self.latency
+                .as_ref()
+                .map(|latency| latency.value_at_quantile(at) as f64 / 1000.0)
+        };
         json!({
             "workload": self.workload,
             "seconds": self.seconds,

@@ -36,7 +36,10 @@ const MAX_CONNECTIONS: usize = 100_000;
 
 pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     if listen.ip().is_unspecified() {
-        return fail(Code::Usage, format!("--listen {listen}: name a concrete address; it goes into the bundle"));
+        return fail(
+            Code::Usage,
+            format!("--listen {listen}: name a concrete address; it goes into the bundle"),
+        );
     }
     std::fs::create_dir_all(dir).or_fail(Code::Config, dir.display())?;
     let keys = RelayKeys::generate()?;
@@ -51,7 +54,11 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
     let _ = std::fs::remove_file(&path);
-    files::create(&path, 0o644, &keys.bundle(&address.ip().to_string(), address.port())?)?;
+    files::create(
+        &path,
+        0o644,
+        &keys.bundle(&address.ip().to_string(), address.port())?,
+    )?;
     output::tell(format_args!("READY {address}"));
     let totals = serve(&endpoint, &signals)?;
     output::json_line(&totals.server_json());
@@ -112,7 +119,9 @@ impl From<transport_api::ConnectionError> for Ended {
 
 async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
     let (mut answer, mut asked) = connection.accept_bi().await?;
-    let Some(request) = protocol::read_exact(&mut asked).await?.and_then(Request::decode) else { return Err(Ended) };
+    let Some(request) = protocol::read_exact(&mut asked).await?.and_then(Request::decode) else {
+        return Err(Ended);
+    };
     let received = match (request.workload, request.reverse) {
         (Workload::Bulk, false) => receive_bulk(connection, usize::from(request.streams), at).await?,
         (Workload::Bulk, true) => {
@@ -121,14 +130,18 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
         }
         (Workload::Datagrams, false) => {
             let counter = Counter::default();
-            at.spawn(counter.clone().count(connection.clone())).map_err(|_| Ended)?;
+            at.spawn(counter.clone().count(connection.clone()))
+                .map_err(|_| Ended)?;
             while asked.read(&mut [0; 16]).await?.is_some() {}
             counter.settled(at).await
         }
         (Workload::Datagrams, true) => {
             let until = now().instant + request.run_for;
             let datagrams = datagrams::send(connection, request.size as usize, until).await;
-            Received { datagrams, ..Received::default() }
+            Received {
+                datagrams,
+                ..Received::default()
+            }
         }
         (Workload::Echo | Workload::Handshakes | Workload::Idle, _) => {
             return echo(&mut answer, &mut asked).await;
@@ -174,7 +187,12 @@ async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> R
     Ok(received)
 }
 
-async fn send_bulk(connection: &Connection, streams: usize, run_for: Duration, at: &Handle) -> Result<(), Ended> {
+async fn send_bulk(
+    connection: &Connection,
+    streams: usize,
+    run_for: Duration,
+    at: &Handle,
+) -> Result<(), Ended> {
     let until = now().instant + run_for;
     for _ in 0..streams.max(1) {
         let mut stream = connection.open_uni().await?;

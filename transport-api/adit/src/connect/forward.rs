@@ -54,11 +54,17 @@ pub(crate) fn tcp(link: &Rc<Link>, forward: &Forward) -> Outcome {
 
 /// Listens for UDP; every local peer gets a tunnel of its own.
 pub(crate) fn udp(link: &Rc<Link>, forward: &Forward) -> Outcome {
-    let socket =
-        UdpSocket::bind(&link.at, forward.local).or_fail(Code::Failed, format!("--forward-udp {}", forward.local))?;
+    let socket = UdpSocket::bind(&link.at, forward.local)
+        .or_fail(Code::Failed, format!("--forward-udp {}", forward.local))?;
     let at = link.at.clone();
-    let peers = Peers { link: Rc::clone(link), socket, forward: forward.clone(), open: RefCell::default() };
-    at.spawn(Rc::new(peers).serve()).or_fail(Code::Failed, "event loop")
+    let peers = Peers {
+        link: Rc::clone(link),
+        socket,
+        forward: forward.clone(),
+        open: RefCell::default(),
+    };
+    at.spawn(Rc::new(peers).serve())
+        .or_fail(Code::Failed, "event loop")
 }
 
 struct Peers {
@@ -80,7 +86,9 @@ impl Peers {
         let mut generation = 0;
         loop {
             // An ICMP error of a local program that is gone is not the socket's end.
-            let Ok((read, from)) = self.socket.recv_from(&mut buffer).await else { continue };
+            let Ok((read, from)) = self.socket.recv_from(&mut buffer).await else {
+                continue;
+            };
             let Some(data) = buffer.get(..read) else { continue };
             let now = now().instant;
             if let Some(peer) = self.open.borrow_mut().get_mut(&from) {
@@ -93,7 +101,14 @@ impl Peers {
             }
             generation += 1;
             self.make_room();
-            self.open.borrow_mut().insert(from, Peer { tunnel: None, used: now, generation });
+            self.open.borrow_mut().insert(
+                from,
+                Peer {
+                    tunnel: None,
+                    used: now,
+                    generation,
+                },
+            );
             let opened = Rc::clone(&self).peer(from, generation, data.to_vec());
             if self.link.at.spawn(opened).is_err() {
                 self.open.borrow_mut().remove(&from);
@@ -106,7 +121,10 @@ impl Peers {
         if open.len() < MAX_PEERS {
             return;
         }
-        let oldest = open.iter().min_by_key(|(_, peer)| peer.used).map(|(address, _)| *address);
+        let oldest = open
+            .iter()
+            .min_by_key(|(_, peer)| peer.used)
+            .map(|(address, _)| *address);
         if let Some(oldest) = oldest {
             open.remove(&oldest);
         }

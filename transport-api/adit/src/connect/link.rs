@@ -10,10 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use transport_api::{
     Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
-    local::Handle,
-    masque::Template,
-    relay::APP,
-    tunnel::Client,
+    local::Handle, masque::Template, relay::APP, tunnel::Client,
 };
 
 use crate::{
@@ -68,7 +65,16 @@ impl Link {
         let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
         let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));
-        Ok(Rc::new(Self { at: at.clone(), target, shown, endpoint, server, template, current, ever }))
+        Ok(Rc::new(Self {
+            at: at.clone(),
+            target,
+            shown,
+            endpoint,
+            server,
+            template,
+            current,
+            ever,
+        }))
     }
 
     /// Connects, or fails with the exit code of the reason; then stays connected by itself.
@@ -80,7 +86,9 @@ impl Link {
                 return Err(self.explain(&error));
             }
         };
-        self.at.spawn(Rc::clone(self).stay(connection)).or_fail(Code::Failed, "event loop")
+        self.at
+            .spawn(Rc::clone(self).stay(connection))
+            .or_fail(Code::Failed, "event loop")
     }
 
     async fn attempt(&self) -> Result<Connection, ConnectError> {
@@ -159,12 +167,19 @@ impl Link {
     pub(crate) async fn close(&self) {
         self.endpoint.close(0x100, b"");
         // The relay hears of it, or it will see our silence.
-        let _ = self.at.timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        let _ = self
+            .at
+            .timeout(Duration::from_secs(1), self.endpoint.wait_idle())
+            .await;
     }
 
     fn say_connected(&self, connection: &Connection) {
         let stats = connection.stats();
-        let name = if self.ever.replace(true) { "reconnected" } else { "connected" };
+        let name = if self.ever.replace(true) {
+            "reconnected"
+        } else {
+            "connected"
+        };
         self.event(
             name,
             json!({
@@ -190,8 +205,14 @@ impl Link {
             }
             output::json_line(&rest);
         }
-        let detail = ["reason", "handshake_ms"].into_iter().find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
-        output::tell(format_args!("{name} {}{}", self.server, detail.unwrap_or_default()));
+        let detail = ["reason", "handshake_ms"]
+            .into_iter()
+            .find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
+        output::tell(format_args!(
+            "{name} {}{}",
+            self.server,
+            detail.unwrap_or_default()
+        ));
     }
 
     /// A relay is silent to whoever it does not serve, so silence has many causes.
@@ -201,7 +222,10 @@ impl Link {
             None => "an anonymous client".to_string(),
         };
         match error {
-            ConnectError::Bundle(_) => Failure { code: Code::Auth, message: error.to_string() },
+            ConnectError::Bundle(_) => Failure {
+                code: Code::Auth,
+                message: error.to_string(),
+            },
             error if is_silence(error) => Failure {
                 code: Code::Unreachable,
                 message: format!(
@@ -211,7 +235,10 @@ impl Link {
                     self.server
                 ),
             },
-            error => Failure { code: Code::Auth, message: format!("{}: {error}", self.server) },
+            error => Failure {
+                code: Code::Auth,
+                message: format!("{}: {error}", self.server),
+            },
         }
     }
 }

@@ -30,31 +30,58 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     if options.tun.is_some() {
-        return fail(Code::Usage, "--tun does not exist in this version; use --socks, --forward-udp or --forward-tcp");
+        return fail(
+            Code::Usage,
+            "--tun does not exist in this version; use --socks, --forward-udp or --forward-tcp",
+        );
     }
     if options.cc == cli::Cc::Bbr {
-        return fail(Code::Usage, "--cc bbr does not exist in this version; use --cc cubic");
+        return fail(
+            Code::Usage,
+            "--cc bbr does not exist in this version; use --cc cubic",
+        );
     }
     if options.socks.is_none() && options.forward_udp.is_empty() && options.forward_tcp.is_empty() {
-        return fail(Code::Usage, "nothing to offer: give --socks ADDR, --forward-udp or --forward-tcp");
+        return fail(
+            Code::Usage,
+            "nothing to offer: give --socks ADDR, --forward-udp or --forward-tcp",
+        );
     }
     let given = files::read_bundle(&options.bundle)?;
     let state = State::of(&given.relay_id());
     let bundle = state.choose(given)?;
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
     let identity = match &options.identity {
-        Some(path) => Some(ClientIdentity::from_seeds(files::read_key(path, files::CLIENT_LABEL)?)),
+        Some(path) => Some(ClientIdentity::from_seeds(files::read_key(
+            path,
+            files::CLIENT_LABEL,
+        )?)),
         None => None,
     };
     let signals = Signals::listen()?;
-    let target = Target { bundle, identity, state: Some(state) };
+    let target = Target {
+        bundle,
+        identity,
+        state: Some(state),
+    };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();
     let work = async {
-        let link = Link::start(&at, target, Shown { json, quiet: false, socks: options.socks })?;
+        let link = Link::start(
+            &at,
+            target,
+            Shown {
+                json,
+                quiet: false,
+                socks: options.socks,
+            },
+        )?;
         offer(options, &link)?;
         link.connect_first().await?;
-        while signals.wait_for(Duration::ZERO).is_none_or(|signal| signal == Signal::Reload) {
+        while signals
+            .wait_for(Duration::ZERO)
+            .is_none_or(|signal| signal == Signal::Reload)
+        {
             at.sleep(SIGNAL_CHECK).await;
         }
         link.close().await;
@@ -84,6 +111,10 @@ pub(crate) fn addresses(bundle: &Bundle) -> Outcome<Vec<SocketAddr>> {
 
 /// The unspecified address of the family of `remote`.
 pub(crate) fn any_address(remote: SocketAddr) -> SocketAddr {
-    let ip = if remote.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let ip = if remote.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
     SocketAddr::new(ip, 0)
 }

@@ -25,7 +25,9 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
                     break false;
                 }
                 Ok(read) => {
-                    let Some(data) = buffer.get(..read) else { break true };
+                    let Some(data) = buffer.get(..read) else {
+                        break true;
+                    };
                     if up.write_all(data).await.is_err() {
                         break true;
                     }

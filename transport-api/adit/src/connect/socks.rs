@@ -39,7 +39,8 @@ enum Reply {
 
 /// Listens and serves every client in a task of its own.
 pub(crate) fn serve(link: &Rc<Link>, address: SocketAddr) -> Outcome {
-    let listener = TcpListener::bind(&link.at, address).or_fail(Code::Failed, format!("--socks {address}"))?;
+    let listener =
+        TcpListener::bind(&link.at, address).or_fail(Code::Failed, format!("--socks {address}"))?;
     listen(link, listener)
 }
 
@@ -105,7 +106,9 @@ async fn read_target(local: &TcpStream, kind: u8) -> Option<Option<(String, u16)
 }
 
 async fn act(link: &Rc<Link>, local: TcpStream, request: Request) {
-    let Some((host, port)) = request.target else { return reply(&local, Reply::AddressNotSupported, None).await };
+    let Some((host, port)) = request.target else {
+        return reply(&local, Reply::AddressNotSupported, None).await;
+    };
     match request.command {
         1 => connect(link, local, &host, port).await,
         3 => associate(link, local).await,
@@ -121,7 +124,9 @@ async fn reply(local: &TcpStream, code: Reply, bound: Option<SocketAddr>) {
 }
 
 async fn connect(link: &Rc<Link>, local: TcpStream, host: &str, port: u16) {
-    let Some(client) = link.client().await else { return reply(&local, Reply::GeneralFailure, None).await };
+    let Some(client) = link.client().await else {
+        return reply(&local, Reply::GeneralFailure, None).await;
+    };
     match client.connect_tcp(host, port).await {
         Ok(tunnel) => {
             reply(&local, Reply::Succeeded, None).await;
@@ -160,7 +165,9 @@ struct Used {
 }
 
 async fn associate(link: &Rc<Link>, local: TcpStream) {
-    let (Ok(here), Ok(there)) = (local.local_addr(), local.peer_addr()) else { return };
+    let (Ok(here), Ok(there)) = (local.local_addr(), local.peer_addr()) else {
+        return;
+    };
     let Ok(socket) = UdpSocket::bind(&link.at, SocketAddr::new(here.ip(), 0)) else {
         return reply(&local, Reply::GeneralFailure, None).await;
     };
@@ -198,11 +205,15 @@ impl Association {
     async fn serve(self: Rc<Self>) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let Ok((read, from)) = self.socket.recv_from(&mut buffer).await else { continue };
+            let Ok((read, from)) = self.socket.recv_from(&mut buffer).await else {
+                continue;
+            };
             if from.ip() != self.asked_from || *self.program.borrow_mut().get_or_insert(from) != from {
                 continue;
             }
-            let Some((host, port, payload)) = buffer.get(..read).and_then(parse_datagram) else { continue };
+            let Some((host, port, payload)) = buffer.get(..read).and_then(parse_datagram) else {
+                continue;
+            };
             self.send(host, port, payload);
         }
     }
@@ -220,10 +231,19 @@ impl Association {
             return;
         }
         if targets.len() >= MAX_TARGETS {
-            let oldest = targets.iter().min_by_key(|(_, used)| used.at).map(|(key, _)| key.clone());
+            let oldest = targets
+                .iter()
+                .min_by_key(|(_, used)| used.at)
+                .map(|(key, _)| key.clone());
             oldest.and_then(|key| targets.remove(&key));
         }
-        targets.insert(key.clone(), Used { at: now, tunnel: None });
+        targets.insert(
+            key.clone(),
+            Used {
+                at: now,
+                tunnel: None,
+            },
+        );
         let open = Rc::clone(self).target(key.clone(), payload.to_vec());
         if self.link.at.spawn(open).is_err() {
             targets.remove(&key);
@@ -232,7 +252,9 @@ impl Association {
 
     /// Opens the tunnel to a target and carries its answers.
     async fn target(self: Rc<Self>, key: (String, u16), first: Vec<u8>) {
-        let Some(client) = self.link.client().await else { return };
+        let Some(client) = self.link.client().await else {
+            return;
+        };
         match client.connect_udp(&key.0, key.1).await {
             Ok(mut tunnel) => {
                 let _ = tunnel.send(&first);
@@ -258,18 +280,28 @@ impl Association {
             if !self.targets.borrow().contains_key(key) {
                 return;
             }
-            let Some(program) = *self.program.borrow() else { continue };
-            let _ = self.socket.try_send_to(&[&header[..], &payload].concat(), program);
+            let Some(program) = *self.program.borrow() else {
+                continue;
+            };
+            let _ = self
+                .socket
+                .try_send_to(&[&header[..], &payload].concat(), program);
         }
     }
 }
 
 /// The header of RFC 1928 §7; fragments are not supported and dropped, as it allows.
 fn parse_datagram(datagram: &[u8]) -> Option<(String, u16, &[u8])> {
-    let [_, _, 0, kind, rest @ ..] = datagram else { return None };
+    let [_, _, 0, kind, rest @ ..] = datagram else {
+        return None;
+    };
     let (host, rest) = match kind {
-        1 => rest.split_first_chunk::<4>().map(|(ip, rest)| (Ipv4Addr::from(*ip).to_string(), rest))?,
-        4 => rest.split_first_chunk::<16>().map(|(ip, rest)| (Ipv6Addr::from(*ip).to_string(), rest))?,
+        1 => rest
+            .split_first_chunk::<4>()
+            .map(|(ip, rest)| (Ipv4Addr::from(*ip).to_string(), rest))?,
+        4 => rest
+            .split_first_chunk::<16>()
+            .map(|(ip, rest)| (Ipv6Addr::from(*ip).to_string(), rest))?,
         3 => {
             let (length, rest) = rest.split_first()?;
             let (name, rest) = rest.split_at_checked(usize::from(*length))?;

@@ -22,7 +22,10 @@ pub(crate) struct Checks {
 impl Checks {
     /// With `quiet`, nothing is shown on the way.
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { done: Vec::new(), quiet }
+        Self {
+            done: Vec::new(),
+            quiet,
+        }
     }
 
     /// Tells what is being done now.
@@ -35,14 +38,23 @@ impl Checks {
     pub(crate) fn add(&mut self, check: Check) {
         if !self.quiet {
             let mark = if check.ok { "ok    " } else { "FAILED" };
-            output::line(format_args!("{mark} {:<44} {:>10.2} {:<8} {}", check.name, check.value, check.unit, check.detail));
+            output::line(format_args!(
+                "{mark} {:<44} {:>10.2} {:<8} {}",
+                check.name, check.value, check.unit, check.detail
+            ));
         }
         self.done.push(check);
     }
 
     /// A check that could not even be carried out.
     pub(crate) fn broken(&mut self, name: &str, why: &str) {
-        self.add(Check { name: name.into(), ok: false, value: 0.0, unit: "", detail: why.into() });
+        self.add(Check {
+            name: name.into(),
+            ok: false,
+            value: 0.0,
+            unit: "",
+            detail: why.into(),
+        });
     }
 
     pub(crate) fn all_passed(&self) -> bool {
@@ -50,7 +62,11 @@ impl Checks {
     }
 
     pub(crate) fn failed(&self) -> Vec<&str> {
-        self.done.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
+        self.done
+            .iter()
+            .filter(|check| !check.ok)
+            .map(|check| check.name.as_str())
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -58,9 +74,7 @@ impl Checks {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let one = |check: &Check| {
-            json!({ "name": check.name, "ok": check.ok, "value": check.value, "unit": check.unit, "detail": check.detail })
-        };
+        let one = |check: &Check| json!({ "name": check.name, "ok": check.ok, "value": check.value, "unit": check.unit, "detail": check.detail });
         self.done.iter().map(one).collect()
     }
 }

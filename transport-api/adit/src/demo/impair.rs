@@ -53,7 +53,8 @@ impl Link {
             random: Cell::new(0x9e37_79b9_7f4a_7c15),
             lost: Cell::new(0),
         });
-        at.spawn(Rc::clone(&link).forward()).map_err(std::io::Error::other)?;
+        at.spawn(Rc::clone(&link).forward())
+            .map_err(std::io::Error::other)?;
         Ok(link)
     }
 
@@ -75,9 +76,13 @@ impl Link {
     async fn forward(self: Rc<Self>) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let Ok((read, from)) = self.front.recv_from(&mut buffer).await else { continue };
+            let Ok((read, from)) = self.front.recv_from(&mut buffer).await else {
+                continue;
+            };
             let Some(data) = buffer.get(..read) else { continue };
-            let Some(upstream) = self.upstream_of(from) else { continue };
+            let Some(upstream) = self.upstream_of(from) else {
+                continue;
+            };
             self.carry(data, move |data| {
                 let _ = upstream.try_send(data);
             });
@@ -94,7 +99,9 @@ impl Link {
         }
         let socket = UdpSocket::bind(&self.at, SocketAddr::from(([127, 0, 0, 1], 0))).ok()?;
         socket.connect(self.server).ok()?;
-        self.at.spawn(Rc::clone(self).backward(socket.clone(), client)).ok()?;
+        self.at
+            .spawn(Rc::clone(self).backward(socket.clone(), client))
+            .ok()?;
         self.upstream.borrow_mut().insert(client, socket.clone());
         Some(socket)
     }
@@ -102,7 +109,9 @@ impl Link {
     async fn backward(self: Rc<Self>, upstream: UdpSocket, client: SocketAddr) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let Ok(read) = upstream.recv(&mut buffer).await else { continue };
+            let Ok(read) = upstream.recv(&mut buffer).await else {
+                continue;
+            };
             let Some(data) = buffer.get(..read) else { continue };
             let link = Rc::clone(&self);
             self.carry(data, move |data| {
@@ -116,7 +125,11 @@ impl Link {
             self.lost.set(self.lost.get() + 1);
             return;
         }
-        let late = if self.chance(self.faults.reordered) { self.faults.late } else { Duration::ZERO };
+        let late = if self.chance(self.faults.reordered) {
+            self.faults.late
+        } else {
+            Duration::ZERO
+        };
         let delay = self.faults.one_way + late;
         let (at, data) = (self.at.clone(), data.to_vec());
         let later = async move {

@@ -29,23 +29,47 @@ pub(crate) struct Amounts {
     pub(crate) download_bytes: u64,
 }
 
-const CLEAR: Amounts = Amounts { stream_bytes: 64 << 20, datagrams: 20_000, download_bytes: 32 << 20 };
-const CLEAR_QUICK: Amounts = Amounts { stream_bytes: 8 << 20, datagrams: 2_000, download_bytes: 4 << 20 };
-const BAD: Amounts = Amounts { stream_bytes: 2 << 20, datagrams: 1_000, download_bytes: 1 << 20 };
-const BAD_QUICK: Amounts = Amounts { stream_bytes: 128 << 10, datagrams: 200, download_bytes: 64 << 10 };
+const CLEAR: Amounts = Amounts {
+    stream_bytes: 64 << 20,
+    datagrams: 20_000,
+    download_bytes: 32 << 20,
+};
+const CLEAR_QUICK: Amounts = Amounts {
+    stream_bytes: 8 << 20,
+    datagrams: 2_000,
+    download_bytes: 4 << 20,
+};
+const BAD: Amounts = Amounts {
+    stream_bytes: 2 << 20,
+    datagrams: 1_000,
+    download_bytes: 1 << 20,
+};
+const BAD_QUICK: Amounts = Amounts {
+    stream_bytes: 128 << 10,
+    datagrams: 200,
+    download_bytes: 64 << 10,
+};
 
 const MAX_TASKS: usize = 65_536;
 
 pub(crate) fn run(options: &cli::Demo, json: bool) -> Outcome {
     if options.vpn {
-        return fail(Code::Usage, "demo --vpn does not exist in this version; run adit demo");
+        return fail(
+            Code::Usage,
+            "demo --vpn does not exist in this version; run adit demo",
+        );
     }
     let begin = now().instant;
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();
     let mut checks = Checks::new(json);
-    let (clear, bad) = if options.quick { (CLEAR_QUICK, BAD_QUICK) } else { (CLEAR, BAD) };
-    main.run(play(&at, &mut checks, clear, bad)).or_fail(Code::Failed, "event loop")??;
+    let (clear, bad) = if options.quick {
+        (CLEAR_QUICK, BAD_QUICK)
+    } else {
+        (CLEAR, BAD)
+    };
+    main.run(play(&at, &mut checks, clear, bad))
+        .or_fail(Code::Failed, "event loop")??;
     let seconds = (now().instant - begin).as_secs_f64();
     finish(&checks, seconds, options.report.as_deref(), json)
 }
@@ -61,7 +85,18 @@ fn finish(checks: &Checks, seconds: f64, report: Option<&Path>, as_json: bool) -
     if as_json {
         output::json_line(&result);
     } else {
-        output::line(format_args!("{} checks in {seconds:.1} s: {}", checks.len(), if ok { "all passed" } else { "FAILED" }));
+        output::line(format_args!(
+            "{} checks in {seconds:.1} s: {}",
+            checks.len(),
+            if ok { "all passed" } else { "FAILED" }
+        ));
     }
-    if ok { Ok(()) } else { fail(Code::Failed, format!("the demo failed: {}", checks.failed().join(", "))) }
+    if ok {
+        Ok(())
+    } else {
+        fail(
+            Code::Failed,
+            format!("the demo failed: {}", checks.failed().join(", ")),
+        )
+    }
 }

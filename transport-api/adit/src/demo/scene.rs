@@ -53,7 +53,8 @@ pub(super) async fn play(at: &Handle, checks: &mut Checks, clear: Amounts, bad: 
     let impaired = impair::Link::start(at, relay, BAD_LINK).or_fail(Code::Failed, "bad link")?;
     let address = impaired.address().or_fail(Code::Failed, "bad link")?;
     let (link, socks) = connect(at, checks, &stage, address, "handshake, bad link").await?;
-    at.spawn(disturb(at.clone(), Rc::clone(&link))).or_fail(Code::Failed, "event loop")?;
+    at.spawn(disturb(at.clone(), Rc::clone(&link)))
+        .or_fail(Code::Failed, "event loop")?;
     act(at, checks, &stage, &link, socks, bad, ", bad link").await;
     survived(checks, &link, &impaired);
     link.close().await;
@@ -66,12 +67,18 @@ impl Stage {
         let keys = RelayKeys::generate()?;
         let server = ServerOptions::open(keys.identity.relay_id(), keys.statics_again(), 1, APP);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint = Endpoint::bind(EndpointConfig::server(listen, server)).or_fail(Code::Failed, "relay")?;
+        let endpoint =
+            Endpoint::bind(EndpointConfig::server(listen, server)).or_fail(Code::Failed, "relay")?;
         let mut config = RelayConfig::default();
         // The targets are on this machine; a relay denies that unless told.
         config.policy.allow = vec!["127.0.0.0/8".parse().or_fail(Code::Failed, "policy")?];
         let service = RelayService::start(endpoint.clone(), config).or_fail(Code::Failed, "relay")?;
-        Ok(Self { endpoint, service, keys, targets })
+        Ok(Self {
+            endpoint,
+            service,
+            keys,
+            targets,
+        })
     }
 
     fn bundle(&self, relay: SocketAddr) -> Outcome<Bundle> {
@@ -95,11 +102,30 @@ impl Stage {
 }
 
 /// A client of the relay at `relay`, with a SOCKS5 port.
-async fn connect(at: &Handle, checks: &mut Checks, stage: &Stage, relay: SocketAddr, name: &str) -> Outcome<(Rc<Link>, SocketAddr)> {
-    let target = Target { bundle: stage.bundle(relay)?, identity: None, state: None };
-    let listener = TcpListener::bind(at, SocketAddr::from(([127, 0, 0, 1], 0))).or_fail(Code::Failed, "SOCKS port")?;
+async fn connect(
+    at: &Handle,
+    checks: &mut Checks,
+    stage: &Stage,
+    relay: SocketAddr,
+    name: &str,
+) -> Outcome<(Rc<Link>, SocketAddr)> {
+    let target = Target {
+        bundle: stage.bundle(relay)?,
+        identity: None,
+        state: None,
+    };
+    let listener =
+        TcpListener::bind(at, SocketAddr::from(([127, 0, 0, 1], 0))).or_fail(Code::Failed, "SOCKS port")?;
     let socks = listener.local_addr().or_fail(Code::Failed, "SOCKS port")?;
-    let link = Link::start(at, target, Shown { json: false, quiet: true, socks: Some(socks) })?;
+    let link = Link::start(
+        at,
+        target,
+        Shown {
+            json: false,
+            quiet: true,
+            socks: Some(socks),
+        },
+    )?;
     serve_socks(&link, listener)?;
     link.connect_first().await?;
     let connection = link.wait_connection().await;
@@ -119,12 +145,25 @@ async fn connect(at: &Handle, checks: &mut Checks, stage: &Stage, relay: SocketA
     Ok((link, socks))
 }
 
-async fn act(at: &Handle, checks: &mut Checks, stage: &Stage, link: &Rc<Link>, socks: SocketAddr, amounts: Amounts, suffix: &str) {
+async fn act(
+    at: &Handle,
+    checks: &mut Checks,
+    stage: &Stage,
+    link: &Rc<Link>,
+    socks: SocketAddr,
+    amounts: Amounts,
+    suffix: &str,
+) {
     let bytes = amounts.stream_bytes;
-    traffic::upload(link, stage.targets.checksum, bytes).await.check(checks, format!("{} on a stream{suffix}", size(bytes)));
+    traffic::upload(link, stage.targets.checksum, bytes)
+        .await
+        .check(checks, format!("{} on a stream{suffix}", size(bytes)));
     traffic::datagrams(at, link, stage.targets.echo, amounts.datagrams)
         .await
-        .check(checks, format!("{} datagrams by CONNECT-UDP{suffix}", amounts.datagrams));
+        .check(
+            checks,
+            format!("{} datagrams by CONNECT-UDP{suffix}", amounts.datagrams),
+        );
     let bytes = amounts.download_bytes;
     traffic::download(at, socks, stage.targets.http, bytes)
         .await
@@ -167,10 +206,17 @@ fn survived(checks: &mut Checks, link: &Link, impaired: &impair::Link) {
         ok: impaired.lost() > 0,
         value: impaired.lost() as f64,
         unit: "lost",
-        detail: format!("{} declared lost by the client, path MTU {}", stats.declared_lost, stats.mtu),
+        detail: format!(
+            "{} declared lost by the client, path MTU {}",
+            stats.declared_lost, stats.mtu
+        ),
     });
 }
 
 fn size(bytes: u64) -> String {
-    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+    if bytes >= 1 << 20 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
 }

@@ -20,17 +20,25 @@ pub(crate) fn start(at: &Handle) -> io::Result<Targets> {
     let echo = UdpSocket::bind(at, any)?;
     let checksum = TcpListener::bind(at, any)?;
     let http = TcpListener::bind(at, any)?;
-    let targets = Targets { echo: echo.local_addr()?, checksum: checksum.local_addr()?, http: http.local_addr()? };
+    let targets = Targets {
+        echo: echo.local_addr()?,
+        checksum: checksum.local_addr()?,
+        http: http.local_addr()?,
+    };
     at.spawn(serve_echo(echo)).map_err(io::Error::other)?;
-    at.spawn(serve(at.clone(), checksum, |stream| answer_checksum(stream))).map_err(io::Error::other)?;
-    at.spawn(serve(at.clone(), http, |stream| answer_http(stream))).map_err(io::Error::other)?;
+    at.spawn(serve(at.clone(), checksum, |stream| answer_checksum(stream)))
+        .map_err(io::Error::other)?;
+    at.spawn(serve(at.clone(), http, |stream| answer_http(stream)))
+        .map_err(io::Error::other)?;
     Ok(targets)
 }
 
 async fn serve_echo(socket: UdpSocket) {
     let mut buffer = vec![0; 65_535];
     loop {
-        let Ok((read, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((read, from)) = socket.recv_from(&mut buffer).await else {
+            continue;
+        };
         let _ = socket.try_send_to(buffer.get(..read).unwrap_or_default(), from);
     }
 }
@@ -79,9 +87,18 @@ async fn answer_http(stream: TcpStream) -> io::Result<()> {
             return Ok(());
         }
     }
-    let path = String::from_utf8_lossy(&head).split_ascii_whitespace().nth(1).map(str::to_string);
-    let bytes: u64 = path.and_then(|path| path.trim_start_matches('/').parse().ok()).unwrap_or(0);
-    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let path = String::from_utf8_lossy(&head)
+        .split_ascii_whitespace()
+        .nth(1)
+        .map(str::to_string);
+    let bytes: u64 = path
+        .and_then(|path| path.trim_start_matches('/').parse().ok())
+        .unwrap_or(0);
+    stream
+        .write_all(
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await?;
     let mut pattern = Pattern::default();
     let mut left = bytes;
     let mut chunk = vec![0; CHUNK];
@@ -119,7 +136,9 @@ impl Default for Checksum {
 
 impl Checksum {
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        self.0 = bytes.iter().fold(self.0, |sum, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     }
 
     pub(crate) fn value(&self) -> u64 {

@@ -30,7 +30,13 @@ pub(super) struct Measured(Result<(bool, f64, &'static str, String), String>);
 impl Measured {
     pub(super) fn check(self, checks: &mut Checks, name: String) {
         match self.0 {
-            Ok((ok, value, unit, detail)) => checks.add(Check { name, ok, value, unit, detail }),
+            Ok((ok, value, unit, detail)) => checks.add(Check {
+                name,
+                ok,
+                value,
+                unit,
+                detail,
+            }),
             Err(why) => checks.broken(&name, &why),
         }
     }
@@ -49,15 +55,24 @@ pub(super) async fn upload(link: &Link, target: SocketAddr, bytes: u64) -> Measu
     Measured(try_upload(link, target, bytes).await)
 }
 
-async fn try_upload(link: &Link, target: SocketAddr, bytes: u64) -> Result<(bool, f64, &'static str, String), String> {
+async fn try_upload(
+    link: &Link,
+    target: SocketAddr,
+    bytes: u64,
+) -> Result<(bool, f64, &'static str, String), String> {
     let client = link.client().await.ok_or("no connection to the relay")?;
     let begin = now().instant;
-    let mut tunnel = client.connect_tcp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
+    let mut tunnel = client
+        .connect_tcp(&target.ip().to_string(), target.port())
+        .await
+        .map_err(shown)?;
     let (mut pattern, mut sum) = (Pattern::default(), Checksum::default());
     let mut chunk = vec![0; CHUNK];
     let mut left = bytes;
     while left > 0 {
-        let part = chunk.get_mut(..left.min(CHUNK as u64) as usize).unwrap_or_default();
+        let part = chunk
+            .get_mut(..left.min(CHUNK as u64) as usize)
+            .unwrap_or_default();
         pattern.fill(part);
         sum.add(part);
         tunnel.write_all(part).await.map_err(shown)?;
@@ -67,7 +82,11 @@ async fn try_upload(link: &Link, target: SocketAddr, bytes: u64) -> Result<(bool
     let answer = read_u64(&mut tunnel).await?;
     let seconds = (now().instant - begin).as_secs_f64();
     let same = answer == sum.value();
-    let detail = if same { "checksum is right" } else { "CHECKSUM DIFFERS" };
+    let detail = if same {
+        "checksum is right"
+    } else {
+        "CHECKSUM DIFFERS"
+    };
     Ok((same, mbit(bytes, seconds), "Mbit/s", detail.into()))
 }
 
@@ -75,7 +94,11 @@ async fn read_u64(tunnel: &mut TcpTunnel) -> Result<u64, String> {
     let mut answer = [0; 8];
     let mut have = 0;
     while let Some(rest) = answer.get_mut(have..).filter(|rest| !rest.is_empty()) {
-        have += tunnel.read(rest).await.map_err(shown)?.ok_or("the target ended early")?;
+        have += tunnel
+            .read(rest)
+            .await
+            .map_err(shown)?
+            .ok_or("the target ended early")?;
     }
     Ok(u64::from_be_bytes(answer))
 }
@@ -93,7 +116,10 @@ async fn try_datagrams(
 ) -> Result<(bool, f64, &'static str, String), String> {
     let client = link.client().await.ok_or("no connection to the relay")?;
     let begin = now().instant;
-    let tunnel = client.connect_udp(&target.ip().to_string(), target.port()).await.map_err(shown)?;
+    let tunnel = client
+        .connect_udp(&target.ip().to_string(), target.port())
+        .await
+        .map_err(shown)?;
     let sender = tunnel.sender();
     let back = Rc::new(Cell::new(0u32));
     let done = Rc::clone(&back);
@@ -147,7 +173,12 @@ async fn try_datagrams(
     let returned = f64::from(back.get());
     let seconds = (now().instant - begin).as_secs_f64();
     let detail = format!("{} of {count} came back in {seconds:.1} s", back.get());
-    Ok((returned >= f64::from(count) * DELIVERED, returned * 100.0 / f64::from(count), "%", detail))
+    Ok((
+        returned >= f64::from(count) * DELIVERED,
+        returned * 100.0 / f64::from(count),
+        "%",
+        detail,
+    ))
 }
 
 /// Downloads `bytes` from an HTTP server with a SOCKS5 client, as any program would.
@@ -171,11 +202,18 @@ async fn try_download(
     request.extend_from_slice(&target.port().to_be_bytes());
     stream.write_all(&request).await.map_err(shown)?;
     expect(&stream, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    stream.write_all(format!("GET /{bytes} HTTP/1.1\r\nHost: demo\r\n\r\n").as_bytes()).await.map_err(shown)?;
+    stream
+        .write_all(format!("GET /{bytes} HTTP/1.1\r\nHost: demo\r\n\r\n").as_bytes())
+        .await
+        .map_err(shown)?;
     let (received, right) = read_body(&stream).await?;
     let seconds = (now().instant - begin).as_secs_f64();
     let ok = right && received == bytes;
-    let detail = if ok { "every byte is right".into() } else { format!("{received} bytes, right: {right}") };
+    let detail = if ok {
+        "every byte is right".into()
+    } else {
+        format!("{received} bytes, right: {right}")
+    };
     Ok((ok, mbit(received, seconds), "Mbit/s", detail))
 }
 
@@ -183,12 +221,20 @@ async fn expect(stream: &TcpStream, wanted: &[u8]) -> Result<(), String> {
     let mut answer = vec![0; wanted.len()];
     let mut have = 0;
     while have < answer.len() {
-        match stream.read(answer.get_mut(have..).unwrap_or_default()).await.map_err(shown)? {
+        match stream
+            .read(answer.get_mut(have..).unwrap_or_default())
+            .await
+            .map_err(shown)?
+        {
             0 => return Err("the SOCKS port closed".into()),
             read => have += read,
         }
     }
-    if answer == wanted { Ok(()) } else { Err(format!("the SOCKS port answered {answer:?}")) }
+    if answer == wanted {
+        Ok(())
+    } else {
+        Err(format!("the SOCKS port answered {answer:?}"))
+    }
 }
 
 /// Reads to the end; how many bytes of body came, and whether each was right.
@@ -206,9 +252,13 @@ async fn read_body(stream: &TcpStream) -> Result<(u64, bool), String> {
         }
         if !in_body {
             head.extend_from_slice(data);
-            let Some(end) = head.windows(4).position(|end| end == b"\r\n\r\n") else { continue };
+            let Some(end) = head.windows(4).position(|end| end == b"\r\n\r\n") else {
+                continue;
+            };
             in_body = true;
-            data = data.get(data.len() - (head.len() - end - 4)..).unwrap_or_default();
+            data = data
+                .get(data.len() - (head.len() - end - 4)..)
+                .unwrap_or_default();
         }
         let expected = wanted.get_mut(..data.len()).unwrap_or_default();
         pattern.fill(expected);

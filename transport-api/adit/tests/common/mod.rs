@@ -10,7 +10,9 @@ use std::{
 /// The program, with its state in `folder`.
 pub fn adit(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
-    command.env("ADIT_STATE_DIR", folder.join("state")).stdin(Stdio::null());
+    command
+        .env("ADIT_STATE_DIR", folder.join("state"))
+        .stdin(Stdio::null());
     command
 }
 
@@ -30,7 +32,10 @@ pub fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
 /// Runs, expects success and one JSON object.
 pub fn json(folder: &Path, arguments: &[&str]) -> serde_json::Value {
     let output = run(folder, arguments);
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{arguments:?}: {err}");
     serde_json::from_str(out.trim()).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
 }
@@ -45,17 +50,38 @@ pub fn folder(name: &str) -> PathBuf {
 
 /// A UDP port of loopback that was free a moment ago.
 pub fn free_port() -> u16 {
-    UdpSocket::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).expect("a free port").port()
+    UdpSocket::bind(("127.0.0.1", 0))
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// A relay's folder: keys, configuration with metrics off, bundle for 127.0.0.1.
 pub fn init_relay(folder: &Path, access: &str) -> (PathBuf, u16) {
     let (relay, port) = (folder.join("relay"), free_port());
     let endpoint = format!("127.0.0.1:{port}");
-    let arguments = ["init", "relay", "--dir", relay.to_str().unwrap(), "--endpoint", &endpoint, "--access", access, "--json"];
+    let arguments = [
+        "init",
+        "relay",
+        "--dir",
+        relay.to_str().unwrap(),
+        "--endpoint",
+        &endpoint,
+        "--access",
+        access,
+        "--json",
+    ];
     json(folder, &arguments);
-    edit(&relay.join("relay.toml"), "listen = \"127.0.0.1:9464\"", "listen = \"\"");
-    edit(&relay.join("relay.toml"), "allow = []", "allow = [\"127.0.0.0/8\"]");
+    edit(
+        &relay.join("relay.toml"),
+        "listen = \"127.0.0.1:9464\"",
+        "listen = \"\"",
+    );
+    edit(
+        &relay.join("relay.toml"),
+        "allow = []",
+        "allow = [\"127.0.0.0/8\"]",
+    );
     (relay, port)
 }
 
@@ -74,7 +100,11 @@ pub struct Running {
 impl Running {
     /// Starts it and waits until a line of its stderr contains `ready`.
     pub fn start(mut command: Command, ready: &str) -> Self {
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
         let mut said = String::new();
         loop {
@@ -107,7 +137,13 @@ impl Running {
     /// Sends a signal by name.
     pub fn send(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .expect("kill")
+                .success()
+        );
     }
 }
 
