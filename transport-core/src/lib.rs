@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod endpoint;
 mod error;
+mod handle;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod packet;
@@ -31,8 +32,9 @@ pub mod wire;
 pub use buffer::{Batch, RecvBatch, Route};
 pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
 pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
-pub use endpoint::{Endpoint, EndpointStats, Handle, Output};
+pub use endpoint::{Endpoint, EndpointStats, Output};
 pub use error::{By, CloseReason, ConnectError, code};
+pub use handle::Handle;
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 

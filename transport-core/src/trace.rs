@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Now;
-use crate::endpoint::Handle;
 use crate::error::{By, CloseReason};
+use crate::handle::Handle;
 
 /// Watches an endpoint. Called in the midst of work: it must be quick and must not block.
 pub trait Observer {

@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
 
+mod alone;
 mod close;
 mod content;
 mod deliver;
@@ -467,3 +468,6 @@ pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportPara
         app: app.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,13 +17,11 @@ use transport_scheduler::{Control, Direction, Grant, Next};
 use super::Connection;
 use super::content::{Content, Item};
 use super::path::mtu::BASE;
-use super::path::validate::PADDED;
 use super::state::State;
 use crate::buffer::{Batch, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
-use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
 use crate::wire::Header;
 use crate::wire::frame::Frame;
@@ -36,17 +34,17 @@ const SCRAP: usize = 24;
 const SMALL_PROBES: u32 = 2;
 
 /// One packet on its way into the batch.
-struct Draft<'b> {
-    builder: Builder<'b>,
-    number: PacketNumber,
+pub(super) struct Draft<'b> {
+    pub(super) builder: Builder<'b>,
+    pub(super) number: PacketNumber,
     content: Content,
-    eliciting: bool,
+    pub(super) eliciting: bool,
     acks: bool,
 }
 
 /// How the building of a packet ended.
 #[derive(PartialEq, Eq)]
-enum Built {
+pub(super) enum Built {
     /// It stands in the batch, with so many bytes.
     Packet(usize),
     /// There was nothing to say, or nothing that fits this batch.
@@ -151,7 +149,7 @@ impl Connection {
     }
 
     /// Bytes of the next datagram at most.
-    fn packet_size(&self) -> usize {
+    pub(super) fn packet_size(&self) -> usize {
         let mtu = self.path.mtu.current();
         usize::from(if self.path.recovery.pto_count() >= SMALL_PROBES {
             mtu.min(BASE)
@@ -161,7 +159,7 @@ impl Connection {
     }
 
     /// Begins a packet; the number is given back if the batch has no room.
-    fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
+    pub(super) fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
         let number = self.path.take_number();
         let header = Header {
             cid: self.ids.current(),
@@ -198,7 +196,7 @@ impl Connection {
         }
     }
 
-    fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
+    pub(super) fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
         let Some(acks) = self.path.recovery.acks_available() else {
             return;
         };
@@ -301,7 +299,7 @@ impl Connection {
 
     // --- sealing ---
 
-    fn finish_packet(
+    pub(super) fn finish_packet(
         &mut self,
         draft: Draft<'_>,
         sort: SentKind,
@@ -362,109 +360,11 @@ impl Connection {
             });
         }
     }
-
-    // --- packets that go alone ---
-
-    fn mtu_probe_due(&self) -> Option<u16> {
-        self.path
-            .mtu
-            .probe_due()
-            .filter(|_| self.state == State::Confirmed)
-    }
-
-    fn transmit_mtu_probe(
-        &mut self,
-        size: u16,
-        now: Instant,
-        batch: &mut Batch,
-        tracer: &mut Tracer<'_>,
-    ) -> Option<Route> {
-        let mut draft = self.draft(batch, usize::from(size))?;
-        draft.put(&Frame::Ping, Some(Item::MtuProbe));
-        draft.builder.pad_to(usize::from(size));
-        self.path.mtu.probe_sent(size);
-        let built = self.finish_packet(draft, SentKind::MtuProbe, now, tracer);
-        matches!(built, Built::Packet(_)).then_some(self.path.route)
-    }
-
-    /// Answers to challenges, and our own challenge to an address that is to prove itself.
-    fn transmit_off_path(
-        &mut self,
-        now: Instant,
-        batch: &mut Batch,
-        tracer: &mut Tracer<'_>,
-    ) -> Option<Route> {
-        while let Some((route, data)) = self.path.responses.pop() {
-            if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
-                return Some(route);
-            }
-        }
-        let route = self
-            .path
-            .candidate
-            .as_ref()
-            .filter(|candidate| candidate.is_due(now))?
-            .route;
-        let data = self.random.bytes();
-        let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
-        let pto = self.path.recovery.pto();
-        let candidate = self.path.candidate.as_mut()?;
-        let again = candidate.challenged(data, now, pto);
-        self.timers.set(Timer::PathValidation, again);
-        sent.then_some(route)
-    }
-
-    /// One frame to `route`, padded as far as that address may be sent bytes. Its loss says nothing about the path.
-    fn transmit_proof(
-        &mut self,
-        frame: &Frame<'_>,
-        route: Route,
-        now: Instant,
-        batch: &mut Batch,
-        tracer: &mut Tracer<'_>,
-    ) -> bool {
-        let foreign = route.remote != self.path.route.remote;
-        let allowance = match &self.path.candidate {
-            Some(candidate) if candidate.route.remote == route.remote => candidate.allowance(),
-            _ if foreign => 0,
-            _ => usize::MAX,
-        };
-        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else {
-            return false;
-        };
-        if !draft.put(frame, None) {
-            self.path.give_back(draft.number);
-            return false;
-        }
-        draft.builder.pad_to(PADDED);
-        let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
-            return false;
-        };
-        if let Some(candidate) = self.path.candidate.as_mut().filter(|_| foreign) {
-            candidate.sent(size);
-        }
-        true
-    }
-
-    fn transmit_close(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
-        if !self.closing.is_due() {
-            return None;
-        }
-        let mut draft = self.draft(batch, self.packet_size())?;
-        self.write_acks(now, &mut draft);
-        let room = draft.builder.room();
-        if let Some(close) = self.closing.take_frame() {
-            draft.put(&Frame::Close(close.fitted(room)), None);
-        }
-        draft.eliciting = false;
-        let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
-        matches!(built, Built::Packet(_)).then_some(self.path.route)
-    }
 }
 
 impl Draft<'_> {
     /// Appends a frame and notes the item that stands for it. False: it does not fit.
-    fn put(&mut self, frame: &Frame<'_>, item: Option<Item>) -> bool {
+    pub(super) fn put(&mut self, frame: &Frame<'_>, item: Option<Item>) -> bool {
         if (item.is_some() && self.content.is_full()) || self.builder.frame(frame).is_err() {
             return false;
         }

@@ -17,26 +17,28 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use transport_crypto::{ClientEstablished, Direction, Entropy};
-use transport_scheduler::Side;
+use transport_crypto::{Direction, Entropy};
 
 use crate::buffer::{Batch, Route};
 use crate::config::{Access, Connect, EndpointConfig, Now, TransportConfig};
-use crate::connection::{Change, Connection, Established, Event, Info, Peer};
-use crate::error::{By, CloseReason, ConnectError, code};
+use crate::connection::{Change, Connection, Event};
+use crate::error::{By, CloseReason, ConnectError};
+use crate::handle::Handle;
 use crate::random::Random;
 use crate::timer::Why;
 use crate::trace::{self, DropReason, Drops, Observer, Tracer};
-use crate::wire::{ConnectionId, TransportParameters};
+use crate::wire::ConnectionId;
 
 mod admit;
+mod client;
 mod deadlines;
 mod dial;
 mod flight;
+mod relay;
 mod route;
 mod slab;
 
-use admit::{Admission, First, Hall};
+use admit::Admission;
 use deadlines::Deadlines;
 use dial::{Dial, Due};
 use flight::Hid;
@@ -49,13 +51,6 @@ const MAX_WAITING: usize = 8192;
 const MAX_DATAGRAM: usize = 2048;
 /// Connections and dials at most, whatever the configuration.
 const MAX_SLOTS: usize = 1 << 20;
-
-/// Names a connection at its endpoint, also after it is gone: a handle is not given out twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Handle {
-    slot: u32,
-    generation: u32,
-}
 
 /// What an endpoint wants done.
 #[derive(Debug)]
@@ -307,232 +302,6 @@ impl Endpoint {
             Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
             None => {}
         }
-    }
-
-    // --- as a relay ---
-
-    fn on_stranger(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        let Some(admission) = &mut self.admission else {
-            return;
-        };
-        let waiting = &mut self.waiting;
-        let mut hall = Hall {
-            routes: &mut self.routes,
-            transport: &self.transport,
-            random: &mut self.random,
-            entropy: &mut *self.entropy,
-            out: &mut |route, datagram| enqueue(waiting, route, datagram),
-            connections: self.slab.len(),
-        };
-        let mut tracer = self.watch.tracer(now, None);
-        admission.handle_envelope(now, route, index, datagram, &mut hall, &mut tracer);
-    }
-
-    fn on_first(&mut self, now: Now, route: Route, id: u64, cid: ConnectionId, datagram: &mut [u8]) {
-        let Some(admission) = &mut self.admission else {
-            return;
-        };
-        let size = datagram.len();
-        match admission.handle_first(id, cid, datagram) {
-            Ok(first) => self.welcome(now, route, size, first),
-            Err(reason) => self.watch.tracer(now, None).dropped(reason, size),
-        }
-    }
-
-    /// The client has the keys: the connection begins.
-    fn welcome(&mut self, now: Now, route: Route, size: usize, first: First<'_>) {
-        let First {
-            entry,
-            waiting,
-            number,
-            frames,
-        } = first;
-        let Some(domain) = self.routes.domain(waiting.domain) else {
-            return;
-        };
-        let info = Info {
-            peer: waiting.peer,
-            suite: waiting.session.suite,
-            handshake: now.instant.saturating_duration_since(entry.born),
-        };
-        let sample = now.instant.saturating_duration_since(entry.answered);
-        let made = Established {
-            side: Side::Server,
-            info,
-            session: waiting.session,
-            cids: domain.masks.clone(),
-            route,
-            ours: waiting.ours.clone(),
-            theirs: vec![waiting.theirs],
-            params: waiting.params,
-            rtt: (entry.times_answered == 1).then_some(sample),
-        };
-        let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
-        let handle = self
-            .slab
-            .insert(Occupant::Live(Box::new(connection), waiting.domain));
-        for cid in waiting.ours {
-            self.routes.insert(cid, Target::Connection(handle.slot));
-        }
-        self.watch.stats.handshakes_completed += 1;
-        let mut tracer = self.watch.tracer(now, Some(handle));
-        tracer.tell(|connection| trace::Event::Connected { connection });
-        tracer.tell(|connection| trace::Event::Confirmed { connection });
-        if let Some(connection) = self.slab.connection(handle.slot) {
-            connection.handle_first(now, route, size, number, frames, &mut tracer);
-        }
-    }
-
-    // --- as a client ---
-
-    fn dial(&mut self, slot: u32) -> Option<&mut Dial> {
-        match &mut self.slab.get_mut(slot)?.occupant {
-            Occupant::Dial(dial) => Some(dial),
-            Occupant::Free | Occupant::Live(..) => None,
-        }
-    }
-
-    fn send_hello(&mut self, now: Now, slot: u32) {
-        let handle = self.slab.handle(slot);
-        let Some(Occupant::Dial(dial)) = self.slab.get_mut(slot).map(|place| &mut place.occupant) else {
-            return;
-        };
-        let Some(domain) = self.routes.domain(dial.domain) else {
-            return;
-        };
-        let (route, datagrams) = (
-            dial.route,
-            dial.transmit(now, domain, &mut self.random, &mut *self.entropy),
-        );
-        let attempt = dial.sends;
-        for datagram in datagrams {
-            enqueue(&mut self.waiting, route, datagram);
-        }
-        self.watch
-            .tracer(now, Some(handle))
-            .tell(|connection| trace::Event::HelloSent { connection, attempt });
-        self.slab.mark(slot);
-    }
-
-    fn on_answer(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        let size = datagram.len();
-        if let Err(reason) = self.try_answer(now, route, index, datagram) {
-            self.watch.tracer(now, None).dropped(reason, size);
-        }
-    }
-
-    fn try_answer(
-        &mut self,
-        now: Now,
-        route: Route,
-        index: usize,
-        datagram: &mut [u8],
-    ) -> Result<(), DropReason> {
-        let domain = self.routes.domain(index).ok_or(DropReason::Unknown)?;
-        let opened = domain.envelope.open(domain.incoming, datagram);
-        let (header, fragment) = opened.map_err(|_| DropReason::EnvelopeForged)?;
-        let slot = *self.dials.get(&header.hid).ok_or(DropReason::AnswerInvalid)?;
-        let dial = self.dial(slot).ok_or(DropReason::AnswerInvalid)?;
-        if dial.route.remote != route.remote {
-            return Err(DropReason::WrongAddress);
-        }
-        let established = dial.handle(now.instant, &header, fragment)?;
-        self.slab.mark(slot);
-        if let Some(established) = established {
-            self.establish(now, slot, *established);
-        }
-        Ok(())
-    }
-
-    /// The relay's answer reads: the connection begins, unless the two ends do not fit.
-    fn establish(&mut self, now: Now, slot: u32, established: ClientEstablished) {
-        let Some(place) = self.slab.get_mut(slot) else {
-            return;
-        };
-        let Occupant::Dial(dial) = std::mem::replace(&mut place.occupant, Occupant::Free) else {
-            return;
-        };
-        self.dials.remove(&dial.hid);
-        let ClientEstablished {
-            session,
-            relay_cids,
-            params,
-            server_time_ms,
-        } = established;
-        let params = match TransportParameters::parse(&params) {
-            Ok(params) if params.app == dial.app => params,
-            Ok(_) => {
-                return self.forget_dial(
-                    slot,
-                    dial,
-                    CloseReason::Refused {
-                        code: code::NO_APPLICATION_PROTOCOL,
-                    },
-                );
-            }
-            Err(_) => return self.forget_dial(slot, dial, CloseReason::violation(code::PROTOCOL_VIOLATION)),
-        };
-        let Some(domain) = self.routes.domain_mut(dial.domain) else {
-            return;
-        };
-        domain.clock_offset_ms =
-            i64::try_from(i128::from(server_time_ms) - i128::from(now.unix_ms)).unwrap_or(0);
-        let handshake = now.instant.saturating_duration_since(dial.started);
-        let made = Established {
-            side: Side::Client,
-            info: Info {
-                peer: Peer::Relay(dial.relay_id),
-                suite: session.suite,
-                handshake,
-            },
-            session,
-            cids: domain.masks.clone(),
-            route: dial.route,
-            ours: vec![dial.scid],
-            theirs: relay_cids.into_iter().map(ConnectionId).collect(),
-            params,
-            rtt: (dial.sends == 1).then_some(handshake),
-        };
-        let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
-        if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Live(Box::new(connection), dial.domain);
-        }
-        self.watch.stats.handshakes_completed += 1;
-        let handle = self.slab.handle(slot);
-        self.watch
-            .tracer(now, Some(handle))
-            .tell(|connection| trace::Event::Connected { connection });
-    }
-
-    fn end_dial(&mut self, now: Now, slot: u32, reason: CloseReason) {
-        let handle = self.slab.handle(slot);
-        let Some(Occupant::Dial(dial)) = self
-            .slab
-            .get_mut(slot)
-            .map(|place| std::mem::replace(&mut place.occupant, Occupant::Free))
-        else {
-            return;
-        };
-        let news = trace::Event::Closed {
-            connection: handle,
-            reason: &reason,
-        };
-        self.watch.tracer(now, Some(handle)).tell_endpoint(&news);
-        self.forget_dial(slot, dial, reason);
-    }
-
-    /// The dial was taken out of its slot; everything else that knows it forgets it.
-    fn forget_dial(&mut self, slot: u32, dial: Box<Dial>, reason: CloseReason) {
-        let handle = self.slab.handle(slot);
-        self.dials.remove(&dial.hid);
-        self.routes.remove(&dial.scid);
-        self.routes.leave(dial.domain);
-        if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Dial(dial);
-            self.deadlines.set(slot, &mut place.armed, None);
-        }
-        self.slab.remove(slot);
-        self.notices.push_back((handle, Event::Closed(reason)));
     }
 
     // --- time ---

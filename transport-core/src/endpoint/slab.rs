@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Handle;
 use super::dial::Dial;
 use crate::connection::Connection;
+use crate::handle::Handle;
 
 /// Who lives in a slot.
 pub(super) enum Occupant {

@@ -1,0 +1,120 @@
+//! Packets that go alone: searches for a larger path MTU, proofs of addresses, last words.
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use transport_reliability::SentKind;
+
+use super::Connection;
+use super::content::Item;
+use super::path::mtu::BASE;
+use super::path::validate::PADDED;
+use super::state::State;
+use super::transmit::Built;
+use crate::buffer::{Batch, Route};
+use crate::timer::Timer;
+use crate::trace::Tracer;
+use crate::wire::frame::Frame;
+
+impl Connection {
+    pub(super) fn mtu_probe_due(&self) -> Option<u16> {
+        self.path
+            .mtu
+            .probe_due()
+            .filter(|_| self.state == State::Confirmed)
+    }
+
+    pub(super) fn transmit_mtu_probe(
+        &mut self,
+        size: u16,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
+        let mut draft = self.draft(batch, usize::from(size))?;
+        draft.put(&Frame::Ping, Some(Item::MtuProbe));
+        draft.builder.pad_to(usize::from(size));
+        self.path.mtu.probe_sent(size);
+        let built = self.finish_packet(draft, SentKind::MtuProbe, now, tracer);
+        matches!(built, Built::Packet(_)).then_some(self.path.route)
+    }
+
+    /// Answers to challenges, and our own challenge to an address that is to prove itself.
+    pub(super) fn transmit_off_path(
+        &mut self,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
+        while let Some((route, data)) = self.path.responses.pop() {
+            if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
+                return Some(route);
+            }
+        }
+        let route = self
+            .path
+            .candidate
+            .as_ref()
+            .filter(|candidate| candidate.is_due(now))?
+            .route;
+        let data = self.random.bytes();
+        let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
+        let pto = self.path.recovery.pto();
+        let candidate = self.path.candidate.as_mut()?;
+        let again = candidate.challenged(data, now, pto);
+        self.timers.set(Timer::PathValidation, again);
+        sent.then_some(route)
+    }
+
+    /// One frame to `route`, padded as far as that address may be sent bytes. Its loss says nothing about the path.
+    fn transmit_proof(
+        &mut self,
+        frame: &Frame<'_>,
+        route: Route,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> bool {
+        let foreign = route.remote != self.path.route.remote;
+        let allowance = match &self.path.candidate {
+            Some(candidate) if candidate.route.remote == route.remote => candidate.allowance(),
+            _ if foreign => 0,
+            _ => usize::MAX,
+        };
+        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else {
+            return false;
+        };
+        if !draft.put(frame, None) {
+            self.path.give_back(draft.number);
+            return false;
+        }
+        draft.builder.pad_to(PADDED);
+        let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
+            return false;
+        };
+        if let Some(candidate) = self.path.candidate.as_mut().filter(|_| foreign) {
+            candidate.sent(size);
+        }
+        true
+    }
+
+    pub(super) fn transmit_close(
+        &mut self,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
+        if !self.closing.is_due() {
+            return None;
+        }
+        let mut draft = self.draft(batch, self.packet_size())?;
+        self.write_acks(now, &mut draft);
+        let room = draft.builder.room();
+        if let Some(close) = self.closing.take_frame() {
+            draft.put(&Frame::Close(close.fitted(room)), None);
+        }
+        draft.eliciting = false;
+        let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
+        matches!(built, Built::Packet(_)).then_some(self.path.route)
+    }
+}
