@@ -3,4 +3,5 @@
 #[doc(hidden)]
 pub mod house;
 pub mod oracle;
+pub mod pair;
 pub mod sim;
