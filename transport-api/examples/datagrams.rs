@@ -1,47 +1,26 @@
 //! Datagrams with a class and a deadline, and what became of them: `cargo run -p transport-api --example datagrams`.
 
+mod common;
+
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use common::{loopback, relay};
 use transport_api::{
-    Bundle, BundleDraft, BundleEndpoint, Class, ConnectOptions, DatagramOptions, DatagramPolicy, Endpoint,
-    EndpointAddress, EndpointConfig, OsEntropy, RelayIdentity, RelayStatics, ServerOptions, TransportOptions,
-    Wait,
+    Class, ConnectOptions, DatagramOptions, DatagramPolicy, Endpoint, EndpointConfig, TransportOptions, Wait,
 };
 
 const APP: &[u8] = b"ticks/1";
 const TICKS: u32 = 1000;
 
-/// A relay makes its keys once, and signs a bundle that clients get by any way they trust.
-fn relay(listen: SocketAddr) -> Result<(Endpoint, Bundle), Box<dyn Error>> {
-    let identity = RelayIdentity::generate(&mut OsEntropy)?;
-    let statics = RelayStatics::generate(&mut OsEntropy)?;
-    let options = ServerOptions::open(identity.relay_id(), statics.clone(), 1, APP);
-    let endpoint = Endpoint::bind(EndpointConfig::server(listen, options))?;
-    let (address, now) = (endpoint.local_addr(), transport_api::now().unix_ms / 1000);
-    let draft = BundleDraft {
-        epoch: 1,
-        not_before: now - 60,
-        not_after: now + 86_400,
-        endpoints: vec![BundleEndpoint {
-            address: EndpointAddress::Ip(address.ip()),
-            port: address.port(),
-            cover: 0,
-        }],
-    };
-    let bundle = Bundle::parse(&identity.sign_bundle(&draft, &statics)?)?;
-    Ok((endpoint, bundle))
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let (server, bundle) = relay(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let (server, bundle) = relay(APP)?;
     // A sender that would rather wait than lose: see `DatagramPolicy` for the other two.
     let transport = TransportOptions {
         datagram_policy: DatagramPolicy::Wait,
         ..TransportOptions::default()
     };
-    let config = EndpointConfig::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let config = EndpointConfig::client(loopback());
     let client = Endpoint::bind(EndpointConfig { transport, ..config })?;
     let sender = client.connect(ConnectOptions::new(bundle, APP)).wait()?;
     let receiver = server.accept().wait().ok_or("the server is closed")?.accept();

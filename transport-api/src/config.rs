@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::datagram::RECEIVE_QUEUE_BYTES;
+use crate::driver::shared::RECEIVE_QUEUE_BYTES;
 use crate::driver::trace::Tracing;
 use crate::engine::{
     Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
@@ -38,7 +38,10 @@ impl EndpointConfig {
 
     /// An endpoint that also answers handshakes.
     pub fn server(listen: SocketAddr, server: ServerOptions) -> Self {
-        Self { server: Some(server), ..Self::client(listen) }
+        Self {
+            server: Some(server),
+            ..Self::client(listen)
+        }
     }
 }
 
@@ -98,7 +101,11 @@ impl ServerOptions {
 impl ServerOptions {
     fn into_engine(self) -> ServerConfig {
         let config = ServerConfig::new(self.statics, self.relay_id, self.epoch, self.access, self.app);
-        ServerConfig { grants: self.grants, max_connections: self.max_connections, ..config }
+        ServerConfig {
+            grants: self.grants,
+            max_connections: self.max_connections,
+            ..config
+        }
     }
 }
 
@@ -228,17 +235,22 @@ impl ConnectOptions {
     /// The address to connect to: the override, or the bundle's first numeric endpoint.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.server.or_else(|| {
-            self.bundle.endpoints().iter().find_map(|endpoint| match endpoint.address {
-                EndpointAddress::Ip(ip) => Some(SocketAddr::new(ip, endpoint.port)),
-                EndpointAddress::Name(_) => None,
-            })
+            self.bundle
+                .endpoints()
+                .iter()
+                .find_map(|endpoint| match endpoint.address {
+                    EndpointAddress::Ip(ip) => Some(SocketAddr::new(ip, endpoint.port)),
+                    EndpointAddress::Name(_) => None,
+                })
         })
     }
 }
 
 impl std::fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConnectOptions").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("ConnectOptions")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
     }
 }
 

@@ -41,7 +41,9 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<ConnectionShared>) -> Self {
-        Self { guard: Arc::new(Guard(shared)) }
+        Self {
+            guard: Arc::new(Guard(shared)),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<ConnectionShared> {
@@ -58,12 +60,20 @@ impl Connection {
     ///
     /// Cancel-safe: a stream opened for a dropped future is reset.
     pub fn open_bi(&self) -> OpenBi {
-        OpenBi(Open { connection: self.clone(), direction: Direction::Bi, reply: None })
+        OpenBi(Open {
+            connection: self.clone(),
+            direction: Direction::Bi,
+            reply: None,
+        })
     }
 
     /// Opens a stream only this side sends on. Otherwise as [`Connection::open_bi`].
     pub fn open_uni(&self) -> OpenUni {
-        OpenUni(Open { connection: self.clone(), direction: Direction::Uni, reply: None })
+        OpenUni(Open {
+            connection: self.clone(),
+            direction: Direction::Uni,
+            reply: None,
+        })
     }
 
     /// Waits for the next stream the peer opens for both sides. Streams that arrived before the connection ended are
@@ -71,12 +81,16 @@ impl Connection {
     ///
     /// Cancel-safe.
     pub fn accept_bi(&self) -> AcceptBi {
-        AcceptBi { connection: self.clone() }
+        AcceptBi {
+            connection: self.clone(),
+        }
     }
 
     /// Waits for the next stream only the peer sends on. Otherwise as [`Connection::accept_bi`].
     pub fn accept_uni(&self) -> AcceptUni {
-        AcceptUni { connection: self.clone() }
+        AcceptUni {
+            connection: self.clone(),
+        }
     }
 
     /// Who the other side is, as the handshake proved it.
@@ -114,7 +128,9 @@ impl Connection {
     /// Ends the connection now. Whatever the peer has not received is lost; the peer reads `code` and `reason`.
     /// The first call counts.
     pub fn close(&self, code: u64, reason: &[u8]) {
-        lock(&self.shared().state).close.get_or_insert_with(|| (code, reason.to_vec()));
+        lock(&self.shared().state)
+            .close
+            .get_or_insert_with(|| (code, reason.to_vec()));
         self.shared().post();
     }
 
@@ -122,7 +138,9 @@ impl Connection {
     ///
     /// Cancel-safe.
     pub fn closed(&self) -> Closed {
-        Closed { shared: Arc::clone(self.shared()) }
+        Closed {
+            shared: Arc::clone(self.shared()),
+        }
     }
 
     /// Waits until the peer has acknowledged every finished stream and queued datagrams are sent, then closes with
@@ -139,14 +157,20 @@ impl Connection {
             }
         }
         self.shared().post();
-        FinishAndClose { reply, _guard: Arc::clone(&self.guard) }
+        FinishAndClose {
+            reply,
+            _guard: Arc::clone(&self.guard),
+        }
     }
 
     /// Fills `out` with keying material both sides share and nobody else knows (as RFC 5705): the same `label` gives
     /// the same bytes at both ends. Asks the driver thread and waits for it. False, and `out` untouched, when the
     /// connection has ended.
     pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
-        match self.ask(|reply| Query::Export(label.to_vec(), out.len(), reply)).flatten() {
+        match self
+            .ask(|reply| Query::Export(label.to_vec(), out.len(), reply))
+            .flatten()
+        {
             Some(bytes) if bytes.len() == out.len() => {
                 out.copy_from_slice(&bytes);
                 true
@@ -183,8 +207,12 @@ impl Connection {
     }
 
     fn handles(&self, halves: Halves) -> (Option<SendStream>, Option<RecvStream>) {
-        let send = halves.send.map(|shared| SendStream::new(shared, Arc::clone(&self.guard)));
-        let recv = halves.recv.map(|shared| RecvStream::new(shared, Arc::clone(&self.guard)));
+        let send = halves
+            .send
+            .map(|shared| SendStream::new(shared, Arc::clone(&self.guard)));
+        let recv = halves
+            .recv
+            .map(|shared| RecvStream::new(shared, Arc::clone(&self.guard)));
         (send, recv)
     }
 }

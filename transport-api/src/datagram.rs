@@ -11,11 +11,6 @@ use crate::driver::shared::{ConnectionShared, DatagramState, lock};
 use crate::engine::DatagramOptions;
 use crate::error::{ConnectionError, SendDatagramError};
 
-/// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
-pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
-/// The same in bytes.
-pub(crate) const RECEIVE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
-
 /// Datagrams that ended in a queue of this connection instead of on the wire or in the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramDrops {
@@ -58,14 +53,19 @@ impl Connection {
     ///
     /// Cancel-safe: a dropped future has sent nothing (and drops the datagram).
     pub fn send_datagram_wait(&self, data: Vec<u8>, options: DatagramOptions) -> SendDatagram {
-        SendDatagram { connection: self.clone(), datagram: Some((data, options)) }
+        SendDatagram {
+            connection: self.clone(),
+            datagram: Some((data, options)),
+        }
     }
 
     /// Waits for the next datagram. What arrived before the connection ended is still given out.
     ///
     /// Cancel-safe.
     pub fn read_datagram(&self) -> ReadDatagram {
-        ReadDatagram { connection: self.clone() }
+        ReadDatagram {
+            connection: self.clone(),
+        }
     }
 
     /// The largest datagram payload that fits a packet now, in bytes; 0 when the peer takes none. It changes with the
@@ -77,7 +77,10 @@ impl Connection {
     /// Datagrams dropped by the queues at this side.
     pub fn datagram_drops(&self) -> DatagramDrops {
         let queue = lock(&self.shared().datagrams);
-        DatagramDrops { received: queue.received_dropped, sent: queue.sending_dropped }
+        DatagramDrops {
+            received: queue.received_dropped,
+            sent: queue.sending_dropped,
+        }
     }
 }
 
@@ -98,7 +101,9 @@ fn make_room(queue: &mut DatagramState, shared: &ConnectionShared, len: usize) -
         return fits(queue, shared, len);
     }
     while !fits(queue, shared, len) {
-        let Some((old, _)) = queue.sending.pop_front() else { break };
+        let Some((old, _)) = queue.sending.pop_front() else {
+            break;
+        };
         queue.sending_bytes = queue.sending_bytes.saturating_sub(old.len());
         queue.sending_dropped += 1;
     }
@@ -123,7 +128,9 @@ impl Future for SendDatagram {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let Some((data, options)) = this.datagram.take() else { return Poll::Ready(Ok(())) };
+        let Some((data, options)) = this.datagram.take() else {
+            return Poll::Ready(Ok(()));
+        };
         let shared = Arc::clone(this.connection.shared());
         if let Err(error) = check_size(&shared, data.len()) {
             return Poll::Ready(Err(error));

@@ -11,6 +11,7 @@ use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
 use crate::driver::shared::{ConnectReply, ConnectionShared, EndpointShared, MAX_WAITING, Reply, lock};
+use crate::engine::net::Caps;
 use crate::engine::{Access, Connect, EndpointStats, Peer};
 use crate::error::ConnectError;
 
@@ -37,7 +38,9 @@ impl Endpoint {
     /// Binds the socket and starts the driver thread.
     pub fn bind(config: EndpointConfig) -> io::Result<Endpoint> {
         let shared = driver::start(config)?;
-        Ok(Endpoint { guard: Arc::new(Guard(shared)) })
+        Ok(Endpoint {
+            guard: Arc::new(Guard(shared)),
+        })
     }
 
     fn shared(&self) -> &Arc<EndpointShared> {
@@ -58,7 +61,10 @@ impl Endpoint {
             // A fresh reply takes its first value.
             let _ = reply.put(Err(error));
         }
-        Connecting { shared: Arc::clone(self.shared()), reply: Some(reply) }
+        Connecting {
+            shared: Arc::clone(self.shared()),
+            reply: Some(reply),
+        }
     }
 
     fn ask(&self, options: ConnectOptions, reply: &Arc<ConnectReply>) -> Result<(), ConnectError> {
@@ -92,7 +98,9 @@ impl Endpoint {
     ///
     /// Cancel-safe.
     pub fn accept(&self) -> Accept {
-        Accept { shared: Arc::clone(self.shared()) }
+        Accept {
+            shared: Arc::clone(self.shared()),
+        }
     }
 
     /// Closes every connection with `code` and `reason`, and takes no more. The first call counts.
@@ -110,12 +118,19 @@ impl Endpoint {
     ///
     /// Cancel-safe.
     pub fn wait_idle(&self) -> WaitIdle {
-        WaitIdle { shared: Arc::clone(self.shared()) }
+        WaitIdle {
+            shared: Arc::clone(self.shared()),
+        }
     }
 
     /// Figures of this endpoint, at most about 10 ms old.
     pub fn stats(&self) -> EndpointStats {
         lock(&self.shared().state).stats.clone()
+    }
+
+    /// What the kernel offers on this endpoint's socket, at most about 10 ms old: GSO may end at run time.
+    pub fn socket_caps(&self) -> Caps {
+        lock(&self.shared().state).caps
     }
 
     /// Whether new handshakes are refused; existing connections are not touched.
@@ -145,7 +160,9 @@ pub struct Incoming {
 
 impl Incoming {
     fn new(shared: Arc<ConnectionShared>) -> Self {
-        Self { connection: Connection::new(shared) }
+        Self {
+            connection: Connection::new(shared),
+        }
     }
 
     /// Who it is, as the handshake proved it.

@@ -348,8 +348,14 @@ impl FinishError {
 impl fmt::Display for FinishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deadline { unacknowledged, after } => {
-                write!(f, "{unacknowledged} finished streams were not acknowledged within {after:?}")
+            Self::Deadline {
+                unacknowledged,
+                after,
+            } => {
+                write!(
+                    f,
+                    "{unacknowledged} finished streams were not acknowledged within {after:?}"
+                )
             }
             Self::Connection(error) => error.fmt(f),
         }

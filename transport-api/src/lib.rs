@@ -40,6 +40,7 @@ pub use error::{
     WriteError,
 };
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
+pub use engine::net::Caps;
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
     CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,

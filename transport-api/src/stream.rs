@@ -25,7 +25,10 @@ pub struct SendStream {
 
 impl SendStream {
     pub(crate) fn new(shared: Arc<SendShared>, connection: Arc<Guard>) -> Self {
-        Self { shared, _connection: connection }
+        Self {
+            shared,
+            _connection: connection,
+        }
     }
 
     /// The stream's id (RFC 9000 §2.1).
@@ -66,7 +69,9 @@ impl SendStream {
                 state.writer = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            state.buffer.extend_from_slice(data.get(..taken).unwrap_or_default());
+            state
+                .buffer
+                .extend_from_slice(data.get(..taken).unwrap_or_default());
             taken
         };
         if taken > 0 {
@@ -127,7 +132,9 @@ impl SendStream {
     ///
     /// Cancel-safe.
     pub fn stopped(&self) -> Stopped {
-        Stopped { shared: Arc::clone(&self.shared) }
+        Stopped {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -238,7 +245,13 @@ pub struct RecvStream {
 
 impl RecvStream {
     pub(crate) fn new(shared: Arc<RecvShared>, connection: Arc<Guard>) -> Self {
-        Self { shared, current: Vec::new(), position: 0, ended: false, _connection: connection }
+        Self {
+            shared,
+            current: Vec::new(),
+            position: 0,
+            ended: false,
+            _connection: connection,
+        }
     }
 
     /// The stream's id (RFC 9000 §2.1).
@@ -257,7 +270,11 @@ impl RecvStream {
     ///
     /// Not cancel-safe: what a dropped future has read is lost.
     pub fn read_to_end(&mut self, limit: usize) -> ReadToEnd<'_> {
-        ReadToEnd { stream: self, limit, data: Vec::new() }
+        ReadToEnd {
+            stream: self,
+            limit,
+            data: Vec::new(),
+        }
     }
 
     /// The poll face of [`RecvStream::read`].
@@ -407,7 +424,11 @@ impl Future for ReadToEnd<'_> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadToEndError::Read(error))),
                 Poll::Pending => return Poll::Pending,
             }
-            let rest = this.stream.current.get(this.stream.position..).unwrap_or_default();
+            let rest = this
+                .stream
+                .current
+                .get(this.stream.position..)
+                .unwrap_or_default();
             if this.data.len() + rest.len() > this.limit {
                 return Poll::Ready(Err(ReadToEndError::TooLong { limit: this.limit }));
             }

@@ -101,8 +101,10 @@ fn with_parker<R>(run: impl FnOnce(&Parker, &Waker) -> R) -> R {
     let (parker, waker) = PARKER.with(|cell| {
         let mut slot = cell.borrow_mut();
         let (parker, waker) = slot.get_or_insert_with(|| {
-            let parker =
-                Arc::new(Parker { thread: std::thread::current(), notified: AtomicBool::new(false) });
+            let parker = Arc::new(Parker {
+                thread: std::thread::current(),
+                notified: AtomicBool::new(false),
+            });
             (Arc::clone(&parker), Waker::from(parker))
         });
         (Arc::clone(parker), waker.clone())
@@ -145,7 +147,10 @@ mod tests {
 
     #[test]
     fn a_timeout_ends_the_wait() {
-        assert_eq!(std::future::pending::<()>().wait_timeout(Duration::from_millis(5)), None);
+        assert_eq!(
+            std::future::pending::<()>().wait_timeout(Duration::from_millis(5)),
+            None
+        );
     }
 
     #[test]

@@ -28,8 +28,15 @@ fn world(change: impl FnOnce(&mut RelayConfig)) -> World {
     let relay = RelayService::start(server, config).expect("relay");
     let endpoint = Endpoint::bind(EndpointConfig::client(LOOPBACK)).expect("client socket");
     let connecting = endpoint.connect(ConnectOptions::new(bundle(address), APP));
-    let connection = connecting.wait_timeout(PATIENCE).expect("in time").expect("a connection");
-    World { relay, client: Client::start_thread(connection).expect("thread"), _endpoint: endpoint }
+    let connection = connecting
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a connection");
+    World {
+        relay,
+        client: Client::start_thread(connection).expect("thread"),
+        _endpoint: endpoint,
+    }
 }
 
 fn tcp_echo() -> SocketAddr {
@@ -76,7 +83,11 @@ fn tcp_echo_with_half_close() {
     let world = world(|_| {});
     let echo = tcp_echo();
     let tunnel = world.client.connect_tcp("127.0.0.1", echo.port());
-    let (mut up, mut down) = tunnel.wait_timeout(PATIENCE).expect("in time").expect("a tunnel").split();
+    let (mut up, mut down) = tunnel
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a tunnel")
+        .split();
     let sent = pattern(500_000);
     let copy = sent.clone();
     let writer = thread::spawn(move || {
@@ -84,7 +95,12 @@ fn tcp_echo_with_half_close() {
         up.finish();
     });
     let (mut got, mut buffer) = (Vec::new(), vec![0; 65_536]);
-    while let Some(n) = down.read(&mut buffer).wait_timeout(PATIENCE).expect("in time").expect("read") {
+    while let Some(n) = down
+        .read(&mut buffer)
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("read")
+    {
         got.extend_from_slice(&buffer[..n]);
     }
     writer.join().expect("writer");
@@ -97,24 +113,33 @@ fn a_download_arrives_whole_and_not_slowly() {
     let world = world(|_| {});
     let source = tcp_source(LEN);
     let tunnel = world.client.connect_tcp("127.0.0.1", source.port());
-    let (up, mut down) = tunnel.wait_timeout(PATIENCE).expect("in time").expect("a tunnel").split();
+    let (up, mut down) = tunnel
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a tunnel")
+        .split();
     let start = transport_api::now().instant;
     let (mut len, mut sum, mut buffer) = (0, 0, vec![0; 65_536]);
-    while let Some(n) = down.read(&mut buffer).wait_timeout(PATIENCE).expect("in time").expect("read") {
+    while let Some(n) = down
+        .read(&mut buffer)
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("read")
+    {
         len += n;
         sum = checksum(sum, &buffer[..n]);
     }
     assert_eq!((len, sum), (LEN, checksum(0, &pattern(LEN))));
     let took = transport_api::now().instant - start;
     // What a loaded machine without optimisation can do at the least; it finds work done byte by byte.
-    assert!(took < Duration::from_secs(20), "{:?}", took);
+    assert!(took < Duration::from_secs(20), "{took:?}");
     println_rate(LEN, took);
     drop(up);
 }
 
 fn println_rate(len: usize, took: Duration) {
     let rate = len as f64 * 8.0 / took.as_secs_f64() / 1e6;
-    writeln!(std::io::stderr(), "{rate:.0} Mbit/s").expect("stderr");
+    eprintln!("{rate:.0} Mbit/s");
 }
 
 #[test]
@@ -125,7 +150,11 @@ fn udp_echo_through_the_relay() {
     assert!(tunnel.max_payload() > 1000);
     for len in [0, 1, 500, tunnel.max_payload()] {
         tunnel.send(&pattern(len)).expect("send");
-        let packet = tunnel.recv().wait_timeout(PATIENCE).expect("in time").expect("echo");
+        let packet = tunnel
+            .recv()
+            .wait_timeout(PATIENCE)
+            .expect("in time")
+            .expect("echo");
         assert_eq!(&*packet, pattern(len));
     }
 }
@@ -133,15 +162,28 @@ fn udp_echo_through_the_relay() {
 #[test]
 fn refusals_say_why() {
     let world = world(|_| {});
-    let free = TcpListener::bind(LOOPBACK).expect("bind").local_addr().expect("address").port();
+    let free = TcpListener::bind(LOOPBACK)
+        .expect("bind")
+        .local_addr()
+        .expect("address")
+        .port();
     let cases = [
         ("127.0.0.2", 80, 403, TunnelErrorKind::Policy),
         ("no-such-name.invalid", 80, 502, TunnelErrorKind::Dns),
         ("127.0.0.1", free, 503, TunnelErrorKind::Refused),
     ];
     for (host, port, status, kind) in cases {
-        let failure = world.client.connect_tcp(host, port).wait_timeout(PATIENCE).expect("in time").expect_err(host);
-        assert_eq!((failure.kind(), failure.refusal().map(|r| r.status)), (kind, Some(status)), "{failure}");
+        let failure = world
+            .client
+            .connect_tcp(host, port)
+            .wait_timeout(PATIENCE)
+            .expect("in time")
+            .expect_err(host);
+        assert_eq!(
+            (failure.kind(), failure.refusal().map(|r| r.status)),
+            (kind, Some(status)),
+            "{failure}"
+        );
     }
 }
 
@@ -149,8 +191,16 @@ fn refusals_say_why() {
 fn tunnels_are_limited() {
     let world = world(|config| config.quota.tunnels_per_session = 1);
     let echo = tcp_echo().port();
-    let first = world.client.connect_tcp("127.0.0.1", echo).wait_timeout(PATIENCE).expect("in time");
-    let failure = world.client.connect_tcp("127.0.0.1", echo).wait_timeout(PATIENCE).expect("in time");
+    let first = world
+        .client
+        .connect_tcp("127.0.0.1", echo)
+        .wait_timeout(PATIENCE)
+        .expect("in time");
+    let failure = world
+        .client
+        .connect_tcp("127.0.0.1", echo)
+        .wait_timeout(PATIENCE)
+        .expect("in time");
     assert_eq!(failure.expect_err("one only").kind(), TunnelErrorKind::Limit);
     drop(first.expect("a tunnel"));
 }

@@ -32,7 +32,7 @@ pub use buffer::{Batch, RecvBatch, Route};
 pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
 pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
 pub use endpoint::{Endpoint, EndpointStats, Handle, Output};
-pub use error::{By, CloseReason, ConnectError};
+pub use error::{By, CloseReason, ConnectError, code};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 

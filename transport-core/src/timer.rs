@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use std::time::Instant;
@@ -108,7 +113,11 @@ impl Timers {
 
     /// The earliest deadline; of equal ones the first in [`Timer::ALL`].
     pub fn earliest(&self) -> Option<(Instant, Timer)> {
-        let set = self.at.iter().zip(Timer::ALL).filter_map(|(at, timer)| at.map(|at| (at, timer)));
+        let set = self
+            .at
+            .iter()
+            .zip(Timer::ALL)
+            .filter_map(|(at, timer)| at.map(|at| (at, timer)));
         set.min_by_key(|(at, _)| *at)
     }
 
@@ -137,7 +146,10 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
     fn deadlines_expire_in_order() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
@@ -156,7 +168,10 @@ mod tests {
         assert_eq!(timers.expire(after(6)), None);
         timers.clear(Timer::Idle);
         assert_eq!(timers.expire(after(60)), None);
-        let (idle, loss) = (Some((after(3), Why::Timer(Timer::Idle))), Some((after(3), Why::Loss)));
+        let (idle, loss) = (
+            Some((after(3), Why::Timer(Timer::Idle))),
+            Some((after(3), Why::Loss)),
+        );
         assert_eq!(earlier(idle, loss), idle);
         assert_eq!(earlier(None, loss), loss);
         assert_eq!(earlier(Some((after(4), Why::Probe)), loss), loss);

@@ -283,12 +283,12 @@ impl<T> Recovery<T> {
             .loss_at
             .map(|at| (at, Why::Loss))
             .or(self.probe_at().map(|at| (at, Why::Probe)));
-        let wanted = !self.app_limited && self.room() >= self.max_datagram();
+        // Reported even to a sender that had run dry: data may have come since, and been refused.
         let pacing = self
             .pacer
             .next_send()
-            .filter(|_| wanted)
-            .map(|at| (at, Why::Pacing));
+            .filter(|_| self.room() >= self.max_datagram());
+        let pacing = pacing.map(|at| (at, Why::Pacing));
         [ack, loss, pacing]
             .into_iter()
             .flatten()

@@ -56,13 +56,14 @@ impl Pacer {
         let Some(full_at) = self.full_at else {
             return quantum;
         };
+        if now < full_at && self.drained {
+            return 0;
+        }
         if now < full_at {
-            let left = quantum.saturating_sub(bytes_in(full_at - now, rate));
-            return if self.drained || left < self.max_datagram {
-                0
-            } else {
-                left
-            };
+            // Open means a datagram at least, whatever became of rate and size since it was last charged.
+            return quantum
+                .saturating_sub(bytes_in(full_at - now, rate))
+                .max(self.max_datagram);
         }
         let late = if self.waiting {
             bytes_in(now - full_at, rate).min(quantum)
@@ -192,6 +193,17 @@ mod tests {
         assert_eq!(pacer.budget(late), 0);
         let next = pacer.next_send().expect("drained") - late;
         assert!(next <= Duration::from_millis(1), "caught up, no debt: {next:?}");
+    }
+
+    #[test]
+    fn a_falling_rate_never_shuts_it_without_naming_a_time() {
+        let (mut pacer, now) = (pacer(12_500_000), start());
+        pacer.on_sent(now, 11_200);
+        assert_eq!((pacer.budget(now), pacer.next_send()), (1300, None));
+        pacer.set_rate(Some(6_000_000), MTU);
+        assert_eq!(pacer.budget(now), MTU);
+        pacer.on_sent(now, MTU);
+        assert!(pacer.budget(now) == 0 && pacer.next_send().is_some());
     }
 
     #[test]

@@ -10,10 +10,6 @@
     clippy::indexing_slicing,
     clippy::panic
 )]
-#![cfg_attr(
-    test,
-    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
-)]
 
 use std::time::{Duration, Instant};
 

@@ -9,10 +9,6 @@
     clippy::indexing_slicing,
     clippy::panic
 )]
-#![cfg_attr(
-    test,
-    allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may panic")
-)]
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

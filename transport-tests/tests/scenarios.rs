@@ -8,9 +8,17 @@ use transport_tests::{
 };
 
 fn simulate(name: &str, seed: u64, cipher: Cipher) -> Report {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{name}.toml"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scenarios")
+        .join(format!("{name}.toml"));
     let scenario = Scenario::load(&file).unwrap_or_else(|error| panic!("{error}"));
-    run(&scenario, Options { seed, cipher: Some(cipher) })
+    run(
+        &scenario,
+        Options {
+            seed,
+            cipher: Some(cipher),
+        },
+    )
 }
 
 fn passes(name: &str) {
@@ -18,7 +26,11 @@ fn passes(name: &str) {
         let report = simulate(name, 7, cipher);
         assert!(report.passed(), "{cipher:?}, seed 7: {}", report.line());
         let connections = report.handshakes as usize;
-        assert!(memory::within_bounds(report.peak_memory_bytes, connections), "{} bytes", report.peak_memory_bytes);
+        assert!(
+            memory::within_bounds(report.peak_memory_bytes, connections),
+            "{} bytes",
+            report.peak_memory_bytes
+        );
     }
 }
 
@@ -78,13 +90,25 @@ fn a_perfect_link_is_quiet() {
 #[test]
 fn an_expectation_that_does_not_hold_fails_the_run() {
     let text = "name = \"x\"\nseconds = 5\n[[flow]]\nkind = \"bulk\"\nbytes = 1000\n[expect]\nhandshakes = { min = 2 }\n";
-    let report = run(&Scenario::parse(text).unwrap(), Options { seed: 1, cipher: None });
+    let report = run(
+        &Scenario::parse(text).unwrap(),
+        Options {
+            seed: 1,
+            cipher: None,
+        },
+    );
     assert!(report.completed && !report.passed());
 }
 
 #[test]
 fn a_dead_link_is_not_completed() {
     let text = "name = \"x\"\nseconds = 5\n[link.up]\nmtu = 100\n[[flow]]\nkind = \"bulk\"\nbytes = 1000\n";
-    let report = run(&Scenario::parse(text).unwrap(), Options { seed: 1, cipher: None });
+    let report = run(
+        &Scenario::parse(text).unwrap(),
+        Options {
+            seed: 1,
+            cipher: None,
+        },
+    );
     assert!(!report.completed && report.handshakes == 0);
 }

@@ -12,6 +12,7 @@ use super::shared::{
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
+use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
 
@@ -167,8 +168,12 @@ impl App {
                 }
             }
             other => {
-                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else { return };
-                let Some(engine) = engine.connection(handle) else { return };
+                let Some(link) = link_of(&self.by_handle, &mut self.links, handle) else {
+                    return;
+                };
+                let Some(engine) = engine.connection(handle) else {
+                    return;
+                };
                 match other {
                     Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
                     // The path changed, or its size.
@@ -181,7 +186,9 @@ impl App {
     fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: &Info) {
         let asked = self.connecting.iter().position(|(known, _)| *known == handle);
         let reply = asked.map(|index| self.connecting.swap_remove(index).1);
-        let Some(connection) = engine.connection(handle) else { return };
+        let Some(connection) = engine.connection(handle) else {
+            return;
+        };
         let shared = self.share(info, connection.remote());
         let link = Link::new(handle, Arc::clone(&shared));
         link.publish_size(connection);
@@ -235,8 +242,18 @@ impl App {
             let _ = reply.put(Err(ConnectError::Handshake(reason)));
             return;
         }
-        let Some(link) = self.by_handle.remove(&handle).and_then(|id| self.links.remove(&id)) else { return };
-        link.end(engine.connection(handle), &ConnectionError::Closed(reason), &mut self.out);
+        let Some(link) = self
+            .by_handle
+            .remove(&handle)
+            .and_then(|id| self.links.remove(&id))
+        else {
+            return;
+        };
+        link.end(
+            engine.connection(handle),
+            &ConnectionError::Closed(reason),
+            &mut self.out,
+        );
     }
 
     // ---- after a drain ---------------------------------------------------------------------------------------------
@@ -257,10 +274,11 @@ impl App {
     }
 
     /// Publishes figures and wakes everybody who was told something.
-    pub(crate) fn publish(&mut self, engine: &Endpoint) {
+    pub(crate) fn publish(&mut self, engine: &Endpoint, caps: Caps) {
         {
             let mut state = lock(&self.shared.state);
             state.stats = engine.stats();
+            state.caps = caps;
             state.idle = self.links.is_empty() && self.connecting.is_empty();
             if state.idle && state.connects.is_empty() && state.close.is_none() {
                 state.idle_waiters.take_into(&mut self.out.wakers);

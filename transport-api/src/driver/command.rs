@@ -61,7 +61,10 @@ impl std::fmt::Debug for Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(alarm: Box<dyn Alarm>) -> Self {
-        Self { inner: Mutex::default(), alarm }
+        Self {
+            inner: Mutex::default(),
+            alarm,
+        }
     }
 
     /// Leaves a mark; false when the driver has ended.

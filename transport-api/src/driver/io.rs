@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::engine::net::UdpSocket;
+use crate::engine::net::{Caps, UdpSocket};
 use crate::engine::{Batch, Route};
 
 /// How a send ended.
@@ -28,6 +28,9 @@ pub(crate) trait Io {
 
     /// Sends one batch.
     fn send(&mut self, route: Route, batch: &mut Batch) -> Sent;
+
+    /// What the kernel offers on the socket.
+    fn caps(&self) -> Caps;
 
     /// Changes to another socket; unread datagrams of the old one are dropped.
     fn replace(&mut self, socket: UdpSocket) -> io::Result<()>;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, lock};
+use super::shared::{
+    ConnectionShared, FinishReply, Halves, OpenReply, Query, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN,
+    RecvShared, SendShared, lock,
+};
 use super::streams::{Outbox, Streams};
 use crate::config::DatagramPolicy;
-use crate::datagram::{RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
 use crate::engine::{Connection, Direction, Handle, Now, StreamId};
 use crate::error::{ConnectionError, FinishError};
 
@@ -63,8 +65,15 @@ impl Link {
         self.open_waiting(engine, Direction::Uni);
         self.send_datagrams(now, engine, out);
         for (after, reply) in finishes {
-            let deadline = now.instant.checked_add(after).unwrap_or(now.instant + Duration::from_hours(24));
-            self.finishes.push(Finish { deadline, after, reply });
+            let deadline = now
+                .instant
+                .checked_add(after)
+                .unwrap_or(now.instant + Duration::from_hours(24));
+            self.finishes.push(Finish {
+                deadline,
+                after,
+                reply,
+            });
         }
         for query in queries {
             answer(query, engine);
@@ -150,7 +159,9 @@ impl Link {
         queue.received_bytes += data.len();
         queue.received.push_back(data);
         while queue.received.len() > RECEIVE_QUEUE_LEN || queue.received_bytes > RECEIVE_QUEUE_BYTES {
-            let Some(old) = queue.received.pop_front() else { break };
+            let Some(old) = queue.received.pop_front() else {
+                break;
+            };
             queue.received_bytes = queue.received_bytes.saturating_sub(old.len());
             queue.received_dropped += 1;
         }
@@ -162,16 +173,23 @@ impl Link {
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
         let gentle = self.shared.policy != DatagramPolicy::DropOldest;
         self.datagrams_wait = false;
-        let mut room = self.shared.queue_bytes.saturating_sub(engine.datagram_queue().bytes);
+        let mut room = self
+            .shared
+            .queue_bytes
+            .saturating_sub(engine.datagram_queue().bytes);
         loop {
             let (data, options) = {
                 let mut queue = lock(&self.shared.datagrams);
-                let Some((data, _)) = queue.sending.front() else { return };
+                let Some((data, _)) = queue.sending.front() else {
+                    return;
+                };
                 if gentle && data.len() > room {
                     self.datagrams_wait = true;
                     return;
                 }
-                let Some(datagram) = queue.sending.pop_front() else { return };
+                let Some(datagram) = queue.sending.pop_front() else {
+                    return;
+                };
                 queue.sending_bytes = queue.sending_bytes.saturating_sub(datagram.0.len());
                 queue.writers.take_into(&mut out.wakers);
                 datagram
@@ -207,7 +225,10 @@ impl Link {
                 if drained {
                     return Ok(());
                 }
-                Err(FinishError::Deadline { unacknowledged: missing, after: finish.after })
+                Err(FinishError::Deadline {
+                    unacknowledged: missing,
+                    after: finish.after,
+                })
             });
             engine.close(now, 0, b"");
             changed = true;
@@ -232,7 +253,9 @@ impl Link {
 
     /// Tells handles the size that fits now.
     pub(crate) fn publish_size(&self, engine: &Connection) {
-        self.shared.max_datagram.store(engine.max_datagram(), Ordering::Relaxed);
+        self.shared
+            .max_datagram
+            .store(engine.max_datagram(), Ordering::Relaxed);
         *lock(&self.shared.remote) = engine.remote();
     }
 
@@ -268,7 +291,11 @@ impl Link {
                 std::mem::take(&mut state.finishes),
             )
         };
-        let opens = opens.into_iter().map(|(_, reply)| reply).chain(self.waiting_bi).chain(self.waiting_uni);
+        let opens = opens
+            .into_iter()
+            .map(|(_, reply)| reply)
+            .chain(self.waiting_bi)
+            .chain(self.waiting_uni);
         // Who went away needs no answer.
         for reply in opens {
             let _ = reply.put(Err(error.clone()));

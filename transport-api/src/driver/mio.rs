@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::command::Alarm;
 use super::io::{Io, Sent};
-use crate::engine::net::{Timer, UdpSocket};
+use crate::engine::net::{Caps, Timer, UdpSocket};
 use crate::engine::{Batch, RecvBatch, Route};
 
 const SOCKET: Token = Token(0);
@@ -49,8 +49,10 @@ impl MioIo {
         let poll = Poll::new()?;
         let alarm = Box::new(MioAlarm(Waker::new(poll.registry(), ALARM)?));
         let timer = Timer::new()?;
-        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
-        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
         let io = Self {
             poll,
             events: Events::with_capacity(8),
@@ -69,8 +71,14 @@ impl MioIo {
         if on == self.watching_writes {
             return Ok(());
         }
-        let interest = if on { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        self.poll.registry().reregister(&mut SourceFd(&self.socket.as_raw_fd()), SOCKET, interest)?;
+        let interest = if on {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&self.socket.as_raw_fd()), SOCKET, interest)?;
         self.watching_writes = on;
         Ok(())
     }
@@ -151,8 +159,14 @@ impl Io for MioIo {
         }
     }
 
+    fn caps(&self) -> Caps {
+        self.socket.caps()
+    }
+
     fn replace(&mut self, socket: UdpSocket) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
         let old = std::mem::replace(&mut self.socket, socket);
         self.poll.registry().deregister(&mut SourceFd(&old.as_raw_fd()))?;
         self.readable = true;
@@ -178,7 +192,10 @@ mod tests {
     /// Reads until the kernel has nothing more.
     fn received(io: &mut MioIo) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
-        while io.receive(&mut |_, datagram| all.push(datagram.to_vec())).unwrap() {}
+        while io
+            .receive(&mut |_, datagram| all.push(datagram.to_vec()))
+            .unwrap()
+        {}
         all
     }
 
@@ -192,14 +209,26 @@ mod tests {
             batch.push(&[fill; 1200]).unwrap();
         }
         batch.push(&[9; 10]).unwrap();
-        assert_eq!(left.send(Route { remote: to, local: None }, &mut batch), Sent::Done);
+        assert_eq!(
+            left.send(
+                Route {
+                    remote: to,
+                    local: None
+                },
+                &mut batch
+            ),
+            Sent::Done
+        );
         let mut all = Vec::new();
         while all.len() < 6 {
             right.wait(Duration::from_secs(20)).unwrap();
             assert!(right.has_input(), "waited in vain");
             all.extend(received(&mut right));
         }
-        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [1200, 1200, 1200, 1200, 1200, 10]);
+        assert_eq!(
+            all.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1200, 1200, 1200, 1200, 1200, 10]
+        );
         assert!(
             all.iter()
                 .zip([0, 1, 2, 3, 4, 9])
@@ -217,7 +246,9 @@ mod tests {
                 let begin = clock::now().instant;
                 io.wait(wanted).unwrap();
                 let slept = clock::now().instant - begin;
-                slept.checked_sub(wanted).unwrap_or_else(|| panic!("woke early: {slept:?}"))
+                slept
+                    .checked_sub(wanted)
+                    .unwrap_or_else(|| panic!("woke early: {slept:?}"))
             })
             .collect();
         late.sort_unstable();
@@ -230,7 +261,10 @@ mod tests {
         let (mut io, _, alarm) = loopback();
         received(&mut io);
         let ringer = std::thread::spawn(move || {
-            assert_eq!(std::future::pending::<()>().wait_timeout(Duration::from_millis(20)), None);
+            assert_eq!(
+                std::future::pending::<()>().wait_timeout(Duration::from_millis(20)),
+                None
+            );
             alarm.ring().unwrap();
             alarm
         });
@@ -251,7 +285,16 @@ mod tests {
         received(&mut right);
         let mut batch = Batch::default();
         batch.push(b"new").unwrap();
-        assert_eq!(left.send(Route { remote: to, local: None }, &mut batch), Sent::Done);
+        assert_eq!(
+            left.send(
+                Route {
+                    remote: to,
+                    local: None
+                },
+                &mut batch
+            ),
+            Sent::Done
+        );
         right.wait(Duration::from_secs(20)).unwrap();
         assert_eq!(received(&mut right), [b"new".to_vec()]);
     }

@@ -45,7 +45,10 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let socket = bind(listen, buffer)?;
     let local = socket.local_addr()?;
     let mut seed = [0; 32];
-    OsEntropy.fill(&mut seed).map_err(|_| Error::other("the operating system gives no randomness"))?;
+    OsEntropy
+        .fill(&mut seed)
+        .map_err(|_| Error::other("the operating system gives no randomness"))?;
+    let caps = socket.caps();
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
     let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
@@ -67,16 +70,23 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             unreferenced: false,
             closed: false,
             stats: engine.stats(),
+            caps,
         }),
     });
     let app = App::new(Arc::clone(&shared), options);
     let mut driver = Driver::new(io, engine, Arc::clone(&shared), app);
-    std::thread::Builder::new().name("transport".into()).spawn(move || driver.run())?;
+    std::thread::Builder::new()
+        .name("transport".into())
+        .spawn(move || driver.run())?;
     Ok(shared)
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
-    let options = SocketOptions { recv_buffer: buffer, send_buffer: buffer, ..SocketOptions::default() };
+    let options = SocketOptions {
+        recv_buffer: buffer,
+        send_buffer: buffer,
+        ..SocketOptions::default()
+    };
     UdpSocket::bind(addr, &options)
 }
 
@@ -88,7 +98,11 @@ pub(crate) fn rebind(shared: &Arc<EndpointShared>, addr: SocketAddr) -> Result<(
         state.local = socket.local_addr()?;
         state.socket = Some(socket);
     }
-    if shared.post() { Ok(()) } else { Err(Error::other("the endpoint is closed")) }
+    if shared.post() {
+        Ok(())
+    } else {
+        Err(Error::other("the endpoint is closed"))
+    }
 }
 
 struct Driver<I: Io> {
@@ -134,7 +148,7 @@ impl<I: Io> Driver<I> {
         if self.blocked.is_none() {
             self.drain();
         }
-        self.app.publish(&self.engine);
+        self.app.publish(&self.engine, self.io.caps());
         if self.app.is_over() && self.blocked.is_none() {
             return Ok(());
         }
@@ -227,7 +241,9 @@ impl<I: Io> Driver<I> {
             return Duration::ZERO;
         }
         let next = self.deadline.into_iter().chain(self.app.deadline()).min();
-        let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(clock::now().instant));
+        let until = next.map_or(LONGEST_SLEEP, |at| {
+            at.saturating_duration_since(clock::now().instant)
+        });
         until.min(LONGEST_SLEEP)
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
+use crate::engine::net::Caps;
 use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
@@ -35,7 +36,11 @@ struct ReplyState<T> {
 
 impl<T> Reply<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(ReplyState { value: None, waker: None, abandoned: false })))
+        Arc::new(Self(Mutex::new(ReplyState {
+            value: None,
+            waker: None,
+            abandoned: false,
+        })))
     }
 
     /// Err(value) when nobody waits any more.
@@ -108,7 +113,13 @@ pub(crate) const SEND_BUFFER: usize = 128 * 1024;
 
 impl SendShared {
     pub(crate) fn new(connection: u64, id: StreamId, mailbox: Arc<Mailbox>) -> Arc<Self> {
-        Arc::new(Self { connection, id, mailbox, marked: Marked::default(), state: Mutex::default() })
+        Arc::new(Self {
+            connection,
+            id,
+            mailbox,
+            marked: Marked::default(),
+            state: Mutex::default(),
+        })
     }
 
     pub(crate) fn post(self: &Arc<Self>) {
@@ -147,7 +158,13 @@ pub(crate) const RECV_BUFFER: usize = 256 * 1024;
 
 impl RecvShared {
     pub(crate) fn new(connection: u64, id: StreamId, mailbox: Arc<Mailbox>) -> Arc<Self> {
-        Arc::new(Self { connection, id, mailbox, marked: Marked::default(), state: Mutex::default() })
+        Arc::new(Self {
+            connection,
+            id,
+            mailbox,
+            marked: Marked::default(),
+            state: Mutex::default(),
+        })
     }
 
     pub(crate) fn post(self: &Arc<Self>) {
@@ -166,6 +183,11 @@ pub(crate) struct Halves {
 }
 
 // ---- connections ---------------------------------------------------------------------------------------------------
+
+/// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
+pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
+/// The same in bytes.
+pub(crate) const RECEIVE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One connection.
 #[derive(Debug)]
@@ -269,6 +291,7 @@ pub(crate) struct EndpointState {
     /// `close` was called or the driver has ended.
     pub(crate) closed: bool,
     pub(crate) stats: EndpointStats,
+    pub(crate) caps: Caps,
 }
 
 impl std::fmt::Debug for EndpointState {

@@ -23,7 +23,10 @@ pub(crate) struct Outbox {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { wakers: Vec::new(), scratch: vec![0; CHUNK].into_boxed_slice() }
+        Self {
+            wakers: Vec::new(),
+            scratch: vec![0; CHUNK].into_boxed_slice(),
+        }
     }
 }
 
@@ -45,7 +48,12 @@ pub(crate) struct Streams {
 
 impl Streams {
     pub(crate) fn add_send(&mut self, shared: Arc<SendShared>) {
-        let side = SendSide { shared, pending: Vec::new(), position: 0, fin_given: false };
+        let side = SendSide {
+            shared,
+            pending: Vec::new(),
+            position: 0,
+            fin_given: false,
+        };
         self.send.insert(side.shared.id, side);
     }
 
@@ -55,7 +63,9 @@ impl Streams {
 
     /// Handle → scheduler.
     pub(crate) fn pump_send(&mut self, engine: &mut Connection, id: StreamId, out: &mut Outbox) {
-        let Some(side) = self.send.get_mut(&id) else { return };
+        let Some(side) = self.send.get_mut(&id) else {
+            return;
+        };
         let (class, reset) = {
             let mut state = lock(&side.shared.state);
             (state.class.take(), state.reset)
@@ -86,7 +96,9 @@ impl Streams {
     }
 
     fn fill_reader(&mut self, engine: &mut Connection, id: StreamId, bound: usize, out: &mut Outbox) {
-        let Some(shared) = self.recv.get(&id).cloned() else { return };
+        let Some(shared) = self.recv.get(&id).cloned() else {
+            return;
+        };
         loop {
             let room = {
                 let mut state = lock(&shared.state);
@@ -165,7 +177,10 @@ impl Streams {
 
     /// Finished streams the peer has not acknowledged.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.send.values().filter(|side| lock(&side.shared.state).finished).count()
+        self.send
+            .values()
+            .filter(|side| lock(&side.shared.state).finished)
+            .count()
     }
 
     /// The connection is over: readers get what has arrived (it is bounded by the windows), then the reason.

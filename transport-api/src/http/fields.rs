@@ -22,7 +22,10 @@ pub struct Field {
 impl Field {
     /// A field line.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
     }
 }
 
@@ -64,7 +67,9 @@ pub fn decode(mut input: &[u8]) -> Result<Vec<Field>, Fault> {
     while let Some(&first) = input.first() {
         let field = take_line(&mut input, first, room)?;
         let size = field.name.len() + field.value.len() + FIELD_OVERHEAD;
-        room = room.checked_sub(size).ok_or(Fault::Stream(Code::EXCESSIVE_LOAD))?;
+        room = room
+            .checked_sub(size)
+            .ok_or(Fault::Stream(Code::EXCESSIVE_LOAD))?;
         fields.push(field);
     }
     Ok(fields)
@@ -84,11 +89,18 @@ fn take_line(input: &mut &[u8], first: u8, room: usize) -> Result<Field, Fault> 
         // All other forms refer to the dynamic table.
         return Err(UNREADABLE);
     };
-    Ok(Field { name, value: take_string(input, 7, room)? })
+    Ok(Field {
+        name,
+        value: take_string(input, 7, room)?,
+    })
 }
 
 fn static_line(index: u64) -> Result<(&'static str, &'static str), Fault> {
-    usize::try_from(index).ok().and_then(|i| STATIC_TABLE.get(i)).copied().ok_or(UNREADABLE)
+    usize::try_from(index)
+        .ok()
+        .and_then(|i| STATIC_TABLE.get(i))
+        .copied()
+        .ok_or(UNREADABLE)
 }
 
 /// A string literal whose length has a prefix of `bits`; the bit above says whether it is Huffman coded.
@@ -158,7 +170,11 @@ mod tests {
     use super::*;
 
     fn fields(input: &[u8]) -> Vec<(String, String)> {
-        decode(input).expect("valid").into_iter().map(|f| (f.name, f.value)).collect()
+        decode(input)
+            .expect("valid")
+            .into_iter()
+            .map(|f| (f.name, f.value))
+            .collect()
     }
 
     fn round_trip(list: &[(&str, &str)]) {
@@ -171,7 +187,12 @@ mod tests {
     #[test]
     fn literals_and_references_round_trip() {
         round_trip(&[]);
-        round_trip(&[(":status", "502"), ("proxy-status", "adit; error=dns_error"), ("x", ""), ("age", "0")]);
+        round_trip(&[
+            (":status", "502"),
+            ("proxy-status", "adit; error=dns_error"),
+            ("x", ""),
+            ("age", "0"),
+        ]);
         let long = "v".repeat(5000);
         round_trip(&[("some-quite-long-name-of-a-field", long.as_str())]);
         round_trip(&STATIC_TABLE);
@@ -179,20 +200,34 @@ mod tests {
 
     #[test]
     fn example_of_rfc_9204_b1() {
-        let input = [0, 0, 0x51, 0x0b, 0x2f, 0x69, 0x6e, 0x64, 0x65, 0x78, 0x2e, 0x68, 0x74, 0x6d, 0x6c];
+        let input = [
+            0, 0, 0x51, 0x0b, 0x2f, 0x69, 0x6e, 0x64, 0x65, 0x78, 0x2e, 0x68, 0x74, 0x6d, 0x6c,
+        ];
         assert_eq!(fields(&input), [(":path".to_owned(), "/index.html".to_owned())]);
     }
 
     #[test]
     fn huffman_literals_are_read() {
         let mut input = vec![0, 0, 0x50, 0x8c];
-        input.extend([0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff]);
-        assert_eq!(fields(&input), [(":authority".to_owned(), "www.example.com".to_owned())]);
+        input.extend([
+            0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
+        ]);
+        assert_eq!(
+            fields(&input),
+            [(":authority".to_owned(), "www.example.com".to_owned())]
+        );
     }
 
     #[test]
     fn the_dynamic_table_does_not_exist() {
-        for input in [&[1, 0][..], &[0, 0, 0x80], &[0, 0, 0x10], &[0, 0, 0x00, 0], &[0, 0, 0x40, 0], &[0]] {
+        for input in [
+            &[1, 0][..],
+            &[0, 0, 0x80],
+            &[0, 0, 0x10],
+            &[0, 0, 0x00, 0],
+            &[0, 0, 0x40, 0],
+            &[0],
+        ] {
             assert_eq!(decode(input), Err(UNREADABLE), "{input:x?}");
         }
     }
@@ -206,7 +241,10 @@ mod tests {
             Err(UNREADABLE),
             "long integer"
         );
-        let bomb: Vec<u8> = [0, 0].into_iter().chain(std::iter::repeat_n(0xcf, 2000)).collect();
+        let bomb: Vec<u8> = [0, 0]
+            .into_iter()
+            .chain(std::iter::repeat_n(0xcf, 2000))
+            .collect();
         assert_eq!(decode(&bomb), Err(Fault::Stream(Code::EXCESSIVE_LOAD)));
     }
 }

@@ -136,14 +136,29 @@ mod tests {
 
     #[test]
     fn control_stream_table() {
-        assert_eq!(on_control(kind::SETTINGS, 5, false), Ok(ControlFrame::Settings(5)));
-        assert_eq!(on_control(kind::SETTINGS, 5, true), connection(Code::FRAME_UNEXPECTED));
-        assert_eq!(on_control(kind::SETTINGS, 5000, false), connection(Code::EXCESSIVE_LOAD));
-        assert_eq!(on_control(kind::GOAWAY, 1, false), connection(Code::MISSING_SETTINGS));
+        assert_eq!(
+            on_control(kind::SETTINGS, 5, false),
+            Ok(ControlFrame::Settings(5))
+        );
+        assert_eq!(
+            on_control(kind::SETTINGS, 5, true),
+            connection(Code::FRAME_UNEXPECTED)
+        );
+        assert_eq!(
+            on_control(kind::SETTINGS, 5000, false),
+            connection(Code::EXCESSIVE_LOAD)
+        );
+        assert_eq!(
+            on_control(kind::GOAWAY, 1, false),
+            connection(Code::MISSING_SETTINGS)
+        );
         assert_eq!(on_control(0x21, 1, false), connection(Code::MISSING_SETTINGS));
         assert_eq!(on_control(kind::GOAWAY, 1, true), Ok(ControlFrame::GoAway(1)));
         assert_eq!(on_control(kind::GOAWAY, 9, true), connection(Code::FRAME_ERROR));
-        assert_eq!(on_control(kind::DATA, 1, true), connection(Code::FRAME_UNEXPECTED));
+        assert_eq!(
+            on_control(kind::DATA, 1, true),
+            connection(Code::FRAME_UNEXPECTED)
+        );
         assert_eq!(on_control(0x21, 100, true), Ok(ControlFrame::Skip(100)));
         assert_eq!(on_control(0x06, 0, true), connection(Code::FRAME_UNEXPECTED));
         assert_eq!(on_control(0x21, 1 << 40, true), connection(Code::EXCESSIVE_LOAD));
@@ -151,12 +166,30 @@ mod tests {
 
     #[test]
     fn request_stream_table() {
-        assert_eq!(on_request(kind::HEADERS, 101, false), Ok(RequestFrame::Headers(101)));
-        assert_eq!(on_request(kind::HEADERS, 1 << 20, false), Err(Fault::Stream(Code::EXCESSIVE_LOAD)));
-        assert_eq!(on_request(kind::HEADERS, 1, true), connection(Code::FRAME_UNEXPECTED));
-        assert_eq!(on_request(kind::DATA, 1, false), connection(Code::FRAME_UNEXPECTED));
-        assert_eq!(on_request(kind::DATA, varint::MAX, true), Ok(RequestFrame::Data(varint::MAX)));
-        assert_eq!(on_request(kind::GOAWAY, 1, true), connection(Code::FRAME_UNEXPECTED));
+        assert_eq!(
+            on_request(kind::HEADERS, 101, false),
+            Ok(RequestFrame::Headers(101))
+        );
+        assert_eq!(
+            on_request(kind::HEADERS, 1 << 20, false),
+            Err(Fault::Stream(Code::EXCESSIVE_LOAD))
+        );
+        assert_eq!(
+            on_request(kind::HEADERS, 1, true),
+            connection(Code::FRAME_UNEXPECTED)
+        );
+        assert_eq!(
+            on_request(kind::DATA, 1, false),
+            connection(Code::FRAME_UNEXPECTED)
+        );
+        assert_eq!(
+            on_request(kind::DATA, varint::MAX, true),
+            Ok(RequestFrame::Data(varint::MAX))
+        );
+        assert_eq!(
+            on_request(kind::GOAWAY, 1, true),
+            connection(Code::FRAME_UNEXPECTED)
+        );
         assert_eq!(on_request(0x29 * 5 + 0x21, 3, false), Ok(RequestFrame::Skip(3)));
     }
 

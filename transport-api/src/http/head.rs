@@ -7,8 +7,13 @@ use super::frame;
 const MALFORMED: Fault = Fault::Stream(Code::MESSAGE_ERROR);
 
 /// Fields that speak about an HTTP/1.1 connection and make a message malformed (RFC 9114 §4.2).
-const CONNECTION_FIELDS: [&str; 5] =
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const CONNECTION_FIELDS: [&str; 5] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// The head of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +35,11 @@ pub struct RequestHead {
 impl RequestHead {
     /// Classic CONNECT to `authority` (RFC 9114 §4.4).
     pub fn connect(authority: impl Into<String>) -> Self {
-        Self { method: "CONNECT".into(), authority: Some(authority.into()), ..Self::default() }
+        Self {
+            method: "CONNECT".into(),
+            authority: Some(authority.into()),
+            ..Self::default()
+        }
     }
 
     /// Extended CONNECT to a resource of the proxy (RFC 9220), with the capsule protocol in use (RFC 9297 §3.4).
@@ -54,14 +63,19 @@ impl RequestHead {
             (":path", self.path.as_ref()),
             (":protocol", self.protocol.as_ref()),
         ];
-        let pseudo = pseudo.iter().filter_map(|&(name, value)| Some((name, value?.as_str())));
+        let pseudo = pseudo
+            .iter()
+            .filter_map(|&(name, value)| Some((name, value?.as_str())));
         put_head(pseudo, &self.fields, out);
     }
 
     /// Reads the payload of a HEADERS frame.
     pub fn parse(payload: &[u8]) -> Result<Self, Fault> {
         let (pseudo, fields) = split(fields::decode(payload)?)?;
-        let mut head = Self { fields, ..Self::default() };
+        let mut head = Self {
+            fields,
+            ..Self::default()
+        };
         let mut method = None;
         for field in pseudo {
             let slot = match field.name.as_str() {
@@ -106,7 +120,10 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// A response without fields.
     pub fn new(status: u16) -> Self {
-        Self { status, fields: Vec::new() }
+        Self {
+            status,
+            fields: Vec::new(),
+        }
     }
 
     /// With one more field.
@@ -176,11 +193,18 @@ fn split(fields: Vec<Field>) -> Result<(Vec<Field>, Vec<Field>), Fault> {
 
 fn check_field(field: &Field) -> Result<(), Fault> {
     let name_ok = !field.name.is_empty()
-        && field.name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && b != b':');
+        && field
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && b != b':');
     let value_ok = !field.value.contains(['\0', '\r', '\n']);
     let alien =
         CONNECTION_FIELDS.contains(&field.name.as_str()) || field.name == "te" && field.value != "trailers";
-    if name_ok && value_ok && !alien { Ok(()) } else { Err(MALFORMED) }
+    if name_ok && value_ok && !alien {
+        Ok(())
+    } else {
+        Err(MALFORMED)
+    }
 }
 
 #[cfg(test)]
@@ -200,8 +224,11 @@ mod tests {
 
     #[test]
     fn example_request_byte_for_byte() {
-        let head =
-            RequestHead::extended("connect-udp", "example.org", "/.well-known/masque/udp/192.0.2.6/443/");
+        let head = RequestHead::extended(
+            "connect-udp",
+            "example.org",
+            "/.well-known/masque/udp/192.0.2.6/443/",
+        );
         let mut out = Vec::new();
         head.put(&mut out);
         assert_eq!(out, hex(REQUEST));
@@ -229,7 +256,13 @@ mod tests {
         let connect = (":method", "CONNECT");
         assert!(request(&[connect, (":authority", "a:1")]).is_ok());
         assert!(
-            request(&[(":method", "GET"), (":scheme", "https"), (":path", "/"), ("te", "trailers")]).is_ok()
+            request(&[
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/"),
+                ("te", "trailers")
+            ])
+            .is_ok()
         );
         let malformed: [&[(&str, &str)]; 12] = [
             &[],
@@ -243,7 +276,12 @@ mod tests {
             &[connect, (":authority", "a:1"), ("connection", "close")],
             &[connect, (":authority", "a:1"), ("x", "a\r\nb")],
             &[connect, (":authority", "a:1"), (":protocol", "connect-udp")],
-            &[(":method", "GET"), (":scheme", "https"), (":path", "/"), (":protocol", "connect-udp")],
+            &[
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":path", "/"),
+                (":protocol", "connect-udp"),
+            ],
         ];
         for list in malformed {
             assert_eq!(request(list), Err(MALFORMED), "{list:?}");

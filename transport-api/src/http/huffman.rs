@@ -32,7 +32,10 @@ struct Level {
     count: u32,
 }
 
-#[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "evaluated by the compiler"))]
+#[cfg_attr(
+    not(test),
+    expect(clippy::indexing_slicing, reason = "evaluated by the compiler")
+)]
 const SYMBOLS: [u8; 256] = {
     let mut out = [0u8; 256];
     let (mut at, mut bits) = (0, 1);
@@ -50,9 +53,18 @@ const SYMBOLS: [u8; 256] = {
     out
 };
 
-#[cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "evaluated by the compiler"))]
+#[cfg_attr(
+    not(test),
+    expect(clippy::indexing_slicing, reason = "evaluated by the compiler")
+)]
 const LEVELS: [Level; LONGEST + 1] = {
-    let mut levels = [const { Level { first_code: 0, first_symbol: 0, count: 0 } }; LONGEST + 1];
+    let mut levels = [const {
+        Level {
+            first_code: 0,
+            first_symbol: 0,
+            count: 0,
+        }
+    }; LONGEST + 1];
     let (mut code, mut at, mut bits) = (0u32, 0, 1);
     while bits <= LONGEST {
         let (mut count, mut symbol) = (0u32, 0);
@@ -63,7 +75,11 @@ const LEVELS: [Level; LONGEST + 1] = {
             symbol += 1;
         }
         code <<= 1;
-        levels[bits] = Level { first_code: code, first_symbol: at, count };
+        levels[bits] = Level {
+            first_code: code,
+            first_symbol: at,
+            count,
+        };
         code += count;
         at += count as usize;
         bits += 1;
@@ -101,7 +117,10 @@ mod tests {
     fn code_of(symbol: u8) -> (u32, usize) {
         let bits = LENGTHS[symbol as usize] as usize;
         let level = &LEVELS[bits];
-        let place = SYMBOLS[level.first_symbol..].iter().position(|&s| s == symbol).expect("in the table");
+        let place = SYMBOLS[level.first_symbol..]
+            .iter()
+            .position(|&s| s == symbol)
+            .expect("in the table");
         (level.first_code + place as u32, bits)
     }
 
@@ -112,7 +131,9 @@ mod tests {
             bits.extend((0..len).rev().map(|i| code >> i & 1 == 1));
         }
         bits.resize(bits.len().next_multiple_of(8), true);
-        bits.chunks(8).map(|c| c.iter().fold(0, |b, &bit| b << 1 | u8::from(bit))).collect()
+        bits.chunks(8)
+            .map(|c| c.iter().fold(0, |b, &bit| b << 1 | u8::from(bit)))
+            .collect()
     }
 
     #[test]
@@ -144,10 +165,15 @@ mod tests {
 
     #[test]
     fn samples_of_rfc_7541() {
-        let www = [0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff];
+        let www = [
+            0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
+        ];
         assert_eq!(decode(&www, 100).as_deref(), Some(&b"www.example.com"[..]));
         assert_eq!(decode(&www, 14), None, "limit");
-        assert_eq!(decode(&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], 100).as_deref(), Some(&b"no-cache"[..]));
+        assert_eq!(
+            decode(&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], 100).as_deref(),
+            Some(&b"no-cache"[..])
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub struct Settings {
 
 impl Settings {
     /// Settings of a peer that sent an empty frame.
-    pub const EMPTY: Self = Self { extended_connect: false, datagrams: false, max_field_section: None };
+    pub const EMPTY: Self = Self {
+        extended_connect: false,
+        datagrams: false,
+        max_field_section: None,
+    };
 
     /// Appends the frame. QPACK's dynamic table is switched off.
     pub fn put(&self, out: &mut Vec<u8>) {
@@ -90,10 +94,19 @@ mod tests {
 
     #[test]
     fn round_trip_and_wire_image() {
-        let server = Settings { extended_connect: true, datagrams: true, max_field_section: Some(16_384) };
+        let server = Settings {
+            extended_connect: true,
+            datagrams: true,
+            max_field_section: Some(16_384),
+        };
         let mut out = Vec::new();
         server.put(&mut out);
-        assert_eq!(out, [0x04, 13, 0x01, 0, 0x06, 0x80, 0, 0x40, 0, 0x07, 0, 0x08, 1, 0x33, 1]);
+        assert_eq!(
+            out,
+            [
+                0x04, 13, 0x01, 0, 0x06, 0x80, 0, 0x40, 0, 0x07, 0, 0x08, 1, 0x33, 1
+            ]
+        );
         assert_eq!(Settings::parse(&out[2..]), Ok(server));
     }
 
@@ -108,6 +121,9 @@ mod tests {
         let many: Vec<u8> = (0..100u64).flat_map(|i| [0x41, i as u8, 0]).collect();
         assert_eq!(code(&many), Code::EXCESSIVE_LOAD);
         // A peer may offer a dynamic table and grease; neither concerns us.
-        assert_eq!(Settings::parse(&[0x01, 0x50, 0x00, 0x21, 0x07][..]), Ok(Settings::EMPTY));
+        assert_eq!(
+            Settings::parse(&[0x01, 0x50, 0x00, 0x21, 0x07][..]),
+            Ok(Settings::EMPTY)
+        );
     }
 }

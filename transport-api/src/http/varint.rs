@@ -28,7 +28,9 @@ pub fn put(out: &mut Vec<u8>, value: u64) {
 pub fn take(input: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, _) = input.split_first()?;
     let (bytes, rest) = input.split_at_checked(encoded_len(first))?;
-    let value = bytes.iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
+    let value = bytes
+        .iter()
+        .fold(0u64, |value, &byte| value << 8 | u64::from(byte));
     // The two length bits stand on top of what was read.
     Some((value & (u64::MAX >> (64 - 8 * bytes.len() + 2)), rest))
 }
@@ -78,7 +80,9 @@ impl PairReader {
             if now.is_empty() {
                 return None;
             }
-            self.bytes.get_mut(self.filled..self.filled + now.len())?.copy_from_slice(now);
+            self.bytes
+                .get_mut(self.filled..self.filled + now.len())?
+                .copy_from_slice(now);
             self.filled += now.len();
             *input = later;
         }
@@ -92,7 +96,10 @@ mod tests {
     #[test]
     fn samples_of_rfc_9000() {
         let samples: [(u64, &[u8]); 4] = [
-            (151_288_809_941_952_652, &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c]),
+            (
+                151_288_809_941_952_652,
+                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c],
+            ),
             (494_878_333, &[0x9d, 0x7f, 0x3e, 0x7d]),
             (15_293, &[0x7b, 0xbd]),
             (37, &[0x25]),
@@ -120,9 +127,11 @@ mod tests {
 
     #[test]
     fn a_pair_from_single_bytes_takes_nothing_else() {
-        for bytes in
-            [&[0x00, 0x05][..], &[0x40, 0x04, 0x40, 0x05], &[0xc0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 7]]
-        {
+        for bytes in [
+            &[0x00, 0x05][..],
+            &[0x40, 0x04, 0x40, 0x05],
+            &[0xc0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 7],
+        ] {
             let mut reader = PairReader::default();
             let mut whole = bytes.to_vec();
             whole.push(0xee);

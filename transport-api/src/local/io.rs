@@ -61,11 +61,17 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn new(registry: mio::Registry) -> Self {
-        Self { registry, table: RefCell::default(), free: RefCell::default() }
+        Self {
+            registry,
+            table: RefCell::default(),
+            free: RefCell::default(),
+        }
     }
 
     pub(super) fn dispatch(&self, event: &mio::event::Event) {
-        let Some(readiness) = self.table.borrow().get(event.token().0).cloned().flatten() else { return };
+        let Some(readiness) = self.table.borrow().get(event.token().0).cloned().flatten() else {
+            return;
+        };
         let broken = event.is_error();
         if event.is_readable() || event.is_read_closed() || broken {
             readiness.read.open();
@@ -112,11 +118,19 @@ impl<S: mio::event::Source> Registered<S> {
         let readiness = Rc::new(Readiness::default());
         let sources = &handle.0.sources;
         let token = sources.insert(Rc::clone(&readiness));
-        if let Err(e) = sources.registry.register(&mut io, token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(e) = sources
+            .registry
+            .register(&mut io, token, Interest::READABLE | Interest::WRITABLE)
+        {
             sources.remove(token);
             return Err(e);
         }
-        Ok(Self { io, handle: handle.clone(), token, readiness })
+        Ok(Self {
+            io,
+            handle: handle.clone(),
+            token,
+            readiness,
+        })
     }
 
     pub(super) fn get(&self) -> &S {

@@ -64,7 +64,11 @@ impl Loop {
             sources: Sources::new(poll.registry().try_clone()?),
             remote,
         };
-        Ok(Self { poll, events: mio::Events::with_capacity(EVENTS), handle: Handle(Rc::new(shared)) })
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS),
+            handle: Handle(Rc::new(shared)),
+        })
     }
 
     /// The handle tasks use to spawn, sleep and open sockets.
@@ -80,7 +84,9 @@ impl Loop {
         waker.wake_by_ref();
         loop {
             for _ in 0..BATCH {
-                let Some(task) = self.handle.0.remote.next() else { break };
+                let Some(task) = self.handle.0.remote.next() else {
+                    break;
+                };
                 if Arc::ptr_eq(&task, &root) {
                     if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
                         return Ok(output);
@@ -96,8 +102,11 @@ impl Loop {
     /// Sleeps until something is ready, then wakes the tasks concerned.
     fn wait(&mut self) -> stdio::Result<()> {
         let shared = &self.handle.0;
-        let timeout =
-            if shared.remote.fall_asleep() { shared.timers.until_next() } else { Some(Duration::ZERO) };
+        let timeout = if shared.remote.fall_asleep() {
+            shared.timers.until_next()
+        } else {
+            Some(Duration::ZERO)
+        };
         let polled = self.poll.poll(&mut self.events, timeout);
         shared.remote.awake();
         match polled {

@@ -59,7 +59,11 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(waker: mio::Waker) -> Self {
-        Self { queue: Mutex::default(), asleep: AtomicBool::new(false), waker }
+        Self {
+            queue: Mutex::default(),
+            asleep: AtomicBool::new(false),
+            waker,
+        }
     }
 
     /// The main future of one `run`; it has no slot.
@@ -68,7 +72,11 @@ impl Remote {
     }
 
     fn task(self: &Arc<Self>, id: usize) -> Arc<TaskWaker> {
-        Arc::new(TaskWaker { id, queued: AtomicBool::new(false), remote: Arc::clone(self) })
+        Arc::new(TaskWaker {
+            id,
+            queued: AtomicBool::new(false),
+            remote: Arc::clone(self),
+        })
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Arc<TaskWaker>>> {
@@ -116,13 +124,20 @@ struct Slot {
 
 impl fmt::Debug for Tasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tasks").field("len", &self.len()).field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("Tasks")
+            .field("len", &self.len())
+            .field("max", &self.max)
+            .finish_non_exhaustive()
     }
 }
 
 impl Tasks {
     pub(super) fn new(max: usize) -> Self {
-        Self { slots: RefCell::default(), free: RefCell::default(), max }
+        Self {
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            max,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -137,7 +152,10 @@ impl Tasks {
         let id = self.free.borrow_mut().pop().unwrap_or(slots.len());
         let waker = Waker::from(remote.task(id));
         waker.wake_by_ref();
-        let slot = Slot { task: Some(task), waker };
+        let slot = Slot {
+            task: Some(task),
+            waker,
+        };
         match slots.get_mut(id) {
             Some(free) => *free = slot,
             None => slots.push(slot),
@@ -147,7 +165,11 @@ impl Tasks {
 
     /// Polls one task; the table is not borrowed meanwhile, so the task may spawn others.
     pub(super) fn poll(&self, id: usize) {
-        let taken = self.slots.borrow_mut().get_mut(id).and_then(|s| Some((s.task.take()?, s.waker.clone())));
+        let taken = self
+            .slots
+            .borrow_mut()
+            .get_mut(id)
+            .and_then(|s| Some((s.task.take()?, s.waker.clone())));
         let Some((mut task, waker)) = taken else { return };
         match task.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(()) => {

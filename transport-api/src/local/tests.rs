@@ -57,8 +57,14 @@ fn tcp_echo_between_tasks() {
 fn refused_connection_is_an_error() {
     let mut local = Loop::new(1).expect("loop");
     let handle = local.handle();
-    let port = std::net::TcpListener::bind(loopback()).expect("bind").local_addr().expect("addr");
-    let error = local.run(TcpStream::connect(&handle, port)).expect("run").expect_err("nobody listens");
+    let port = std::net::TcpListener::bind(loopback())
+        .expect("bind")
+        .local_addr()
+        .expect("addr");
+    let error = local
+        .run(TcpStream::connect(&handle, port))
+        .expect("run")
+        .expect_err("nobody listens");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
@@ -78,7 +84,10 @@ fn timers_fire_in_order_and_timeouts_cut() {
     local
         .run(async {
             let never = std::future::pending::<()>();
-            assert_eq!(handle.timeout(Duration::from_millis(60), never).await, Err(Elapsed));
+            assert_eq!(
+                handle.timeout(Duration::from_millis(60), never).await,
+                Err(Elapsed)
+            );
             assert_eq!(handle.timeout(Duration::from_mins(1), async { 7 }).await, Ok(7));
         })
         .expect("run");
@@ -92,7 +101,7 @@ fn another_thread_wakes_a_sleeping_loop() {
     let slot: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
     let theirs = Arc::clone(&slot);
     let thread = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
         let mut slot = theirs.lock().expect("lock");
         slot.0 = true;
         slot.1.take().expect("the loop waits").wake();

@@ -43,7 +43,11 @@ impl Timers {
         let (at, _) = waiting.keys().next()?;
         // The kernel counts milliseconds; rounding up keeps the loop from spinning through the last one.
         let left = at.saturating_duration_since(now());
-        Some(if left.is_zero() { left } else { left + Duration::from_micros(999) })
+        Some(if left.is_zero() {
+            left
+        } else {
+            left + Duration::from_micros(999)
+        })
     }
 
     pub(super) fn fire(&self) {
@@ -94,7 +98,12 @@ impl Future for Sleep {
         if now() >= self.key.0 {
             return Poll::Ready(());
         }
-        self.handle.0.timers.waiting.borrow_mut().insert(self.key, cx.waker().clone());
+        self.handle
+            .0
+            .timers
+            .waiting
+            .borrow_mut()
+            .insert(self.key, cx.waker().clone());
         Poll::Pending
     }
 }

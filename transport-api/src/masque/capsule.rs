@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn a_stream_that_ends_inside_a_capsule_is_truncated() {
         // X19, and every other place to stop.
-        assert_eq!(parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1, Err(Truncated));
+        assert_eq!(
+            parse(&[&[0x00, 0x0a, 0x00, 0x70, 0x69, 0x6e, 0x67]]).1,
+            Err(Truncated)
+        );
         for cut in 1..PING.len() {
             assert_eq!(parse(&[&PING[..cut]]).1, Err(Truncated), "{cut}");
         }

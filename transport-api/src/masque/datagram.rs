@@ -21,7 +21,10 @@ mod tests {
     #[test]
     fn vectors() {
         // V2: "ping" for stream 44.
-        assert_eq!(split(&[0x0b, 0x00, 0x70, 0x69, 0x6e, 0x67]), Ok((11, &[0, 0x70, 0x69, 0x6e, 0x67][..])));
+        assert_eq!(
+            split(&[0x0b, 0x00, 0x70, 0x69, 0x6e, 0x67]),
+            Ok((11, &[0, 0x70, 0x69, 0x6e, 0x67][..]))
+        );
         assert_eq!(split(&[0x0b]), Ok((11, &[][..])));
         // X1: one beyond the largest id, and the largest itself.
         let fault = Err(Fault::Connection(Code::DATAGRAM_ERROR));

@@ -5,7 +5,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 pub mod capsule;
@@ -28,7 +33,9 @@ use crate::http::fields::single;
 /// Whether `Capsule-Protocol` says that capsules are in use (RFC 9297 §3.4): exactly one field with the structured
 /// boolean `?1`, with or without parameters. Anything else counts as absent.
 pub fn capsule_protocol(fields: &[Field]) -> bool {
-    let Some(value) = single(fields, "capsule-protocol") else { return false };
+    let Some(value) = single(fields, "capsule-protocol") else {
+        return false;
+    };
     let item = value.split_once(';').map_or(value, |(item, _)| item);
     item.trim_matches(' ') == "?1"
 }
@@ -40,7 +47,10 @@ mod tests {
     #[test]
     fn capsule_protocol_is_one_true_boolean() {
         let fields = |values: &[&str]| -> Vec<Field> {
-            values.iter().map(|&v| Field::new("capsule-protocol", v)).collect()
+            values
+                .iter()
+                .map(|&v| Field::new("capsule-protocol", v))
+                .collect()
         };
         assert!(capsule_protocol(&fields(&["?1"])));
         assert!(capsule_protocol(&fields(&["?1;x=2"])));

@@ -73,13 +73,21 @@ pub struct ProxyStatus {
 impl ProxyStatus {
     /// An error without details.
     pub fn new(error: ProxyError) -> Self {
-        Self { error: Some(error), details: None }
+        Self {
+            error: Some(error),
+            details: None,
+        }
     }
 
     /// With text for a person; characters a structured string cannot hold are left out.
     #[must_use]
     pub fn with_details(mut self, details: impl AsRef<str>) -> Self {
-        let text = details.as_ref().chars().filter(|c| (' '..='~').contains(c)).take(MAX_DETAILS).collect();
+        let text = details
+            .as_ref()
+            .chars()
+            .filter(|c| (' '..='~').contains(c))
+            .take(MAX_DETAILS)
+            .collect();
         self.details = Some(text);
         self
     }
@@ -91,14 +99,21 @@ impl ProxyStatus {
             let _ = write!(value, "; error={}", error.token());
         }
         if let Some(details) = &self.details {
-            let _ = write!(value, "; details=\"{}\"", details.replace('\\', "\\\\").replace('"', "\\\""));
+            let _ = write!(
+                value,
+                "; details=\"{}\"",
+                details.replace('\\', "\\\\").replace('"', "\\\"")
+            );
         }
         Field::new(FIELD, value)
     }
 
     /// The member of the proxy nearest to us in a response, if there is one.
     pub fn from_fields(fields: &[Field]) -> Option<Self> {
-        let mut status = Self { error: None, details: None };
+        let mut status = Self {
+            error: None,
+            details: None,
+        };
         for (name, value) in parameters(single(fields, FIELD)?) {
             match name.as_str() {
                 "error" => status.error = ProxyError::from_token(&value),
@@ -144,7 +159,10 @@ fn parameters(text: &str) -> Vec<(String, String)> {
         escaped = false;
     }
     let last = members.pop().unwrap_or_default();
-    let pair = |part: &String| part.split_once('=').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()));
+    let pair = |part: &String| {
+        part.split_once('=')
+            .map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))
+    };
     last.iter().skip(1).filter_map(pair).collect()
 }
 
@@ -157,7 +175,10 @@ mod tests {
         let status =
             ProxyStatus::new(ProxyError::DnsError).with_details("no \"such\" name; a\\b, sorry\r\nü");
         let field = status.field("adit");
-        assert_eq!(field.value, r#"adit; error=dns_error; details="no \"such\" name; a\\b, sorry""#);
+        assert_eq!(
+            field.value,
+            r#"adit; error=dns_error; details="no \"such\" name; a\\b, sorry""#
+        );
         assert_eq!(ProxyStatus::from_fields(&[field]), Some(status));
     }
 
@@ -166,9 +187,18 @@ mod tests {
         let parse = |value: &str| ProxyStatus::from_fields(&[Field::new(FIELD, value)]);
         let far_then_near =
             parse("far.example; error=dns_timeout, near; error=connection_refused;next-hop=\"a\"");
-        assert_eq!(far_then_near.and_then(|s| s.error), Some(ProxyError::ConnectionRefused));
+        assert_eq!(
+            far_then_near.and_then(|s| s.error),
+            Some(ProxyError::ConnectionRefused)
+        );
         assert_eq!(parse("near; error=tls_alert").and_then(|s| s.error), None);
-        assert_eq!(parse("near"), Some(ProxyStatus { error: None, details: None }));
+        assert_eq!(
+            parse("near"),
+            Some(ProxyStatus {
+                error: None,
+                details: None
+            })
+        );
         assert_eq!(ProxyStatus::from_fields(&[]), None);
         arbtest::arbtest(|u| {
             let _ = parse(u.arbitrary()?);

@@ -40,7 +40,10 @@ impl Target {
         if port == 0 {
             return Err(BadTarget);
         }
-        Ok(Self { host: parse_host(host)?, port })
+        Ok(Self {
+            host: parse_host(host)?,
+            port,
+        })
     }
 
     /// From the authority of classic CONNECT: `host:port`, IPv6 in brackets.
@@ -49,9 +52,15 @@ impl Target {
         let port = parse_port(port)?;
         match host.strip_prefix('[') {
             Some(bracketed) => {
-                let ip: Ipv6Addr =
-                    bracketed.strip_suffix(']').ok_or(BadTarget)?.parse().map_err(|_| BadTarget)?;
-                Ok(Self { host: Host::Ip(ip.into()), port })
+                let ip: Ipv6Addr = bracketed
+                    .strip_suffix(']')
+                    .ok_or(BadTarget)?
+                    .parse()
+                    .map_err(|_| BadTarget)?;
+                Ok(Self {
+                    host: Host::Ip(ip.into()),
+                    port,
+                })
             }
             None if host.contains(':') => Err(BadTarget),
             None => Self::new(host, port),
@@ -101,12 +110,16 @@ fn parse_host(host: &str) -> Result<Host, BadTarget> {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label_ok = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     // The resolver would read a last label of digits (also 0x..) as a piece of an IPv4 address.
     let last = name.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|b| b.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     if name.len() > MAX_NAME || numeric || !name.split('.').all(label_ok) {
         return Err(BadTarget);
     }
@@ -124,7 +137,10 @@ fn parse_port(text: &str) -> Result<u16, BadTarget> {
 impl From<std::net::SocketAddr> for Target {
     /// The port may be 0 here; no relay will accept it.
     fn from(addr: std::net::SocketAddr) -> Self {
-        Self { host: Host::Ip(addr.ip()), port: addr.port() }
+        Self {
+            host: Host::Ip(addr.ip()),
+            port: addr.port(),
+        }
     }
 }
 
@@ -140,7 +156,12 @@ mod tests {
 
     #[test]
     fn authorities() {
-        for good in ["example.org:443", "192.0.2.1:1", "[2001:db8::1]:65535", "a_b-c.:80"] {
+        for good in [
+            "example.org:443",
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "a_b-c.:80",
+        ] {
             assert_eq!(Target::from_authority(good).expect("good").to_string(), good);
         }
         let bad = [

@@ -81,8 +81,12 @@ impl Template {
         if scheme.contains(['{', '}']) || authority.contains(['{', '}', '?', '#']) {
             return Err(TemplateError::BadExpression);
         }
-        let mut template =
-            Self { scheme: scheme.into(), authority: authority.into(), path: Vec::new(), query: Vec::new() };
+        let mut template = Self {
+            scheme: scheme.into(),
+            authority: authority.into(),
+            path: Vec::new(),
+            query: Vec::new(),
+        };
         template.compile(resource)?;
         template.check_variables()?;
         Ok(template)
@@ -146,9 +150,15 @@ impl Template {
 
     fn compile(&mut self, resource: &str) -> Result<(), TemplateError> {
         // "{?a,b}" continues the query just as "?a={a}&b={b}" does.
-        let query_at =
-            resource.find("{?").into_iter().chain(resource.find('?')).min().unwrap_or(resource.len());
-        let (path, query) = resource.split_at_checked(query_at).ok_or(TemplateError::BadExpression)?;
+        let query_at = resource
+            .find("{?")
+            .into_iter()
+            .chain(resource.find('?'))
+            .min()
+            .unwrap_or(resource.len());
+        let (path, query) = resource
+            .split_at_checked(query_at)
+            .ok_or(TemplateError::BadExpression)?;
         self.path = compile_path(path)?;
         let mut rest = query;
         while !rest.is_empty() {
@@ -159,7 +169,12 @@ impl Template {
                 }
                 rest = after;
             } else if let Some(pair) = rest.strip_prefix(['?', '&']) {
-                let end = pair.find('&').into_iter().chain(pair.find("{&")).min().unwrap_or(pair.len());
+                let end = pair
+                    .find('&')
+                    .into_iter()
+                    .chain(pair.find("{&"))
+                    .min()
+                    .unwrap_or(pair.len());
                 let (pair, after) = pair.split_at_checked(end).ok_or(TemplateError::BadExpression)?;
                 let (name, value) = pair.split_once('=').ok_or(TemplateError::BadExpression)?;
                 self.query.push((name.into(), compile_value(name, value)?));
@@ -183,8 +198,10 @@ impl Template {
 
     fn match_query<'a>(&self, query: &'a str, found: &mut Found<'a>) -> Option<()> {
         for (name, part) in &self.query {
-            let mut values =
-                query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(n, _)| n == name);
+            let mut values = query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .filter(|(n, _)| n == name);
             let (_, value) = values.next()?;
             match part {
                 Part::Literal(text) if text == value => {}
@@ -257,8 +274,14 @@ fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
         rest = after;
     }
     // Two variables side by side could not be told apart again.
-    let ambiguous = parts.windows(2).any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
-    if ambiguous { Err(TemplateError::BadExpression) } else { Ok(parts) }
+    let ambiguous = parts
+        .windows(2)
+        .any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
+    if ambiguous {
+        Err(TemplateError::BadExpression)
+    } else {
+        Ok(parts)
+    }
 }
 
 fn compile_value(name: &str, value: &str) -> Result<Part, TemplateError> {
@@ -374,7 +397,10 @@ mod tests {
     #[test]
     fn query_order_does_not_matter() {
         let template = template("https://p/m?h={target_host}&p={target_port}");
-        assert_eq!(template.matches("/m?x=y&p=53&h=example.org"), Some(Ok(target("example.org", 53))));
+        assert_eq!(
+            template.matches("/m?x=y&p=53&h=example.org"),
+            Some(Ok(target("example.org", 53)))
+        );
         assert_eq!(template.matches("/m?p=53"), None);
         assert_eq!(template.matches("/other?h=a&p=1"), None);
     }
@@ -414,24 +440,54 @@ mod tests {
     #[test]
     fn validation_of_rfc_9298() {
         let error = |text: &str| Template::parse(text).expect_err(text);
-        assert_eq!(error("/udp/{target_host}/{target_port}/"), TemplateError::NotAbsolute);
-        assert_eq!(error("https:///{target_host}/{target_port}/"), TemplateError::NotAbsolute);
-        assert_eq!(error("https://p?h={target_host}&p={target_port}"), TemplateError::NotAbsolute);
-        assert_eq!(error("https://{target_host}/{target_port}/"), TemplateError::BadExpression);
-        assert_eq!(error("https://p/{target_host}/"), TemplateError::MissingVariable(PORT));
-        assert_eq!(error("https://p/{target_port}/"), TemplateError::MissingVariable(HOST));
+        assert_eq!(
+            error("/udp/{target_host}/{target_port}/"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https:///{target_host}/{target_port}/"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https://p?h={target_host}&p={target_port}"),
+            TemplateError::NotAbsolute
+        );
+        assert_eq!(
+            error("https://{target_host}/{target_port}/"),
+            TemplateError::BadExpression
+        );
+        assert_eq!(
+            error("https://p/{target_host}/"),
+            TemplateError::MissingVariable(PORT)
+        );
+        assert_eq!(
+            error("https://p/{target_port}/"),
+            TemplateError::MissingVariable(HOST)
+        );
         assert_eq!(
             error("https://p/{target_host}/{target_host}/{target_port}"),
             TemplateError::MissingVariable(HOST)
         );
-        assert_eq!(error("https://p/{target_host}/{target_port"), TemplateError::BadExpression);
-        assert_eq!(error("https://p/ü/{target_host}/{target_port}/"), TemplateError::BadCharacter);
-        assert_eq!(error("https://p/{target_host}/{target_port} "), TemplateError::BadCharacter);
+        assert_eq!(
+            error("https://p/{target_host}/{target_port"),
+            TemplateError::BadExpression
+        );
+        assert_eq!(
+            error("https://p/ü/{target_host}/{target_port}/"),
+            TemplateError::BadCharacter
+        );
+        assert_eq!(
+            error("https://p/{target_host}/{target_port} "),
+            TemplateError::BadCharacter
+        );
         for operator in ['+', '#', '.', '/', ';'] {
             let text = format!("https://p/{{{operator}target_host}}/{{target_port}}/");
             assert_eq!(error(&text), TemplateError::BadOperator(operator));
         }
-        assert_eq!(error("https://p/{target_host:3}/{target_port}/"), TemplateError::BadOperator(':'));
+        assert_eq!(
+            error("https://p/{target_host:3}/{target_port}/"),
+            TemplateError::BadOperator(':')
+        );
         assert_eq!(
             error("https://p/{target_host}/{target_port}/{x}"),
             TemplateError::UnknownVariable("x".into())
@@ -440,8 +496,10 @@ mod tests {
 
     #[test]
     fn no_path_panics() {
-        let templates =
-            [Template::well_known("a").expect("ok"), template("https://p/m{?target_host,target_port}")];
+        let templates = [
+            Template::well_known("a").expect("ok"),
+            template("https://p/m{?target_host,target_port}"),
+        ];
         arbtest::arbtest(|u| {
             let path: &str = u.arbitrary()?;
             for template in &templates {

@@ -90,7 +90,13 @@ impl UdpCapsules {
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, UdpFault> {
         while let Some(piece) = self.parser.next(input) {
             match (piece, self.state) {
-                (Piece::Header { kind: capsule::kind::DATAGRAM, len }, _) => {
+                (
+                    Piece::Header {
+                        kind: capsule::kind::DATAGRAM,
+                        len,
+                    },
+                    _,
+                ) => {
                     self.held.clear();
                     self.state = State::Context { left: len };
                 }
@@ -159,7 +165,11 @@ mod tests {
         let whole = run(&[wire], MAX_UDP_PAYLOAD);
         assert_eq!(run(&wire.chunks(1).collect::<Vec<_>>(), MAX_UDP_PAYLOAD), whole);
         for cut in 0..wire.len().min(64) {
-            assert_eq!(run(&[&wire[..cut], &wire[cut..]], MAX_UDP_PAYLOAD), whole, "cut at {cut}");
+            assert_eq!(
+                run(&[&wire[..cut], &wire[cut..]], MAX_UDP_PAYLOAD),
+                whole,
+                "cut at {cut}"
+            );
         }
         whole
     }
@@ -171,8 +181,16 @@ mod tests {
     #[test]
     fn valid_capsules() {
         assert_eq!(every_way(&[0, 5, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V1");
-        assert_eq!(every_way(&[0x40, 0x00, 0x40, 0x05, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V3");
-        assert_eq!(every_way(&[0, 6, 0x40, 0, b'p', b'i', b'n', b'g']), Ok(ping()), "V4");
+        assert_eq!(
+            every_way(&[0x40, 0x00, 0x40, 0x05, 0, b'p', b'i', b'n', b'g']),
+            Ok(ping()),
+            "V3"
+        );
+        assert_eq!(
+            every_way(&[0, 6, 0x40, 0, b'p', b'i', b'n', b'g']),
+            Ok(ping()),
+            "V4"
+        );
         assert_eq!(every_way(&[0, 1, 0]), Ok(vec![Vec::new()]), "V5");
         let mut grease = vec![0x17, 8, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8];
         grease.extend([0, 5, 0, b'p', b'i', b'n', b'g']);
@@ -180,14 +198,25 @@ mod tests {
         let mut largest = vec![0x00, 0x80, 0x00, 0xff, 0xf8, 0x00];
         largest.resize(6 + MAX_UDP_PAYLOAD, 7);
         assert_eq!(every_way(&largest), Ok(vec![vec![7; MAX_UDP_PAYLOAD]]), "V23");
-        assert_eq!(every_way(&[0, 3, 2, 1, 1, 0, 2, 0, 9]), Ok(vec![vec![9]]), "unknown context is skipped");
+        assert_eq!(
+            every_way(&[0, 3, 2, 1, 1, 0, 2, 0, 9]),
+            Ok(vec![vec![9]]),
+            "unknown context is skipped"
+        );
     }
 
     #[test]
     fn invalid_capsules() {
         // X14: refused from the header alone, nothing is held.
-        assert_eq!(run(&[&[0x00, 0x80, 0x00, 0xff, 0xf9, 0x00]], MAX_UDP_PAYLOAD), Err(UdpFault::TooLong));
-        assert_eq!(every_way(&[0x00, 0x0a, 0x00, b'p', b'i', b'n', b'g']), Err(UdpFault::Truncated), "X19");
+        assert_eq!(
+            run(&[&[0x00, 0x80, 0x00, 0xff, 0xf9, 0x00]], MAX_UDP_PAYLOAD),
+            Err(UdpFault::TooLong)
+        );
+        assert_eq!(
+            every_way(&[0x00, 0x0a, 0x00, b'p', b'i', b'n', b'g']),
+            Err(UdpFault::Truncated),
+            "X19"
+        );
         assert_eq!(every_way(&[0, 0]), Err(UdpFault::NoContext), "X20");
         assert_eq!(every_way(&[0, 1, 0x40]), Err(UdpFault::NoContext), "X20");
     }

@@ -103,8 +103,11 @@ pub(super) fn connect_udp(
 ) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
-        let any: IpAddr =
-            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if address.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = UdpSocket::bind(local, SocketAddr::new(any, 0));
         match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Ok((socket, address)),

@@ -52,7 +52,9 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, BadNetwork> {
         let bad = || BadNetwork(text.to_owned());
-        let (address, len) = text.split_once('/').map_or((text, None), |(address, len)| (address, Some(len)));
+        let (address, len) = text
+            .split_once('/')
+            .map_or((text, None), |(address, len)| (address, Some(len)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let len = match len {
             Some(len) => len.parse().map_err(|_| bad())?,
@@ -310,9 +312,14 @@ mod tests {
             ]),
             deny: networks(&["10.9.0.0/16", "8.8.8.8"]),
         };
-        for allowed in
-            ["10.1.1.1", "127.0.0.1", "fd12::1", "::ffff:10.1.1.1", "64:ff9b::a01:101", "169.254.1.1"]
-        {
+        for allowed in [
+            "10.1.1.1",
+            "127.0.0.1",
+            "fd12::1",
+            "::ffff:10.1.1.1",
+            "64:ff9b::a01:101",
+            "169.254.1.1",
+        ] {
             assert_eq!(policy.check(ip(allowed)), Ok(()), "{allowed}");
         }
         for (address, why) in [
@@ -328,13 +335,24 @@ mod tests {
         ] {
             assert_eq!(policy.check(ip(address)), Err(why), "{address}");
         }
-        let metadata = TargetPolicy { allow: networks(&["169.254.169.254"]), deny: Vec::new() };
+        let metadata = TargetPolicy {
+            allow: networks(&["169.254.169.254"]),
+            deny: Vec::new(),
+        };
         assert_eq!(metadata.check(ip("169.254.169.254")), Ok(()));
     }
 
     #[test]
     fn networks_are_parsed_strictly() {
-        for bad in ["10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0/8", "x", "10.0.0.0/-1", ""] {
+        for bad in [
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "::/129",
+            "10.0.0/8",
+            "x",
+            "10.0.0.0/-1",
+            "",
+        ] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
         let all: Network = "::/0".parse().expect("all");

@@ -59,7 +59,11 @@ pub(super) async fn tcp<L: Lane>(
     stream: RequestStream<L>,
     target: TcpStream,
 ) -> End {
-    let RequestStream { mut send, mut frames, route } = stream;
+    let RequestStream {
+        mut send,
+        mut frames,
+        route,
+    } = stream;
     let end = {
         let mut up = pin!(tcp_up(context, &mut frames, &target));
         let mut down = pin!(tcp_down(context, &mut send, &target));
@@ -108,7 +112,10 @@ async fn tcp_up<L: Lane>(
     let mut buffer = vec![0; MIN_PIECE];
     let mut pieces = 0;
     while let Some(n) = frames.read_data(&mut buffer).await? {
-        target.write_all(buffer.get(..n).unwrap_or_default()).await.map_err(|_| End::ByTarget)?;
+        target
+            .write_all(buffer.get(..n).unwrap_or_default())
+            .await
+            .map_err(|_| End::ByTarget)?;
         context.accounting().tcp_bytes_up.add(n as u64);
         context.pay(n).await;
         if n == buffer.len() && n < MAX_PIECE {

@@ -17,7 +17,11 @@ pub struct Quota {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { sessions: 100_000, tunnels_per_session: 128, mbit_per_session: 0 }
+        Self {
+            sessions: 100_000,
+            tunnels_per_session: 128,
+            mbit_per_session: 0,
+        }
     }
 }
 
@@ -36,7 +40,10 @@ pub(super) struct Bucket {
 
 impl Bucket {
     pub(super) fn new(now: Instant) -> Self {
-        Self { level: MIN_BURST, filled: now }
+        Self {
+            level: MIN_BURST,
+            filled: now,
+        }
     }
 
     fn fill(&mut self, now: Instant, bytes_per_s: f64) {

@@ -30,14 +30,22 @@ struct Refusal {
 
 impl Refusal {
     fn plain(status: u16, error: ProxyError, details: &str) -> Self {
-        Self { status, proxy_status: Some(ProxyStatus::new(error).with_details(details)), fields: Vec::new() }
+        Self {
+            status,
+            proxy_status: Some(ProxyStatus::new(error).with_details(details)),
+            fields: Vec::new(),
+        }
     }
 }
 
 impl From<ProxyStatus> for Refusal {
     fn from(status: ProxyStatus) -> Self {
         let code = status.error.map_or(500, ProxyError::status);
-        Self { status: code, proxy_status: Some(status), fields: Vec::new() }
+        Self {
+            status: code,
+            proxy_status: Some(status),
+            fields: Vec::new(),
+        }
     }
 }
 
@@ -46,7 +54,11 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
     let slot = context.take_tunnel();
     let mut send = send;
     let mut frames = FrameReader::new(recv);
-    let head = match context.local().timeout(HEAD_TIMEOUT, read_head(&mut frames)).await {
+    let head = match context
+        .local()
+        .timeout(HEAD_TIMEOUT, read_head(&mut frames))
+        .await
+    {
         Ok(Ok(head)) => head,
         failed => {
             context.accounting().rejected_malformed.inc();
@@ -66,13 +78,22 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
     frames.head_done();
     let planned = match slot {
         Some(_) => plan(&context, &head),
-        None => {
-            Err(Refusal::plain(503, ProxyError::ConnectionLimitReached, "too many tunnels in this session"))
-        }
+        None => Err(Refusal::plain(
+            503,
+            ProxyError::ConnectionLimitReached,
+            "too many tunnels in this session",
+        )),
     };
     match planned {
         Ok(plan) => {
-            run(&context, plan, context.session.request_from(send, frames, head_takes_datagrams(&head))).await;
+            run(
+                &context,
+                plan,
+                context
+                    .session
+                    .request_from(send, frames, head_takes_datagrams(&head)),
+            )
+            .await;
         }
         Err(refusal) => refuse(&context, refusal, send, frames).await,
     }
@@ -104,7 +125,10 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan
     let (protocol, target) = match (head.method.as_str(), head.protocol.as_deref()) {
         ("CONNECT", None) => {
             let authority = head.authority.as_deref().unwrap_or_default();
-            (Protocol::Tcp, Target::from_authority(authority).map_err(bad_target)?)
+            (
+                Protocol::Tcp,
+                Target::from_authority(authority).map_err(bad_target)?,
+            )
         }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let path = head.path.as_deref().unwrap_or_default();
@@ -115,13 +139,34 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan
         ("CONNECT", Some(_)) => return Err(unsupported(501, "this protocol is not served")),
         _ => return Err(unsupported(405, "only CONNECT is served")),
     };
-    let meta = RequestMeta { protocol, target: &target, fields: &head.fields, peer: &context.peer };
+    let meta = RequestMeta {
+        protocol,
+        target: &target,
+        fields: &head.fields,
+        peer: &context.peer,
+    };
     match context.config().hook.on_request(&meta) {
-        Decision::Accept => Ok(Plan { protocol, target, policy: context.policy() }),
-        Decision::AcceptUnder(policy) => Ok(Plan { protocol, target, policy }),
-        Decision::Reject { status, proxy_status, fields } => {
+        Decision::Accept => Ok(Plan {
+            protocol,
+            target,
+            policy: context.policy(),
+        }),
+        Decision::AcceptUnder(policy) => Ok(Plan {
+            protocol,
+            target,
+            policy,
+        }),
+        Decision::Reject {
+            status,
+            proxy_status,
+            fields,
+        } => {
             context.accounting().rejected_by_hook.inc();
-            Err(Refusal { status, proxy_status, fields })
+            Err(Refusal {
+                status,
+                proxy_status,
+                fields,
+            })
         }
     }
 }
@@ -187,7 +232,11 @@ async fn serve_udp<L: Lane>(
             if answer(&mut stream.send, &head).await.is_err() {
                 return Some(End::ByClient);
             }
-            let max = if address.is_ipv4() { MAX_PAYLOAD_V4 } else { MAX_PAYLOAD_V6 };
+            let max = if address.is_ipv4() {
+                MAX_PAYLOAD_V4
+            } else {
+                MAX_PAYLOAD_V6
+            };
             Some(pump::udp(context, stream, socket, max, context.config().udp_idle).await)
         }
         Err(status) => {
@@ -210,7 +259,10 @@ async fn refuse<L: Lane>(
     mut frames: FrameReader<L::Recv>,
 ) {
     count_refusal(context, &refusal);
-    let mut head = ResponseHead { status: refusal.status, fields: refusal.fields };
+    let mut head = ResponseHead {
+        status: refusal.status,
+        fields: refusal.fields,
+    };
     if let Some(status) = &refusal.proxy_status {
         head.fields.push(status.field(&context.config().name));
     }

@@ -66,7 +66,9 @@ impl Resolver {
         let shared = Arc::new(Shared::default());
         for n in 0..THREADS {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("adit-dns-{n}")).spawn(move || work(&shared))?;
+            std::thread::Builder::new()
+                .name(format!("adit-dns-{n}"))
+                .spawn(move || work(&shared))?;
         }
         Ok(Self(shared))
     }
@@ -84,7 +86,11 @@ impl Resolver {
             if queue.questions.len() >= QUEUE {
                 return Err(Busy);
             }
-            queue.questions.push_back(Question { name: name.to_owned(), port, answer });
+            queue.questions.push_back(Question {
+                name: name.to_owned(),
+                port,
+                answer,
+            });
         }
         self.0.changed.notify_one();
         let result = poll_fn(|cx| {
@@ -146,9 +152,19 @@ mod tests {
     #[test]
     fn names_and_failures() {
         let resolver = Resolver::start().expect("threads");
-        let local = resolver.resolve("localhost", 80).wait().expect("room").expect("localhost");
+        let local = resolver
+            .resolve("localhost", 80)
+            .wait()
+            .expect("room")
+            .expect("localhost");
         assert!(local.iter().all(|a| a.ip().is_loopback() && a.port() == 80));
-        assert!(resolver.resolve("does-not-exist.invalid", 80).wait().expect("room").is_err());
+        assert!(
+            resolver
+                .resolve("does-not-exist.invalid", 80)
+                .wait()
+                .expect("room")
+                .is_err()
+        );
     }
 
     #[test]
@@ -157,7 +173,8 @@ mod tests {
         let resolver = Resolver(Arc::default());
         let ask = || Box::pin(resolver.resolve("a.invalid", 1));
         let poll = |f: &mut std::pin::Pin<Box<dyn Future<Output = _>>>| {
-            f.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()))
+            f.as_mut()
+                .poll(&mut std::task::Context::from_waker(Waker::noop()))
         };
         let mut waiting: Vec<std::pin::Pin<Box<dyn Future<Output = _>>>> = Vec::new();
         for _ in 0..QUEUE {

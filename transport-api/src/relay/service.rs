@@ -91,8 +91,16 @@ struct Live {
 
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
-        let live = Live { policy: config.policy.clone(), quota: config.quota, drain: None, waiting: None };
-        Self { accounting: Accounting::default(), live: Mutex::new(live) }
+        let live = Live {
+            policy: config.policy.clone(),
+            quota: config.quota,
+            drain: None,
+            waiting: None,
+        };
+        Self {
+            accounting: Accounting::default(),
+            live: Mutex::new(live),
+        }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -117,12 +125,17 @@ impl RelayService {
         let shared = Arc::new(Shared::new(&config));
         let resolver = Resolver::start()?;
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("adit-relay".into()).spawn(move || {
-            let mut local = Loop::new(MAX_TASKS)?;
-            let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
-            local.run(accept(&endpoint, &relay))
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("adit-relay".into())
+            .spawn(move || {
+                let mut local = Loop::new(MAX_TASKS)?;
+                let relay = Rc::new(Relay::new(local.handle(), config, resolver, theirs));
+                local.run(accept(&endpoint, &relay))
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Figures now.
@@ -186,7 +199,14 @@ pub(super) struct Relay<L> {
 
 impl<L: Lane> Relay<L> {
     pub(super) fn new(local: Handle, config: RelayConfig, resolver: Resolver, shared: Arc<Shared>) -> Self {
-        Self { local, config, resolver, shared, sessions: RefCell::default(), slots: Slots::default() }
+        Self {
+            local,
+            config,
+            resolver,
+            shared,
+            sessions: RefCell::default(),
+            slots: Slots::default(),
+        }
     }
 
     /// Serves one connection to its end. False when there are too many.
@@ -206,8 +226,16 @@ impl<L: Lane> Relay<L> {
             context.run().await;
             relay.sessions.borrow_mut().remove(&id);
             relay.shared.accounting.sessions_open.dec();
-            relay.shared.accounting.dropped_no_request.add(context.session.drops().no_request);
-            relay.shared.accounting.dropped_queue_full.add(context.session.drops().queue_full);
+            relay
+                .shared
+                .accounting
+                .dropped_no_request
+                .add(context.session.drops().no_request);
+            relay
+                .shared
+                .accounting
+                .dropped_queue_full
+                .add(context.session.drops().queue_full);
             drop(slot);
         };
         if self.local.spawn(task).is_err() {
@@ -227,7 +255,11 @@ impl<L: Lane> Relay<L> {
         loop {
             // One step at least, so that GOAWAY is written before the connections close.
             self.local.sleep(DRAIN_STEP).await;
-            let limit = self.shared.live().drain.map_or(deadline, |latest| latest.min(deadline));
+            let limit = self
+                .shared
+                .live()
+                .drain
+                .map_or(deadline, |latest| latest.min(deadline));
             let over = clock::now().instant.saturating_duration_since(began) >= limit;
             if over || self.shared.accounting.tunnels_open.get() == 0 {
                 break;
@@ -294,7 +326,13 @@ impl Drop for OpenTunnel<'_> {
 impl<L: Lane> SessionContext<L> {
     fn new(relay: Rc<Relay<L>>, session: Session<L>, peer: Peer) -> Self {
         let bucket = RefCell::new(Bucket::new(clock::now().instant));
-        Self { relay, session, peer, tunnels: Slots::default(), bucket }
+        Self {
+            relay,
+            session,
+            peer,
+            tunnels: Slots::default(),
+            bucket,
+        }
     }
 
     /// Serves requests until the session ends.
@@ -367,6 +405,10 @@ impl<L: Lane> SessionContext<L> {
     /// Whether the session's rate has room for a packet.
     pub(super) fn try_pay(&self, bytes: usize) -> bool {
         let rate = self.rate();
-        rate == 0 || self.bucket.borrow_mut().try_charge(clock::now().instant, rate, bytes)
+        rate == 0
+            || self
+                .bucket
+                .borrow_mut()
+                .try_charge(clock::now().instant, rate, bytes)
     }
 }

@@ -46,14 +46,25 @@ fn with_relay<F: Future<Output = ()>>(config: RelayConfig, test: impl FnOnce(Wor
     let mut looper = Loop::new(1000).expect("loop");
     let local = looper.handle();
     let shared = Arc::new(Shared::new(&config));
-    let relay =
-        Rc::new(Relay::new(local.clone(), config, Resolver::start().expect("threads"), Arc::clone(&shared)));
+    let relay = Rc::new(Relay::new(
+        local.clone(),
+        config,
+        Resolver::start().expect("threads"),
+        Arc::clone(&shared),
+    ));
     let (near, far) = lanes();
     assert!(relay.serve(0, far, Peer::Anonymous));
     let (client, work) = Client::new(near, template());
     local.spawn(async move { drop(work.await) }).expect("room");
-    let world = World { local: local.clone(), client, relay, shared };
-    let done = looper.run(local.timeout(Duration::from_secs(10), test(world))).expect("loop");
+    let world = World {
+        local: local.clone(),
+        client,
+        relay,
+        shared,
+    };
+    let done = looper
+        .run(local.timeout(Duration::from_secs(10), test(world)))
+        .expect("loop");
     assert!(done.is_ok(), "the test hangs");
 }
 
@@ -108,13 +119,21 @@ async fn echo(stream: TcpStream) {
 }
 
 fn closed_port() -> u16 {
-    std::net::TcpListener::bind(loopback()).expect("bind").local_addr().expect("addr").port()
+    std::net::TcpListener::bind(loopback())
+        .expect("bind")
+        .local_addr()
+        .expect("addr")
+        .port()
 }
 
 #[test]
 fn tcp_both_ways_with_half_close() {
     with_relay(config(), |world| async move {
-        let tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
+        let tunnel = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect("tunnel");
         let (mut sender, mut receiver) = tunnel.split();
         let sent: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let copy = sent.clone();
@@ -128,16 +147,25 @@ fn tcp_both_ways_with_half_close() {
             got.extend_from_slice(&buffer[..n]);
         }
         assert!(got == sent);
-        world.until(|s| s.closed_finished == 1 && s.tunnels_open == 0).await;
+        world
+            .until(|s| s.closed_finished == 1 && s.tunnels_open == 0)
+            .await;
         let snapshot = world.snapshot();
-        assert_eq!((snapshot.tcp_bytes_up, snapshot.tcp_bytes_down), (3_000_000, 3_000_000));
+        assert_eq!(
+            (snapshot.tcp_bytes_up, snapshot.tcp_bytes_down),
+            (3_000_000, 3_000_000)
+        );
     });
 }
 
 #[test]
 fn udp_both_ways() {
     with_relay(config(), |world| async move {
-        let tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
+        let tunnel = world
+            .client
+            .connect_udp("127.0.0.1", world.udp_echo())
+            .await
+            .expect("tunnel");
         assert_eq!(tunnel.max_payload(), 1198);
         for len in [0, 1, 1198] {
             tunnel.send(&vec![5; len]).expect("send");
@@ -145,7 +173,9 @@ fn udp_both_ways() {
         }
         tunnel.send(&[0; 1199]).expect_err("too large");
         drop(tunnel);
-        world.until(|s| s.closed_finished == 1 && s.tunnels_open == 0).await;
+        world
+            .until(|s| s.closed_finished == 1 && s.tunnels_open == 0)
+            .await;
         assert_eq!(world.snapshot().udp_packets_down, 3);
     });
 }
@@ -167,10 +197,34 @@ fn two_udp_tunnels_do_not_mix() {
 fn refusals_say_why() {
     with_relay(config(), |world| async move {
         let cases = [
-            ("127.0.0.2", 80, 403, ProxyError::DestinationIpProhibited, TunnelErrorKind::Policy),
-            ("10.1.2.3", 80, 403, ProxyError::DestinationIpProhibited, TunnelErrorKind::Policy),
-            ("::ffff:169.254.169.254", 80, 403, ProxyError::DestinationIpProhibited, TunnelErrorKind::Policy),
-            ("no-such-name.invalid", 80, 502, ProxyError::DnsError, TunnelErrorKind::Dns),
+            (
+                "127.0.0.2",
+                80,
+                403,
+                ProxyError::DestinationIpProhibited,
+                TunnelErrorKind::Policy,
+            ),
+            (
+                "10.1.2.3",
+                80,
+                403,
+                ProxyError::DestinationIpProhibited,
+                TunnelErrorKind::Policy,
+            ),
+            (
+                "::ffff:169.254.169.254",
+                80,
+                403,
+                ProxyError::DestinationIpProhibited,
+                TunnelErrorKind::Policy,
+            ),
+            (
+                "no-such-name.invalid",
+                80,
+                502,
+                ProxyError::DnsError,
+                TunnelErrorKind::Dns,
+            ),
         ];
         for (host, port, status, error, kind) in cases {
             let tcp = world.client.connect_tcp(host, port).await.expect_err("refused");
@@ -179,17 +233,33 @@ fn refusals_say_why() {
                 assert_eq!(failure.kind(), kind, "{host}: {failure}");
                 let refusal = failure.refusal().expect("an answer");
                 assert_eq!(refusal.status, status, "{host}");
-                assert_eq!(refusal.proxy_status.as_ref().and_then(|s| s.error), Some(error), "{host}");
+                assert_eq!(
+                    refusal.proxy_status.as_ref().and_then(|s| s.error),
+                    Some(error),
+                    "{host}"
+                );
             }
         }
-        let failure = world.client.connect_tcp("127.0.0.1", closed_port()).await.expect_err("nobody listens");
+        let failure = world
+            .client
+            .connect_tcp("127.0.0.1", closed_port())
+            .await
+            .expect_err("nobody listens");
         assert_eq!(failure.kind(), TunnelErrorKind::Refused);
         assert_eq!(failure.refusal().expect("an answer").status, 503);
-        let local_name = world.client.connect_tcp("localhost.localdomain.", 0).await.expect_err("port 0");
+        let local_name = world
+            .client
+            .connect_tcp("localhost.localdomain.", 0)
+            .await
+            .expect_err("port 0");
         assert_eq!(local_name.kind(), TunnelErrorKind::BadTarget);
         let snapshot = world.snapshot();
         assert_eq!(
-            (snapshot.rejected_policy, snapshot.rejected_dns, snapshot.rejected_unreachable),
+            (
+                snapshot.rejected_policy,
+                snapshot.rejected_dns,
+                snapshot.rejected_unreachable
+            ),
             (6, 2, 1)
         );
     });
@@ -201,7 +271,11 @@ fn a_target_that_takes_too_long_is_a_timeout() {
     // No handshake is fast enough for this.
     config.connect_timeout = Duration::ZERO;
     with_relay(config, |world| async move {
-        let failure = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect_err("too slow");
+        let failure = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect_err("too slow");
         assert_eq!(failure.refusal().map(|r| r.status), Some(504));
         assert_eq!(failure.kind(), TunnelErrorKind::Timeout);
         assert_eq!(world.snapshot().rejected_timeout, 1);
@@ -215,13 +289,25 @@ fn tunnels_per_session_are_limited() {
     with_relay(config, |world| async move {
         let port = world.tcp_echo();
         let one = world.client.connect_tcp("127.0.0.1", port).await.expect("first");
-        let _two = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("second");
-        let failure = world.client.connect_tcp("127.0.0.1", port).await.expect_err("third");
+        let _two = world
+            .client
+            .connect_udp("127.0.0.1", world.udp_echo())
+            .await
+            .expect("second");
+        let failure = world
+            .client
+            .connect_tcp("127.0.0.1", port)
+            .await
+            .expect_err("third");
         assert_eq!(failure.kind(), TunnelErrorKind::Limit);
         assert_eq!(failure.refusal().map(|r| r.status), Some(503));
         drop(one);
         world.until(|s| s.tunnels_open == 1).await;
-        world.client.connect_tcp("127.0.0.1", port).await.expect("there is room again");
+        world
+            .client
+            .connect_tcp("127.0.0.1", port)
+            .await
+            .expect("there is room again");
         assert_eq!(world.snapshot().rejected_limit, 1);
     });
 }
@@ -229,7 +315,10 @@ fn tunnels_per_session_are_limited() {
 #[test]
 fn sessions_are_limited() {
     let mut config = config();
-    config.quota = Quota { sessions: 1, ..Quota::default() };
+    config.quota = Quota {
+        sessions: 1,
+        ..Quota::default()
+    };
     with_relay(config, |world| async move {
         assert!(!world.relay.serve(1, lanes().0, Peer::Anonymous));
         assert_eq!(world.snapshot().sessions_refused, 1);
@@ -244,7 +333,11 @@ fn the_rate_of_a_session_is_limited() {
     let mut config = config();
     config.quota.mbit_per_session = 40;
     with_relay(config, |world| async move {
-        let tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
+        let tunnel = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect("tunnel");
         let (mut sender, mut receiver) = tunnel.split();
         let start = crate::now().instant;
         let send = async move {
@@ -287,7 +380,10 @@ fn an_unreachable_udp_port_closes_the_tunnel() {
         drop(socket);
         let tunnel = world.client.connect_udp("127.0.0.1", port).await.expect("tunnel");
         tunnel.send(b"anybody?").expect("send");
-        assert_eq!(tunnel.recv().await.expect_err("closed").kind(), TunnelErrorKind::Refused);
+        assert_eq!(
+            tunnel.recv().await.expect_err("closed").kind(),
+            TunnelErrorKind::Refused
+        );
         world.until(|s| s.closed_by_target == 1).await;
     });
 }
@@ -298,7 +394,11 @@ fn quiet_udp_tunnels_end() {
     config.udp_idle = Duration::from_millis(60);
     with_relay(config, |world| async move {
         let start = crate::now().instant;
-        let tunnel = world.client.connect_udp("127.0.0.1", world.udp_echo()).await.expect("tunnel");
+        let tunnel = world
+            .client
+            .connect_udp("127.0.0.1", world.udp_echo())
+            .await
+            .expect("tunnel");
         world.local.sleep(Duration::from_millis(40)).await;
         tunnel.send(b"awake").expect("send");
         assert_eq!(&*tunnel.recv().await.expect("echo"), b"awake");
@@ -311,13 +411,24 @@ fn quiet_udp_tunnels_end() {
 #[test]
 fn draining_lets_tunnels_finish() {
     with_relay(config(), |world| async move {
-        let mut tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
+        let mut tunnel = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect("tunnel");
         let relay = Rc::clone(&world.relay);
-        world.local.spawn(async move { relay.drain(Duration::from_secs(5)).await }).expect("room");
+        world
+            .local
+            .spawn(async move { relay.drain(Duration::from_secs(5)).await })
+            .expect("room");
         while !world.client.is_draining() {
             world.local.sleep(Duration::from_millis(1)).await;
         }
-        let failure = world.client.connect_tcp("127.0.0.1", 1).await.expect_err("draining");
+        let failure = world
+            .client
+            .connect_tcp("127.0.0.1", 1)
+            .await
+            .expect_err("draining");
         assert_eq!(failure.kind(), TunnelErrorKind::Draining);
         tunnel.write_all(b"last words").await.expect("write");
         tunnel.finish();
@@ -334,7 +445,11 @@ fn draining_lets_tunnels_finish() {
 #[test]
 fn draining_has_a_deadline() {
     with_relay(config(), |world| async move {
-        let mut tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
+        let mut tunnel = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect("tunnel");
         world.relay.drain(Duration::from_millis(50)).await;
         assert_eq!(world.client.lane().closed(), Some(Code::NO_ERROR.0));
         drop(tunnel.write_all(b"x").await);
@@ -361,9 +476,17 @@ fn the_hook_decides() {
     let mut config = config();
     config.hook = Arc::new(OnlyUdp);
     with_relay(config, |world| async move {
-        let tcp = world.client.connect_tcp("127.0.0.1", 1).await.expect_err("rejected");
+        let tcp = world
+            .client
+            .connect_tcp("127.0.0.1", 1)
+            .await
+            .expect_err("rejected");
         assert_eq!(tcp.refusal().map(|r| r.status), Some(407));
-        let udp = world.client.connect_udp("127.0.0.1", 1).await.expect_err("the hook's own policy");
+        let udp = world
+            .client
+            .connect_udp("127.0.0.1", 1)
+            .await
+            .expect_err("the hook's own policy");
         assert_eq!(udp.kind(), TunnelErrorKind::Policy);
         assert_eq!(world.snapshot().rejected_by_hook, 1);
     });
@@ -395,7 +518,10 @@ fn what_is_not_served() {
         let path = "/.well-known/masque/udp/127.0.0.1/99999/";
         let cases = [
             (get, 405),
-            (RequestHead::extended("connect-ip", "relay", "/.well-known/masque/ip/*/*/"), 501),
+            (
+                RequestHead::extended("connect-ip", "relay", "/.well-known/masque/ip/*/*/"),
+                501,
+            ),
             (RequestHead::extended("connect-udp", "relay", "/elsewhere"), 404),
             (RequestHead::extended("connect-udp", "relay", path), 400),
             (RequestHead::connect("127.0.0.1"), 400),
@@ -450,7 +576,11 @@ fn capsules_are_packets_too() {
 #[test]
 fn a_datagram_for_a_tcp_tunnel_aborts_it() {
     with_relay(config(), |world| async move {
-        let mut tunnel = world.client.connect_tcp("127.0.0.1", world.tcp_echo()).await.expect("tunnel");
+        let mut tunnel = world
+            .client
+            .connect_tcp("127.0.0.1", world.tcp_echo())
+            .await
+            .expect("tunnel");
         world.client.lane().send_datagram(vec![0, 0, 1]).expect("sent");
         let error = tunnel.read(&mut [0; 10]).await.expect_err("aborted");
         assert!(error.to_string().contains("H3_DATAGRAM_ERROR"), "{error}");
@@ -474,11 +604,23 @@ async fn reset_code(world: &World, bytes: &[u8], fin: bool) -> Option<u64> {
 #[test]
 fn broken_requests() {
     with_relay(config(), |world| async move {
-        assert_eq!(reset_code(&world, &[], true).await, Some(Code::REQUEST_INCOMPLETE.0));
-        assert_eq!(reset_code(&world, &[1, 2, 0, 0], false).await, Some(Code::MESSAGE_ERROR.0));
-        assert_eq!(reset_code(&world, &[1, 0x80, 1, 0, 0], false).await, Some(Code::EXCESSIVE_LOAD.0));
+        assert_eq!(
+            reset_code(&world, &[], true).await,
+            Some(Code::REQUEST_INCOMPLETE.0)
+        );
+        assert_eq!(
+            reset_code(&world, &[1, 2, 0, 0], false).await,
+            Some(Code::MESSAGE_ERROR.0)
+        );
+        assert_eq!(
+            reset_code(&world, &[1, 0x80, 1, 0, 0], false).await,
+            Some(Code::EXCESSIVE_LOAD.0)
+        );
         assert_eq!(world.client.lane().closed(), None);
-        assert_eq!(reset_code(&world, &[0, 1, 9], false).await, Some(Code::FRAME_UNEXPECTED.0));
+        assert_eq!(
+            reset_code(&world, &[0, 1, 9], false).await,
+            Some(Code::FRAME_UNEXPECTED.0)
+        );
         assert_eq!(world.client.lane().closed(), Some(Code::FRAME_UNEXPECTED.0));
     });
 }

@@ -44,12 +44,18 @@ fn id() -> StreamId {
 
 fn sender(connection: &crate::Connection) -> (SendStream, Arc<SendShared>) {
     let shared = SendShared::new(1, id(), Arc::clone(&connection.shared().mailbox));
-    (SendStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)), shared)
+    (
+        SendStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)),
+        shared,
+    )
 }
 
 fn receiver(connection: &crate::Connection) -> (RecvStream, Arc<RecvShared>) {
     let shared = RecvShared::new(1, id(), Arc::clone(&connection.shared().mailbox));
-    (RecvStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)), shared)
+    (
+        RecvStream::new(Arc::clone(&shared), Arc::clone(&connection.guard)),
+        shared,
+    )
 }
 
 fn give(shared: &RecvShared, data: &[u8]) {
@@ -130,7 +136,10 @@ fn a_reader_gets_all_bytes_before_the_bad_news() {
     assert_eq!(recv.read(&mut out).wait(), Ok(Some(4)));
     assert_eq!(recv.read(&mut out).wait(), Ok(Some(2)));
     assert_eq!(&out, b"efcd");
-    assert_eq!(recv.read(&mut out).wait(), Err(ReadError::Connection(ConnectionError::EndpointClosed)));
+    assert_eq!(
+        recv.read(&mut out).wait(),
+        Err(ReadError::Connection(ConnectionError::EndpointClosed))
+    );
 }
 
 #[test]
@@ -156,7 +165,11 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
     for fill in 0..4 {
         dropping.send_datagram(vec![fill; 400]).unwrap();
     }
-    let left: Vec<u8> = lock(&dropping.shared().datagrams).sending.iter().map(|(data, _)| data[0]).collect();
+    let left: Vec<u8> = lock(&dropping.shared().datagrams)
+        .sending
+        .iter()
+        .map(|(data, _)| data[0])
+        .collect();
     assert_eq!(left, [2, 3]);
     assert_eq!(dropping.datagram_drops().sent, 2);
 
@@ -164,7 +177,10 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
     refusing.send_datagram(vec![0; 400]).unwrap();
     refusing.send_datagram(vec![1; 400]).unwrap();
     assert_eq!(refusing.send_datagram(vec![2; 400]), Err(SendDatagramError::Full));
-    assert_eq!(refusing.send_datagram(vec![2; 401]), Err(SendDatagramError::TooLarge { max: 400 }));
+    assert_eq!(
+        refusing.send_datagram(vec![2; 401]),
+        Err(SendDatagramError::TooLarge { max: 400 })
+    );
     assert_eq!(refusing.datagram_drops().sent, 0);
     let mut waiting = refusing.send_datagram_wait(vec![3; 400], crate::DatagramOptions::default());
     assert_eq!((&mut waiting).wait_timeout(NOW), None);

@@ -26,7 +26,10 @@ pub struct Client<L: Lane = Connection> {
 
 impl<L: Lane> Clone for Client<L> {
     fn clone(&self) -> Self {
-        Self { session: self.session.clone(), template: self.template.clone() }
+        Self {
+            session: self.session.clone(),
+            template: self.template.clone(),
+        }
     }
 }
 
@@ -41,7 +44,9 @@ impl Client<Connection> {
     /// A client with the default template whose background work has a thread of its own, until the connection ends.
     pub fn start_thread(connection: Connection) -> io::Result<Self> {
         let (client, work) = Self::new(connection, Template::relay());
-        std::thread::Builder::new().name("adit-http".into()).spawn(move || drop(work.wait()))?;
+        std::thread::Builder::new()
+            .name("adit-http".into())
+            .spawn(move || drop(work.wait()))?;
         Ok(client)
     }
 
@@ -56,7 +61,10 @@ impl<L: Lane> Client<L> {
     /// authority names the relay.
     pub fn new(lane: L, template: Template) -> (Self, impl Future<Output = SessionEnd>) {
         let session = Session::new(lane, Role::Client);
-        let client = Self { session: session.clone(), template };
+        let client = Self {
+            session: session.clone(),
+            template,
+        };
         (client, async move { session.run().await })
     }
 
@@ -80,7 +88,9 @@ impl<L: Lane> Client<L> {
     /// Cancel-safe: dropping the future cancels the request.
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<TcpTunnel<L>, TunnelError> {
         let target = target(host, port)?;
-        let request = self.request(&RequestHead::connect(target.to_string()), false).await?;
+        let request = self
+            .request(&RequestHead::connect(target.to_string()), false)
+            .await?;
         Ok(TcpTunnel::new(request))
     }
 
@@ -92,7 +102,10 @@ impl<L: Lane> Client<L> {
         // RFC 9220 §3, RFC 9297 §2.1.1: not before the relay has said that it understands.
         let settings = self.session.peer_settings().await?;
         if !settings.extended_connect || !settings.datagrams {
-            return Err(TunnelError::new(TunnelErrorKind::Rejected, "the relay does not offer CONNECT-UDP"));
+            return Err(TunnelError::new(
+                TunnelErrorKind::Rejected,
+                "the relay does not offer CONNECT-UDP",
+            ));
         }
         let path = self.template.expand(&target);
         let head = RequestHead::extended(udp::PROTOCOL, self.template.authority(), &path);
@@ -104,18 +117,26 @@ impl<L: Lane> Client<L> {
             return Err(end.into());
         }
         if self.is_draining() {
-            return Err(TunnelError::new(TunnelErrorKind::Draining, "the relay takes no further requests"));
+            return Err(TunnelError::new(
+                TunnelErrorKind::Draining,
+                "the relay takes no further requests",
+            ));
         }
-        let stream = self.session.open_request(datagrams).await.map_err(StreamError::Lane)?;
+        let stream = self
+            .session
+            .open_request(datagrams)
+            .await
+            .map_err(StreamError::Lane)?;
         let mut pending = Pending(Some(stream));
         match exchange(&mut pending, head).await {
-            Ok(response) if response.is_success() => {
-                pending.0.take().ok_or_else(|| TunnelError::new(TunnelErrorKind::Transport, "cancelled"))
-            }
+            Ok(response) if response.is_success() => pending
+                .0
+                .take()
+                .ok_or_else(|| TunnelError::new(TunnelErrorKind::Transport, "cancelled")),
             Ok(response) => Err(TunnelError::refused(&response)),
-            Err(StreamError::Lane(LaneError::Reset(code))) if code == Code::REQUEST_REJECTED.0 => {
-                Err(TunnelError::new(TunnelErrorKind::Draining, "the relay turned the request away"))
-            }
+            Err(StreamError::Lane(LaneError::Reset(code))) if code == Code::REQUEST_REJECTED.0 => Err(
+                TunnelError::new(TunnelErrorKind::Draining, "the relay turned the request away"),
+            ),
             Err(error) => {
                 if let StreamError::Fault(fault) = error {
                     self.session.fault(fault);
@@ -143,13 +164,19 @@ async fn exchange<L: Lane>(
     pending: &mut Pending<L>,
     head: &RequestHead,
 ) -> Result<ResponseHead, StreamError> {
-    let Some(stream) = &mut pending.0 else { return Err(LaneError::Finished.into()) };
+    let Some(stream) = &mut pending.0 else {
+        return Err(LaneError::Finished.into());
+    };
     let mut out = Vec::with_capacity(256);
     head.put(&mut out);
     write_all(&mut stream.send, &out).await?;
     for _ in 0..MAX_INTERIM {
         // An end without an answer is a malformed response (RFC 9114 §4.1).
-        let payload = stream.frames.read_head().await?.ok_or(Fault::Stream(Code::MESSAGE_ERROR))?;
+        let payload = stream
+            .frames
+            .read_head()
+            .await?
+            .ok_or(Fault::Stream(Code::MESSAGE_ERROR))?;
         let response = ResponseHead::parse(&payload)?;
         if !response.is_interim() {
             stream.frames.head_done();

@@ -59,15 +59,26 @@ enum Detail {
 
 impl TunnelError {
     pub(crate) fn new(kind: TunnelErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, detail: Detail::Text(text.into()) }
+        Self {
+            kind,
+            detail: Detail::Text(text.into()),
+        }
     }
 
     /// From a final response other than 2xx.
     pub(crate) fn refused(head: &ResponseHead) -> Self {
         let proxy_status = ProxyStatus::from_fields(&head.fields);
         let error = proxy_status.as_ref().and_then(|s| s.error);
-        let kind = error.and_then(kind_of_error).unwrap_or_else(|| kind_of_status(head.status));
-        Self { kind, detail: Detail::Refusal(Refusal { status: head.status, proxy_status }) }
+        let kind = error
+            .and_then(kind_of_error)
+            .unwrap_or_else(|| kind_of_status(head.status));
+        Self {
+            kind,
+            detail: Detail::Refusal(Refusal {
+                status: head.status,
+                proxy_status,
+            }),
+        }
     }
 
     /// What went wrong.
@@ -129,7 +140,9 @@ impl fmt::Display for TunnelError {
             Detail::Refusal(refusal) => refusal,
         };
         write!(f, "the relay answered {}", refusal.status)?;
-        let Some(status) = &refusal.proxy_status else { return Ok(()) };
+        let Some(status) = &refusal.proxy_status else {
+            return Ok(());
+        };
         if let Some(error) = status.error {
             write!(f, " ({})", error.token())?;
         }

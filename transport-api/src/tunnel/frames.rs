@@ -85,7 +85,9 @@ pub(crate) fn poll_header(
     loop {
         let mut space = [0u8; 16];
         let missing = header.missing();
-        let Some(wanted) = space.get_mut(..missing) else { return Poll::Ready(Err(CUT)) };
+        let Some(wanted) = space.get_mut(..missing) else {
+            return Poll::Ready(Err(CUT));
+        };
         let Some(n) = ready!(recv.poll_read(cx, wanted))? else {
             return Poll::Ready(if header.is_partial() { Err(CUT) } else { Ok(None) });
         };
@@ -115,7 +117,12 @@ enum State {
 
 impl<R: LaneRecv> FrameReader<R> {
     pub(crate) fn new(recv: R) -> Self {
-        Self { recv, header: PairReader::default(), state: State::Between, head_seen: false }
+        Self {
+            recv,
+            header: PairReader::default(),
+            state: State::Between,
+            head_seen: false,
+        }
     }
 
     /// From here on DATA may come, and no further head.
@@ -195,7 +202,10 @@ impl<R: LaneRecv> FrameReader<R> {
             return Poll::Ready(Ok(false));
         };
         self.state = match frame::on_request(kind, len, self.head_seen)? {
-            RequestFrame::Headers(len) => State::Head { payload: vec![0; len], filled: 0 },
+            RequestFrame::Headers(len) => State::Head {
+                payload: vec![0; len],
+                filled: 0,
+            },
             RequestFrame::Data(len) => State::Data(len),
             RequestFrame::Skip(len) => State::Skip(len),
         };

@@ -81,7 +81,10 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(takes_datagrams: bool) -> Self {
-        Self { takes_datagrams, state: Mutex::default() }
+        Self {
+            takes_datagrams,
+            state: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,7 +102,9 @@ impl Inbox {
             state.bytes += datagram.len();
             state.queue.push_back(datagram);
             while state.queue.len() > MAX_LEN || state.bytes > MAX_BYTES {
-                let Some(oldest) = state.queue.pop_front() else { break };
+                let Some(oldest) = state.queue.pop_front() else {
+                    break;
+                };
                 state.bytes -= oldest.len();
                 outcome = Pushed::DroppedOldest;
             }
@@ -153,7 +158,9 @@ mod tests {
             assert_eq!(inbox.push(Datagram::new(vec![9, i as u8], 1)), Pushed::Queued);
         }
         assert_eq!(inbox.push(Datagram::new(vec![9, 7], 1)), Pushed::DroppedOldest);
-        let Poll::Ready(Ok(first)) = next(&inbox) else { panic!("not empty") };
+        let Poll::Ready(Ok(first)) = next(&inbox) else {
+            panic!("not empty")
+        };
         assert_eq!(*first, [1]);
         let big = Inbox::new(true);
         big.push(Datagram::new(vec![0; MAX_BYTES], 0));
@@ -169,6 +176,9 @@ mod tests {
         assert!(matches!(next(&inbox), Poll::Ready(Err(InboxEnd::Closed))));
         let refusing = Inbox::new(false);
         assert_eq!(refusing.push(Datagram::new(vec![1], 0)), Pushed::Refused);
-        assert!(matches!(next(&refusing), Poll::Ready(Err(InboxEnd::NotForDatagrams))));
+        assert!(matches!(
+            next(&refusing),
+            Poll::Ready(Err(InboxEnd::NotForDatagrams))
+        ));
     }
 }

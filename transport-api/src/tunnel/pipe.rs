@@ -92,7 +92,11 @@ impl LaneRecv for PipeRecv {
         }
         let n = buffer.len().min(pipe.bytes.len());
         if n == 0 && !buffer.is_empty() {
-            return if pipe.fin { Poll::Ready(Ok(None)) } else { pipe.wait(cx) };
+            return if pipe.fin {
+                Poll::Ready(Ok(None))
+            } else {
+                pipe.wait(cx)
+            };
         }
         for (to, from) in buffer.iter_mut().zip(pipe.bytes.drain(..n)) {
             *to = from;
@@ -131,7 +135,13 @@ pub(crate) struct PipeLane {
 /// Both ends.
 pub(crate) fn lanes() -> (PipeLane, PipeLane) {
     let (a, b) = (Side::default(), Side::default());
-    (PipeLane { mine: Rc::clone(&a), theirs: Rc::clone(&b) }, PipeLane { mine: b, theirs: a })
+    (
+        PipeLane {
+            mine: Rc::clone(&a),
+            theirs: Rc::clone(&b),
+        },
+        PipeLane { mine: b, theirs: a },
+    )
 }
 
 impl PipeLane {
@@ -170,7 +180,9 @@ impl Lane for PipeLane {
         let (to, from) = (Rc::<RefCell<Pipe>>::default(), Rc::<RefCell<Pipe>>::default());
         let n = self.mine.borrow().opened_bi;
         self.mine.borrow_mut().opened_bi += 1;
-        self.put(|m| m.bi.push_back((PipeSend(Rc::clone(&from), n), PipeRecv(Rc::clone(&to)))));
+        self.put(|m| {
+            m.bi.push_back((PipeSend(Rc::clone(&from), n), PipeRecv(Rc::clone(&to))));
+        });
         Ok((PipeSend(to, n), PipeRecv(from)))
     }
 

@@ -228,7 +228,12 @@ impl<L> Session<L> {
 
 impl<L: Lane> Session<L> {
     pub(crate) fn new(lane: L, role: Role) -> Self {
-        Self(Arc::new(Inner { lane, role, state: Mutex::default(), drops: DropCounters::default() }))
+        Self(Arc::new(Inner {
+            lane,
+            role,
+            state: Mutex::default(),
+            drops: DropCounters::default(),
+        }))
     }
 
     /// The session's own work, until its end.
@@ -238,9 +243,15 @@ impl<L: Lane> Session<L> {
             let mut streams = pin!(self.read_streams());
             let mut datagrams = pin!(self.route_datagrams());
             poll_fn(|cx| {
-                let results =
-                    [streams.as_mut().poll(cx), datagrams.as_mut().poll(cx), control.as_mut().poll(cx)];
-                results.into_iter().find_map(ready_value).map_or(Poll::Pending, Poll::Ready)
+                let results = [
+                    streams.as_mut().poll(cx),
+                    datagrams.as_mut().poll(cx),
+                    control.as_mut().poll(cx),
+                ];
+                results
+                    .into_iter()
+                    .find_map(ready_value)
+                    .map_or(Poll::Pending, Poll::Ready)
             })
             .await
         };
@@ -283,7 +294,9 @@ impl<L: Lane> Session<L> {
             let served = {
                 let mut state = self.state();
                 state.next_request = state.next_request.max(ordinal + 1);
-                state.goaway_sent.is_none_or(|first_refused| ordinal * 4 < first_refused)
+                state
+                    .goaway_sent
+                    .is_none_or(|first_refused| ordinal * 4 < first_refused)
             };
             if served {
                 return Ok((send, recv));
@@ -314,7 +327,11 @@ impl<L: Lane> Session<L> {
         if ended {
             inbox.end(InboxEnd::Closed);
         }
-        let route = Route { session: self.clone(), ordinal, inbox };
+        let route = Route {
+            session: self.clone(),
+            ordinal,
+            inbox,
+        };
         RequestStream { send, frames, route }
     }
 
@@ -406,8 +423,12 @@ impl<L: Lane> Session<L> {
 
     /// Reads one unidirectional stream; `Ok` when it is over and does not matter.
     async fn read_stream(&self, mut recv: L::Recv) -> Result<(), SessionEnd> {
-        let Some(kind) = read_varint(&mut recv).await.unwrap_or(None) else { return Ok(()) };
-        if let Some(seen) = usize::try_from(kind).ok().and_then(|k| self.state().control_seen.get(k).copied())
+        let Some(kind) = read_varint(&mut recv).await.unwrap_or(None) else {
+            return Ok(());
+        };
+        if let Some(seen) = usize::try_from(kind)
+            .ok()
+            .and_then(|k| self.state().control_seen.get(k).copied())
         {
             if seen && kind != PUSH {
                 return Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR));
@@ -449,16 +470,22 @@ impl<L: Lane> Session<L> {
         recv: &mut L::Recv,
         header: &mut PairReader,
     ) -> Result<bool, SessionEnd> {
-        let Some((kind, len)) = poll_fn(|cx| poll_header(recv, header, cx)).await? else { return Ok(false) };
+        let Some((kind, len)) = poll_fn(|cx| poll_header(recv, header, cx)).await? else {
+            return Ok(false);
+        };
         let settings_seen = self.state().peer.is_some();
         match frame::on_control(kind, len, settings_seen).map_err(StreamError::Fault)? {
             ControlFrame::Settings(len) => {
-                let Some(payload) = read_exact(recv, len).await? else { return Ok(false) };
+                let Some(payload) = read_exact(recv, len).await? else {
+                    return Ok(false);
+                };
                 let settings = Settings::parse(&payload).map_err(StreamError::Fault)?;
                 self.change(|state| state.peer = Some(settings));
             }
             ControlFrame::GoAway(len) => {
-                let Some(payload) = read_exact(recv, len).await? else { return Ok(false) };
+                let Some(payload) = read_exact(recv, len).await? else {
+                    return Ok(false);
+                };
                 let id = frame::goaway_id(&payload).map_err(StreamError::Fault)?;
                 self.on_goaway(id)?;
             }

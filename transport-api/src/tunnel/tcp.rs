@@ -31,7 +31,11 @@ impl<L: Lane> TcpTunnel<L> {
                 owed: 0,
                 finished: false,
             },
-            receiver: TcpReceiver { frames: stream.frames, route: stream.route, ended: false },
+            receiver: TcpReceiver {
+                frames: stream.frames,
+                route: stream.route,
+                ended: false,
+            },
         }
     }
 
@@ -95,7 +99,10 @@ impl<L: Lane> TcpSender<L> {
             self.header_left = DATA_HEADER - data_header(self.owed, &mut self.header);
         }
         while self.header_left > 0 {
-            let rest = self.header.get(DATA_HEADER - self.header_left..).unwrap_or_default();
+            let rest = self
+                .header
+                .get(DATA_HEADER - self.header_left..)
+                .unwrap_or_default();
             self.header_left -= ready!(self.send.poll_write(cx, rest)).map_err(StreamError::Lane)?;
         }
         let here = data.get(..self.owed).unwrap_or(data);

@@ -46,7 +46,10 @@ pub struct UdpTunnel<L: Lane = Connection> {
 
 impl<L: Lane> Clone for UdpTunnel<L> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), stream: Arc::clone(&self.stream) }
+        Self {
+            sender: self.sender.clone(),
+            stream: Arc::clone(&self.stream),
+        }
     }
 }
 
@@ -59,13 +62,19 @@ pub struct UdpSender<L: Lane = Connection> {
 
 impl<L: Lane> Clone for UdpSender<L> {
     fn clone(&self) -> Self {
-        Self { session: self.session.clone(), quarter: self.quarter }
+        Self {
+            session: self.session.clone(),
+            quarter: self.quarter,
+        }
     }
 }
 
 impl<L: Lane> UdpSender<L> {
     pub(crate) fn new(route: &Route<L>) -> Self {
-        Self { session: route.session().clone(), quarter: route.ordinal() }
+        Self {
+            session: route.session().clone(),
+            quarter: route.ordinal(),
+        }
     }
 
     /// Sends one packet, or drops it; never waits.
@@ -75,24 +84,34 @@ impl<L: Lane> UdpSender<L> {
             return Err(UdpSendError::TooLarge(max));
         }
         let datagram = udp::datagram(self.quarter, payload);
-        self.session.lane().send_datagram(datagram).map_err(|error| match error {
-            LaneDatagramError::TooLarge(max) => {
-                UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
-            }
-            LaneDatagramError::Dropped => UdpSendError::Dropped,
-        })
+        self.session
+            .lane()
+            .send_datagram(datagram)
+            .map_err(|error| match error {
+                LaneDatagramError::TooLarge(max) => {
+                    UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
+                }
+                LaneDatagramError::Dropped => UdpSendError::Dropped,
+            })
     }
 
     /// The largest payload that fits now, in bytes; it changes with the path.
     pub fn max_payload(&self) -> usize {
-        self.session.lane().max_datagram().saturating_sub(udp::overhead(self.quarter)).min(MAX_UDP_PAYLOAD)
+        self.session
+            .lane()
+            .max_datagram()
+            .saturating_sub(udp::overhead(self.quarter))
+            .min(MAX_UDP_PAYLOAD)
     }
 }
 
 impl<L: Lane> UdpTunnel<L> {
     pub(super) fn new(request: RequestStream<L>) -> Self {
         let sender = UdpSender::new(&request.route);
-        Self { sender, stream: Arc::new(Mutex::new(UdpStream::new(request, MAX_UDP_PAYLOAD))) }
+        Self {
+            sender,
+            stream: Arc::new(Mutex::new(UdpStream::new(request, MAX_UDP_PAYLOAD))),
+        }
     }
 
     /// As [`UdpSender::send`].

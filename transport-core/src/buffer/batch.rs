@@ -53,7 +53,14 @@ impl Batch {
     /// An empty batch of at most `capacity` bytes, itself at most [`MAX_BATCH_BYTES`].
     pub fn new(capacity: usize) -> Self {
         let memory = vec![0; capacity.min(MAX_BATCH_BYTES)].into_boxed_slice();
-        Self { memory, used: 0, segment_size: 0, segments: 0, finished: 0, sent: 0 }
+        Self {
+            memory,
+            used: 0,
+            segment_size: 0,
+            segments: 0,
+            finished: 0,
+            sent: 0,
+        }
     }
 
     /// Bytes of every segment but the last, which may be shorter; 0 when the batch is empty.
@@ -83,7 +90,13 @@ impl Batch {
 
     /// Forgets all segments; keeps the memory.
     pub fn clear(&mut self) {
-        (self.used, self.segment_size, self.segments, self.finished, self.sent) = (0, 0, 0, 0, 0);
+        (
+            self.used,
+            self.segment_size,
+            self.segments,
+            self.finished,
+            self.sent,
+        ) = (0, 0, 0, 0, 0);
     }
 
     /// The longest segment that may follow: anything up to the capacity first, then at most the segment size; 0 when full
@@ -108,7 +121,9 @@ impl Batch {
         if self.finished != self.segments || datagram.is_empty() {
             return Err(BatchFull);
         }
-        self.reserve(datagram.len()).ok_or(BatchFull)?.copy_from_slice(datagram);
+        self.reserve(datagram.len())
+            .ok_or(BatchFull)?
+            .copy_from_slice(datagram);
         self.commit(datagram.len());
         self.finished = self.segments;
         Ok(())
@@ -155,7 +170,10 @@ impl Batch {
     /// The segments that still wait for masks.
     pub(crate) fn unfinished(&mut self) -> std::slice::ChunksMut<'_, u8> {
         let from = self.segment_size.saturating_mul(self.finished).min(self.used);
-        self.memory.get_mut(from..self.used).unwrap_or_default().chunks_mut(self.segment_size.max(1))
+        self.memory
+            .get_mut(from..self.used)
+            .unwrap_or_default()
+            .chunks_mut(self.segment_size.max(1))
     }
 
     /// Every segment has its masks.
@@ -183,8 +201,14 @@ mod tests {
         batch.push(&[3; 7]).unwrap();
         assert_eq!(batch.room(), 0);
         assert_eq!(batch.push(&[4; 7]), Err(BatchFull));
-        assert_eq!(batch.segments().map(<[u8]>::len).collect::<Vec<_>>(), [1200, 1200, 7]);
-        assert_eq!((batch.count(), batch.segment_size(), batch.bytes().len()), (3, 1200, 2407));
+        assert_eq!(
+            batch.segments().map(<[u8]>::len).collect::<Vec<_>>(),
+            [1200, 1200, 7]
+        );
+        assert_eq!(
+            (batch.count(), batch.segment_size(), batch.bytes().len()),
+            (3, 1200, 2407)
+        );
         batch.clear();
         assert!(batch.is_empty() && batch.bytes().is_empty() && batch.segments().next().is_none());
         assert_eq!(batch.room(), 10_000);

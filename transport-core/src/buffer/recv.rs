@@ -49,7 +49,13 @@ impl RecvBatch {
     pub fn with_slot_size(slots: usize, slot_size: usize) -> Self {
         let (slots, slot_size) = (slots.max(1), slot_size.max(1));
         let memory = vec![0; slots.saturating_mul(slot_size)].into_boxed_slice();
-        Self { memory, slot_size, metas: Vec::with_capacity(slots), slots, truncated: 0 }
+        Self {
+            memory,
+            slot_size,
+            metas: Vec::with_capacity(slots),
+            slots,
+            truncated: 0,
+        }
     }
 
     /// Slots there are.
@@ -80,7 +86,9 @@ impl RecvBatch {
             .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
             .flat_map(|(slot, meta)| {
                 let filled = slot.get_mut(..meta.len).unwrap_or_default();
-                filled.chunks_mut(meta.stride.max(1)).map(move |datagram| (meta.route, datagram))
+                filled
+                    .chunks_mut(meta.stride.max(1))
+                    .map(move |datagram| (meta.route, datagram))
             })
     }
 
@@ -98,7 +106,10 @@ impl RecvBatch {
         if meta.is_none() {
             self.truncated += 1;
         }
-        let bounded = |meta: RecvMeta| RecvMeta { len: meta.len.min(self.slot_size), ..meta };
+        let bounded = |meta: RecvMeta| RecvMeta {
+            len: meta.len.min(self.slot_size),
+            ..meta
+        };
         self.metas.push(meta.map(bounded));
     }
 }
@@ -109,18 +120,47 @@ mod tests {
 
     #[test]
     fn slots_are_cut_at_their_stride() {
-        let route = Route { remote: "192.0.2.1:7".parse().unwrap(), local: None };
-        let other = Route { remote: "192.0.2.2:7".parse().unwrap(), local: None };
+        let route = Route {
+            remote: "192.0.2.1:7".parse().unwrap(),
+            local: None,
+        };
+        let other = Route {
+            remote: "192.0.2.2:7".parse().unwrap(),
+            local: None,
+        };
         let mut batch = RecvBatch::with_slot_size(3, 10);
         for (index, slot) in batch.start().enumerate() {
             slot.fill(index as u8);
         }
-        batch.filled_next(Some(RecvMeta { route, len: 9, stride: 4 }));
+        batch.filled_next(Some(RecvMeta {
+            route,
+            len: 9,
+            stride: 4,
+        }));
         batch.filled_next(None);
-        batch.filled_next(Some(RecvMeta { route: other, len: 99, stride: 99 }));
-        batch.filled_next(Some(RecvMeta { route, len: 1, stride: 1 }));
-        let seen: Vec<_> = batch.datagrams().map(|(route, bytes)| (route, bytes.to_vec())).collect();
-        assert_eq!(seen, [(route, vec![0; 4]), (route, vec![0; 4]), (route, vec![0]), (other, vec![2; 10])]);
+        batch.filled_next(Some(RecvMeta {
+            route: other,
+            len: 99,
+            stride: 99,
+        }));
+        batch.filled_next(Some(RecvMeta {
+            route,
+            len: 1,
+            stride: 1,
+        }));
+        let seen: Vec<_> = batch
+            .datagrams()
+            .map(|(route, bytes)| (route, bytes.to_vec()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (route, vec![0; 4]),
+                (route, vec![0; 4]),
+                (route, vec![0]),
+                (other, vec![2; 10])
+            ]
+        );
         assert_eq!((batch.filled(), batch.truncated()), (3, 1));
         assert_eq!(batch.start().count(), 3);
         assert_eq!(batch.datagrams().count(), 0);

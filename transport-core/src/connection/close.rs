@@ -81,9 +81,9 @@ impl Closing {
         news
     }
 
-    /// Why.
-    pub(crate) fn reason(&self) -> Option<&CloseReason> {
-        self.reason.as_ref()
+    /// Whether the application has been told.
+    pub(crate) fn has_told(&self) -> bool {
+        self.told
     }
 }
 

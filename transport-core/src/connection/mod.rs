@@ -332,9 +332,9 @@ impl Connection {
         self.state == State::Closed
     }
 
-    /// Why it ended, if it did.
-    pub(crate) fn close_reason(&self) -> Option<&CloseReason> {
-        self.closing.reason()
+    /// The application knows that it ended.
+    pub(crate) fn has_told(&self) -> bool {
+        self.closing.has_told()
     }
 
     /// Ids that lead here.

@@ -6,7 +6,6 @@ use std::time::Instant;
 use transport_reliability as reliability;
 
 use super::Connection;
-use super::state::State;
 use crate::config::Now;
 use crate::error::CloseReason;
 use crate::timer::{Timer, Why, earlier};

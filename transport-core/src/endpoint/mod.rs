@@ -1,18 +1,48 @@
-//! The endpoint: where datagrams come in and go out.
+//! The endpoint: where datagrams come in and go out, and how connections come and go.
+//!
+//! In: `route` says whose datagram it is; a stranger's goes to `admit` (as a relay) or to the `dial` it answers (as a
+//! client). Out: [`Endpoint::poll`] asks one connection after another. Time: `deadlines` knows who is next.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
-use transport_crypto::Entropy;
+use transport_crypto::{ClientEstablished, Direction, Entropy};
+use transport_scheduler::Side;
 
 use crate::buffer::{Batch, Route};
-use crate::config::{Access, Connect, EndpointConfig, Now};
-use crate::connection::{Connection, Event};
-use crate::error::ConnectError;
+use crate::config::{Access, Connect, EndpointConfig, Now, TransportConfig};
+use crate::connection::{Change, Connection, Established, Event, Info, Peer};
+use crate::error::{By, CloseReason, ConnectError, code};
+use crate::random::Random;
 use crate::timer::Why;
-use crate::trace::Drops;
+use crate::trace::{self, DropReason, Drops, Observer, Tracer};
+use crate::wire::{ConnectionId, TransportParameters};
 
-/// Names a connection at its endpoint, also after it is gone: a handle is never given out twice.
+mod admit;
+mod deadlines;
+mod dial;
+mod flight;
+mod route;
+mod slab;
+
+use admit::{Admission, First, Hall};
+use deadlines::Deadlines;
+use dial::{Dial, Due};
+use flight::Hid;
+use route::{Domain, Routes, Target};
+use slab::{Occupant, Slab};
+
+/// Handshake datagrams that wait to be sent; what comes beyond is dropped and repeated later.
+const MAX_WAITING: usize = 8192;
+/// The longest datagram that may be ours.
+const MAX_DATAGRAM: usize = 2048;
+/// Connections and dials at most, whatever the configuration.
+const MAX_SLOTS: usize = 1 << 20;
+
+/// Names a connection at its endpoint, also after it is gone: a handle is not given out twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Handle {
     slot: u32,
@@ -51,21 +81,466 @@ pub struct EndpointStats {
     pub drops: Drops,
 }
 
-/// Connections over one socket, and the door for new ones.
-pub struct Endpoint {}
+/// Whoever watches, and what was counted for them.
+struct Watch {
+    observer: Option<Box<dyn Observer + Send>>,
+    stats: EndpointStats,
+}
 
-#[allow(unused_variables, clippy::unused_self, missing_docs, clippy::needless_pass_by_ref_mut, clippy::needless_pass_by_value, reason = "bodies follow")]
+impl Watch {
+    fn tracer(&mut self, now: Now, connection: Option<Handle>) -> Tracer<'_> {
+        Tracer { now, connection, observer: self.observer.as_deref_mut(), drops: &mut self.stats.drops }
+    }
+}
+
+/// Connections over one socket, and the door for new ones.
+pub struct Endpoint {
+    transport: Arc<TransportConfig>,
+    admission: Option<Box<Admission>>,
+    routes: Routes,
+    dials: BTreeMap<Hid, u32>,
+    slab: Slab,
+    deadlines: Deadlines,
+    /// Handshake datagrams, each for its own address.
+    waiting: VecDeque<(Route, Vec<u8>)>,
+    /// The ends of dials; connections tell theirs themselves.
+    notices: VecDeque<(Handle, Event)>,
+    watch: Watch,
+    random: Random,
+    entropy: Box<dyn Entropy + Send>,
+}
+
 impl Endpoint {
-    pub fn new(config: EndpointConfig, seed: [u8; 32], entropy: Box<dyn Entropy + Send>) -> Self { unreachable!() }
-    pub fn connect(&mut self, now: Now, target: Connect) -> Result<Handle, ConnectError> { unreachable!() }
-    pub fn cancel(&mut self, now: Now, handle: Handle) { unreachable!() }
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) { unreachable!() }
-    pub fn handle_timeout(&mut self, now: Now) { unreachable!() }
-    pub fn poll(&mut self, now: Now, batch: &mut Batch) -> Output { unreachable!() }
-    pub fn connection(&mut self, handle: Handle) -> Option<&mut Connection> { unreachable!() }
-    pub fn close_all(&mut self, now: Now, code: u64, reason: &[u8]) { unreachable!() }
-    pub fn refuse_new(&mut self, on: bool) { unreachable!() }
-    pub fn replace_access(&mut self, access: Access) { unreachable!() }
-    pub fn stats(&self) -> EndpointStats { unreachable!() }
-    pub fn memory(&self) -> usize { unreachable!() }
+    /// An endpoint. `seed` decides everything that is random but not secret; secrets come from `entropy`.
+    pub fn new(config: EndpointConfig, seed: [u8; 32], entropy: Box<dyn Entropy + Send>) -> Self {
+        let EndpointConfig { server, transport, observer } = config;
+        let mut routes = Routes::default();
+        let admission = server.map(|server| Box::new(Admission::new(server, &mut routes)));
+        Self {
+            transport: Arc::new(transport),
+            admission,
+            routes,
+            dials: BTreeMap::new(),
+            slab: Slab::default(),
+            deadlines: Deadlines::default(),
+            waiting: VecDeque::new(),
+            notices: VecDeque::new(),
+            watch: Watch { observer, stats: EndpointStats::default() },
+            random: Random::new(seed),
+            entropy,
+        }
+    }
+
+    // --- the application's calls ---
+
+    /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows; until then there is no [`Connection`].
+    pub fn connect(&mut self, now: Now, target: Connect) -> Result<Handle, ConnectError> {
+        target.bundle.check_time(now.unix_ms / 1000).map_err(ConnectError::Bundle)?;
+        if self.slab.len() >= MAX_SLOTS {
+            return Err(ConnectError::TooManyConnections);
+        }
+        let bundle = &target.bundle;
+        let way = Direction::ServerToClient;
+        let domain = Domain::new(bundle.relay_id(), bundle.epoch(), bundle.kh(), &target.grant, way);
+        let index = self.routes.enter(domain).ok_or(ConnectError::TooManyRelays)?;
+        let relay_ms = self.routes.domain(index).map_or(now.unix_ms, |domain| domain.relay_time(now.unix_ms));
+        let (transport, random, entropy) = (&self.transport, &mut self.random, &mut *self.entropy);
+        let dial = match Dial::start(now, target, index, relay_ms, transport, random, entropy) {
+            Ok(dial) => dial,
+            Err(error) => {
+                self.routes.leave(index);
+                return Err(error);
+            }
+        };
+        let (hid, scid) = (dial.hid, dial.scid);
+        let handle = self.slab.insert(Occupant::Dial(Box::new(dial)));
+        self.dials.insert(hid, handle.slot);
+        self.routes.insert(scid, Target::Connection(handle.slot));
+        self.send_hello(now, handle.slot);
+        Ok(handle)
+    }
+
+    /// Gives up a connection that does not stand yet. [`Event::Closed`] follows.
+    pub fn cancel(&mut self, now: Now, handle: Handle) {
+        let dialing = self.slab.find(handle).filter(|slot| self.dial(*slot).is_some());
+        if let Some(slot) = dialing {
+            self.end_dial(now, slot, CloseReason::Application { code: 0, reason: Vec::new(), by: By::Local });
+        }
+    }
+
+    /// A connection that stands, for the calls of its application; poll the endpoint afterwards. A closed one stays until
+    /// the poll after its [`Event::Closed`].
+    pub fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
+        let slot = self.slab.find(handle)?;
+        self.slab.mark(slot);
+        self.slab.connection(slot)
+    }
+
+    /// Closes all connections and gives up all dials.
+    pub fn close_all(&mut self, now: Now, code: u64, reason: &[u8]) {
+        let used = |(slot, occupant): (u32, &Occupant)| (!matches!(occupant, Occupant::Free)).then_some(slot);
+        let slots: Vec<u32> = self.slab.iter().filter_map(used).collect();
+        for slot in slots {
+            let handle = self.slab.handle(slot);
+            match self.connection(handle) {
+                Some(connection) => connection.close(now, code, reason),
+                None => self.cancel(now, handle),
+            }
+        }
+    }
+
+    /// Whether new clients are told to stay out.
+    pub fn refuse_new(&mut self, on: bool) {
+        if let Some(admission) = &mut self.admission {
+            admission.refuse_new = on;
+        }
+    }
+
+    /// Replaces the rule for who may enter; connections that stand stay.
+    pub fn replace_access(&mut self, access: Access) {
+        if let Some(admission) = &mut self.admission {
+            admission.replace_access(access);
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> EndpointStats {
+        EndpointStats {
+            connections: self.slab.len().saturating_sub(self.dials.len()),
+            half_open: self.admission.as_ref().map_or(0, |admission| admission.half_open()),
+            dialing: self.dials.len(),
+            handshakes_answered: self.admission.as_ref().map_or(0, |admission| admission.answered),
+            ..self.watch.stats.clone()
+        }
+    }
+
+    /// Allocated bytes, roughly. Walks all connections.
+    pub fn memory(&self) -> usize {
+        let connections: usize = self.slab.iter().map(|(_, occupant)| occupant_memory(occupant)).sum();
+        let waiting: usize = self.waiting.iter().map(|(_, datagram)| datagram.capacity()).sum();
+        connections + waiting + self.routes.memory() + self.admission.as_ref().map_or(0, |admission| admission.memory())
+    }
+
+    // --- datagrams in ---
+
+    /// A datagram arrived. It is decrypted where it lies.
+    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+        self.watch.stats.received_datagrams += 1;
+        self.watch.stats.received_bytes += datagram.len() as u64;
+        if datagram.len() > MAX_DATAGRAM {
+            return self.watch.tracer(now, None).dropped(DropReason::Length, datagram.len());
+        }
+        match self.routes.find(datagram) {
+            Some((cid, Target::Connection(slot))) => self.on_packet(now, route, slot, cid, datagram),
+            Some((cid, Target::HalfOpen(id))) => self.on_first(now, route, id, cid, datagram),
+            None => match self.routes.recognise(datagram) {
+                Some(index) => self.on_envelope(now, route, index, datagram),
+                None => self.watch.tracer(now, None).dropped(DropReason::Unknown, datagram.len()),
+            },
+        }
+    }
+
+    fn on_packet(&mut self, now: Now, route: Route, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
+        let handle = self.slab.handle(slot);
+        let mut tracer = self.watch.tracer(now, Some(handle));
+        match self.slab.connection(slot) {
+            Some(connection) => connection.handle_datagram(now, route, cid, datagram, &mut tracer),
+            // A packet may overtake the answer it belongs behind; it will come again.
+            None => tracer.dropped(DropReason::Unknown, datagram.len()),
+        }
+        self.slab.mark(slot);
+    }
+
+    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
+        match self.routes.domain(index).map(|domain| domain.incoming) {
+            Some(Direction::ClientToServer) => self.on_stranger(now, route, index, datagram),
+            Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
+            None => {}
+        }
+    }
+
+    // --- as a relay ---
+
+    fn on_stranger(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
+        let Some(admission) = &mut self.admission else { return };
+        let waiting = &mut self.waiting;
+        let mut hall = Hall {
+            routes: &mut self.routes,
+            transport: &self.transport,
+            random: &mut self.random,
+            entropy: &mut *self.entropy,
+            out: &mut |route, datagram| enqueue(waiting, route, datagram),
+            connections: self.slab.len(),
+        };
+        let mut tracer = self.watch.tracer(now, None);
+        admission.handle_envelope(now, route, index, datagram, &mut hall, &mut tracer);
+    }
+
+    fn on_first(&mut self, now: Now, route: Route, id: u64, cid: ConnectionId, datagram: &mut [u8]) {
+        let Some(admission) = &mut self.admission else { return };
+        let size = datagram.len();
+        match admission.handle_first(id, cid, datagram) {
+            Ok(first) => self.welcome(now, route, size, first),
+            Err(reason) => self.watch.tracer(now, None).dropped(reason, size),
+        }
+    }
+
+    /// The client has the keys: the connection begins.
+    fn welcome(&mut self, now: Now, route: Route, size: usize, first: First<'_>) {
+        let First { entry, waiting, number, frames } = first;
+        let Some(domain) = self.routes.domain(waiting.domain) else { return };
+        let info = Info {
+            peer: waiting.peer,
+            suite: waiting.session.suite,
+            handshake: now.instant.saturating_duration_since(entry.born),
+        };
+        let sample = now.instant.saturating_duration_since(entry.answered);
+        let made = Established {
+            side: Side::Server,
+            info,
+            session: waiting.session,
+            cids: domain.masks.clone(),
+            route,
+            ours: waiting.ours.clone(),
+            theirs: vec![waiting.theirs],
+            params: waiting.params,
+            rtt: (entry.times_answered == 1).then_some(sample),
+        };
+        let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
+        let handle = self.slab.insert(Occupant::Live(Box::new(connection), waiting.domain));
+        for cid in waiting.ours {
+            self.routes.insert(cid, Target::Connection(handle.slot));
+        }
+        self.watch.stats.handshakes_completed += 1;
+        let mut tracer = self.watch.tracer(now, Some(handle));
+        tracer.tell(|connection| trace::Event::Connected { connection });
+        tracer.tell(|connection| trace::Event::Confirmed { connection });
+        if let Some(connection) = self.slab.connection(handle.slot) {
+            connection.handle_first(now, route, size, number, frames, &mut tracer);
+        }
+    }
+
+    // --- as a client ---
+
+    fn dial(&mut self, slot: u32) -> Option<&mut Dial> {
+        match &mut self.slab.get_mut(slot)?.occupant {
+            Occupant::Dial(dial) => Some(dial),
+            Occupant::Free | Occupant::Live(..) => None,
+        }
+    }
+
+    fn send_hello(&mut self, now: Now, slot: u32) {
+        let handle = self.slab.handle(slot);
+        let Some(Occupant::Dial(dial)) = self.slab.get_mut(slot).map(|place| &mut place.occupant) else { return };
+        let Some(domain) = self.routes.domain(dial.domain) else { return };
+        let (route, datagrams) = (dial.route, dial.transmit(now, domain, &mut self.random, &mut *self.entropy));
+        let attempt = dial.sends;
+        datagrams.into_iter().for_each(|datagram| enqueue(&mut self.waiting, route, datagram));
+        self.watch.tracer(now, Some(handle)).tell(|connection| trace::Event::HelloSent { connection, attempt });
+        self.slab.mark(slot);
+    }
+
+    fn on_answer(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
+        let size = datagram.len();
+        if let Err(reason) = self.try_answer(now, route, index, datagram) {
+            self.watch.tracer(now, None).dropped(reason, size);
+        }
+    }
+
+    fn try_answer(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> Result<(), DropReason> {
+        let domain = self.routes.domain(index).ok_or(DropReason::Unknown)?;
+        let opened = domain.envelope.open(domain.incoming, datagram);
+        let (header, fragment) = opened.map_err(|_| DropReason::EnvelopeForged)?;
+        let slot = *self.dials.get(&header.hid).ok_or(DropReason::AnswerInvalid)?;
+        let dial = self.dial(slot).ok_or(DropReason::AnswerInvalid)?;
+        if dial.route.remote != route.remote {
+            return Err(DropReason::WrongAddress);
+        }
+        let established = dial.handle(now.instant, &header, fragment)?;
+        self.slab.mark(slot);
+        if let Some(established) = established {
+            self.establish(now, slot, *established);
+        }
+        Ok(())
+    }
+
+    /// The relay's answer reads: the connection begins, unless the two ends do not fit.
+    fn establish(&mut self, now: Now, slot: u32, established: ClientEstablished) {
+        let Some(place) = self.slab.get_mut(slot) else { return };
+        let Occupant::Dial(dial) = std::mem::replace(&mut place.occupant, Occupant::Free) else { return };
+        self.dials.remove(&dial.hid);
+        let ClientEstablished { session, relay_cids, params, server_time_ms } = established;
+        let params = match TransportParameters::parse(&params) {
+            Ok(params) if params.app == dial.app => params,
+            Ok(_) => return self.forget_dial(slot, dial, CloseReason::Refused { code: code::NO_APPLICATION_PROTOCOL }),
+            Err(_) => return self.forget_dial(slot, dial, CloseReason::violation(code::PROTOCOL_VIOLATION)),
+        };
+        let Some(domain) = self.routes.domain_mut(dial.domain) else { return };
+        domain.clock_offset_ms = i64::try_from(i128::from(server_time_ms) - i128::from(now.unix_ms)).unwrap_or(0);
+        let handshake = now.instant.saturating_duration_since(dial.started);
+        let made = Established {
+            side: Side::Client,
+            info: Info { peer: Peer::Relay(dial.relay_id), suite: session.suite, handshake },
+            session,
+            cids: domain.masks.clone(),
+            route: dial.route,
+            ours: vec![dial.scid],
+            theirs: relay_cids.into_iter().map(ConnectionId).collect(),
+            params,
+            rtt: (dial.sends == 1).then_some(handshake),
+        };
+        let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
+        if let Some(place) = self.slab.get_mut(slot) {
+            place.occupant = Occupant::Live(Box::new(connection), dial.domain);
+        }
+        self.watch.stats.handshakes_completed += 1;
+        let handle = self.slab.handle(slot);
+        self.watch.tracer(now, Some(handle)).tell(|connection| trace::Event::Connected { connection });
+    }
+
+    fn end_dial(&mut self, now: Now, slot: u32, reason: CloseReason) {
+        let handle = self.slab.handle(slot);
+        let Some(Occupant::Dial(dial)) =
+            self.slab.get_mut(slot).map(|place| std::mem::replace(&mut place.occupant, Occupant::Free))
+        else {
+            return;
+        };
+        let news = trace::Event::Closed { connection: handle, reason: &reason };
+        self.watch.tracer(now, Some(handle)).tell_endpoint(&news);
+        self.forget_dial(slot, dial, reason);
+    }
+
+    /// The dial was taken out of its slot; everything else that knows it forgets it.
+    fn forget_dial(&mut self, slot: u32, dial: Box<Dial>, reason: CloseReason) {
+        let handle = self.slab.handle(slot);
+        self.dials.remove(&dial.hid);
+        self.routes.remove(&dial.scid);
+        self.routes.leave(dial.domain);
+        if let Some(place) = self.slab.get_mut(slot) {
+            place.occupant = Occupant::Dial(dial);
+            self.deadlines.set(slot, &mut place.armed, None);
+        }
+        self.slab.remove(slot);
+        self.notices.push_back((handle, Event::Closed(reason)));
+    }
+
+    // --- time ---
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(slot) = self.deadlines.expire(now.instant) {
+            self.on_deadline(now, slot);
+        }
+        if let Some(admission) = &mut self.admission {
+            admission.expire(now.instant, &mut self.routes);
+        }
+    }
+
+    fn on_deadline(&mut self, now: Now, slot: u32) {
+        let handle = self.slab.handle(slot);
+        let Some(place) = self.slab.get_mut(slot) else { return };
+        place.armed = None;
+        match &mut place.occupant {
+            Occupant::Free => {}
+            Occupant::Dial(dial) => match dial.due(now.instant) {
+                Some(Due::Send) => self.send_hello(now, slot),
+                Some(Due::Over(reason)) => self.end_dial(now, slot, reason),
+                None => {}
+            },
+            Occupant::Live(connection, _) => {
+                connection.handle_timeout(now, &mut self.watch.tracer(now, Some(handle)));
+            }
+        }
+        self.slab.mark(slot);
+    }
+
+    // --- out ---
+
+    /// What is to be done next. The batch is filled for [`Output::Transmit`]; its former content is discarded.
+    pub fn poll(&mut self, now: Now, batch: &mut Batch) -> Output {
+        batch.clear();
+        if let Some((handle, event)) = self.notices.pop_front() {
+            return Output::Event(handle, event);
+        }
+        while let Some((route, datagram)) = self.waiting.pop_front() {
+            if batch.push(&datagram).is_ok() {
+                return Output::Transmit(route);
+            }
+        }
+        while let Some(slot) = self.slab.first() {
+            if let Some(output) = self.poll_slot(now, slot, batch) {
+                return output;
+            }
+            self.slab.done();
+        }
+        Output::Wait(self.deadlines.earliest())
+    }
+
+    /// `None`: nothing more for now.
+    fn poll_slot(&mut self, now: Now, slot: u32, batch: &mut Batch) -> Option<Output> {
+        let handle = self.slab.handle(slot);
+        let place = self.slab.get_mut(slot)?;
+        let next = match &mut place.occupant {
+            Occupant::Free => return None,
+            Occupant::Dial(dial) => Some(dial.next_timeout()),
+            Occupant::Live(connection, _) => {
+                let mut tracer = self.watch.tracer(now, Some(handle));
+                if let Some(event) = connection.poll_event() {
+                    if let Event::Closed(reason) = &event {
+                        tracer.tell(|connection| trace::Event::Closed { connection, reason });
+                    }
+                    return Some(Output::Event(handle, event));
+                }
+                if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
+                    self.slab.rotate();
+                    return Some(Output::Transmit(route));
+                }
+                adopt_changes(&mut self.routes, slot, connection);
+                if connection.is_over() && connection.has_told() {
+                    self.bury(slot);
+                    return None;
+                }
+                connection.next_timeout(now.instant)
+            }
+        };
+        let place = self.slab.get_mut(slot)?;
+        self.deadlines.set(slot, &mut place.armed, next);
+        None
+    }
+
+    /// A connection is over and has said so: nothing leads to it any more.
+    fn bury(&mut self, slot: u32) {
+        if let Some(place) = self.slab.get_mut(slot) {
+            self.deadlines.set(slot, &mut place.armed, None);
+        }
+        if let Occupant::Live(connection, domain) = self.slab.remove(slot) {
+            connection.issued_ids().for_each(|cid| self.routes.remove(&cid));
+            if self.routes.domain(domain).is_some_and(|domain| domain.incoming == Direction::ServerToClient) {
+                self.routes.leave(domain);
+            }
+        }
+    }
+}
+
+fn adopt_changes(routes: &mut Routes, slot: u32, connection: &mut Connection) {
+    while let Some(change) = connection.take_id_change() {
+        match change {
+            Change::Add(cid) => routes.insert(cid, Target::Connection(slot)),
+            Change::Remove(cid) => routes.remove(&cid),
+        }
+    }
+}
+
+fn enqueue(waiting: &mut VecDeque<(Route, Vec<u8>)>, route: Route, datagram: Vec<u8>) {
+    if waiting.len() < MAX_WAITING {
+        waiting.push_back((route, datagram));
+    }
+}
+
+fn occupant_memory(occupant: &Occupant) -> usize {
+    match occupant {
+        Occupant::Free => 0,
+        Occupant::Dial(dial) => dial.memory(),
+        Occupant::Live(connection, _) => connection.memory(),
+    }
 }

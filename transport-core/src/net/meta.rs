@@ -18,7 +18,12 @@ pub struct SocketOptions {
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { recv_buffer: 4 << 20, send_buffer: 4 << 20, gso: true, gro: true }
+        Self {
+            recv_buffer: 4 << 20,
+            send_buffer: 4 << 20,
+            gso: true,
+            gro: true,
+        }
     }
 }
 
@@ -65,5 +70,8 @@ pub(super) fn normal(address: SocketAddr) -> SocketAddr {
 /// A pending ICMP error that a receive call happened to fetch.
 pub(super) fn is_about_an_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable)
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable
+    )
 }

@@ -3,7 +3,12 @@
 //! Only `sys` speaks to the kernel; this file says what it offers.
 #![cfg_attr(
     not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
 )]
 
 use std::io;
@@ -54,7 +59,10 @@ impl UdpSocket {
     /// that were not masked is [`io::ErrorKind::InvalidInput`].
     pub fn send_batch(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
         if !batch.is_finished() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "headers in the batch are not masked"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "headers in the batch are not masked",
+            ));
         }
         self.inner.send(route, batch)
     }

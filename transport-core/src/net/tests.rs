@@ -4,6 +4,12 @@ use std::time::Duration;
 use super::*;
 use crate::buffer::Batch;
 
+/// Loopback is fast, but not instant.
+#[expect(clippy::disallowed_methods, reason = "real sockets run on real time")]
+pub(super) fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
 fn socket(ip: impl Into<IpAddr>, options: SocketOptions) -> UdpSocket {
     UdpSocket::bind((ip, 0).into(), &options).unwrap()
 }
@@ -13,7 +19,10 @@ fn v4() -> UdpSocket {
 }
 
 fn to(receiver: &UdpSocket) -> Route {
-    Route { remote: receiver.local_addr().unwrap(), local: None }
+    Route {
+        remote: receiver.local_addr().unwrap(),
+        local: None,
+    }
 }
 
 /// `count` segments of `size` bytes and a last one of `last`, each told apart by its content.
@@ -40,7 +49,7 @@ fn receive(socket: &mut UdpSocket, count: usize) -> Vec<(Route, Vec<u8>)> {
             }
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                std::thread::sleep(Duration::from_millis(1));
+                pause();
             }
         }
         if found.len() >= count {
@@ -87,8 +96,15 @@ fn joined_datagrams_fill_few_slots() {
 
 #[test]
 fn without_gso_and_gro_the_same_arrives() {
-    let plain = SocketOptions { gso: false, gro: false, ..SocketOptions::default() };
-    let (mut sender, mut receiver) = (socket(Ipv4Addr::LOCALHOST, plain), socket(Ipv4Addr::LOCALHOST, plain));
+    let plain = SocketOptions {
+        gso: false,
+        gro: false,
+        ..SocketOptions::default()
+    };
+    let (mut sender, mut receiver) = (
+        socket(Ipv4Addr::LOCALHOST, plain),
+        socket(Ipv4Addr::LOCALHOST, plain),
+    );
     assert!(!sender.caps().gso && !receiver.caps().gro);
     let mut sent = batch(10, 900, 1);
     sender.send_batch(to(&receiver), &mut sent).unwrap();
@@ -102,11 +118,24 @@ fn six_and_four_over_one_socket() {
     for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         let mut peer = socket(ip, SocketOptions::default());
         let mut sent = batch(5, 300, 20);
-        peer.send_batch(Route { remote: (ip, port).into(), local: Some(ip) }, &mut sent).unwrap();
+        peer.send_batch(
+            Route {
+                remote: (ip, port).into(),
+                local: Some(ip),
+            },
+            &mut sent,
+        )
+        .unwrap();
         let found = receive(&mut both, 6);
         assert_arrived(&found, &sent);
         let (route, _) = &found[0];
-        assert_eq!(*route, Route { remote: peer.local_addr().unwrap(), local: Some(ip) });
+        assert_eq!(
+            *route,
+            Route {
+                remote: peer.local_addr().unwrap(),
+                local: Some(ip)
+            }
+        );
         // Back along the route the datagrams came by.
         sent.clear();
         sent.push(b"one").unwrap();
@@ -127,7 +156,13 @@ fn empty_datagrams_are_nothing_and_stop_nothing() {
         stranger.send_to(datagram, address).unwrap();
     }
     let found = receive(&mut receiver, 2);
-    assert_eq!(found.iter().map(|(_, bytes)| bytes.as_slice()).collect::<Vec<_>>(), [b"a", b"b"]);
+    assert_eq!(
+        found
+            .iter()
+            .map(|(_, bytes)| bytes.as_slice())
+            .collect::<Vec<_>>(),
+        [b"a", b"b"]
+    );
 }
 
 #[test]
@@ -146,7 +181,7 @@ fn datagrams_longer_than_a_slot_are_counted() {
         if slots.truncated() == 1 && whole == 1 {
             return;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        pause();
     }
     panic!("{} cut off, {whole} whole", slots.truncated());
 }
@@ -155,7 +190,7 @@ fn datagrams_longer_than_a_slot_are_counted() {
 fn the_longest_datagram_passes() {
     let (mut sender, mut receiver) = (v4(), v4());
     let mut sent = Batch::default();
-    sent.push(&[1; crate::buffer::MAX_BATCH_BYTES]).unwrap();
+    sent.push(&vec![1; crate::buffer::MAX_BATCH_BYTES]).unwrap();
     sender.send_batch(to(&receiver), &mut sent).unwrap();
     assert_arrived(&receive(&mut receiver, 1), &sent);
     assert_eq!(sender.send_stats().too_long, 0);
@@ -165,7 +200,10 @@ fn the_longest_datagram_passes() {
 fn unreachable_routes_lose_the_batch_and_keep_the_socket() {
     let (mut sender, mut receiver) = (v4(), v4());
     // A loopback source cannot reach the world.
-    let nowhere = Route { remote: "192.0.2.1:9".parse().unwrap(), local: Some(Ipv4Addr::LOCALHOST.into()) };
+    let nowhere = Route {
+        remote: "192.0.2.1:9".parse().unwrap(),
+        local: Some(Ipv4Addr::LOCALHOST.into()),
+    };
     let gso = sender.caps().gso;
     sender.send_batch(nowhere, &mut batch(3, 500, 0)).unwrap();
     assert_eq!(sender.caps().gso, gso, "the route is to blame, not the kernel");
@@ -176,7 +214,11 @@ fn unreachable_routes_lose_the_batch_and_keep_the_socket() {
 
 #[test]
 fn a_full_buffer_is_reported_and_nothing_goes_twice() {
-    let tiny = SocketOptions { send_buffer: 4096, gso: false, ..SocketOptions::default() };
+    let tiny = SocketOptions {
+        send_buffer: 4096,
+        gso: false,
+        ..SocketOptions::default()
+    };
     let (mut sender, mut receiver) = (socket(Ipv4Addr::LOCALHOST, tiny), v4());
     let mut sent = batch(60, 1000, 0);
     let mut found = Vec::new();
@@ -210,7 +252,11 @@ fn buffers_are_asked_for_and_reported() {
     let caps = v4().caps();
     let small = socket(
         Ipv4Addr::LOCALHOST,
-        SocketOptions { recv_buffer: 1, send_buffer: 1, ..SocketOptions::default() },
+        SocketOptions {
+            recv_buffer: 1,
+            send_buffer: 1,
+            ..SocketOptions::default()
+        },
     );
     if cfg!(target_os = "linux") {
         assert!(caps.recv_buffer >= small.caps().recv_buffer && small.caps().recv_buffer > 0);
@@ -244,7 +290,7 @@ impl UdpSocketLike {
             if self.0.recv(&mut slots).is_ok() {
                 found.extend(slots.datagrams().map(|(_, bytes)| bytes.to_vec()));
             } else {
-                std::thread::sleep(Duration::from_millis(1));
+                pause();
             }
             if found.len() >= count {
                 break;

@@ -34,7 +34,14 @@ impl<'b> Builder<'b> {
             return None;
         }
         header.encode(&mut Writer::new(batch.reserve(limit)?)).ok()?;
-        Some(Self { batch, limit, header_len, number: header.number, at: header_len, full: false })
+        Some(Self {
+            batch,
+            limit,
+            header_len,
+            number: header.number,
+            at: header_len,
+            full: false,
+        })
     }
 
     /// The packet's number.
@@ -44,7 +51,11 @@ impl<'b> Builder<'b> {
 
     /// Bytes of frames that still fit.
     pub const fn room(&self) -> usize {
-        if self.full { 0 } else { self.limit.saturating_sub(self.at + TAG_LEN) }
+        if self.full {
+            0
+        } else {
+            self.limit.saturating_sub(self.at + TAG_LEN)
+        }
     }
 
     /// Whether there are no frames yet.
@@ -71,7 +82,11 @@ impl<'b> Builder<'b> {
 
     /// The most bytes of a stream that fit now; `None` when no STREAM frame does.
     pub fn stream_fit(&self, id: u64, offset: u64) -> Option<usize> {
-        if self.full { None } else { frame::stream::fit(self.room(), id, offset) }
+        if self.full {
+            None
+        } else {
+            frame::stream::fit(self.room(), id, offset)
+        }
     }
 
     /// Appends a DATAGRAM frame with a message from two slices, at most what [`Builder::datagram_fit`] said.
@@ -83,7 +98,11 @@ impl<'b> Builder<'b> {
 
     /// The longest message that fits now; `None` when no DATAGRAM frame does.
     pub const fn datagram_fit(&self) -> Option<usize> {
-        if self.full { None } else { frame::datagram::fit(self.room()) }
+        if self.full {
+            None
+        } else {
+            frame::datagram::fit(self.room())
+        }
     }
 
     /// Appends a PATH_ACK with as many of the descending `ranges` as fit; how many those are.
@@ -109,8 +128,10 @@ impl<'b> Builder<'b> {
         write: impl FnOnce(&mut Writer<'_>) -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
         let room = self.room();
-        let space =
-            self.batch.reserve(self.limit).and_then(|space| space.get_mut(self.at..)?.get_mut(..room));
+        let space = self
+            .batch
+            .reserve(self.limit)
+            .and_then(|space| space.get_mut(self.at..)?.get_mut(..room));
         let mut out = Writer::new(space.ok_or(WriteError::NoRoom)?);
         let result = write(&mut out)?;
         self.at += out.len();

@@ -16,7 +16,11 @@ pub const MIN_PACKET: usize = CID_LEN + 1 + 1 + 1 + TAG_LEN;
 
 /// What masks are made from; `None` when the datagram is too short for a packet.
 pub fn sample(datagram: &[u8]) -> Option<Sample> {
-    if datagram.len() < MIN_PACKET { None } else { datagram.last_chunk().copied() }
+    if datagram.len() < MIN_PACKET {
+        None
+    } else {
+        datagram.last_chunk().copied()
+    }
 }
 
 /// The connection id of a datagram under `mask`; the datagram stays as it is, since it may turn out not to be a packet.
@@ -38,8 +42,10 @@ pub fn clear_cids<'d>(
         let mut chunk: [&[u8]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
         let mut samples = [[0; TAG_LEN]; MAX_SEGMENTS];
         let mut count = 0;
-        for (datagram, (slot, place)) in
-            datagrams.by_ref().zip(chunk.iter_mut().zip(&mut samples)).take(MAX_SEGMENTS)
+        for (datagram, (slot, place)) in datagrams
+            .by_ref()
+            .zip(chunk.iter_mut().zip(&mut samples))
+            .take(MAX_SEGMENTS)
         {
             *slot = datagram;
             *place = sample(datagram).unwrap_or_default();
@@ -92,7 +98,12 @@ impl<'d> Sealed<'d> {
         *datagram.first_chunk_mut()? = cid.0;
         xor_flags_and_number(datagram, flags, mask);
         let (flags, number) = read_flags_and_number(datagram.get(CID_LEN..)?).ok()?;
-        Some(Self { datagram, cid, flags, number })
+        Some(Self {
+            datagram,
+            cid,
+            flags,
+            number,
+        })
     }
 
     /// Whose packet it is.

@@ -36,11 +36,18 @@ impl Builder<'_> {
             return Err(SealError::Empty);
         }
         let size = self.size();
-        let space = self.batch.reserve(self.limit).and_then(|space| space.get_mut(..size));
-        let (header, sealed) =
-            space.and_then(|space| space.split_at_mut_checked(self.header_len)).ok_or(SealError::Empty)?;
+        let space = self
+            .batch
+            .reserve(self.limit)
+            .and_then(|space| space.get_mut(..size));
+        let (header, sealed) = space
+            .and_then(|space| space.split_at_mut_checked(self.header_len))
+            .ok_or(SealError::Empty)?;
         let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::Empty)?;
-        let at = Counter { lane: path, number: self.number };
+        let at = Counter {
+            lane: path,
+            number: self.number,
+        };
         *tag = keys.seal(at, header, body).map_err(SealError::Key)?;
         self.batch.commit(size);
         Ok(size)

@@ -19,8 +19,15 @@ fn relay() -> &'static (Bundle, RelayIdentity, [u8; 96]) {
     static RELAY: OnceLock<(Bundle, RelayIdentity, [u8; 96])> = OnceLock::new();
     RELAY.get_or_init(|| {
         let identity = RelayIdentity::from_seeds([1; 64]);
-        let draft = BundleDraft { epoch: 1, not_before: 0, not_after: 86_400, endpoints: vec![] };
-        let signed = identity.sign_bundle(&draft, &RelayStatics::from_seeds([2; 96])).unwrap();
+        let draft = BundleDraft {
+            epoch: 1,
+            not_before: 0,
+            not_after: 86_400,
+            endpoints: vec![],
+        };
+        let signed = identity
+            .sign_bundle(&draft, &RelayStatics::from_seeds([2; 96]))
+            .unwrap();
         (Bundle::parse(&signed).unwrap(), identity, [2; 96])
     })
 }
@@ -29,13 +36,28 @@ fn relay() -> &'static (Bundle, RelayIdentity, [u8; 96]) {
 fn sessions(suite: Suite) -> (Session, Session) {
     let (bundle, identity, seeds) = relay();
     let mut rng = SeededEntropy::new([3; 32]);
-    let hello = ClientHello { has_aes: true, time_ms: 0, scid: [0; 9], auth: Auth::Anonymous, params: &[] };
+    let hello = ClientHello {
+        has_aes: true,
+        time_ms: 0,
+        scid: [0; 9],
+        auth: Auth::Anonymous,
+        params: &[],
+    };
     let mut body = Vec::new();
     let mut initiator = Initiator::start(bundle, [4; 8], hello, &mut rng, &mut body).unwrap();
     let responder = Responder::new(RelayStatics::from_seeds(*seeds), identity.relay_id(), 1);
-    let answer = ServerAnswer { suite, relay_cids: &[CID.0], params: &[], server_time_ms: 0 };
+    let answer = ServerAnswer {
+        suite,
+        relay_cids: &[CID.0],
+        params: &[],
+        server_time_ms: 0,
+    };
     let mut reply = Vec::new();
-    let server = responder.read([4; 8], &body).unwrap().accept(answer, &mut rng, &mut reply).unwrap();
+    let server = responder
+        .read([4; 8], &body)
+        .unwrap()
+        .accept(answer, &mut rng, &mut reply)
+        .unwrap();
     (initiator.finish(&reply).unwrap().session, server)
 }
 
@@ -44,7 +66,13 @@ fn cids() -> CidMasks {
 }
 
 fn header(number: u64, number_len: usize) -> Header {
-    Header { cid: CID, key_phase: false, number, number_len, grease: number as u8 }
+    Header {
+        cid: CID,
+        key_phase: false,
+        number,
+        number_len,
+        grease: number as u8,
+    }
 }
 
 /// Seals a batch of packets with the given numbers, each with one DATAGRAM of `length` bytes.
@@ -52,7 +80,11 @@ fn sealed_batch(client: &mut Session, numbers: impl IntoIterator<Item = u64>, le
     let mut batch = Batch::default();
     for number in numbers {
         let mut packet = Builder::start(&mut batch, &header(number, 1 + number as usize % 4), 1232).unwrap();
-        packet.frame(&Frame::Datagram(Datagram { data: &vec![number as u8; length] })).unwrap();
+        packet
+            .frame(&Frame::Datagram(Datagram {
+                data: &vec![number as u8; length],
+            }))
+            .unwrap();
         packet.pad_to(1232);
         assert_eq!(packet.seal(&mut client.seal, 0), Ok(1232));
     }
@@ -82,13 +114,23 @@ fn a_batch_travels_masked_and_opens_on_the_other_side() {
         for (index, number) in numbers.enumerate() {
             assert_ne!(wire[index][..CID_LEN], CID.0, "the id shows on the wire");
             let packet = Sealed::unmask(&mut wire[index], found[index].unwrap(), &server.open).unwrap();
-            assert_eq!((packet.cid(), packet.key_phase(), packet.size()), (CID, false, 1232));
+            assert_eq!(
+                (packet.cid(), packet.key_phase(), packet.size()),
+                (CID, false, 1232)
+            );
             let bits = 8 * packet.number_len();
             assert_eq!(packet.number_len(), 1 + number as usize % 4);
             assert_eq!(u64::from(packet.truncated()), number & ((1 << bits) - 1));
-            let frames = packet.open(&mut server.open, Generation::Current, 0, number).unwrap();
+            let frames = packet
+                .open(&mut server.open, Generation::Current, 0, number)
+                .unwrap();
             let first = Frames::new(frames).next();
-            assert_eq!(first, Some(Ok(Frame::Datagram(Datagram { data: &[number as u8; 500] }))));
+            assert_eq!(
+                first,
+                Some(Ok(Frame::Datagram(Datagram {
+                    data: &[number as u8; 500]
+                })))
+            );
             // All but the sealed part is again as it was before the masks.
             assert_eq!(wire[index][..CID_LEN + 2], clear[1232 * index..][..CID_LEN + 2]);
         }
@@ -130,11 +172,22 @@ fn any_changed_bit_is_forged_or_unreadable() {
         datagram[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(receive(&mut server, &mut datagram, 9), None, "bit {bit}");
     }
-    assert_eq!(receive(&mut server, &mut sent.clone(), 10), None, "another number");
+    assert_eq!(
+        receive(&mut server, &mut sent.clone(), 10),
+        None,
+        "another number"
+    );
     for cut in 0..sent.len() {
-        assert_eq!(receive(&mut server, &mut sent[..cut].to_vec(), 9), None, "cut at {cut}");
+        assert_eq!(
+            receive(&mut server, &mut sent[..cut].to_vec(), 9),
+            None,
+            "cut at {cut}"
+        );
     }
-    assert_eq!(receive(&mut server, &mut sent.clone(), 9).map(|frames| frames.to_vec()), Some(vec![1]));
+    assert_eq!(
+        receive(&mut server, &mut sent.clone(), 9).map(|frames| frames.to_vec()),
+        Some(vec![1])
+    );
 }
 
 #[test]
@@ -147,9 +200,10 @@ fn the_path_is_part_of_the_nonce() {
     mask_batch(&mut batch, &client.seal, &cids(), DIRECTION);
     let mut open = |path| {
         let mut datagram = batch.bytes().to_vec();
-        let cid = Some(CID).unwrap();
-        let packet = Sealed::unmask(&mut datagram, cid, &server.open).unwrap();
-        packet.open(&mut server.open, Generation::Current, path, 9).is_ok()
+        let packet = Sealed::unmask(&mut datagram, CID, &server.open).unwrap();
+        packet
+            .open(&mut server.open, Generation::Current, path, 9)
+            .is_ok()
     };
     assert!(!open(0) && open(3));
 }
@@ -170,11 +224,18 @@ fn ids_of_more_datagrams_than_one_call_of_the_cipher_takes() {
     let (mut client, _) = sessions(Suite::ChaCha20Poly1305);
     let mut batch = sealed_batch(&mut client, 0..50, 10);
     mask_batch(&mut batch, &client.seal, &cids(), DIRECTION);
-    let datagrams: Vec<&[u8]> =
-        batch.segments().chain([&[0u8; 27][..], &[]]).cycle().take(3 * MAX_SEGMENTS).collect();
+    let datagrams: Vec<&[u8]> = batch
+        .segments()
+        .chain([&[0u8; 27][..], &[]])
+        .cycle()
+        .take(3 * MAX_SEGMENTS)
+        .collect();
     let mut found = Vec::new();
     clear_cids(&cids(), DIRECTION, datagrams.iter().copied(), &mut found);
-    let expected: Vec<_> = datagrams.iter().map(|bytes| (bytes.len() > 27).then_some(CID)).collect();
+    let expected: Vec<_> = datagrams
+        .iter()
+        .map(|bytes| (bytes.len() > 27).then_some(CID))
+        .collect();
     assert_eq!(found, expected);
 }
 
@@ -186,7 +247,9 @@ fn room_is_exact_and_a_full_packet_takes_nothing_more() {
     packet.frame(&Frame::Ping).unwrap();
     let fit = packet.stream_fit(4, 1000).unwrap();
     assert_eq!(fit, packet.room() - 4);
-    packet.stream(4, 1000, false, [&vec![1; 100], &vec![2; fit - 100]]).unwrap();
+    packet
+        .stream(4, 1000, false, [&[1; 100], &vec![2; fit - 100]])
+        .unwrap();
     assert_eq!((packet.room(), packet.size()), (0, 1232));
     assert_eq!((packet.stream_fit(4, 0), packet.datagram_fit()), (None, None));
     assert_eq!(packet.frame(&Frame::Ping), Err(WriteError::NoRoom));
@@ -215,12 +278,16 @@ fn a_packet_that_is_dropped_or_refused_leaves_no_trace() {
     let (mut client, _) = sessions(Suite::ChaCha20Poly1305);
     let mut batch = sealed_batch(&mut client, [5], 10);
     let before = batch.bytes().to_vec();
-    drop(Builder::start(&mut batch, &header(6, 2), 1232).unwrap());
+    let mut abandoned = Builder::start(&mut batch, &header(6, 2), 1232).unwrap();
+    abandoned.frame(&Frame::Ping).unwrap();
     let empty = Builder::start(&mut batch, &header(6, 2), 1232).unwrap();
     assert_eq!(empty.seal(&mut client.seal, 0), Err(SealError::Empty));
     let mut again = Builder::start(&mut batch, &header(5, 2), 1232).unwrap();
     again.frame(&Frame::Ping).unwrap();
-    assert_eq!(again.seal(&mut client.seal, 0), Err(SealError::Key(KeyExhausted::CounterReused)));
+    assert_eq!(
+        again.seal(&mut client.seal, 0),
+        Err(SealError::Key(KeyExhausted::CounterReused))
+    );
     assert_eq!((batch.count(), batch.bytes()), (1, before.as_slice()));
     assert!(Builder::start(&mut batch, &header(6, 4), MAX_OVERHEAD).is_none());
     assert!(Builder::start(&mut batch, &header(6, 4), MAX_OVERHEAD + 1).is_some());
@@ -241,7 +308,15 @@ fn frames_of_all_ways_of_appending_come_out_in_order() {
     let frames = receive(&mut server, &mut datagram, 1).unwrap();
     let frames: Vec<_> = Frames::new(frames).map(Result::unwrap).collect();
     assert!(matches!(frames[0], Frame::PathAck(ack) if ack.ranges().eq([8..=9, 1..=3])));
-    assert_eq!(frames[1], Frame::Stream(Stream { id: 0, offset: 0, data: b"abcd", fin: true }));
+    assert_eq!(
+        frames[1],
+        Frame::Stream(Stream {
+            id: 0,
+            offset: 0,
+            data: b"abcd",
+            fin: true
+        })
+    );
     assert_eq!(frames[2], Frame::Datagram(Datagram { data: b"xyz" }));
     assert!(matches!(frames[3..], [Frame::Padding { .. }]));
 }

@@ -301,7 +301,9 @@ impl<'a> Frame<'a> {
             kind::PADDING => {
                 let run = input.peek().iter().take_while(|byte| **byte == 0).count();
                 input.bytes(run)?;
-                Self::Padding { len: run.saturating_add(1) }
+                Self::Padding {
+                    len: run.saturating_add(1),
+                }
             }
             kind::PING => Self::Ping,
             kind::RESET_STREAM..=kind::STOP_SENDING | kind::MAX_DATA..=kind::STREAMS_BLOCKED_UNI => {
@@ -312,8 +314,12 @@ impl<'a> Frame<'a> {
             kind::PATH_RESPONSE => Self::PathResponse(input.array()?),
             kind::CLOSE_TRANSPORT..=kind::CLOSE_APPLICATION => Self::Close(Close::decode(frame_type, input)?),
             kind::HANDSHAKE_DONE => Self::HandshakeDone,
-            kind::DATAGRAM => Self::Datagram(Datagram { data: input.take_rest() }),
-            kind::DATAGRAM_LEN => Self::Datagram(Datagram { data: input.prefixed()? }),
+            kind::DATAGRAM => Self::Datagram(Datagram {
+                data: input.take_rest(),
+            }),
+            kind::DATAGRAM_LEN => Self::Datagram(Datagram {
+                data: input.prefixed()?,
+            }),
             kind::PATH_ACK => Self::PathAck(PathAck::decode(input)?),
             kind::PATH_NEW_CONNECTION_ID => Self::PathNewConnectionId(PathNewConnectionId::decode(input)?),
             kind::PATH_RETIRE_CONNECTION_ID => {
@@ -334,14 +340,26 @@ pub struct Frames<'a> {
 impl<'a> Frames<'a> {
     /// The frames in `payload`. An empty payload has none, which the caller must judge (RFC 9000 §12.4).
     pub const fn new(payload: &'a [u8]) -> Self {
-        Self { input: Reader::new(payload) }
+        Self {
+            input: Reader::new(payload),
+        }
     }
 
     fn read(&mut self) -> Result<Frame<'a>, FrameError> {
         let frame_type = match self.input.minimal_varint() {
             Ok(Some(frame_type)) => frame_type,
-            Ok(None) => return Err(FrameError { frame_type: 0, fault: FrameFault::LongType }),
-            Err(Truncated) => return Err(FrameError { frame_type: 0, fault: FrameFault::Truncated }),
+            Ok(None) => {
+                return Err(FrameError {
+                    frame_type: 0,
+                    fault: FrameFault::LongType,
+                });
+            }
+            Err(Truncated) => {
+                return Err(FrameError {
+                    frame_type: 0,
+                    fault: FrameFault::Truncated,
+                });
+            }
         };
         Frame::decode(frame_type, &mut self.input).map_err(|fault| FrameError { frame_type, fault })
     }

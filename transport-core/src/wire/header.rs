@@ -77,7 +77,11 @@ pub struct Header {
 
 impl Header {
     fn number_bytes(&self) -> usize {
-        if (1..=4).contains(&self.number_len) { self.number_len } else { 4 }
+        if (1..=4).contains(&self.number_len) {
+            self.number_len
+        } else {
+            4
+        }
     }
 
     /// Bytes this header takes.
@@ -107,7 +111,10 @@ pub fn read_flags_and_number(bytes: &[u8]) -> Result<(Flags, u32), Truncated> {
     let mut reader = Reader::new(bytes);
     let flags = Flags(reader.u8()?);
     let number = reader.bytes(flags.number_len())?;
-    Ok((flags, number.iter().fold(0, |value, byte| value << 8 | u32::from(*byte))))
+    Ok((
+        flags,
+        number.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+    ))
 }
 
 #[cfg(test)]
@@ -115,7 +122,13 @@ mod tests {
     use super::*;
 
     fn header(number: u64, number_len: usize) -> Header {
-        Header { cid: ConnectionId(*b"nine byte"), key_phase: true, number, number_len, grease: 0xff }
+        Header {
+            cid: ConnectionId(*b"nine byte"),
+            key_phase: true,
+            number,
+            number_len,
+            grease: 0xff,
+        }
     }
 
     #[test]
@@ -145,7 +158,10 @@ mod tests {
             let (flags, number) = read_flags_and_number(&bytes[CID_LEN..used]).unwrap();
             assert_eq!(flags.key_phase(), made.key_phase);
             assert_eq!(flags.number_len(), made.number_len);
-            assert_eq!(u64::from(number), made.number & (u64::MAX >> (64 - 8 * made.number_len)));
+            assert_eq!(
+                u64::from(number),
+                made.number & (u64::MAX >> (64 - 8 * made.number_len))
+            );
             for cut in CID_LEN..used {
                 assert_eq!(read_flags_and_number(&bytes[CID_LEN..cut]), Err(Truncated));
             }

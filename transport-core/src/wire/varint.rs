@@ -26,7 +26,10 @@ mod tests {
     #[test]
     fn rfc_samples() {
         let samples: [(&[u8], u64); 5] = [
-            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
+            (
+                &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c],
+                151_288_809_941_952_652,
+            ),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
             (&[0x7b, 0xbd], 15_293),
             (&[0x25], 37),
@@ -43,7 +46,10 @@ mod tests {
     fn minimal_form_is_told_apart() {
         assert_eq!(Reader::new(&[0x25]).minimal_varint(), Ok(Some(37)));
         assert_eq!(Reader::new(&[0x40, 0x25]).minimal_varint(), Ok(None));
-        assert_eq!(Reader::new(&[0x80, 0, 0x40, 0]).minimal_varint(), Ok(Some(16_384)));
+        assert_eq!(
+            Reader::new(&[0x80, 0, 0x40, 0]).minimal_varint(),
+            Ok(Some(16_384))
+        );
     }
 
     #[test]
@@ -58,7 +64,10 @@ mod tests {
             assert_eq!(Reader::new(&bytes[..used]).minimal_varint(), Ok(Some(value)));
             for cut in 0..used {
                 assert!(Reader::new(&bytes[..cut]).varint().is_err());
-                assert_eq!(Writer::new(&mut [0u8; 8][..cut]).varint(value), Err(WriteError::NoRoom));
+                assert_eq!(
+                    Writer::new(&mut [0u8; 8][..cut]).varint(value),
+                    Err(WriteError::NoRoom)
+                );
             }
             Ok(())
         });
@@ -67,7 +76,10 @@ mod tests {
     #[test]
     fn too_large_is_refused() {
         let mut bytes = [0u8; 8];
-        assert_eq!(Writer::new(&mut bytes).varint(MAX + 1), Err(WriteError::ValueTooLarge));
+        assert_eq!(
+            Writer::new(&mut bytes).varint(MAX + 1),
+            Err(WriteError::ValueTooLarge)
+        );
         assert_eq!(Writer::new(&mut bytes).varint(MAX), Ok(()));
         assert_eq!(Reader::new(&bytes).varint(), Ok(MAX));
     }

@@ -41,6 +41,12 @@ impl Model {
         assert_eq!(path.recovery.oldest_unacked(), self.open.keys().next());
         let permit = path.recovery.permit(path.now);
         assert!(permit.bytes() as u64 <= stats.cwnd.saturating_sub(stats.in_flight));
+        let room = stats.cwnd.saturating_sub(stats.in_flight) >= u64::from(MDS);
+        let held = room && permit < Permit::Full { bytes: 1 };
+        assert!(
+            !held || path.recovery.next_send().is_some(),
+            "held back, and nobody to wake it"
+        );
         assert!(path.recovery.probes_due() == 0 || permit >= Permit::Retransmit);
         assert!(
             self.open.is_empty() || path.recovery.next_timeout().is_some(),

@@ -91,7 +91,7 @@ fn an_application_that_sends_little_keeps_its_window() {
 }
 
 #[test]
-fn pacing_asks_to_be_woken_only_for_data_that_may_go() {
+fn a_shut_pacer_asks_to_be_woken_once() {
     let mut path = Path::new(100);
     let mut sent = Vec::new();
     assert_eq!(
@@ -107,7 +107,15 @@ fn pacing_asks_to_be_woken_only_for_data_that_may_go() {
     );
     assert_eq!(path.recovery.next_send(), Some(path.now + 10 * MS));
     path.recovery.app_limited(path.now);
-    assert!(matches!(path.recovery.next_timeout(), Some((_, Why::Probe))));
+    assert_eq!(
+        path.timeout(),
+        Why::Pacing,
+        "data may come before the pacer opens"
+    );
+    assert!(
+        matches!(path.recovery.next_timeout(), Some((_, Why::Probe))),
+        "and only once"
+    );
     path.wait(10_000 * MS);
     path.recovery.on_timeout(path.now, &mut path.out);
     assert_eq!(

@@ -75,11 +75,21 @@ fn run_files(files: &[PathBuf], common: &Common) -> ExitCode {
                 return ExitCode::from(BAD_FILE);
             }
         };
-        let report = run(&scenario, Options { seed: common.seed, cipher: common.cipher });
+        let report = run(
+            &scenario,
+            Options {
+                seed: common.seed,
+                cipher: common.cipher,
+            },
+        );
         passed &= report.passed();
         show(&report, common.json);
     }
-    if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
 }
 
 fn show(report: &Report, json: bool) {

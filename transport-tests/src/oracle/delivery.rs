@@ -14,7 +14,10 @@ pub fn fill(label: u64, offset: u64, out: &mut [u8]) {
 
 /// The first place at which `data`, read at `offset` of `label`, is not what was sent.
 pub fn first_fault(label: u64, offset: u64, data: &[u8]) -> Option<u64> {
-    (offset..).zip(data).find(|(at, got)| **got != byte(label, *at)).map(|(at, _)| at)
+    (offset..)
+        .zip(data)
+        .find(|(at, got)| **got != byte(label, *at))
+        .map(|(at, _)| at)
 }
 
 #[cfg(test)]

@@ -12,5 +12,9 @@ pub fn disturbance(report: &Report) -> Option<String> {
             ));
         }
     }
-    report.drops.iter().find(|(_, count)| **count > 0).map(|(reason, count)| format!("{count} dropped: {reason}"))
+    report
+        .drops
+        .iter()
+        .find(|(_, count)| **count > 0)
+        .map(|(reason, count)| format!("{count} dropped: {reason}"))
 }

@@ -48,11 +48,23 @@ pub struct App {
 impl App {
     /// An application with nothing open.
     pub fn new(side: Side, session: usize) -> Self {
-        Self { side, session, streams: BTreeMap::new(), scratch: vec![0; 64 * 1024], faults: Vec::new() }
+        Self {
+            side,
+            session,
+            streams: BTreeMap::new(),
+            scratch: vec![0; 64 * 1024],
+            faults: Vec::new(),
+        }
     }
 
     /// Does all that can be done now; true if anything moved.
-    pub fn drive(&mut self, moment: Now, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
+    pub fn drive(
+        &mut self,
+        moment: Now,
+        now: Duration,
+        connection: &mut Connection,
+        flows: &mut [Flow],
+    ) -> bool {
         let mut moved = self.open_due(now, connection, flows);
         for direction in [Direction::Bi, Direction::Uni] {
             while let Some(id) = connection.accept(direction) {
@@ -69,7 +81,9 @@ impl App {
 
     fn mine<'a>(&self, now: Duration, flows: &'a mut [Flow]) -> impl Iterator<Item = &'a mut Flow> + use<'a> {
         let (side, session) = (self.side, self.session);
-        flows.iter_mut().filter(move |flow| flow.session == session && flow.spec.from == side && flow.start <= now)
+        flows
+            .iter_mut()
+            .filter(move |flow| flow.session == session && flow.spec.from == side && flow.start <= now)
     }
 
     fn open_due(&mut self, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
@@ -77,7 +91,11 @@ impl App {
         for flow in self.mine(now, flows) {
             let (direction, most, at_once) = match flow.spec.kind {
                 Kind::Bulk => (Direction::Uni, 1, 1),
-                Kind::Requests => (Direction::Bi, u64::from(flow.spec.count), u64::from(flow.spec.concurrency)),
+                Kind::Requests => (
+                    Direction::Bi,
+                    u64::from(flow.spec.count),
+                    u64::from(flow.spec.concurrency),
+                ),
                 Kind::Datagrams => continue,
             };
             while flow.offered < most && flow.offered < flow.delivered + at_once {
@@ -94,8 +112,16 @@ impl App {
         moved
     }
 
-    fn drive_stream(&mut self, now: Duration, id: StreamId, connection: &mut Connection, flows: &mut [Flow]) -> bool {
-        let Some(mut stream) = self.streams.remove(&id) else { return false };
+    fn drive_stream(
+        &mut self,
+        now: Duration,
+        id: StreamId,
+        connection: &mut Connection,
+        flows: &mut [Flow],
+    ) -> bool {
+        let Some(mut stream) = self.streams.remove(&id) else {
+            return false;
+        };
         let mut moved = self.read(now, id, &mut stream, connection, flows);
         moved |= self.write(id, &mut stream, connection);
         if !stream.done(id, self.side) {
@@ -106,7 +132,9 @@ impl App {
 
     fn write(&mut self, id: StreamId, stream: &mut Stream, connection: &mut Connection) -> bool {
         let label = stream.label(self.side);
-        let Some(sending) = &mut stream.sending else { return false };
+        let Some(sending) = &mut stream.sending else {
+            return false;
+        };
         let mut moved = false;
         while !sending.finished {
             let data: &[u8] = if sending.header_left.is_empty() {
@@ -135,7 +163,14 @@ impl App {
         moved
     }
 
-    fn read(&mut self, now: Duration, id: StreamId, stream: &mut Stream, connection: &mut Connection, flows: &mut [Flow]) -> bool {
+    fn read(
+        &mut self,
+        now: Duration,
+        id: StreamId,
+        stream: &mut Stream,
+        connection: &mut Connection,
+        flows: &mut [Flow],
+    ) -> bool {
         let mut moved = false;
         while !stream.fin && receives(id, self.side) {
             match connection.read(id, &mut self.scratch) {
@@ -175,7 +210,8 @@ impl App {
         }
         let label = stream.label(other(self.side));
         if let Some(at) = delivery::first_fault(label, stream.received, data) {
-            self.faults.push(format!("flow {}: byte {at} is not what was sent", stream.flow));
+            self.faults
+                .push(format!("flow {}: byte {at} is not what was sent", stream.flow));
         }
         stream.received += data.len() as u64;
         if let Some(flow) = flows.get_mut(stream.flow as usize) {
@@ -185,9 +221,14 @@ impl App {
 
     fn ended(&mut self, now: Duration, id: StreamId, stream: &mut Stream, flows: &mut [Flow]) {
         if stream.received != stream.expected {
-            self.faults.push(format!("flow {}: {} of {} bytes", stream.flow, stream.received, stream.expected));
+            self.faults.push(format!(
+                "flow {}: {} of {} bytes",
+                stream.flow, stream.received, stream.expected
+            ));
         }
-        let Some(flow) = flows.get_mut(stream.flow as usize) else { return };
+        let Some(flow) = flows.get_mut(stream.flow as usize) else {
+            return;
+        };
         match flow.spec.kind {
             Kind::Bulk => flow.completion = Some(now),
             Kind::Requests if flow.spec.from == self.side => {
@@ -201,9 +242,18 @@ impl App {
         }
     }
 
-    fn send_datagrams(&mut self, moment: Now, now: Duration, connection: &mut Connection, flows: &mut [Flow]) -> bool {
+    fn send_datagrams(
+        &mut self,
+        moment: Now,
+        now: Duration,
+        connection: &mut Connection,
+        flows: &mut [Flow],
+    ) -> bool {
         let mut sent = false;
-        for flow in self.mine(now, flows).filter(|flow| flow.spec.kind == Kind::Datagrams) {
+        for flow in self
+            .mine(now, flows)
+            .filter(|flow| flow.spec.kind == Kind::Datagrams)
+        {
             while flow.next_datagram <= now && !flow.over(now) {
                 let mut payload = vec![0; flow.spec.size];
                 payload[..4].copy_from_slice(&flow.index.to_be_bytes());
@@ -212,9 +262,13 @@ impl App {
                 flow.offered += 1;
                 flow.next_datagram += flow.interval();
                 let class = flow.spec.class.map_or(Class::Realtime, class_of);
-                let options = DatagramOptions { class, ..DatagramOptions::default() };
+                let options = DatagramOptions {
+                    class,
+                    ..DatagramOptions::default()
+                };
                 if let Err(error) = connection.send_datagram(moment, payload, options) {
-                    self.faults.push(format!("flow {}: datagram: {error:?}", flow.index));
+                    self.faults
+                        .push(format!("flow {}: datagram: {error:?}", flow.index));
                 }
                 sent = true;
             }
@@ -224,7 +278,9 @@ impl App {
 
     /// When the next datagram of this side is due.
     pub fn next_due(&self, flows: &[Flow]) -> Option<Duration> {
-        let mine = flows.iter().filter(|flow| flow.session == self.session && flow.spec.from == self.side);
+        let mine = flows
+            .iter()
+            .filter(|flow| flow.session == self.session && flow.spec.from == self.side);
         mine.filter_map(|flow| match flow.spec.kind {
             Kind::Datagrams if !flow.over(flow.next_datagram) => Some(flow.next_datagram),
             Kind::Bulk | Kind::Requests if flow.offered == 0 => Some(flow.start),
@@ -235,8 +291,12 @@ impl App {
 
     /// A datagram of the peer.
     pub fn datagram(&mut self, now: Duration, payload: &[u8], flows: &mut [Flow]) {
-        let Some((index, rest)) = payload.split_first_chunk::<4>() else { return };
-        let Some((sent, pattern)) = rest.split_first_chunk::<8>() else { return };
+        let Some((index, rest)) = payload.split_first_chunk::<4>() else {
+            return;
+        };
+        let Some((sent, pattern)) = rest.split_first_chunk::<8>() else {
+            return;
+        };
         let index = u32::from_be_bytes(*index);
         let sent = Duration::from_nanos(u64::from_be_bytes(*sent));
         match flows.get_mut(index as usize) {
@@ -244,30 +304,66 @@ impl App {
                 flow.received += payload.len() as u64;
                 flow.arrived(now.saturating_sub(sent));
             }
-            _ => self.faults.push(format!("flow {index}: a datagram is not what was sent")),
+            _ => self
+                .faults
+                .push(format!("flow {index}: a datagram is not what was sent")),
         }
     }
 }
 
 impl Stream {
     fn incoming(now: Duration) -> Self {
-        Self { flow: u32::MAX, request: 0, header: Vec::new(), sending: None, received: 0, expected: 0, fin: false, opened: now }
+        Self {
+            flow: u32::MAX,
+            request: 0,
+            header: Vec::new(),
+            sending: None,
+            received: 0,
+            expected: 0,
+            fin: false,
+            opened: now,
+        }
     }
 
     fn outgoing(flow: &Flow, now: Duration) -> Self {
         let request = flow.offered as u32;
-        let total = if flow.spec.kind == Kind::Bulk { flow.spec.bytes } else { flow.spec.request_bytes };
+        let total = if flow.spec.kind == Kind::Bulk {
+            flow.spec.bytes
+        } else {
+            flow.spec.request_bytes
+        };
         let expected = flow.spec.response_bytes;
         let header = [flow.index.to_be_bytes(), request.to_be_bytes()].concat();
-        let sending = Sending { header_left: header.clone(), sent: 0, total, finished: false };
-        Self { flow: flow.index, request, header, sending: Some(sending), received: 0, expected, fin: false, opened: now }
+        let sending = Sending {
+            header_left: header.clone(),
+            sent: 0,
+            total,
+            finished: false,
+        };
+        Self {
+            flow: flow.index,
+            request,
+            header,
+            sending: Some(sending),
+            received: 0,
+            expected,
+            fin: false,
+            opened: now,
+        }
     }
 
     /// Reads the header of a peer's stream.
     fn name(&mut self, flows: &[Flow], side: Side) {
-        let word = |at: usize| self.header.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(u32::MAX, u32::from_be_bytes);
+        let word = |at: usize| {
+            self.header
+                .get(at..at + 4)
+                .and_then(|b| b.try_into().ok())
+                .map_or(u32::MAX, u32::from_be_bytes)
+        };
         (self.flow, self.request) = (word(0), word(4));
-        let Some(flow) = flows.get(self.flow as usize) else { return };
+        let Some(flow) = flows.get(self.flow as usize) else {
+            return;
+        };
         self.expected = match flow.spec.kind {
             Kind::Bulk => flow.spec.bytes,
             _ if flow.spec.from == side => flow.spec.response_bytes,
@@ -277,7 +373,12 @@ impl Stream {
 
     fn answer(&mut self, flow: &Flow) {
         let total = flow.spec.response_bytes;
-        self.sending = Some(Sending { header_left: Vec::new(), sent: 0, total, finished: false });
+        self.sending = Some(Sending {
+            header_left: Vec::new(),
+            sent: 0,
+            total,
+            finished: false,
+        });
     }
 
     /// Names the bytes that `sender` puts on this stream.
@@ -286,7 +387,10 @@ impl Stream {
     }
 
     fn done(&self, id: StreamId, side: Side) -> bool {
-        let sent = self.sending.as_ref().map_or(!(self.fin && sends(id, side)), |sending| sending.finished);
+        let sent = self
+            .sending
+            .as_ref()
+            .map_or(!(self.fin && sends(id, side)), |sending| sending.finished);
         sent && (self.fin || !receives(id, side))
     }
 }

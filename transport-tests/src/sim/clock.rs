@@ -16,14 +16,23 @@ pub struct Clock {
 
 impl Clock {
     /// A clock at zero. Its base instant is arbitrary: only differences ever reach the engine.
-    #[expect(clippy::disallowed_methods, reason = "std offers no other way to make an Instant to count from")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "std offers no other way to make an Instant to count from"
+    )]
     pub fn start() -> Self {
-        Self { base: Instant::now(), elapsed: Duration::ZERO }
+        Self {
+            base: Instant::now(),
+            elapsed: Duration::ZERO,
+        }
     }
 
     /// The present, as the engine takes it.
     pub fn now(&self) -> Now {
-        Now { instant: self.base + self.elapsed, unix_ms: EPOCH_UNIX_MS + self.elapsed.as_millis() as u64 }
+        Now {
+            instant: self.base + self.elapsed,
+            unix_ms: EPOCH_UNIX_MS + self.elapsed.as_millis() as u64,
+        }
     }
 
     /// Time since the world began.

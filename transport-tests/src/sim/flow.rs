@@ -58,13 +58,16 @@ impl Flow {
 
     /// Whether the flow no longer offers anything at `now`.
     pub fn over(&self, now: Duration) -> bool {
-        self.spec.for_ms.is_some_and(|ms| now >= self.start + Duration::from_secs_f64(ms / 1000.0))
+        self.spec
+            .for_ms
+            .is_some_and(|ms| now >= self.start + Duration::from_secs_f64(ms / 1000.0))
     }
 
     /// Notes a request or datagram that arrived `latency` after it was offered.
     pub fn arrived(&mut self, latency: Duration) {
         self.delivered += 1;
-        self.latencies_us.push(latency.as_micros().min(u128::from(u32::MAX)) as u32);
+        self.latencies_us
+            .push(latency.as_micros().min(u128::from(u32::MAX)) as u32);
     }
 
     /// The report's name of the kind.

@@ -71,7 +71,10 @@ impl Link {
             datagram[at] ^= 1 + self.rng.below(255) as u8;
         }
         let first = self.arrival(departure);
-        let second = self.rng.chance(self.config.duplicate).then(|| self.arrival(departure));
+        let second = self
+            .rng
+            .chance(self.config.duplicate)
+            .then(|| self.arrival(departure));
         self.counters.delivered += 1 + u64::from(second.is_some());
         [Some(first), second]
     }
@@ -81,14 +84,22 @@ impl Link {
         if self.config.mtu.is_some_and(|mtu| bytes > mtu) {
             return None;
         }
-        let Some(rate) = self.config.rate_mbit else { return Some(now) };
+        let Some(rate) = self.config.rate_mbit else {
+            return Some(now);
+        };
         while let Some(&(left, size)) = self.queued.front().filter(|(left, _)| *left <= now) {
             self.queued.pop_front();
             self.queued_bytes -= size;
             debug_assert!(left <= now);
         }
-        let full = self.config.queue_packets.is_some_and(|most| self.queued.len() > most)
-            || self.config.queue_bytes.is_some_and(|most| self.queued_bytes + bytes > most);
+        let full = self
+            .config
+            .queue_packets
+            .is_some_and(|most| self.queued.len() > most)
+            || self
+                .config
+                .queue_bytes
+                .is_some_and(|most| self.queued_bytes + bytes > most);
         if full {
             return None;
         }
@@ -179,29 +190,42 @@ mod tests {
     fn a_clear_link_only_delays() {
         let mut clear = link("delay_ms = 15.0");
         let now = Duration::from_secs(1);
-        assert_eq!(clear.send(now, &mut [0; 100]), [Some(now + Duration::from_millis(15)), None]);
+        assert_eq!(
+            clear.send(now, &mut [0; 100]),
+            [Some(now + Duration::from_millis(15)), None]
+        );
     }
 
     #[test]
     fn the_queue_is_bounded_and_serialises() {
         let mut slow = link("rate_mbit = 1.0\nqueue_packets = 2");
-        let sent = (0..5).filter(|_| slow.send(Duration::ZERO, &mut [0; 972])[0].is_some()).count();
+        let sent = (0..5)
+            .filter(|_| slow.send(Duration::ZERO, &mut [0; 972])[0].is_some())
+            .count();
         assert_eq!(sent, 3, "one on the wire, two waiting");
         let arrival = slow.send(Duration::from_millis(24), &mut [0; 972])[0].unwrap();
-        assert_eq!(arrival, Duration::from_millis(32), "1000 bytes at 1 Mbit/s take 8 ms");
+        assert_eq!(
+            arrival,
+            Duration::from_millis(32),
+            "1000 bytes at 1 Mbit/s take 8 ms"
+        );
     }
 
     #[test]
     fn bursts_of_loss_are_bounded() {
         let mut lossy = link("loss = { kind = \"burst\", p = 1.0, max_burst = 3 }");
-        let pattern: Vec<bool> = (0..8).map(|_| lossy.send(Duration::ZERO, &mut [0; 10])[0].is_some()).collect();
+        let pattern: Vec<bool> = (0..8)
+            .map(|_| lossy.send(Duration::ZERO, &mut [0; 10])[0].is_some())
+            .collect();
         assert_eq!(pattern, [false, false, false, true, false, false, false, true]);
     }
 
     #[test]
     fn loss_comes_near_its_probability() {
         let mut lossy = link("loss = { kind = \"iid\", p = 0.1 }");
-        let lost = (0..10_000).filter(|_| lossy.send(Duration::ZERO, &mut [0; 10])[0].is_none()).count();
+        let lost = (0..10_000)
+            .filter(|_| lossy.send(Duration::ZERO, &mut [0; 10])[0].is_none())
+            .count();
         assert!((850..1150).contains(&lost), "{lost}");
     }
 

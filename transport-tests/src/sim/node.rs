@@ -25,7 +25,11 @@ pub enum Said {
 impl Node {
     /// Wraps an endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, batch: Batch::default(), deadline: None }
+        Self {
+            endpoint,
+            batch: Batch::default(),
+            deadline: None,
+        }
     }
 
     /// Polls until the endpoint waits; what it said is in order.
@@ -34,7 +38,11 @@ impl Node {
             self.batch.clear();
             match self.endpoint.poll(clock.now(), &mut self.batch) {
                 Output::Transmit(route) => {
-                    said.extend(self.batch.segments().map(|segment| Said::Datagram(route, segment.to_vec())));
+                    said.extend(
+                        self.batch
+                            .segments()
+                            .map(|segment| Said::Datagram(route, segment.to_vec())),
+                    );
                 }
                 Output::Event(handle, event) => said.push(Said::Event(handle, event)),
                 Output::Wait(at) => {

@@ -49,9 +49,16 @@ impl Percentiles {
         sorted.sort_unstable();
         let at = |share: f64| -> f64 {
             let index = (share * sorted.len() as f64).ceil() as usize;
-            sorted.get(index.saturating_sub(1)).map_or(0.0, |us| f64::from(*us) / 1000.0)
+            sorted
+                .get(index.saturating_sub(1))
+                .map_or(0.0, |us| f64::from(*us) / 1000.0)
         };
-        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+        Self {
+            p50: at(0.5),
+            p95: at(0.95),
+            p99: at(0.99),
+            max: at(1.0),
+        }
     }
 }
 
@@ -63,7 +70,10 @@ mod tests {
     fn percentiles_are_nearest_rank() {
         let samples: Vec<u32> = (1..=100).map(|n| n * 1000).collect();
         let found = Percentiles::of_us(&samples);
-        assert_eq!((found.p50, found.p95, found.p99, found.max), (50.0, 95.0, 99.0, 100.0));
+        assert_eq!(
+            (found.p50, found.p95, found.p99, found.max),
+            (50.0, 95.0, 99.0, 100.0)
+        );
         assert_eq!(Percentiles::of_us(&[]).max, 0.0);
     }
 
@@ -76,6 +86,8 @@ mod tests {
         };
         let one = digest(1, true, b"x");
         assert_eq!(one, digest(1, true, b"x"));
-        assert!(one != digest(2, true, b"x") && one != digest(1, false, b"x") && one != digest(1, true, b"y"));
+        assert!(
+            one != digest(2, true, b"x") && one != digest(1, false, b"x") && one != digest(1, true, b"y")
+        );
     }
 }

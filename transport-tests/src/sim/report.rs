@@ -98,12 +98,17 @@ impl Report {
 }
 
 fn breach(report: &serde_json::Value, key: &str, bound: Bound) -> Option<String> {
-    let found = key.split('.').try_fold(report, |value, part| match part.parse::<usize>() {
-        Ok(index) => value.get(index),
-        Err(_) => value.get(part),
-    });
-    let Some(number) = found.and_then(|value| value.as_f64().or_else(|| value.as_bool().map(|b| f64::from(u8::from(b)))))
-    else {
+    let found = key
+        .split('.')
+        .try_fold(report, |value, part| match part.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(part),
+        });
+    let Some(number) = found.and_then(|value| {
+        value
+            .as_f64()
+            .or_else(|| value.as_bool().map(|b| f64::from(u8::from(b))))
+    }) else {
         return Some(format!("expect: {key} is not a number of this report"));
     };
     let low = bound.min.is_some_and(|min| number < min);
@@ -115,7 +120,11 @@ fn breach(report: &serde_json::Value, key: &str, bound: Bound) -> Option<String>
 pub fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();
-    if squares == 0.0 { 1.0 } else { sum * sum / (shares.len() as f64 * squares) }
+    if squares == 0.0 {
+        1.0
+    } else {
+        sum * sum / (shares.len() as f64 * squares)
+    }
 }
 
 #[cfg(test)]
@@ -125,10 +134,31 @@ mod tests {
     #[test]
     fn expectations_find_their_key_and_can_fail() {
         let json = serde_json::json!({ "flows": [{ "goodput_mbit": 9.0 }] });
-        let bound = Bound { min: Some(9.2), max: None };
-        assert!(breach(&json, "flows.0.goodput_mbit", bound).unwrap().contains("is 9"));
-        assert!(breach(&json, "flows.1.goodput_mbit", bound).unwrap().contains("not a number"));
-        assert_eq!(breach(&json, "flows.0.goodput_mbit", Bound { min: Some(8.0), max: Some(9.5) }), None);
+        let bound = Bound {
+            min: Some(9.2),
+            max: None,
+        };
+        assert!(
+            breach(&json, "flows.0.goodput_mbit", bound)
+                .unwrap()
+                .contains("is 9")
+        );
+        assert!(
+            breach(&json, "flows.1.goodput_mbit", bound)
+                .unwrap()
+                .contains("not a number")
+        );
+        assert_eq!(
+            breach(
+                &json,
+                "flows.0.goodput_mbit",
+                Bound {
+                    min: Some(8.0),
+                    max: Some(9.5)
+                }
+            ),
+            None
+        );
     }
 
     #[test]

@@ -329,7 +329,9 @@ impl Scenario {
                 Kind::Bulk if flow.bytes == 0 => "bulk needs bytes",
                 Kind::Datagrams if flow.rate_mbit <= 0.0 => "datagrams need rate_mbit",
                 Kind::Datagrams if !(20..=1400).contains(&flow.size) => "size must be 20 to 1400",
-                Kind::Requests if flow.count == 0 || flow.concurrency == 0 => "requests need count and concurrency",
+                Kind::Requests if flow.count == 0 || flow.concurrency == 0 => {
+                    "requests need count and concurrency"
+                }
                 _ => continue,
             };
             return Err(format!("flow {index}: {fault}"));
@@ -361,8 +363,12 @@ mod tests {
 
     #[test]
     fn loss_models_parse() {
-        let text = "name = \"x\"\nseconds = 1\n[link.up]\nloss = { kind = \"burst\", p = 0.3, max_burst = 3 }\n";
+        let text =
+            "name = \"x\"\nseconds = 1\n[link.up]\nloss = { kind = \"burst\", p = 0.3, max_burst = 3 }\n";
         let scenario = Scenario::parse(text).unwrap();
-        assert!(matches!(scenario.link.up.loss, Some(Loss::Burst { max_burst: 3, .. })));
+        assert!(matches!(
+            scenario.link.up.loss,
+            Some(Loss::Burst { max_burst: 3, .. })
+        ));
     }
 }

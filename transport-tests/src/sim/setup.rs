@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use transport_core::{
-    Access, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig, Suite, SuiteChoice,
-    TransportConfig,
+    Access, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig,
+    Suite, SuiteChoice, TransportConfig,
 };
 use transport_crypto::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, SeededEntropy};
 
@@ -40,9 +40,15 @@ impl Setup {
             epoch: 1,
             not_before: start - 3600,
             not_after: start + 30 * 86_400,
-            endpoints: vec![BundleEndpoint { address: EndpointAddress::Ip([10, 0, 0, 1].into()), port: 4433, cover: 0 }],
+            endpoints: vec![BundleEndpoint {
+                address: EndpointAddress::Ip([10, 0, 0, 1].into()),
+                port: 4433,
+                cover: 0,
+            }],
         };
-        let signed = identity.sign_bundle(&draft, &statics).expect("the draft is valid");
+        let signed = identity
+            .sign_bundle(&draft, &statics)
+            .expect("the draft is valid");
         let suite = match options.cipher.unwrap_or(scenario.cipher) {
             Cipher::Chacha20 => Suite::ChaCha20Poly1305,
             Cipher::Aes256 => Suite::Aes256Gcm,
@@ -67,13 +73,25 @@ impl Setup {
             Access::Open,
             APP.to_vec(),
         );
-        let config = EndpointConfig { server: Some(server), transport: self.server.clone(), observer: None };
-        Endpoint::new(config, seed_bytes(self.seed, "server ids"), self.entropy("server"))
+        let config = EndpointConfig {
+            server: Some(server),
+            transport: self.server.clone(),
+            observer: None,
+        };
+        Endpoint::new(
+            config,
+            seed_bytes(self.seed, "server ids"),
+            self.entropy("server"),
+        )
     }
 
     /// A dialling end, with its first connection under way.
     pub fn client(&self, index: u64, remote: SocketAddr, now: Now) -> (Endpoint, Handle) {
-        let config = EndpointConfig { server: None, transport: self.client.clone(), observer: None };
+        let config = EndpointConfig {
+            server: None,
+            transport: self.client.clone(),
+            observer: None,
+        };
         let mut seed = seed_bytes(self.seed, "client ids");
         seed[24..].copy_from_slice(&index.to_le_bytes());
         let mut secrets = seed_bytes(self.seed, "client secrets");
@@ -87,7 +105,9 @@ impl Setup {
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
         };
-        let handle = endpoint.connect(now, target).expect("a fresh bundle and a free slot");
+        let handle = endpoint
+            .connect(now, target)
+            .expect("a fresh bundle and a free slot");
         (endpoint, handle)
     }
 
@@ -103,10 +123,17 @@ impl Setup {
 
 fn transport(scenario: &Scenario, suite: Suite) -> TransportConfig {
     let knobs = &scenario.transport;
-    let mut config = TransportConfig { aes: suite == Suite::Aes256Gcm, ..TransportConfig::default() };
+    let mut config = TransportConfig {
+        aes: suite == Suite::Aes256Gcm,
+        ..TransportConfig::default()
+    };
     let limits = &mut config.limits;
-    limits.initial_stream_window = knobs.initial_stream_window.unwrap_or(limits.initial_stream_window);
-    limits.initial_connection_window = knobs.initial_connection_window.unwrap_or(limits.initial_connection_window);
+    limits.initial_stream_window = knobs
+        .initial_stream_window
+        .unwrap_or(limits.initial_stream_window);
+    limits.initial_connection_window = knobs
+        .initial_connection_window
+        .unwrap_or(limits.initial_connection_window);
     limits.max_streams_bi = knobs.max_streams_bidi.unwrap_or(limits.max_streams_bi);
     if let Some(idle) = knobs.idle_timeout_ms {
         config.idle_timeout = Duration::from_secs_f64(idle / 1000.0);

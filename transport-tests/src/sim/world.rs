@@ -52,8 +52,15 @@ struct Scheduled {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum What {
-    Up { from: SocketAddr, datagram: Vec<u8> },
-    Down { session: usize, to: SocketAddr, datagram: Vec<u8> },
+    Up {
+        from: SocketAddr,
+        datagram: Vec<u8>,
+    },
+    Down {
+        session: usize,
+        to: SocketAddr,
+        datagram: Vec<u8>,
+    },
     Event(usize),
 }
 
@@ -90,7 +97,8 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
         let setup = Setup::new(scenario, options);
         let ipv6 = scenario.transport.ipv6;
-        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
+        let link =
+            |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
         let mut world = Self {
             up: link(&scenario.link.up, "up"),
             down: link(&scenario.link.down, "down"),
@@ -117,12 +125,22 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Opens one session for each connection the flows name.
+    /// Opens one session for each connection the flows name; those of the round before say goodbye.
     fn start_round(&mut self) {
+        let now = self.clock.now();
+        for session in &mut self.sessions {
+            if let Some(connection) = session.client.endpoint.connection(session.handle) {
+                connection.close(now, 0, b"");
+            }
+        }
         let first = self.sessions.len();
         let origin = self.clock.elapsed();
         for spec in &self.scenario.flow {
-            let session = self.sessions.iter().skip(first).position(|session| session.connection == spec.connection);
+            let session = self
+                .sessions
+                .iter()
+                .skip(first)
+                .position(|session| session.connection == spec.connection);
             let session = session.map_or_else(|| self.open_session(spec.connection), |offset| first + offset);
             let index = self.flows.len() as u32;
             self.flows.push(Flow::new(spec.clone(), session, index, origin));
@@ -133,7 +151,9 @@ impl<'a> World<'a> {
     fn open_session(&mut self, connection: u32) -> usize {
         let index = self.sessions.len();
         let address = self.new_address(None);
-        let (endpoint, handle) = self.setup.client(index as u64, self.server_address(), self.clock.now());
+        let (endpoint, handle) = self
+            .setup
+            .client(index as u64, self.server_address(), self.clock.now());
         self.addresses.insert(address, index);
         self.sessions.push(Session {
             connection,
@@ -171,7 +191,11 @@ impl<'a> World<'a> {
 
     fn schedule(&mut self, at: Duration, what: What) {
         self.order += 1;
-        self.agenda.push(Reverse(Scheduled { at, order: self.order, what }));
+        self.agenda.push(Reverse(Scheduled {
+            at,
+            order: self.order,
+            what,
+        }));
     }
 
     fn run(&mut self) {
@@ -196,17 +220,29 @@ impl<'a> World<'a> {
 
     /// Every flow with an end has reached it, and none without one is still to run.
     fn finished(&self) -> bool {
-        !self.flows.is_empty() && self.flows.iter().all(|flow| flow.has_end() && flow.completion.is_some())
+        !self.flows.is_empty()
+            && self
+                .flows
+                .iter()
+                .all(|flow| flow.has_end() && flow.completion.is_some())
     }
 
     fn next_time(&self) -> Option<Duration> {
         let agenda = self.agenda.peek().map(|Reverse(scheduled)| scheduled.at);
         let mut next = [agenda, self.server.deadline()].into_iter().flatten().min();
         for session in &self.sessions {
-            let due = session.connected.then(|| session.client_app.next_due(&self.flows)).flatten();
-            let server_due = session.server_handle.and_then(|_| session.server_app.next_due(&self.flows));
+            let due = session
+                .connected
+                .then(|| session.client_app.next_due(&self.flows))
+                .flatten();
+            let server_due = session
+                .server_handle
+                .and_then(|_| session.server_app.next_due(&self.flows));
             let times = [session.client.deadline(), due, server_due].into_iter().flatten();
-            next = next.into_iter().chain(times.filter(|at| *at > self.clock.elapsed())).min();
+            next = next
+                .into_iter()
+                .chain(times.filter(|at| *at > self.clock.elapsed()))
+                .min();
         }
         next.map(|at| at.max(self.clock.elapsed()))
     }
@@ -214,14 +250,27 @@ impl<'a> World<'a> {
     /// All that is due at the present moment.
     fn happen(&mut self) {
         let (elapsed, now) = (self.clock.elapsed(), self.clock.now());
-        while self.agenda.peek().is_some_and(|Reverse(scheduled)| scheduled.at <= elapsed) {
-            let Some(Reverse(scheduled)) = self.agenda.pop() else { break };
+        while self
+            .agenda
+            .peek()
+            .is_some_and(|Reverse(scheduled)| scheduled.at <= elapsed)
+        {
+            let Some(Reverse(scheduled)) = self.agenda.pop() else {
+                break;
+            };
             match scheduled.what {
                 What::Up { from, mut datagram } => {
-                    let route = Route { remote: from, local: None };
+                    let route = Route {
+                        remote: from,
+                        local: None,
+                    };
                     self.server.endpoint.handle_datagram(now, route, &mut datagram);
                 }
-                What::Down { session, to, mut datagram } => self.arrive_down(session, to, &mut datagram),
+                What::Down {
+                    session,
+                    to,
+                    mut datagram,
+                } => self.arrive_down(session, to, &mut datagram),
                 What::Event(index) => self.event(index),
             }
         }
@@ -232,9 +281,14 @@ impl<'a> World<'a> {
     }
 
     fn arrive_down(&mut self, session: usize, to: SocketAddr, datagram: &mut [u8]) {
-        let route = Route { remote: self.server_address(), local: None };
+        let route = Route {
+            remote: self.server_address(),
+            local: None,
+        };
         let now = self.clock.now();
-        let Some(session) = self.sessions.get_mut(session) else { return };
+        let Some(session) = self.sessions.get_mut(session) else {
+            return;
+        };
         // A NAT that rebound has forgotten the old address.
         if session.address == to {
             session.client.endpoint.handle_datagram(now, route, datagram);
@@ -263,7 +317,11 @@ impl<'a> World<'a> {
                 break;
             }
         }
-        let clients: usize = self.sessions.iter().map(|session| session.client.endpoint.memory()).sum();
+        let clients: usize = self
+            .sessions
+            .iter()
+            .map(|session| session.client.endpoint.memory())
+            .sum();
         self.peak_memory = self.peak_memory.max(clients + self.server.endpoint.memory());
     }
 
@@ -271,10 +329,15 @@ impl<'a> World<'a> {
         let (moment, now) = (self.clock.now(), self.clock.elapsed());
         let mut moved = false;
         for session in &mut self.sessions {
-            if session.connected && let Some(connection) = session.client.endpoint.connection(session.handle) {
+            if session.connected
+                && let Some(connection) = session.client.endpoint.connection(session.handle)
+            {
                 moved |= session.client_app.drive(moment, now, connection, &mut self.flows);
             }
-            if let Some(connection) = session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)) {
+            if let Some(connection) = session
+                .server_handle
+                .and_then(|handle| self.server.endpoint.connection(handle))
+            {
                 moved |= session.server_app.drive(moment, now, connection, &mut self.flows);
             }
         }
@@ -287,8 +350,19 @@ impl<'a> World<'a> {
             Said::Datagram(_, mut datagram) => {
                 let from = session.address;
                 self.digest.add(self.clock.elapsed(), true, &datagram);
-                for at in self.up.send(self.clock.elapsed(), &mut datagram).into_iter().flatten() {
-                    self.schedule(at, What::Up { from, datagram: datagram.clone() });
+                for at in self
+                    .up
+                    .send(self.clock.elapsed(), &mut datagram)
+                    .into_iter()
+                    .flatten()
+                {
+                    self.schedule(
+                        at,
+                        What::Up {
+                            from,
+                            datagram: datagram.clone(),
+                        },
+                    );
                 }
             }
             Said::Event(_, Event::Connected(_)) => {
@@ -296,11 +370,16 @@ impl<'a> World<'a> {
                 self.handshakes += 1;
             }
             Said::Event(_, Event::DatagramReceived(payload)) => {
-                session.client_app.datagram(self.clock.elapsed(), &payload, &mut self.flows);
+                session
+                    .client_app
+                    .datagram(self.clock.elapsed(), &payload, &mut self.flows);
             }
             Said::Event(_, Event::Closed(reason)) => {
                 session.connected = false;
-                self.faults.push(format!("client {index} closed: {reason:?}"));
+                let unfinished = |flow: &Flow| flow.session == index && flow.completion.is_none();
+                if self.flows.iter().any(unfinished) {
+                    self.faults.push(format!("client {index} closed: {reason:?}"));
+                }
             }
             Said::Event(..) => {}
         }
@@ -310,22 +389,46 @@ impl<'a> World<'a> {
         match said {
             Said::Datagram(route, mut datagram) => {
                 self.digest.add(self.clock.elapsed(), false, &datagram);
-                let Some(&session) = self.addresses.get(&route.remote) else { return };
-                for at in self.down.send(self.clock.elapsed(), &mut datagram).into_iter().flatten() {
-                    self.schedule(at, What::Down { session, to: route.remote, datagram: datagram.clone() });
+                let Some(&session) = self.addresses.get(&route.remote) else {
+                    return;
+                };
+                for at in self
+                    .down
+                    .send(self.clock.elapsed(), &mut datagram)
+                    .into_iter()
+                    .flatten()
+                {
+                    self.schedule(
+                        at,
+                        What::Down {
+                            session,
+                            to: route.remote,
+                            datagram: datagram.clone(),
+                        },
+                    );
                 }
             }
             Said::Event(handle, Event::Connected(_)) => {
-                let remote = self.server.endpoint.connection(handle).map(|connection| connection.remote());
-                let Some(&session) = remote.and_then(|remote| self.addresses.get(&remote)) else { return };
+                let remote = self
+                    .server
+                    .endpoint
+                    .connection(handle)
+                    .map(|connection| connection.remote());
+                let Some(&session) = remote.and_then(|remote| self.addresses.get(&remote)) else {
+                    return;
+                };
                 self.handles.insert(handle, session);
                 self.sessions[session].server_handle = Some(handle);
             }
             Said::Event(handle, event) => {
-                let Some(&session) = self.handles.get(&handle) else { return };
+                let Some(&session) = self.handles.get(&handle) else {
+                    return;
+                };
                 let app = &mut self.sessions[session].server_app;
                 match event {
-                    Event::DatagramReceived(payload) => app.datagram(self.clock.elapsed(), &payload, &mut self.flows),
+                    Event::DatagramReceived(payload) => {
+                        app.datagram(self.clock.elapsed(), &payload, &mut self.flows)
+                    }
                     Event::Closed(_) => self.sessions[session].server_handle = None,
                     _ => {}
                 }
@@ -389,8 +492,14 @@ impl<'a> World<'a> {
 
     fn report(&mut self, seed: u64) -> Report {
         let end = self.clock.elapsed();
-        let flows: Vec<FlowReport> = (0..self.flows.len()).map(|index| self.flow_report(index, end)).collect();
-        let shares: Vec<f64> = flows.iter().filter(|flow| flow.kind == "bulk").map(|flow| flow.goodput_mbit).collect();
+        let flows: Vec<FlowReport> = (0..self.flows.len())
+            .map(|index| self.flow_report(index, end))
+            .collect();
+        let shares: Vec<f64> = flows
+            .iter()
+            .filter(|flow| flow.kind == "bulk")
+            .map(|flow| flow.goodput_mbit)
+            .collect();
         for session in &mut self.sessions {
             self.faults.append(&mut session.client_app.faults);
             self.faults.append(&mut session.server_app.faults);
@@ -398,12 +507,18 @@ impl<'a> World<'a> {
         let mut report = Report {
             name: self.scenario.name.clone(),
             seed,
-            completed: self.flows.iter().all(|flow| !flow.has_end() || flow.completion.is_some()),
+            completed: self
+                .flows
+                .iter()
+                .all(|flow| !flow.has_end() || flow.completion.is_some()),
             virtual_seconds: end.as_secs_f64(),
             handshakes: self.handshakes,
             wire_digest: self.digest.hex(),
             flows,
-            links: Links { up: link_report(&self.up), down: link_report(&self.down) },
+            links: Links {
+                up: link_report(&self.up),
+                down: link_report(&self.down),
+            },
             jain: report::jain(&shares),
             drops: self.drops(),
             peak_memory_bytes: self.peak_memory,
@@ -429,16 +544,28 @@ impl<'a> World<'a> {
         let session = &mut self.sessions[flow.session];
         let connection = match flow.spec.from {
             Side::Client => session.client.endpoint.connection(session.handle),
-            Side::Server => session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)),
+            Side::Server => session
+                .server_handle
+                .and_then(|handle| self.server.endpoint.connection(handle)),
         };
-        let active = flow.completion.unwrap_or(end).saturating_sub(flow.start).as_secs_f64();
+        let active = flow
+            .completion
+            .unwrap_or(end)
+            .saturating_sub(flow.start)
+            .as_secs_f64();
         let mut report = FlowReport {
             kind: flow.kind_name(),
             connection: session.connection,
             cc: flow.spec.cc.clone().unwrap_or_else(|| "cubic".into()),
             bytes: flow.received,
-            completion_s: flow.completion.map(|at| at.saturating_sub(flow.start).as_secs_f64()),
-            goodput_mbit: if active > 0.0 { flow.received as f64 * 8.0 / active / 1e6 } else { 0.0 },
+            completion_s: flow
+                .completion
+                .map(|at| at.saturating_sub(flow.start).as_secs_f64()),
+            goodput_mbit: if active > 0.0 {
+                flow.received as f64 * 8.0 / active / 1e6
+            } else {
+                0.0
+            },
             delivered: flow.delivered,
             latency_ms: Percentiles::of_us(&flow.latencies_us),
             ..FlowReport::default()

@@ -107,7 +107,7 @@ impl Bench {
             Workload::Bulk | Workload::Datagrams => self.transfer(&at).await?,
         };
         figures.usage_before = usage;
-        figures.offload = Some(self.endpoint.stats());
+        figures.offload = Some(self.endpoint.socket_caps());
         Ok(figures)
     }
 

@@ -1,7 +1,7 @@
 //! The figures of a run under their contracted keys.
 
 use serde_json::{Value, json};
-use transport_api::{Connection, ConnectionStats, EndpointStats, Suite};
+use transport_api::{Connection, Caps, ConnectionStats, Suite};
 
 use super::protocol::Received;
 use crate::measure::Usage;
@@ -100,7 +100,7 @@ pub(crate) struct Figures {
     pub(crate) usage_before: Usage,
     pub(crate) rss_per_connection: Option<u64>,
     pub(crate) connections: u64,
-    pub(crate) offload: Option<EndpointStats>,
+    pub(crate) offload: Option<Caps>,
 }
 
 impl Figures {
@@ -135,8 +135,8 @@ impl Figures {
             "cwnd_bytes": stats.map(|s| s.cwnd),
             "cc": "cubic",
             "cipher": self.packets.last.as_ref().map(|(_, suite)| suite_name(*suite)),
-            "gso": self.offload.as_ref().map(|stats| stats.gso),
-            "gro": self.offload.as_ref().map(|stats| stats.gro),
+            "gso": self.offload.map(|offload| offload.gso),
+            "gro": self.offload.map(|offload| offload.gro),
             "cpu_user_s": usage.cpu_user_s - self.usage_before.cpu_user_s,
             "cpu_sys_s": usage.cpu_sys_s - self.usage_before.cpu_sys_s,
             "max_rss_bytes": usage.max_rss_bytes,

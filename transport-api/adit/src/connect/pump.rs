@@ -20,7 +20,10 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
         let mut buffer = vec![0; CHUNK];
         loop {
             match reader.read(&mut buffer).await {
-                Ok(0) => break up.finish().is_err(),
+                Ok(0) => {
+                    up.finish();
+                    break false;
+                }
                 Ok(read) => {
                     let Some(data) = buffer.get(..read) else { break true };
                     if up.write_all(data).await.is_err() {
@@ -28,7 +31,7 @@ pub(crate) async fn carry(at: &Handle, local: TcpStream, tunnel: TcpTunnel) {
                     }
                 }
                 Err(_) => {
-                    up.cancel();
+                    up.reset();
                     break true;
                 }
             }

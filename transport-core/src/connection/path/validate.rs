@@ -97,11 +97,6 @@ impl Responses {
     pub(crate) fn pop(&mut self) -> Option<(Route, [u8; 8])> {
         self.0.pop_front()
     }
-
-    /// Whether nothing is to be answered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -65,7 +65,10 @@ impl Address {
     /// Room for the kernel to write into.
     pub(super) const fn empty() -> Self {
         const ROOM: usize = size_of::<libc::sockaddr_in6>();
-        Self { bytes: [0; ROOM], length: ROOM }
+        Self {
+            bytes: [0; ROOM],
+            length: ROOM,
+        }
     }
 
     /// `address` for a socket of the family `ipv6`: on such a socket IPv4 addresses travel mapped.
@@ -73,7 +76,7 @@ impl Address {
         let mut made = Self::empty();
         match address {
             SocketAddr::V4(v4) if ipv6 => {
-                made.put_v6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+                made.put_v6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0));
             }
             SocketAddr::V4(v4) => made.put_v4(v4),
             SocketAddr::V6(v6) => made.put_v6(v6),
@@ -125,7 +128,9 @@ impl Address {
                 let raw: libc::sockaddr_in6 = get(&self.bytes, 0)?;
                 let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
                 // The flow label is the sender's business; left in, it would make one peer look like several.
-                Some(normal(SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id).into()))
+                Some(normal(
+                    SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id).into(),
+                ))
             }
             _ => None,
         }
@@ -151,7 +156,10 @@ impl Control {
     pub(super) const ROOM: usize = 128;
 
     pub(super) const fn empty() -> Self {
-        Self { bytes: [0; Self::ROOM], length: 0 }
+        Self {
+            bytes: [0; Self::ROOM],
+            length: 0,
+        }
     }
 
     pub(super) const fn as_mut_ptr(&mut self) -> *mut libc::c_void {
@@ -197,6 +205,7 @@ impl Control {
     }
 
     /// What the kernel wrote into the first `length` bytes.
+    #[allow(clippy::unnecessary_cast, reason = "the length is 32 bits wide with musl")]
     pub(super) fn read(&self, length: usize) -> Received {
         let mut received = Received::default();
         let bytes = self.bytes.get(..length.min(Self::ROOM)).unwrap_or_default();
@@ -234,7 +243,9 @@ impl Received {
             }
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let size: Option<libc::c_int> = get(bytes, at);
-                self.stride = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
+                self.stride = size
+                    .and_then(|size| usize::try_from(size).ok())
+                    .filter(|size| *size > 0);
             }
             _ => {}
         }
@@ -247,7 +258,11 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for (text, ipv6) in [("192.0.2.7:443", false), ("192.0.2.7:443", true), ("[2001:db8::1]:9", true)] {
+        for (text, ipv6) in [
+            ("192.0.2.7:443", false),
+            ("192.0.2.7:443", true),
+            ("[2001:db8::1]:9", true),
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(Address::new(address, ipv6).read(), Some(address));
         }
@@ -264,7 +279,13 @@ mod tests {
             control.push_source(ip);
             control.push(libc::SOL_UDP, libc::UDP_GRO, 1200 as libc::c_int);
             let length = control.length();
-            assert_eq!(control.read(length), Received { local: Some(ip), stride: Some(1200) });
+            assert_eq!(
+                control.read(length),
+                Received {
+                    local: Some(ip),
+                    stride: Some(1200)
+                }
+            );
             assert_eq!(control.read(0), Received::default());
         }
     }

@@ -27,7 +27,12 @@ impl Socket {
         let address = Address::new(addr, ipv6);
         // SAFETY: `address` holds `length` bytes of a valid socket address and outlives the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr(), address.length()) })?;
-        Ok(Self { socket: fd.into(), ipv6, caps, stats: SendStats::default() })
+        Ok(Self {
+            socket: fd.into(),
+            ipv6,
+            caps,
+            stats: SendStats::default(),
+        })
     }
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
@@ -35,10 +40,16 @@ impl Socket {
         let mut controls = [Control::empty(); MAX_SLOTS];
         let mut parts = [zero::<libc::iovec>(); MAX_SLOTS];
         let mut messages = [zero::<libc::mmsghdr>(); MAX_SLOTS];
-        let places = names.iter_mut().zip(&mut controls).zip(parts.iter_mut().zip(&mut messages));
+        let places = names
+            .iter_mut()
+            .zip(&mut controls)
+            .zip(parts.iter_mut().zip(&mut messages));
         let mut slots: libc::c_uint = 0;
         for (slot, ((name, control), (part, message))) in batch.start().zip(places) {
-            *part = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            *part = libc::iovec {
+                iov_base: slot.as_mut_ptr().cast(),
+                iov_len: slot.len(),
+            };
             let head = &mut message.msg_hdr;
             head.msg_name = name.as_mut_ptr();
             head.msg_namelen = name.length();
@@ -51,7 +62,15 @@ impl Socket {
         let filled = retry(|| {
             // SAFETY: each of the first `slots` messages points to a name, a control buffer, an iovec and a slot of
             // `batch`, of the lengths stated; all of them are borrowed mutably in this frame and outlive the call.
-            unsafe { libc::recvmmsg(self.as_raw_fd(), messages.as_mut_ptr(), slots, 0, std::ptr::null_mut()) }
+            unsafe {
+                libc::recvmmsg(
+                    self.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    slots,
+                    0,
+                    std::ptr::null_mut(),
+                )
+            }
         })?;
         for (message, (name, control)) in messages.iter().zip(names.iter().zip(&controls)).take(filled) {
             note(batch, message, name, control);
@@ -62,7 +81,9 @@ impl Socket {
     /// The whole batch in one call if the kernel cuts it; segment by segment what is then left.
     pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
         let remote = Address::new(route.remote, self.ipv6);
-        let local = route.local.filter(|local| local.is_ipv4() == route.remote.is_ipv4());
+        let local = route
+            .local
+            .filter(|local| local.is_ipv4() == route.remote.is_ipv4());
         if !self.caps.gso || batch.unsent().len() < 2 {
             return self.send_singly(&remote, local, batch);
         }
@@ -175,13 +196,17 @@ impl AsFd for Socket {
 }
 
 /// Enters one received message into the batch.
+#[allow(clippy::unnecessary_cast, reason = "the length is 32 bits wide with musl")]
 fn note(batch: &mut RecvBatch, message: &libc::mmsghdr, name: &Address, control: &Control) {
     const CUT_OFF: libc::c_int = libc::MSG_TRUNC | libc::MSG_CTRUNC;
     let received = control.read(message.msg_hdr.msg_controllen as usize);
     let len = message.msg_len as usize;
     let whole = message.msg_hdr.msg_flags & CUT_OFF == 0;
     let meta = name.read().filter(|_| whole).map(|remote| RecvMeta {
-        route: Route { remote, local: received.local },
+        route: Route {
+            remote,
+            local: received.local,
+        },
         len,
         stride: received.stride.unwrap_or(len).max(1),
     });
@@ -198,7 +223,10 @@ fn control_for(local: Option<IpAddr>) -> Control {
 
 /// For sending only: the kernel does not write through it.
 fn part_of(bytes: &[u8]) -> libc::iovec {
-    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
 }
 
 /// A message to send; it keeps pointers to all three.
@@ -261,12 +289,23 @@ fn open(ipv6: bool) -> io::Result<OwnedFd> {
 fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Result<Caps> {
     let on = |level, name| set(fd, level, name, 1).is_ok();
     let mut local_address = on(libc::IPPROTO_IP, libc::IP_PKTINFO);
-    let mut dont_fragment = set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE).is_ok();
+    let mut dont_fragment = set(
+        fd,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_PROBE,
+    )
+    .is_ok();
     if ipv6 {
         set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
-        dont_fragment &=
-            set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE).is_ok();
+        dont_fragment &= set(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        )
+        .is_ok();
     }
     Ok(Caps {
         gso: options.gso && read(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok(),
@@ -281,7 +320,11 @@ fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Res
 /// Asks for `bytes` of buffer, above the system's maximum if we may; what was granted.
 fn buffer(fd: BorrowedFd<'_>, name: libc::c_int, force: libc::c_int, bytes: usize) -> usize {
     let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    let granted = || read(fd, libc::SOL_SOCKET, name).ok().and_then(|size| usize::try_from(size).ok());
+    let granted = || {
+        read(fd, libc::SOL_SOCKET, name)
+            .ok()
+            .and_then(|size| usize::try_from(size).ok())
+    };
     if granted().is_none_or(|size| size < bytes) {
         // Best effort: the answer is what counts, and it is reported.
         let _ = set(fd, libc::SOL_SOCKET, name, wanted);
@@ -304,15 +347,20 @@ fn read(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result
     let mut length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: `value` is `length` writable bytes for the time of the call, and `length` is writable too.
     check(unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
     })?;
     Ok(value)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -335,7 +383,7 @@ mod tests {
             match socket.recv(&mut slots) {
                 Ok(_) => found += slots.datagrams().filter(|(_, bytes)| bytes.len() == 1000).count(),
                 Err(_) if found >= wanted => break,
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => crate::net::tests::pause(),
             }
         }
         found
@@ -352,7 +400,10 @@ mod tests {
         if !sender.caps().gso {
             return;
         }
-        let route = Route { remote: receiver.local_addr().unwrap(), local: None };
+        let route = Route {
+            remote: receiver.local_addr().unwrap(),
+            local: None,
+        };
         sender.send(route, &mut batch(1)).unwrap();
         assert!(sender.caps().gso);
         make_kernel_refuse(&sender);
@@ -369,9 +420,35 @@ mod tests {
     }
 
     #[test]
+    fn segments_too_long_for_the_interface_are_lost_and_gso_stays() {
+        let bind = || Socket::bind((Ipv6Addr::LOCALHOST, 0).into(), &SocketOptions::default()).unwrap();
+        let (mut sender, mut receiver) = (bind(), bind());
+        // The least IPv6 allows: 1232 bytes of UDP payload.
+        set(sender.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU, 1280).unwrap();
+        let route = Route {
+            remote: receiver.local_addr().unwrap(),
+            local: None,
+        };
+        let gso = sender.caps().gso;
+        let mut long = Batch::default();
+        for length in [1233, 1233, 1233, 1000] {
+            long.push(&vec![1; length]).unwrap();
+        }
+        sender.send(route, &mut long).unwrap();
+        let stats = sender.send_stats();
+        assert_eq!((stats.sent, stats.too_long, stats.refused), (1, 3, 0));
+        assert_eq!(sender.caps().gso, gso);
+        sender.send(route, &mut batch(2)).unwrap();
+        assert_eq!(count(&mut receiver, 21), 21);
+    }
+
+    #[test]
     fn a_batch_begun_one_by_one_is_finished_without_repeating() {
         let (mut sender, mut receiver) = (socket(), socket());
-        let route = Route { remote: receiver.local_addr().unwrap(), local: None };
+        let route = Route {
+            remote: receiver.local_addr().unwrap(),
+            local: None,
+        };
         let mut half = batch(1);
         half.advance(12);
         sender.send(route, &mut half).unwrap();

@@ -1,5 +1,8 @@
 //! The system calls, one file for each kind of system, all with the same face.
-#![allow(unsafe_code, reason = "the only way to the kernel's batch calls; every block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "the only way to the kernel's batch calls; every block says why it is sound"
+)]
 
 #[cfg(target_os = "linux")]
 mod cmsg;
@@ -13,7 +16,7 @@ pub(super) mod portable;
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::Socket;
-#[cfg(target_os = "linux")]
-pub use timer::Timer;
 #[cfg(not(target_os = "linux"))]
 pub(super) use portable::Socket;
+#[cfg(target_os = "linux")]
+pub use timer::Timer;

@@ -10,6 +10,7 @@ use crate::net::meta::{Caps, SendStats, SocketOptions, normal};
 pub(in crate::net) struct Socket {
     socket: std::net::UdpSocket,
     ipv6: bool,
+    caps: Caps,
     stats: SendStats,
 }
 
@@ -17,7 +18,12 @@ impl Socket {
     pub(in crate::net) fn bind(addr: SocketAddr, _: &SocketOptions) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, ipv6: addr.is_ipv6(), stats: SendStats::default() })
+        Ok(Self {
+            socket,
+            ipv6: addr.is_ipv6(),
+            caps: Caps::default(),
+            stats: SendStats::default(),
+        })
     }
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
@@ -33,10 +39,21 @@ impl Socket {
             }
         }
         for (len, from) in &found {
-            let route = Route { remote: normal(*from), local: None };
-            batch.filled_next(Some(RecvMeta { route, len: *len, stride: (*len).max(1) }));
+            let route = Route {
+                remote: normal(*from),
+                local: None,
+            };
+            batch.filled_next(Some(RecvMeta {
+                route,
+                len: *len,
+                stride: (*len).max(1),
+            }));
         }
-        if found.is_empty() { received } else { Ok(found.len()) }
+        if found.is_empty() {
+            received
+        } else {
+            Ok(found.len())
+        }
     }
 
     pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
@@ -60,7 +77,7 @@ impl Socket {
     }
 
     pub(in crate::net) fn caps(&self) -> Caps {
-        Caps::default()
+        self.caps
     }
 
     pub(in crate::net) fn send_stats(&self) -> SendStats {

@@ -81,7 +81,14 @@ impl<'a> PathAck<'a> {
         }
         let used = start.len().saturating_sub(input.remaining());
         let more = start.get(..used).unwrap_or_default();
-        Ok(Self { path, largest, delay_us, first_range, count: count as u16, more })
+        Ok(Self {
+            path,
+            largest,
+            delay_us,
+            first_range,
+            count: count as u16,
+            more,
+        })
     }
 }
 
@@ -185,7 +192,9 @@ fn count_fitting(
 
 /// Gap and length of `range` as written below a range that begins at `below`.
 fn step(below: u64, range: &RangeInclusive<u64>) -> Result<(u64, u64), WriteError> {
-    let gap = below.checked_sub(2).and_then(|value| value.checked_sub(*range.end()));
+    let gap = below
+        .checked_sub(2)
+        .and_then(|value| value.checked_sub(*range.end()));
     let length = range.end().checked_sub(*range.start());
     gap.zip(length).ok_or(WriteError::ValueTooLarge)
 }

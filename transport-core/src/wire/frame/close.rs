@@ -17,7 +17,11 @@ pub struct Close<'a> {
 
 impl<'a> Close<'a> {
     pub(super) const fn frame_type(&self) -> u64 {
-        if self.frame_type.is_some() { kind::CLOSE_TRANSPORT } else { kind::CLOSE_APPLICATION }
+        if self.frame_type.is_some() {
+            kind::CLOSE_TRANSPORT
+        } else {
+            kind::CLOSE_APPLICATION
+        }
     }
 
     /// The same with as much of the reason as fits a frame of `room` bytes.
@@ -25,8 +29,13 @@ impl<'a> Close<'a> {
     pub fn fitted(self, room: usize) -> Self {
         let empty = Self { reason: &[], ..self }.encoded_len();
         // The empty frame counts one byte of length; a longer reason may need one more.
-        let keep = room.saturating_sub(empty.saturating_add(1)).min(self.reason.len());
-        Self { reason: self.reason.get(..keep).unwrap_or_default(), ..self }
+        let keep = room
+            .saturating_sub(empty.saturating_add(1))
+            .min(self.reason.len());
+        Self {
+            reason: self.reason.get(..keep).unwrap_or_default(),
+            ..self
+        }
     }
 
     pub(super) fn encoded_len(&self) -> usize {
@@ -49,7 +58,15 @@ impl<'a> Close<'a> {
 
     pub(super) fn decode(frame_type: u64, input: &mut Reader<'a>) -> Result<Self, FrameFault> {
         let code = input.varint()?;
-        let cause = if frame_type == kind::CLOSE_TRANSPORT { Some(input.varint()?) } else { None };
-        Ok(Self { code, frame_type: cause, reason: input.prefixed()? })
+        let cause = if frame_type == kind::CLOSE_TRANSPORT {
+            Some(input.varint()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            code,
+            frame_type: cause,
+            reason: input.prefixed()?,
+        })
     }
 }

@@ -53,7 +53,8 @@ impl<'a> ControlData<'a> {
     /// The longest piece from `offset` that fits a frame of `room` bytes; `None` when not one byte does.
     pub fn fit(room: usize, total: u64, offset: u64) -> Option<usize> {
         let length_field = if room < 64 { 1 } else { 2 };
-        room.checked_sub(Self::head_len(total, offset) + length_field).filter(|bytes| *bytes > 0)
+        room.checked_sub(Self::head_len(total, offset) + length_field)
+            .filter(|bytes| *bytes > 0)
     }
 
     pub(super) fn encoded_len(&self) -> usize {
@@ -78,6 +79,12 @@ impl<'a> ControlData<'a> {
             3 => ControlKind::Rekey,
             _ => return Err(FrameFault::Invalid("unknown kind of control message")),
         };
-        Self { kind, total: input.varint()?, offset: input.varint()?, data: input.prefixed()? }.check()
+        Self {
+            kind,
+            total: input.varint()?,
+            offset: input.varint()?,
+            data: input.prefixed()?,
+        }
+        .check()
     }
 }

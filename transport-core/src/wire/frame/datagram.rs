@@ -13,7 +13,9 @@ pub struct Datagram<'a> {
 
 impl Datagram<'_> {
     pub(super) fn encoded_len(&self) -> usize {
-        1usize.saturating_add(varint::len(self.data.len() as u64)).saturating_add(self.data.len())
+        1usize
+            .saturating_add(varint::len(self.data.len() as u64))
+            .saturating_add(self.data.len())
     }
 
     pub(super) fn encode(&self, out: &mut Writer<'_>) -> Result<(), WriteError> {
@@ -35,7 +37,10 @@ pub const fn fit(room: usize) -> Option<usize> {
 pub fn encode(out: &mut Writer<'_>, parts: [&[u8]; 2]) -> Result<Extent, WriteError> {
     let [first, second] = parts;
     let length = first.len().saturating_add(second.len());
-    let gap = out.room().checked_sub(length.saturating_add(1)).ok_or(WriteError::NoRoom)?;
+    let gap = out
+        .room()
+        .checked_sub(length.saturating_add(1))
+        .ok_or(WriteError::NoRoom)?;
     let delimited = varint::len(length as u64) <= gap;
     if delimited {
         out.varint(kind::DATAGRAM_LEN)?;
@@ -46,5 +51,9 @@ pub fn encode(out: &mut Writer<'_>, parts: [&[u8]; 2]) -> Result<Extent, WriteEr
     }
     out.bytes(first)?;
     out.bytes(second)?;
-    Ok(if delimited { Extent::Delimited } else { Extent::ToEnd })
+    Ok(if delimited {
+        Extent::Delimited
+    } else {
+        Extent::ToEnd
+    })
 }

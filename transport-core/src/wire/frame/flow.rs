@@ -24,18 +24,41 @@ fn count(input: &mut Reader<'_>) -> Result<u64, FrameFault> {
 
 pub(super) fn decode<'a>(frame_type: u64, input: &mut Reader<'a>) -> Result<Frame<'a>, FrameFault> {
     Ok(match frame_type {
-        kind::RESET_STREAM => {
-            Frame::ResetStream { id: input.varint()?, code: input.varint()?, final_size: input.varint()? }
-        }
-        kind::STOP_SENDING => Frame::StopSending { id: input.varint()?, code: input.varint()? },
+        kind::RESET_STREAM => Frame::ResetStream {
+            id: input.varint()?,
+            code: input.varint()?,
+            final_size: input.varint()?,
+        },
+        kind::STOP_SENDING => Frame::StopSending {
+            id: input.varint()?,
+            code: input.varint()?,
+        },
         kind::MAX_DATA => Frame::MaxData { max: input.varint()? },
-        kind::MAX_STREAM_DATA => Frame::MaxStreamData { id: input.varint()?, max: input.varint()? },
-        kind::MAX_STREAMS_BIDI => Frame::MaxStreams { uni: false, max: count(input)? },
-        kind::MAX_STREAMS_UNI => Frame::MaxStreams { uni: true, max: count(input)? },
+        kind::MAX_STREAM_DATA => Frame::MaxStreamData {
+            id: input.varint()?,
+            max: input.varint()?,
+        },
+        kind::MAX_STREAMS_BIDI => Frame::MaxStreams {
+            uni: false,
+            max: count(input)?,
+        },
+        kind::MAX_STREAMS_UNI => Frame::MaxStreams {
+            uni: true,
+            max: count(input)?,
+        },
         kind::DATA_BLOCKED => Frame::DataBlocked { at: input.varint()? },
-        kind::STREAM_DATA_BLOCKED => Frame::StreamDataBlocked { id: input.varint()?, at: input.varint()? },
-        kind::STREAMS_BLOCKED_BIDI => Frame::StreamsBlocked { uni: false, at: count(input)? },
-        kind::STREAMS_BLOCKED_UNI => Frame::StreamsBlocked { uni: true, at: count(input)? },
+        kind::STREAM_DATA_BLOCKED => Frame::StreamDataBlocked {
+            id: input.varint()?,
+            at: input.varint()?,
+        },
+        kind::STREAMS_BLOCKED_BIDI => Frame::StreamsBlocked {
+            uni: false,
+            at: count(input)?,
+        },
+        kind::STREAMS_BLOCKED_UNI => Frame::StreamsBlocked {
+            uni: true,
+            at: count(input)?,
+        },
         _ => return Err(FrameFault::UnknownType),
     })
 }

@@ -45,7 +45,12 @@ impl PathNewConnectionId {
         if retire_prior_to > sequence {
             return Err(FrameFault::Invalid("retires connection ids not yet issued"));
         }
-        Ok(Self { path, sequence, retire_prior_to, cid: ConnectionId(input.array()?) })
+        Ok(Self {
+            path,
+            sequence,
+            retire_prior_to,
+            cid: ConnectionId(input.array()?),
+        })
     }
 }
 
@@ -75,6 +80,9 @@ impl PathRetireConnectionId {
     }
 
     pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, FrameFault> {
-        Ok(Self { path: path_id(input)?, sequence: input.varint()? })
+        Ok(Self {
+            path: path_id(input)?,
+            sequence: input.varint()?,
+        })
     }
 }

@@ -51,9 +51,18 @@ impl<'a> Stream<'a> {
     pub(super) fn decode(frame_type: u64, input: &mut Reader<'a>) -> Result<Self, FrameFault> {
         let id = input.varint()?;
         let offset = if frame_type & OFF == 0 { 0 } else { input.varint()? };
-        let data = if frame_type & LEN == 0 { input.take_rest() } else { input.prefixed()? };
+        let data = if frame_type & LEN == 0 {
+            input.take_rest()
+        } else {
+            input.prefixed()?
+        };
         match offset.checked_add(data.len() as u64) {
-            Some(end) if end <= varint::MAX => Ok(Self { id, offset, data, fin: frame_type & FIN != 0 }),
+            Some(end) if end <= varint::MAX => Ok(Self {
+                id,
+                offset,
+                data,
+                fin: frame_type & FIN != 0,
+            }),
             _ => Err(FrameFault::Invalid("stream offset above 2^62 - 1")),
         }
     }
@@ -93,7 +102,11 @@ pub fn encode(
     }
     out.bytes(first)?;
     out.bytes(second)?;
-    Ok(if delimited { Extent::Delimited } else { Extent::ToEnd })
+    Ok(if delimited {
+        Extent::Delimited
+    } else {
+        Extent::ToEnd
+    })
 }
 
 fn frame_type(offset: u64, fin: bool, delimited: bool) -> u64 {

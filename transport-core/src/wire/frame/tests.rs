@@ -5,7 +5,10 @@ use crate::wire::ConnectionId;
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|c| !c.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn encoded(frame: &Frame<'_>) -> Vec<u8> {
@@ -32,14 +35,41 @@ fn ack_bytes(
 /// Frames and the bytes they must be, now and in every later version.
 fn golden() -> Vec<(Frame<'static>, &'static str)> {
     let cid = ConnectionId(*b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
-    let transport = Close { code: 7, frame_type: Some(0x3e), reason: b"bad ack" };
+    let transport = Close {
+        code: 7,
+        frame_type: Some(0x3e),
+        reason: b"bad ack",
+    };
     vec![
         (Frame::Padding { len: 3 }, "000000"),
         (Frame::Ping, "01"),
-        (Frame::ResetStream { id: 4, code: 300, final_size: 70_000 }, "04 04 412c 80011170"),
+        (
+            Frame::ResetStream {
+                id: 4,
+                code: 300,
+                final_size: 70_000,
+            },
+            "04 04 412c 80011170",
+        ),
         (Frame::StopSending { id: 5, code: 1 }, "05 05 01"),
-        (Frame::Stream(Stream { id: 8, offset: 0, data: b"hi", fin: false }), "0a 08 02 6869"),
-        (Frame::Stream(Stream { id: 8, offset: 64, data: b"", fin: true }), "0f 08 4040 00"),
+        (
+            Frame::Stream(Stream {
+                id: 8,
+                offset: 0,
+                data: b"hi",
+                fin: false,
+            }),
+            "0a 08 02 6869",
+        ),
+        (
+            Frame::Stream(Stream {
+                id: 8,
+                offset: 64,
+                data: b"",
+                fin: true,
+            }),
+            "0f 08 4040 00",
+        ),
         (Frame::MaxData { max: 1 << 30 }, "10 c000000040000000"),
         (Frame::MaxStreamData { id: 2, max: 16_384 }, "11 02 80004000"),
         (Frame::MaxStreams { uni: false, max: 100 }, "12 4064"),
@@ -51,14 +81,29 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
         (Frame::PathChallenge(*b"12345678"), "1a 3132333435363738"),
         (Frame::PathResponse(*b"12345678"), "1b 3132333435363738"),
         (Frame::Close(transport), "1c 07 3e 07 62616420616 36b"),
-        (Frame::Close(Close { code: 256, frame_type: None, reason: b"" }), "1d 4100 00"),
+        (
+            Frame::Close(Close {
+                code: 256,
+                frame_type: None,
+                reason: b"",
+            }),
+            "1d 4100 00",
+        ),
         (Frame::HandshakeDone, "1e"),
         (Frame::Datagram(Datagram { data: b"abc" }), "31 03 616263"),
         (
-            Frame::PathNewConnectionId(PathNewConnectionId { path: 0, sequence: 2, retire_prior_to: 1, cid }),
+            Frame::PathNewConnectionId(PathNewConnectionId {
+                path: 0,
+                sequence: 2,
+                retire_prior_to: 1,
+                cid,
+            }),
             "7e78 00 02 01 010203040506070809",
         ),
-        (Frame::PathRetireConnectionId(PathRetireConnectionId { path: 1, sequence: 2 }), "7e79 01 02"),
+        (
+            Frame::PathRetireConnectionId(PathRetireConnectionId { path: 1, sequence: 2 }),
+            "7e79 01 02",
+        ),
         (
             Frame::ControlData(ControlData {
                 kind: ControlKind::Bundle,
@@ -86,7 +131,9 @@ fn golden_ack() {
     let (bytes, count) = ack_bytes(2, 70_000, &ranges, 100).unwrap();
     assert_eq!(bytes, hex("3e 02 43e8 80011170 02 0a 08 00 404e 4384"));
     assert_eq!(count, 3);
-    let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else { panic!("not an ack") };
+    let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else {
+        panic!("not an ack")
+    };
     assert_eq!((ack.path(), ack.largest(), ack.delay_us()), (2, 1000, 70_000));
     assert_eq!(ack.ranges().collect::<Vec<_>>(), ranges);
     assert_eq!(encoded(&Frame::PathAck(ack)), bytes);
@@ -95,8 +142,16 @@ fn golden_ack() {
 #[test]
 fn forms_without_a_length_reach_to_the_end() {
     let open_stream = hex("0c 08 4040 616263 01");
-    let stream = Stream { id: 8, offset: 64, data: b"abc\x01", fin: false };
-    assert_eq!(Frames::new(&open_stream).collect::<Vec<_>>(), [Ok(Frame::Stream(stream))]);
+    let stream = Stream {
+        id: 8,
+        offset: 64,
+        data: b"abc\x01",
+        fin: false,
+    };
+    assert_eq!(
+        Frames::new(&open_stream).collect::<Vec<_>>(),
+        [Ok(Frame::Stream(stream))]
+    );
     let open_datagram = hex("01 30 0000");
     let expected = [Ok(Frame::Ping), Ok(Frame::Datagram(Datagram { data: &[0, 0] }))];
     assert_eq!(Frames::new(&open_datagram).collect::<Vec<_>>(), expected);
@@ -105,13 +160,21 @@ fn forms_without_a_length_reach_to_the_end() {
 #[test]
 fn cut_anywhere_is_truncated_and_no_room_writes_nothing() {
     let (ack, _) = ack_bytes(0, 1, &[10..=70, 0..=3], 100).unwrap();
-    let all = golden().into_iter().skip(1).map(|(frame, _)| encoded(&frame)).chain([ack]);
+    let all = golden()
+        .into_iter()
+        .skip(1)
+        .map(|(frame, _)| encoded(&frame))
+        .chain([ack]);
     for bytes in all {
         let frame = Frames::new(&bytes).next().unwrap().unwrap();
         for cut in 1..bytes.len() {
             let found: Vec<_> = Frames::new(&bytes[..cut]).collect();
             assert_eq!(found.len(), 1, "{frame:?} cut at {cut}");
-            assert_eq!(found[0].unwrap_err().fault, FrameFault::Truncated, "{frame:?} cut at {cut}");
+            assert_eq!(
+                found[0].unwrap_err().fault,
+                FrameFault::Truncated,
+                "{frame:?} cut at {cut}"
+            );
         }
         for room in 0..bytes.len() {
             let mut space = vec![0xaa; room];
@@ -125,7 +188,9 @@ fn cut_anywhere_is_truncated_and_no_room_writes_nothing() {
 fn fault(text: &str) -> FrameFault {
     let bytes = hex(text);
     let mut frames = Frames::new(&bytes);
-    let error = frames.find_map(Result::err).unwrap_or_else(|| panic!("{text} was accepted"));
+    let error = frames
+        .find_map(Result::err)
+        .unwrap_or_else(|| panic!("{text} was accepted"));
     assert_eq!(frames.next(), None, "nothing may follow an error");
     error.fault
 }
@@ -171,16 +236,26 @@ fn two_hundred_and_fifty_six_ranges_are_the_most() {
     let ranges: Vec<_> = (0..300u64).rev().map(|n| n * 3..=n * 3 + 1).collect();
     let (bytes, count) = ack_bytes(0, 0, &ranges, 2000).unwrap();
     assert_eq!(count, MAX_ACK_RANGES);
-    let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else { panic!("not an ack") };
+    let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else {
+        panic!("not an ack")
+    };
     assert_eq!(ack.ranges().collect::<Vec<_>>(), &ranges[..256]);
 }
 
 #[test]
 fn ranges_out_of_order_are_not_written() {
-    for ranges in
-        [vec![], vec![5..=6, 4..=4], vec![5..=6, 5..=6], vec![5..=6, 7..=9], vec![RangeInclusive::new(6, 5)]]
-    {
-        assert_eq!(ack_bytes(0, 0, &ranges, 100), Err(WriteError::ValueTooLarge), "{ranges:?}");
+    for ranges in [
+        vec![],
+        vec![5..=6, 4..=4],
+        vec![5..=6, 5..=6],
+        vec![5..=6, 7..=9],
+        vec![RangeInclusive::new(6, 5)],
+    ] {
+        assert_eq!(
+            ack_bytes(0, 0, &ranges, 100),
+            Err(WriteError::ValueTooLarge),
+            "{ranges:?}"
+        );
     }
     assert_eq!(ack_bytes(0, 0, &[5..=6], 6), Err(WriteError::NoRoom));
     assert_eq!(ack_bytes(0, 0, &[5..=6], 7).unwrap().0, hex("3e 00 06 00 00 01"));
@@ -207,8 +282,13 @@ fn acks_round_trip_and_shrink_to_the_room() {
             assert!(room < 40);
             return Ok(());
         };
-        assert!(count == ranges.len() || bytes.len() + 16 > room, "ranges left out with room left");
-        let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else { panic!("not an ack") };
+        assert!(
+            count == ranges.len() || bytes.len() + 16 > room,
+            "ranges left out with room left"
+        );
+        let Some(Ok(Frame::PathAck(ack))) = Frames::new(&bytes).next() else {
+            panic!("not an ack")
+        };
         assert_eq!((ack.path(), ack.delay_us()), (path, delay));
         assert_eq!(ack.ranges().collect::<Vec<_>>(), &ranges[..count]);
         Ok(())
@@ -219,7 +299,10 @@ fn acks_round_trip_and_shrink_to_the_room() {
 fn what_fits_is_exact() {
     arbtest::arbtest(|u| {
         let room: usize = u.int_in_range(0..=1500)?;
-        let (id, offset) = (u.arbitrary::<u64>()? >> 2, u.arbitrary::<u64>()? >> u.int_in_range(3..=63)?);
+        let (id, offset) = (
+            u.arbitrary::<u64>()? >> 2,
+            u.arbitrary::<u64>()? >> u.int_in_range(3..=63)?,
+        );
         let fin = u.arbitrary()?;
         let Some(most) = stream::fit(room, id, offset) else {
             assert!(room < 17);
@@ -236,13 +319,24 @@ fn what_fits_is_exact() {
             assert_eq!(used, room);
         }
         let frames: Vec<_> = Frames::new(&bytes[..used]).map(Result::unwrap).collect();
-        assert_eq!(frames.last(), Some(&Frame::Stream(Stream { id, offset, data: &data, fin })));
+        assert_eq!(
+            frames.last(),
+            Some(&Frame::Stream(Stream {
+                id,
+                offset,
+                data: &data,
+                fin
+            }))
+        );
         assert!(frames.len() == 1 || extent == Extent::ToEnd && matches!(frames[0], Frame::Padding { .. }));
         // One byte more does not fit.
         let more = vec![0; most + 1];
         let mut bytes = vec![0xaa; room];
         let mut out = Writer::new(&mut bytes);
-        assert_eq!(stream::encode(&mut out, id, offset, fin, [&more, &[]]), Err(WriteError::NoRoom));
+        assert_eq!(
+            stream::encode(&mut out, id, offset, fin, [&more, &[]]),
+            Err(WriteError::NoRoom)
+        );
         assert!(out.is_empty());
         Ok(())
     });
@@ -260,7 +354,11 @@ fn datagrams_fit_to_the_last_byte() {
             let used = out.len();
             assert!(extent == Extent::Delimited || used == room);
             let last = Frames::new(&bytes[..used]).last();
-            assert_eq!(last, Some(Ok(Frame::Datagram(Datagram { data: &data }))), "{room} {length}");
+            assert_eq!(
+                last,
+                Some(Ok(Frame::Datagram(Datagram { data: &data }))),
+                "{room} {length}"
+            );
         }
         let mut bytes = vec![0xaa; room];
         assert_eq!(
@@ -276,16 +374,43 @@ fn pieces_and_reasons_fit() {
     for room in 5..200 {
         let data = vec![1; 8192];
         if let Some(most) = ControlData::fit(room, 8192, 100) {
-            let frame =
-                ControlData { kind: ControlKind::Rekey, total: 8192, offset: 100, data: &data[..most] };
+            let frame = ControlData {
+                kind: ControlKind::Rekey,
+                total: 8192,
+                offset: 100,
+                data: &data[..most],
+            };
             assert!(Frame::ControlData(frame).encoded_len() <= room);
         }
-        let close = Close { code: 1, frame_type: Some(0), reason: &data }.fitted(room);
+        let close = Close {
+            code: 1,
+            frame_type: Some(0),
+            reason: &data,
+        }
+        .fitted(room);
         let length = Frame::Close(close).encoded_len();
         assert!(length <= room && length + 2 > room, "{room}: {length}");
-        assert_eq!(Close { code: 1, frame_type: None, reason: b"" }.fitted(room).reason, b"");
+        assert_eq!(
+            Close {
+                code: 1,
+                frame_type: None,
+                reason: b""
+            }
+            .fitted(room)
+            .reason,
+            b""
+        );
     }
-    assert_eq!(Close { code: 1, frame_type: None, reason: b"why" }.fitted(1000).reason, b"why");
+    assert_eq!(
+        Close {
+            code: 1,
+            frame_type: None,
+            reason: b"why"
+        }
+        .fitted(1000)
+        .reason,
+        b"why"
+    );
     assert_eq!(ControlData::fit(8, 8192, 100), None);
 }
 
@@ -295,16 +420,46 @@ fn values_no_integer_can_carry_are_not_written() {
     let cid = ConnectionId([0; 9]);
     for frame in [
         Frame::MaxData { max: huge },
-        Frame::ResetStream { id: 0, code: 0, final_size: huge },
-        Frame::Stream(Stream { id: 0, offset: varint::MAX, data: b"x", fin: false }),
-        Frame::Close(Close { code: huge, frame_type: None, reason: b"" }),
-        Frame::PathNewConnectionId(PathNewConnectionId { path: 0, sequence: 0, retire_prior_to: 1, cid }),
-        Frame::PathRetireConnectionId(PathRetireConnectionId { path: 0, sequence: huge }),
-        Frame::ControlData(ControlData { kind: ControlKind::Bind, total: 8193, offset: 0, data: b"x" }),
+        Frame::ResetStream {
+            id: 0,
+            code: 0,
+            final_size: huge,
+        },
+        Frame::Stream(Stream {
+            id: 0,
+            offset: varint::MAX,
+            data: b"x",
+            fin: false,
+        }),
+        Frame::Close(Close {
+            code: huge,
+            frame_type: None,
+            reason: b"",
+        }),
+        Frame::PathNewConnectionId(PathNewConnectionId {
+            path: 0,
+            sequence: 0,
+            retire_prior_to: 1,
+            cid,
+        }),
+        Frame::PathRetireConnectionId(PathRetireConnectionId {
+            path: 0,
+            sequence: huge,
+        }),
+        Frame::ControlData(ControlData {
+            kind: ControlKind::Bind,
+            total: 8193,
+            offset: 0,
+            data: b"x",
+        }),
     ] {
         let mut bytes = [0; 64];
         let mut out = Writer::new(&mut bytes);
-        assert_eq!(frame.encode(&mut out), Err(WriteError::ValueTooLarge), "{frame:?}");
+        assert_eq!(
+            frame.encode(&mut out),
+            Err(WriteError::ValueTooLarge),
+            "{frame:?}"
+        );
         assert!(out.is_empty(), "{frame:?}");
     }
 }

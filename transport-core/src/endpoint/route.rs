@@ -1,0 +1,156 @@
+//! Whose datagram is it? Keys of the relays this endpoint is or talks to, and the table of connection ids.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId};
+
+use crate::packet::{clear_cid, sample};
+use crate::wire::ConnectionId;
+
+/// Relays an endpoint talks to at once, each with one grant: every datagram may be held against all of them.
+const MAX_DOMAINS: usize = 64;
+
+/// Where a connection id leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// To a connection, by slot.
+    Connection(u32),
+    /// To a handshake that was answered.
+    HalfOpen(u64),
+}
+
+/// What all datagrams of one relay and grant have in common.
+pub(super) struct Domain {
+    name: (RelayId, u64, [u8; 32], [u8; 32]),
+    pub(super) masks: Arc<CidMasks>,
+    pub(super) envelope: EnvelopeKeys,
+    /// The way datagrams of this domain travel to us.
+    pub(super) incoming: Direction,
+    /// What the relay's clock is ahead of ours, milliseconds; zero until it told.
+    pub(super) clock_offset_ms: i64,
+    users: usize,
+}
+
+impl Domain {
+    pub(super) fn new(relay: RelayId, epoch: u64, kh: &[u8; 32], grant: &Grant, incoming: Direction) -> Self {
+        Self {
+            name: (relay, epoch, *kh, *grant.expose()),
+            masks: Arc::new(CidMasks::new(&relay, grant)),
+            envelope: EnvelopeKeys::new(kh, epoch, grant),
+            incoming,
+            clock_offset_ms: 0,
+            users: 1,
+        }
+    }
+
+    /// The sender's time as the relay sees it.
+    pub(super) fn relay_time(&self, unix_ms: u64) -> u64 {
+        unix_ms.saturating_add_signed(self.clock_offset_ms)
+    }
+}
+
+/// All domains, and where ids lead.
+#[derive(Default)]
+pub(super) struct Routes {
+    domains: Vec<Option<Domain>>,
+    table: HashMap<ConnectionId, Target, BuildHasherDefault<CidHasher>>,
+}
+
+impl Routes {
+    /// Adds a domain that stays, or finds it and counts one more user; `None` when there are too many.
+    pub(super) fn enter(&mut self, domain: Domain) -> Option<usize> {
+        let same = |slot: &Option<Domain>| {
+            slot.as_ref().is_some_and(|known| known.name == domain.name && known.incoming == domain.incoming)
+        };
+        if let Some(index) = self.domains.iter().position(same) {
+            if let Some(known) = self.domains.get_mut(index).and_then(Option::as_mut) {
+                known.users += 1;
+            }
+            return Some(index);
+        }
+        let index = self.domains.iter().position(Option::is_none).unwrap_or(self.domains.len());
+        if index >= MAX_DOMAINS {
+            return None;
+        }
+        match self.domains.get_mut(index) {
+            Some(free) => *free = Some(domain),
+            None => self.domains.push(Some(domain)),
+        }
+        Some(index)
+    }
+
+    /// One user less; the last takes the domain along.
+    pub(super) fn leave(&mut self, index: usize) {
+        if let Some(slot) = self.domains.get_mut(index) {
+            if let Some(domain) = slot {
+                domain.users -= 1;
+            }
+            slot.take_if(|domain| domain.users == 0);
+        }
+    }
+
+    pub(super) fn domain(&self, index: usize) -> Option<&Domain> {
+        self.domains.get(index)?.as_ref()
+    }
+
+    pub(super) fn domain_mut(&mut self, index: usize) -> Option<&mut Domain> {
+        self.domains.get_mut(index)?.as_mut()
+    }
+
+    /// The connection or handshake a datagram belongs to, by its id. The datagram stays as it is.
+    pub(super) fn find(&self, datagram: &[u8]) -> Option<(ConnectionId, Target)> {
+        let sample = sample(datagram)?;
+        self.domains.iter().flatten().find_map(|domain| {
+            let mut mask = [[0; 9]];
+            domain.masks.masks(domain.incoming, &[sample], &mut mask);
+            let [mask] = mask;
+            let cid = clear_cid(datagram, &mask)?;
+            self.table.get(&cid).map(|target| (cid, *target))
+        })
+    }
+
+    /// The domain whose envelope a datagram looks like.
+    pub(super) fn recognise(&self, datagram: &[u8]) -> Option<usize> {
+        self.domains.iter().position(|slot| {
+            slot.as_ref().is_some_and(|domain| domain.envelope.recognises(domain.incoming, datagram))
+        })
+    }
+
+    /// From now on `cid` leads to `target`.
+    pub(super) fn insert(&mut self, cid: ConnectionId, target: Target) {
+        self.table.insert(cid, target);
+    }
+
+    /// `cid` leads nowhere.
+    pub(super) fn remove(&mut self, cid: &ConnectionId) {
+        self.table.remove(cid);
+    }
+
+    /// Allocated bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.table.capacity() * (size_of::<(ConnectionId, Target)>() + 1) + self.domains.len() * 2048
+    }
+}
+
+/// Ids are made here and uniform: eight of their bytes are as good as any hash, and nobody else chooses them.
+#[derive(Default)]
+pub(super) struct CidHasher(u64);
+
+impl Hasher for CidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+}

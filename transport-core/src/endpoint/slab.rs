@@ -1,0 +1,125 @@
+//! Connections by slot, and whose turn it is.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::Handle;
+use super::dial::Dial;
+use crate::connection::Connection;
+
+/// Who lives in a slot.
+pub(super) enum Occupant {
+    /// Nobody.
+    Free,
+    /// A client on its way.
+    Dial(Box<Dial>),
+    /// A connection, and the domain its datagrams belong to.
+    Live(Box<Connection>, usize),
+}
+
+/// A place for one connection.
+pub(super) struct Slot {
+    generation: u32,
+    queued: bool,
+    pub(super) armed: Option<Instant>,
+    pub(super) occupant: Occupant,
+}
+
+/// All places, and those that have something to do in the order they shall be asked.
+#[derive(Default)]
+pub(super) struct Slab {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ready: VecDeque<u32>,
+}
+
+impl Slab {
+    /// Connections and dials.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Gives somebody a place and marks it ready.
+    pub(super) fn insert(&mut self, occupant: Occupant) -> Handle {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, queued: false, armed: None, occupant: Occupant::Free });
+            (self.slots.len() - 1) as u32
+        });
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            place.generation = place.generation.wrapping_add(1);
+            place.occupant = occupant;
+        }
+        self.mark(slot);
+        self.handle(slot)
+    }
+
+    /// The handle of whoever is in `slot` now.
+    pub(super) fn handle(&self, slot: u32) -> Handle {
+        let generation = self.slots.get(slot as usize).map_or(0, |place| place.generation);
+        Handle { slot, generation }
+    }
+
+    /// The slot of `handle`, unless somebody else is there by now.
+    pub(super) fn find(&self, handle: Handle) -> Option<u32> {
+        let place = self.slots.get(handle.slot as usize)?;
+        let same = place.generation == handle.generation && !matches!(place.occupant, Occupant::Free);
+        same.then_some(handle.slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(slot as usize)
+    }
+
+    /// The connection in `slot`.
+    pub(super) fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
+        match &mut self.get_mut(slot)?.occupant {
+            Occupant::Live(connection, _) => Some(connection),
+            Occupant::Free | Occupant::Dial(_) => None,
+        }
+    }
+
+    /// Frees `slot`; who was there.
+    pub(super) fn remove(&mut self, slot: u32) -> Occupant {
+        let Some(place) = self.slots.get_mut(slot as usize) else { return Occupant::Free };
+        let occupant = std::mem::replace(&mut place.occupant, Occupant::Free);
+        if !matches!(occupant, Occupant::Free) {
+            self.free.push(slot);
+        }
+        occupant
+    }
+
+    /// `slot` has something to do.
+    pub(super) fn mark(&mut self, slot: u32) {
+        if let Some(place) = self.slots.get_mut(slot as usize).filter(|place| !place.queued) {
+            place.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn first(&self) -> Option<u32> {
+        self.ready.front().copied()
+    }
+
+    /// The first had its turn and has more: the others come before it speaks again.
+    pub(super) fn rotate(&mut self) {
+        if !self.ready.is_empty() {
+            self.ready.rotate_left(1);
+        }
+    }
+
+    /// The first has nothing more to do.
+    pub(super) fn done(&mut self) {
+        if let Some(slot) = self.ready.pop_front()
+            && let Some(place) = self.slots.get_mut(slot as usize)
+        {
+            place.queued = false;
+        }
+    }
+
+    /// All slots in use.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Occupant)> {
+        (0..).zip(&self.slots).map(|(slot, place)| (slot, &place.occupant))
+    }
+}
