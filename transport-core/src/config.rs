@@ -61,7 +61,15 @@ impl ServerConfig {
 
     /// A relay with the zero grant (everyone who has the bundle) and room for 100,000 connections.
     pub fn new(statics: RelayStatics, relay_id: RelayId, epoch: u64, access: Access, app: Vec<u8>) -> Self {
-        Self { statics, relay_id, epoch, grants: vec![Grant::default()], access, app, max_connections: 100_000 }
+        Self {
+            statics,
+            relay_id,
+            epoch,
+            grants: vec![Grant::default()],
+            access,
+            app,
+            max_connections: 100_000,
+        }
     }
 }
 

@@ -37,11 +37,11 @@ pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
 pub use transport_crypto::{
-    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, EndpointAddress, Entropy, EntropyFailed,
-    Grant, RelayId, RelayIdentity, RelayStatics, SeededEntropy, Suite,
+    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, EndpointAddress, Entropy,
+    EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, SeededEntropy, Suite,
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState, Read, ReadError, Side, StreamId,
-    StreamsExhausted, WriteError,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState,
+    Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
 };

@@ -7,12 +7,20 @@ use transport_crypto::{Entropy, SeededEntropy};
 use crate::wire::ConnectionId;
 
 /// A `ChaCha20` key stream, so that connection ids cannot be guessed from one another.
-pub(crate) struct Random(SeededEntropy);
+pub(crate) struct Random {
+    stream: SeededEntropy,
+    spare: u64,
+    left: u8,
+}
 
 impl Random {
     /// The sequence of `seed`.
     pub(crate) fn new(seed: [u8; 32]) -> Self {
-        Self(SeededEntropy::new(seed))
+        Self {
+            stream: SeededEntropy::new(seed),
+            spare: 0,
+            left: 0,
+        }
     }
 
     /// A sequence of its own, for a part that lives by itself.
@@ -24,13 +32,17 @@ impl Random {
     pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         // The stream is 256 GiB long; should it ever end, ids repeat and are refused, which is safe.
-        let _ = self.0.fill(&mut bytes);
+        let _ = self.stream.fill(&mut bytes);
         bytes
     }
 
-    /// One uniform byte.
+    /// One uniform byte; asked for with every packet, so eight are drawn at once.
     pub(crate) fn byte(&mut self) -> u8 {
-        let [byte] = self.bytes();
+        if self.left == 0 {
+            (self.spare, self.left) = (self.u64(), 8);
+        }
+        let [byte, ..] = self.spare.to_le_bytes();
+        (self.spare, self.left) = (self.spare >> 8, self.left - 1);
         byte
     }
 

@@ -239,7 +239,11 @@ impl Tracer<'_> {
     pub(crate) fn dropped(&mut self, reason: DropReason, len: usize) {
         self.drops.count(reason);
         let connection = self.connection;
-        self.tell_endpoint(&Event::Dropped { reason, connection, len });
+        self.tell_endpoint(&Event::Dropped {
+            reason,
+            connection,
+            len,
+        });
     }
 }
 
@@ -254,6 +258,11 @@ mod tests {
             assert_eq!(*reason as usize, times);
             (0..times).for_each(|_| drops.count(*reason));
         }
-        assert!(drops.iter().enumerate().all(|(times, (_, count))| count == times as u64));
+        assert!(
+            drops
+                .iter()
+                .enumerate()
+                .all(|(times, (_, count))| count == times as u64)
+        );
     }
 }

@@ -21,14 +21,21 @@ fn a_mebibyte_each_way_on_a_perfect_link_is_quiet() {
     assert!(took < ms(600), "{took:?}");
     net.run(ms(1000));
     net.assert_quiet(a, b);
-    assert!(net.largest_batch >= 8, "a batch holds {} packets", net.largest_batch);
+    assert!(
+        net.largest_batch >= 8,
+        "a batch holds {} packets",
+        net.largest_batch
+    );
     assert_eq!(net.c(a).stats().mtu, 1472);
 }
 
 #[test]
 fn every_byte_arrives_through_loss_and_disorder() {
     for seed in 0..6 {
-        let mut net = Net::new(Setup { seed, ..Setup::default() });
+        let mut net = Net::new(Setup {
+            seed,
+            ..Setup::default()
+        });
         let (a, b) = net.pair();
         let dice = Dice::new(u64::from(seed) + 77);
         net.meddle = Box::new(move |datagram| match dice.roll(20) {
@@ -56,7 +63,9 @@ fn every_byte_arrives_through_loss_and_disorder() {
 fn many_streams_at_once() {
     let mut net = Net::new(Setup::default());
     let (a, b) = net.pair();
-    let mut ids: Vec<_> = (0..100).map(|_| (net.c(a).open(Direction::Uni).unwrap(), Transfer::default())).collect();
+    let mut ids: Vec<_> = (0..100)
+        .map(|_| (net.c(a).open(Direction::Uni).unwrap(), Transfer::default()))
+        .collect();
     let done = net.run_until(ms(10_000), |net| {
         for (id, transfer) in &mut ids {
             transfer.write(net.client.connection(a).unwrap(), *id, 5000);
@@ -70,7 +79,8 @@ fn many_streams_at_once() {
     assert!(done);
     net.assert_quiet(a, b);
     net.run(ms(100));
-    let finished = |(_, event): &&(_, Event)| matches!(event, Event::Stream(StreamEvent::StreamFinished { .. }));
+    let finished =
+        |(_, event): &&(_, Event)| matches!(event, Event::Stream(StreamEvent::StreamFinished { .. }));
     assert_eq!(net.client_events.iter().filter(finished).count(), 100);
 }
 
@@ -82,10 +92,17 @@ fn datagrams_arrive_up_to_the_longest() {
     assert!(longest >= 1200, "{longest}");
     let now = net.now();
     for len in [0, 1, 500, 1200, longest] {
-        net.c(a).send_datagram(now, vec![len as u8; len], DatagramOptions::default()).unwrap();
+        net.c(a)
+            .send_datagram(now, vec![len as u8; len], DatagramOptions::default())
+            .unwrap();
     }
-    let too_long = net.c(a).send_datagram(now, vec![0; longest + 1], DatagramOptions::default());
-    assert!(matches!(too_long, Err(DatagramError::TooLarge { .. })), "{too_long:?}");
+    let too_long = net
+        .c(a)
+        .send_datagram(now, vec![0; longest + 1], DatagramOptions::default());
+    assert!(
+        matches!(too_long, Err(DatagramError::TooLarge { .. })),
+        "{too_long:?}"
+    );
     net.run(ms(200));
     let arrived = net.server_events.iter().filter_map(|(_, event)| match event {
         Event::DatagramReceived(data) => Some(data.len()),
@@ -103,20 +120,36 @@ fn lost_datagrams_stay_lost() {
     let (a, _) = net.pair();
     net.run(ms(500));
     let dice = Dice::new(3);
-    net.meddle = Box::new(move |datagram| if dice.roll(10) == 0 { vec![] } else { vec![datagram.clone()] });
+    net.meddle = Box::new(move |datagram| {
+        if dice.roll(10) == 0 {
+            vec![]
+        } else {
+            vec![datagram.clone()]
+        }
+    });
     for _ in 0..1000 {
         let now = net.now();
-        let options = DatagramOptions { class: Class::Interactive, ..DatagramOptions::default() };
+        let options = DatagramOptions {
+            class: Class::Interactive,
+            ..DatagramOptions::default()
+        };
         net.c(a).send_datagram(now, vec![1; 1000], options).unwrap();
         net.run(ms(20));
     }
     net.run(ms(1000));
     let stats = net.c(a).stats();
-    let arrived = net.server_events.iter().filter(|(_, event)| matches!(event, Event::DatagramReceived(_))).count() as u64;
+    let arrived = net
+        .server_events
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::DatagramReceived(_)))
+        .count() as u64;
     assert!(stats.datagrams_lost > 30, "{stats:?}");
     assert_eq!(stats.datagrams_sent, 1000);
     // A message whose acknowledgement came late counts as lost and has arrived all the same.
-    assert!(arrived + stats.datagrams_lost >= 1000 && arrived < 1000, "{arrived} {stats:?}");
+    assert!(
+        arrived + stats.datagrams_lost >= 1000 && arrived < 1000,
+        "{arrived} {stats:?}"
+    );
 }
 
 #[test]
@@ -131,7 +164,9 @@ fn an_application_that_does_not_read_messages_is_not_drowned() {
     net.meddle = Box::new(|datagram| vec![datagram.clone()]);
     for _ in 0..40 {
         let now = net.now();
-        net.c(a).send_datagram(now, vec![2; 1000], DatagramOptions::default()).unwrap();
+        net.c(a)
+            .send_datagram(now, vec![2; 1000], DatagramOptions::default())
+            .unwrap();
     }
     // All of them arrive between two polls of the server.
     let client = net.client_addr;
@@ -146,11 +181,17 @@ fn an_application_that_does_not_read_messages_is_not_drowned() {
     }
     let now = net.now();
     for mut datagram in held {
-        let route = transport_core::Route { remote: client, local: None };
+        let route = transport_core::Route {
+            remote: client,
+            local: None,
+        };
         net.server.handle_datagram(now, route, &mut datagram);
     }
     let stats = net.s(b).stats();
-    assert!(stats.datagrams_refused > 0 && stats.datagrams_received <= 18, "{stats:?}");
+    assert!(
+        stats.datagrams_refused > 0 && stats.datagrams_received <= 18,
+        "{stats:?}"
+    );
 }
 
 #[test]
@@ -159,15 +200,31 @@ fn keys_change_in_the_midst_of_a_transfer() {
     let (a, b) = net.pair();
     net.run(ms(300));
     let dice = Dice::new(9);
-    net.meddle = Box::new(move |datagram| if dice.roll(50) == 0 { vec![] } else { vec![datagram.clone()] });
+    net.meddle = Box::new(move |datagram| {
+        if dice.roll(50) == 0 {
+            vec![]
+        } else {
+            vec![datagram.clone()]
+        }
+    });
     for round in 1..=6u64 {
-        let asked = if round % 2 == 0 { net.c(a).update_keys() } else { net.s(b).update_keys() };
+        let asked = if round % 2 == 0 {
+            net.c(a).update_keys()
+        } else {
+            net.s(b).update_keys()
+        };
         assert!(asked, "round {round}");
         echo(&mut net, a, b, 400_000, ms(20_000));
         net.run(ms(2000));
-        assert_eq!((net.c(a).stats().key_updates, net.s(b).stats().key_updates), (round, round));
+        assert_eq!(
+            (net.c(a).stats().key_updates, net.s(b).stats().key_updates),
+            (round, round)
+        );
     }
-    assert_eq!(net.server.stats().drops.get(transport_core::DropReason::Forged), 0);
+    assert_eq!(
+        net.server.stats().drops.get(transport_core::DropReason::Forged),
+        0
+    );
 }
 
 #[test]
@@ -194,15 +251,28 @@ fn an_application_closes_with_its_own_words() {
     net.run(ms(50));
     let now = net.now();
     net.c(a).close(now, 42, b"enough");
-    net.run_until(ms(100), |net| !net.server_events.is_empty() && {
-        net.server_events.iter().any(|(_, event)| matches!(event, Event::Closed(_)))
+    net.run_until(ms(100), |net| {
+        !net.server_events.is_empty() && {
+            net.server_events
+                .iter()
+                .any(|(_, event)| matches!(event, Event::Closed(_)))
+        }
     });
-    let closed = |by| Event::Closed(CloseReason::Application { code: 42, reason: b"enough".to_vec(), by });
+    let closed = |by| {
+        Event::Closed(CloseReason::Application {
+            code: 42,
+            reason: b"enough".to_vec(),
+            by,
+        })
+    };
     assert_eq!(net.server_events.last(), Some(&(b, closed(By::Peer))));
     assert_eq!(net.client_events.last(), Some(&(a, closed(By::Local))));
     net.run(ms(5000));
     assert!(net.client.connection(a).is_none() && net.server.connection(b).is_none());
-    assert_eq!((net.client.stats().connections, net.server.stats().connections), (0, 0));
+    assert_eq!(
+        (net.client.stats().connections, net.server.stats().connections),
+        (0, 0)
+    );
     assert!(net.server.memory() < 200_000, "{}", net.server.memory());
 }
 
@@ -216,7 +286,11 @@ fn what_arrived_before_the_end_can_be_read_after_it() {
     net.run(ms(15));
     let now = net.now();
     net.c(a).close(now, 0, b"");
-    net.run_until(ms(100), |net| net.server_events.iter().any(|(_, event)| matches!(event, Event::Closed(_))));
+    net.run_until(ms(100), |net| {
+        net.server_events
+            .iter()
+            .any(|(_, event)| matches!(event, Event::Closed(_)))
+    });
     let mut buffer = [0; 10];
     assert_eq!(net.s(b).accept(Direction::Uni), Some(id));
     let read = net.s(b).read(id, &mut buffer).unwrap();
@@ -242,7 +316,10 @@ fn a_lost_close_is_repeated_when_the_peer_speaks() {
     let id = net.s(b).open(Direction::Uni).unwrap();
     net.s(b).write(id, b"are you there?").unwrap();
     net.run(ms(100));
-    assert!(matches!(net.server_events.last(), Some((_, Event::Closed(CloseReason::Application { code: 1, .. })))));
+    assert!(matches!(
+        net.server_events.last(),
+        Some((_, Event::Closed(CloseReason::Application { code: 1, .. })))
+    ));
 }
 
 #[test]
@@ -254,7 +331,11 @@ fn silence_ends_a_connection_at_the_smaller_of_both_timeouts() {
     let mut net = Net::new(setup);
     let (a, b) = net.pair();
     net.run(ms(4000));
-    assert!(net.client_events.is_empty() && net.server_events.is_empty(), "{:?}", net.client_events);
+    assert!(
+        net.client_events.is_empty() && net.server_events.is_empty(),
+        "{:?}",
+        net.client_events
+    );
     net.run(ms(1500));
     assert_eq!(net.client_events, [(a, Event::Closed(CloseReason::Idle))]);
     assert_eq!(net.server_events, [(b, Event::Closed(CloseReason::Idle))]);
@@ -281,7 +362,10 @@ fn a_peer_that_vanishes_is_noticed() {
     let id = net.c(a).open(Direction::Uni).unwrap();
     net.c(a).write(id, &[1; 3000]).unwrap();
     net.run(ms(12_000));
-    assert!(matches!(net.client_events.last(), Some((_, Event::Closed(CloseReason::Idle)))));
+    assert!(matches!(
+        net.client_events.last(),
+        Some((_, Event::Closed(CloseReason::Idle)))
+    ));
 }
 
 #[test]
@@ -310,12 +394,20 @@ fn a_client_without_mtu_search_and_one_with_a_narrow_path() {
     for (width, found) in [(1300usize, 1280u16), (1472, 1472), (1240, 1232)] {
         let mut net = Net::new(Setup::default());
         net.meddle = Box::new(move |datagram| {
-            if datagram.bytes.len() > width { vec![] } else { vec![datagram.clone()] }
+            if datagram.bytes.len() > width {
+                vec![]
+            } else {
+                vec![datagram.clone()]
+            }
         });
         let (a, b) = net.pair();
         echo(&mut net, a, b, 200_000, ms(10_000));
         net.run(ms(20_000));
-        assert_eq!((net.c(a).stats().mtu, net.s(b).stats().mtu), (found, found), "{width}");
+        assert_eq!(
+            (net.c(a).stats().mtu, net.s(b).stats().mtu),
+            (found, found),
+            "{width}"
+        );
         assert_eq!(net.c(a).stats().retransmitted_bytes, 0, "probes alone were lost");
     }
 }
@@ -334,7 +426,13 @@ fn a_path_that_narrows_is_noticed_and_a_blackout_is_not_a_narrow_path() {
     net.meddle = Box::new(|datagram| vec![datagram.clone()]);
     net.run(ms(3000));
     assert_eq!(net.c(a).stats().mtu, 1472, "after a blackout");
-    net.meddle = Box::new(|datagram| if datagram.bytes.len() > 1300 { vec![] } else { vec![datagram.clone()] });
+    net.meddle = Box::new(|datagram| {
+        if datagram.bytes.len() > 1300 {
+            vec![]
+        } else {
+            vec![datagram.clone()]
+        }
+    });
     echo(&mut net, a, b, 200_000, ms(60_000));
     assert!(net.c(a).stats().mtu <= 1300, "{}", net.c(a).stats().mtu);
 }

@@ -11,8 +11,15 @@ use transport_core::{
 };
 
 fn with_aes(client: bool, server: bool) -> Setup {
-    let config = |aes| TransportConfig { aes, ..TransportConfig::default() };
-    Setup { client: config(client), server: config(server), ..Setup::default() }
+    let config = |aes| TransportConfig {
+        aes,
+        ..TransportConfig::default()
+    };
+    Setup {
+        client: config(client),
+        server: config(server),
+        ..Setup::default()
+    }
 }
 
 fn identity(seed: u8) -> ClientIdentity {
@@ -20,7 +27,9 @@ fn identity(seed: u8) -> ClientIdentity {
 }
 
 fn connected(events: &[(transport_core::Handle, Event)]) -> bool {
-    events.iter().any(|(_, event)| matches!(event, Event::Connected(_)))
+    events
+        .iter()
+        .any(|(_, event)| matches!(event, Event::Connected(_)))
 }
 
 #[test]
@@ -43,7 +52,10 @@ fn both_suites_and_no_downgrade_by_accident() {
     }
     let mut net = Net::new(with_aes(true, true));
     let now = net.now();
-    let target = Connect { suite: SuiteChoice::ChaCha20Poly1305, ..net.target() };
+    let target = Connect {
+        suite: SuiteChoice::ChaCha20Poly1305,
+        ..net.target()
+    };
     let handle = net.client.connect(now, target).unwrap();
     net.run(ms(100));
     assert_eq!(net.c(handle).suite(), Suite::ChaCha20Poly1305);
@@ -63,12 +75,18 @@ fn one_round_trip() {
 fn a_list_admits_its_own_and_is_silent_to_others() {
     let (friend, stranger) = (identity(1), identity(2));
     let list = Access::AllowList(BTreeSet::from([friend.client_id()]));
-    let mut net = Net::new(Setup { access: list, ..Setup::default() });
+    let mut net = Net::new(Setup {
+        access: list,
+        ..Setup::default()
+    });
     let refused = [net.connect_as(&stranger), net.connect()];
     net.run(ms(40_000));
     assert_eq!(net.sent.get(&Way::Down), None, "not a byte for strangers");
     for handle in refused {
-        assert!(net.client_events.contains(&(handle, Event::Closed(CloseReason::HandshakeTimeout))));
+        assert!(
+            net.client_events
+                .contains(&(handle, Event::Closed(CloseReason::HandshakeTimeout)))
+        );
     }
     assert_eq!(net.server.stats().drops.get(DropReason::AccessDenied), 2);
     net.client_events.clear();
@@ -82,9 +100,18 @@ fn a_list_admits_its_own_and_is_silent_to_others() {
 #[test]
 fn handshakes_survive_heavy_loss() {
     for seed in 0..30 {
-        let mut net = Net::new(Setup { seed, ..Setup::default() });
+        let mut net = Net::new(Setup {
+            seed,
+            ..Setup::default()
+        });
         let dice = Dice::new(u64::from(seed) + 1);
-        net.meddle = Box::new(move |datagram| if dice.roll(10) < 3 { vec![] } else { vec![datagram.clone()] });
+        net.meddle = Box::new(move |datagram| {
+            if dice.roll(10) < 3 {
+                vec![]
+            } else {
+                vec![datagram.clone()]
+            }
+        });
         let (a, b) = net.pair_within(ms(20_000));
         common::echo(&mut net, a, b, 3000, ms(30_000));
     }
@@ -94,21 +121,31 @@ fn handshakes_survive_heavy_loss() {
 fn another_application_is_refused_with_a_word() {
     let mut net = Net::new(Setup::default());
     let now = net.now();
-    let target = Connect { app: b"other/1".to_vec(), ..net.target() };
+    let target = Connect {
+        app: b"other/1".to_vec(),
+        ..net.target()
+    };
     let handle = net.client.connect(now, target).unwrap();
     net.run(ms(5000));
-    let reason = CloseReason::Refused { code: code::NO_APPLICATION_PROTOCOL };
+    let reason = CloseReason::Refused {
+        code: code::NO_APPLICATION_PROTOCOL,
+    };
     assert_eq!(net.client_events, [(handle, Event::Closed(reason))]);
     assert!(net.server_events.is_empty());
 }
 
 #[test]
 fn a_full_or_closing_relay_says_so() {
-    let mut net = Net::new(Setup { max_connections: 1, ..Setup::default() });
+    let mut net = Net::new(Setup {
+        max_connections: 1,
+        ..Setup::default()
+    });
     net.pair();
     let second = net.connect();
     net.run(ms(5000));
-    let refused = Event::Closed(CloseReason::Refused { code: code::CONNECTION_REFUSED });
+    let refused = Event::Closed(CloseReason::Refused {
+        code: code::CONNECTION_REFUSED,
+    });
     assert!(net.client_events.contains(&(second, refused)));
     net.server.refuse_new(true);
     assert_eq!(net.server.stats().connections, 1);
@@ -118,7 +155,10 @@ fn a_full_or_closing_relay_says_so() {
 fn the_wrong_grant_meets_silence() {
     let mut net = Net::new(Setup::default());
     let now = net.now();
-    let target = Connect { grant: transport_core::Grant::from_bytes([1; 32]), ..net.target() };
+    let target = Connect {
+        grant: transport_core::Grant::from_bytes([1; 32]),
+        ..net.target()
+    };
     net.client.connect(now, target).unwrap();
     net.run(ms(31_000));
     assert_eq!(net.sent.get(&Way::Down), None);
@@ -130,7 +170,13 @@ fn a_captured_hello_gets_nothing_from_elsewhere_or_later() {
     let mut net = Net::new(Setup::default());
     net.keep_wire = true;
     net.pair();
-    let hello: Vec<Vec<u8>> = net.wire.iter().filter(|(way, _)| *way == Way::Up).take(3).map(|(_, d)| d.clone()).collect();
+    let hello: Vec<Vec<u8>> = net
+        .wire
+        .iter()
+        .filter(|(way, _)| *way == Way::Up)
+        .take(3)
+        .map(|(_, d)| d.clone())
+        .collect();
     net.run(ms(1000));
     let before = net.sent[&Way::Down];
     for attacker in [SocketAddr::from(([10, 9, 9, 9], 1)), CLIENT.into()] {
@@ -147,7 +193,13 @@ fn a_captured_hello_gets_nothing_from_elsewhere_or_later() {
 fn a_hello_without_an_answer_is_never_answered_threefold() {
     // The client's side hears nothing, so that it asks again and again.
     let mut net = Net::new(Setup::default());
-    net.meddle = Box::new(|datagram| if datagram.way == Way::Down { vec![] } else { vec![datagram.clone()] });
+    net.meddle = Box::new(|datagram| {
+        if datagram.way == Way::Down {
+            vec![]
+        } else {
+            vec![datagram.clone()]
+        }
+    });
     net.connect();
     net.run(ms(40_000));
     let (up, down) = (net.sent[&Way::Up], net.sent[&Way::Down]);
@@ -176,7 +228,12 @@ fn junk_meets_silence_and_leaves_nothing() {
     let (a, b) = net.pair();
     common::echo(&mut net, a, b, 100_000, ms(5000));
     net.run(ms(5000));
-    let seen: Vec<Vec<u8>> = net.wire.drain(..).filter(|(way, _)| *way == Way::Up).map(|(_, d)| d).collect();
+    let seen: Vec<Vec<u8>> = net
+        .wire
+        .drain(..)
+        .filter(|(way, _)| *way == Way::Up)
+        .map(|(_, d)| d)
+        .collect();
     net.keep_wire = false;
     let (dice, before) = (Dice::new(5), net.sent[&Way::Down]);
     for index in 0..10_000u64 {
@@ -202,25 +259,36 @@ fn junk_meets_silence_and_leaves_nothing() {
 
 #[test]
 fn a_thousand_idle_connections_are_small_and_sleep() {
-    let mut net = Net::new(Setup { max_connections: 2000, ..Setup::default() });
+    let mut net = Net::new(Setup {
+        max_connections: 2000,
+        ..Setup::default()
+    });
     for batch in 0..10 {
         for _ in 0..100 {
             net.connect();
         }
-        assert!(net.run_until(ms(8000), |net| net.server.stats().connections == (batch + 1) * 100));
+        assert!(net.run_until(ms(8000), |net| net.server.stats().connections
+            == (batch + 1) * 100));
     }
     net.run(ms(2000));
     let each = net.server.memory() / 1000;
     assert!(each < 30 * 1024, "{each} bytes for each connection");
     let polls = net.polls;
     net.run(ms(3000));
-    assert!(net.polls - polls < 1000, "{} polls while nothing happens", net.polls - polls);
+    assert!(
+        net.polls - polls < 1000,
+        "{} polls while nothing happens",
+        net.polls - polls
+    );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     let record = |seed| {
-        let mut net = Net::new(Setup { seed, ..Setup::default() });
+        let mut net = Net::new(Setup {
+            seed,
+            ..Setup::default()
+        });
         net.keep_wire = true;
         let (a, b) = net.pair();
         common::echo(&mut net, a, b, 50_000, ms(3000));
@@ -237,7 +305,9 @@ fn a_dial_can_be_given_up() {
     let now = net.now();
     net.client.cancel(now, handle);
     net.run(ms(100));
-    assert!(matches!(net.client_events[..], [(found, Event::Closed(CloseReason::Application { .. }))] if found == handle));
+    assert!(
+        matches!(net.client_events[..], [(found, Event::Closed(CloseReason::Application { .. }))] if found == handle)
+    );
     assert_eq!(net.client.stats().dialing, 0);
     assert!(net.client.connection(handle).is_none());
 }
@@ -245,7 +315,10 @@ fn a_dial_can_be_given_up() {
 #[test]
 fn a_clock_that_is_off_meets_silence() {
     let mut net = Net::new(Setup::default());
-    let late = transport_core::Now { unix_ms: net.now().unix_ms - 11 * 60_000, ..net.now() };
+    let late = transport_core::Now {
+        unix_ms: net.now().unix_ms - 11 * 60_000,
+        ..net.now()
+    };
     let target = net.target();
     net.client.connect(late, target).unwrap();
     net.run(ms(500));

@@ -8,8 +8,14 @@ use common::{CLIENT, Net, Setup, Way, echo, ms};
 use transport_core::{Event, TransportConfig};
 
 fn alive() -> Setup {
-    let keep = TransportConfig { keep_alive: Some(Duration::from_millis(500)), ..TransportConfig::default() };
-    Setup { client: keep, ..Setup::default() }
+    let keep = TransportConfig {
+        keep_alive: Some(Duration::from_millis(500)),
+        ..TransportConfig::default()
+    };
+    Setup {
+        client: keep,
+        ..Setup::default()
+    }
 }
 
 #[test]
@@ -24,7 +30,10 @@ fn a_nat_that_forgets_the_port_costs_little() {
     assert_eq!(net.s(b).remote(), remote);
     let after = net.s(b).stats();
     assert_eq!(after.path_changes, 1);
-    assert!(after.min_rtt <= before.min_rtt && after.mtu == 1472, "RTT and MTU stay: {after:?}");
+    assert!(
+        after.min_rtt <= before.min_rtt && after.mtu == 1472,
+        "RTT and MTU stay: {after:?}"
+    );
     assert!(net.server_events.contains(&(b, Event::PathChanged { remote })));
 }
 
@@ -35,7 +44,9 @@ fn another_address_starts_over() {
     echo(&mut net, a, b, 2_000_000, ms(5000));
     let wide = net.s(b).stats().cwnd;
     net.client_addr = SocketAddr::from(([10, 7, 7, 7], 50_000));
-    let moved = net.run_until(ms(2000), |net| net.server.connection(b).unwrap().stats().path_changes == 1);
+    let moved = net.run_until(ms(2000), |net| {
+        net.server.connection(b).unwrap().stats().path_changes == 1
+    });
     assert!(moved);
     assert!(net.s(b).stats().cwnd < wide, "{} {wide}", net.s(b).stats().cwnd);
     echo(&mut net, a, b, 300_000, ms(8000));
@@ -68,7 +79,7 @@ fn a_packet_replayed_from_elsewhere_moves_nothing() {
             seen += 1;
             if seen.is_multiple_of(7) {
                 let mut copy = datagram.clone();
-                (copy.client, copy.at) = (attacker, copy.at - ms(1));
+                (copy.client, copy.at) = (attacker, copy.at.checked_sub(ms(1)).unwrap());
                 out.push(copy);
             }
         } else if datagram.client == attacker {
@@ -96,7 +107,7 @@ fn an_unproved_address_gets_no_more_than_three_times_what_it_sent() {
         match datagram.way {
             Way::Up if up == 0 => {
                 let mut copy = datagram.clone();
-                (copy.client, copy.at) = (victim, copy.at - ms(1));
+                (copy.client, copy.at) = (victim, copy.at.checked_sub(ms(1)).unwrap());
                 count.set((datagram.bytes.len(), down));
                 vec![copy, datagram.clone()]
             }
@@ -122,11 +133,25 @@ fn a_client_listens_to_its_relay_alone() {
     net.keep_wire = true;
     echo(&mut net, a, b, 10_000, ms(3000));
     let now = net.now();
-    let stray: Vec<Vec<u8>> = net.wire.iter().filter(|(way, _)| *way == Way::Down).map(|(_, d)| d.clone()).collect();
-    let elsewhere = transport_core::Route { remote: ([10, 0, 0, 99], 4433).into(), local: None };
+    let stray: Vec<Vec<u8>> = net
+        .wire
+        .iter()
+        .filter(|(way, _)| *way == Way::Down)
+        .map(|(_, d)| d.clone())
+        .collect();
+    let elsewhere = transport_core::Route {
+        remote: ([10, 0, 0, 99], 4433).into(),
+        local: None,
+    };
     for mut datagram in stray {
         net.client.handle_datagram(now, elsewhere, &mut datagram);
     }
-    assert!(net.client.stats().drops.get(transport_core::DropReason::WrongAddress) > 3);
+    assert!(
+        net.client
+            .stats()
+            .drops
+            .get(transport_core::DropReason::WrongAddress)
+            > 3
+    );
     assert_eq!(net.c(a).remote(), common::SERVER.into());
 }

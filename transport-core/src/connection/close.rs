@@ -25,7 +25,15 @@ impl Closing {
     /// Our application closes.
     pub(crate) fn by_application(&mut self, code: u64, reason: &[u8]) {
         let reason = reason.get(..MAX_REASON).unwrap_or(reason).to_vec();
-        self.begin(CloseReason::Application { code, reason, by: By::Local }, 0, true);
+        self.begin(
+            CloseReason::Application {
+                code,
+                reason,
+                by: By::Local,
+            },
+            0,
+            true,
+        );
     }
 
     /// The peer broke a rule.
@@ -61,10 +69,16 @@ impl Closing {
             return None;
         }
         match self.reason.as_ref()? {
-            CloseReason::Application { code, reason, .. } => Some(Close { code: *code, frame_type: None, reason }),
-            CloseReason::Transport { code, .. } | CloseReason::Refused { code } => {
-                Some(Close { code: *code, frame_type: Some(self.frame_type), reason: &[] })
-            }
+            CloseReason::Application { code, reason, .. } => Some(Close {
+                code: *code,
+                frame_type: None,
+                reason,
+            }),
+            CloseReason::Transport { code, .. } | CloseReason::Refused { code } => Some(Close {
+                code: *code,
+                frame_type: Some(self.frame_type),
+                reason: &[],
+            }),
             CloseReason::Idle | CloseReason::HandshakeTimeout => None,
         }
     }
@@ -90,10 +104,17 @@ impl Closing {
 /// What the peer's CLOSE means.
 pub(crate) fn reason_of(close: &Close<'_>) -> CloseReason {
     match close.frame_type {
-        Some(_) => CloseReason::Transport { code: close.code, by: By::Peer },
+        Some(_) => CloseReason::Transport {
+            code: close.code,
+            by: By::Peer,
+        },
         None => {
             let reason = close.reason.get(..MAX_REASON).unwrap_or(close.reason).to_vec();
-            CloseReason::Application { code: close.code, reason, by: By::Peer }
+            CloseReason::Application {
+                code: close.code,
+                reason,
+                by: By::Peer,
+            }
         }
     }
 }
@@ -106,7 +127,11 @@ mod tests {
     fn replies_become_rarer() {
         let mut closing = Closing::default();
         closing.by_application(7, b"bye");
-        let frame = Close { code: 7, frame_type: None, reason: b"bye" };
+        let frame = Close {
+            code: 7,
+            frame_type: None,
+            reason: b"bye",
+        };
         assert_eq!(closing.take_frame(), Some(frame));
         let replies = (1..=1000).filter(|_| {
             closing.on_packet();
@@ -121,7 +146,13 @@ mod tests {
         closing.by_breach(Breach::new(10, 8));
         closing.silently(CloseReason::Idle);
         assert_eq!(closing.take_frame(), None);
-        assert_eq!(closing.take_news(), Some(CloseReason::Transport { code: 10, by: By::Local }));
+        assert_eq!(
+            closing.take_news(),
+            Some(CloseReason::Transport {
+                code: 10,
+                by: By::Local
+            })
+        );
         assert_eq!(closing.take_news(), None);
     }
 }

@@ -65,6 +65,10 @@ mod tests {
         assert!(content.is_full());
         let items: Vec<Item> = content.items().collect();
         assert_eq!(items, (0..12).map(Item::NewCid).collect::<Vec<_>>());
-        assert!(size_of::<Content>() <= 96, "a packet in flight is remembered in {} bytes", size_of::<Content>());
+        assert!(
+            size_of::<Content>() <= 96,
+            "a packet in flight is remembered in {} bytes",
+            size_of::<Content>()
+        );
     }
 }

@@ -69,7 +69,9 @@ impl Connection {
 
     /// A probe goes out with what an unsettled packet carried, since there is nothing new to say.
     pub(super) fn repeat_oldest(&mut self) {
-        let Some(content) = self.path.recovery.oldest_unacked().cloned() else { return };
+        let Some(content) = self.path.recovery.oldest_unacked().cloned() else {
+            return;
+        };
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.repeat(token),

@@ -28,7 +28,12 @@ impl From<Breach> for Stop {
 
 impl Connection {
     /// All frames of a packet, in order. While we close only CLOSE matters.
-    pub(super) fn dispatch_all(&mut self, arrival: &Arrival, frames: &[u8], tracer: &mut Tracer<'_>) -> Verdict {
+    pub(super) fn dispatch_all(
+        &mut self,
+        arrival: &Arrival,
+        frames: &[u8],
+        tracer: &mut Tracer<'_>,
+    ) -> Verdict {
         let from_server = self.settings.side == Side::Client;
         let mut eliciting = false;
         if frames.is_empty() {
@@ -37,7 +42,9 @@ impl Connection {
         for frame in Frames::new(frames) {
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(error) => return Verdict::Breach(Breach::new(code::FRAME_ENCODING_ERROR, error.frame_type)),
+                Err(error) => {
+                    return Verdict::Breach(Breach::new(code::FRAME_ENCODING_ERROR, error.frame_type));
+                }
             };
             if !frame.is_allowed_from(from_server) {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
@@ -55,7 +62,12 @@ impl Connection {
         Verdict::Taken { eliciting }
     }
 
-    fn dispatch(&mut self, arrival: &Arrival, frame: &Frame<'_>, tracer: &mut Tracer<'_>) -> Result<(), Stop> {
+    fn dispatch(
+        &mut self,
+        arrival: &Arrival,
+        frame: &Frame<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> Result<(), Stop> {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
             Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
@@ -65,26 +77,55 @@ impl Connection {
                 Ok(())
             }
             Frame::ResetStream { id, code, final_size } => {
-                let input = Input::Reset { id: StreamId::from_wire(*id), code: *code, final_size: *final_size };
+                let input = Input::Reset {
+                    id: StreamId::from_wire(*id),
+                    code: *code,
+                    final_size: *final_size,
+                };
                 self.schedule(arrival, frame, input)
             }
-            Frame::StopSending { id, code } => {
-                self.schedule(arrival, frame, Input::Stop { id: StreamId::from_wire(*id), code: *code })
-            }
+            Frame::StopSending { id, code } => self.schedule(
+                arrival,
+                frame,
+                Input::Stop {
+                    id: StreamId::from_wire(*id),
+                    code: *code,
+                },
+            ),
             Frame::MaxData { max } => self.schedule(arrival, frame, Input::MaxData(*max)),
-            Frame::MaxStreamData { id, max } => {
-                self.schedule(arrival, frame, Input::MaxStreamData { id: StreamId::from_wire(*id), max: *max })
-            }
-            Frame::MaxStreams { uni, max } => {
-                self.schedule(arrival, frame, Input::MaxStreams { direction: direction(*uni), max: *max })
-            }
+            Frame::MaxStreamData { id, max } => self.schedule(
+                arrival,
+                frame,
+                Input::MaxStreamData {
+                    id: StreamId::from_wire(*id),
+                    max: *max,
+                },
+            ),
+            Frame::MaxStreams { uni, max } => self.schedule(
+                arrival,
+                frame,
+                Input::MaxStreams {
+                    direction: direction(*uni),
+                    max: *max,
+                },
+            ),
             Frame::DataBlocked { at } => self.schedule(arrival, frame, Input::DataBlocked { at: *at }),
-            Frame::StreamDataBlocked { id, at } => {
-                self.schedule(arrival, frame, Input::StreamDataBlocked { id: StreamId::from_wire(*id), at: *at })
-            }
-            Frame::StreamsBlocked { uni, at } => {
-                self.schedule(arrival, frame, Input::StreamsBlocked { direction: direction(*uni), at: *at })
-            }
+            Frame::StreamDataBlocked { id, at } => self.schedule(
+                arrival,
+                frame,
+                Input::StreamDataBlocked {
+                    id: StreamId::from_wire(*id),
+                    at: *at,
+                },
+            ),
+            Frame::StreamsBlocked { uni, at } => self.schedule(
+                arrival,
+                frame,
+                Input::StreamsBlocked {
+                    direction: direction(*uni),
+                    at: *at,
+                },
+            ),
             Frame::PathChallenge(data) => {
                 self.path.responses.push(arrival.route, *data);
                 Ok(())
@@ -108,7 +149,12 @@ impl Connection {
         }
     }
 
-    fn on_ack(&mut self, arrival: &Arrival, ack: &PathAck<'_>, tracer: &mut Tracer<'_>) -> Result<(), Breach> {
+    fn on_ack(
+        &mut self,
+        arrival: &Arrival,
+        ack: &PathAck<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> Result<(), Breach> {
         let breach = |code| Breach::new(code, crate::wire::frame::kind::PATH_ACK);
         if ack.path() != 0 {
             return Err(breach(code::PROTOCOL_VIOLATION));
@@ -116,7 +162,10 @@ impl Connection {
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_ACK_RANGES];
         let mut count = 0;
         for (slot, range) in ranges.iter_mut().zip(ack.ranges()) {
-            *slot = AckRange { first: *range.start(), last: *range.end() };
+            *slot = AckRange {
+                first: *range.start(),
+                last: *range.end(),
+            };
             count += 1;
         }
         let input = AckInput {
@@ -134,16 +183,30 @@ impl Connection {
     }
 
     fn on_stream(&mut self, arrival: &Arrival, stream: &Stream<'_>) -> Result<(), Stop> {
-        let Stream { id, offset, data, fin } = *stream;
-        let input = Input::Stream { id: StreamId::from_wire(id), offset, data, fin };
+        let Stream {
+            id,
+            offset,
+            data,
+            fin,
+        } = *stream;
+        let input = Input::Stream {
+            id: StreamId::from_wire(id),
+            offset,
+            data,
+            fin,
+        };
         self.schedule(arrival, &Frame::Stream(*stream), input)
     }
 
     fn schedule(&mut self, arrival: &Arrival, frame: &Frame<'_>, input: Input<'_>) -> Result<(), Stop> {
-        self.scheduler.receive(arrival.now.instant, input).map_err(|error| match error {
-            ReceiveError::Violation(violation) => Breach::new(of_violation(violation), frame.frame_type()).into(),
-            ReceiveError::Refused(_) => Stop::Refused,
-        })
+        self.scheduler
+            .receive(arrival.now.instant, input)
+            .map_err(|error| match error {
+                ReceiveError::Violation(violation) => {
+                    Breach::new(of_violation(violation), frame.frame_type()).into()
+                }
+                ReceiveError::Refused(_) => Stop::Refused,
+            })
     }
 
     fn on_datagram(&mut self, datagram: &Datagram<'_>, tracer: &mut Tracer<'_>) {
@@ -156,11 +219,17 @@ impl Connection {
     }
 
     fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
-        let proved = self.path.candidate.as_ref().is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
+        let proved = self
+            .path
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
         if !proved {
             return;
         }
-        let Some(moved) = self.path.switch(arrival.now.instant) else { return };
+        let Some(moved) = self.path.switch(arrival.now.instant) else {
+            return;
+        };
         let remote = self.path.route.remote;
         self.timers.clear(crate::timer::Timer::PathValidation);
         self.counters.path_changes += 1;

@@ -78,7 +78,11 @@ impl Ids {
 
     /// What the endpoint has to change since the last call.
     pub(crate) fn take_change(&mut self) -> Option<Change> {
-        if self.changes.is_empty() { None } else { Some(self.changes.remove(0)) }
+        if self.changes.is_empty() {
+            None
+        } else {
+            Some(self.changes.remove(0))
+        }
     }
 
     /// Whether a frame waits to be sent.
@@ -91,7 +95,12 @@ impl Ids {
         loop {
             let sequence = *self.announce.front()?;
             if let Some((_, cid)) = self.issued.iter().find(|(issued, _)| *issued == sequence) {
-                return Some(PathNewConnectionId { path: 0, sequence, retire_prior_to: 0, cid: *cid });
+                return Some(PathNewConnectionId {
+                    path: 0,
+                    sequence,
+                    retire_prior_to: 0,
+                    cid: *cid,
+                });
             }
             self.announce.pop_front();
         }
@@ -111,7 +120,10 @@ impl Ids {
 
     /// The next retirement; call [`Ids::retired`] once it is in a packet.
     pub(crate) fn next_retirement(&self) -> Option<PathRetireConnectionId> {
-        self.retire.front().map(|sequence| PathRetireConnectionId { path: 0, sequence: *sequence })
+        self.retire.front().map(|sequence| PathRetireConnectionId {
+            path: 0,
+            sequence: *sequence,
+        })
     }
 
     /// The retirement is in a packet.
@@ -138,22 +150,40 @@ impl Ids {
             return breach(code::PROTOCOL_VIOLATION);
         }
         let same = |(sequence, cid): &(u64, ConnectionId)| (*sequence == frame.sequence, *cid == frame.cid);
-        if let Some(found) = self.theirs.iter().map(same).find(|(sequence, cid)| *sequence || *cid) {
-            return if found == (true, true) { Ok(()) } else { breach(code::PROTOCOL_VIOLATION) };
+        if let Some(found) = self
+            .theirs
+            .iter()
+            .map(same)
+            .find(|(sequence, cid)| *sequence || *cid)
+        {
+            return if found == (true, true) {
+                Ok(())
+            } else {
+                breach(code::PROTOCOL_VIOLATION)
+            };
         }
         if frame.sequence >= self.retired_below && !self.retiring.contains(&frame.sequence) {
-            let at = self.theirs.partition_point(|(sequence, _)| *sequence < frame.sequence);
+            let at = self
+                .theirs
+                .partition_point(|(sequence, _)| *sequence < frame.sequence);
             self.theirs.insert(at, (frame.sequence, frame.cid));
         } else if !self.retiring.contains(&frame.sequence) {
             self.queue_retirement(frame.sequence);
         }
-        while let Some((sequence, _)) = self.theirs.first().filter(|(sequence, _)| *sequence < frame.retire_prior_to) {
+        while let Some((sequence, _)) = self
+            .theirs
+            .first()
+            .filter(|(sequence, _)| *sequence < frame.retire_prior_to)
+        {
             let sequence = *sequence;
             self.theirs.remove(0);
             self.queue_retirement(sequence);
         }
         self.retired_below = self.retired_below.max(frame.retire_prior_to);
-        if self.theirs.is_empty() || self.theirs.len() as u64 > CID_LIMIT || self.retiring.len() > MAX_RETIRING {
+        if self.theirs.is_empty()
+            || self.theirs.len() as u64 > CID_LIMIT
+            || self.retiring.len() > MAX_RETIRING
+        {
             return breach(code::CONNECTION_ID_LIMIT_ERROR);
         }
         Ok(())
@@ -165,11 +195,22 @@ impl Ids {
     }
 
     /// The peer no longer uses one of ours; it gets another.
-    pub(crate) fn on_retire(&mut self, frame: PathRetireConnectionId, random: &mut Random) -> Result<(), Breach> {
+    pub(crate) fn on_retire(
+        &mut self,
+        frame: PathRetireConnectionId,
+        random: &mut Random,
+    ) -> Result<(), Breach> {
         if frame.path != 0 || frame.sequence >= self.next_sequence {
-            return Err(Breach::new(code::PROTOCOL_VIOLATION, kind::PATH_RETIRE_CONNECTION_ID));
+            return Err(Breach::new(
+                code::PROTOCOL_VIOLATION,
+                kind::PATH_RETIRE_CONNECTION_ID,
+            ));
         }
-        if let Some(at) = self.issued.iter().position(|(sequence, _)| *sequence == frame.sequence) {
+        if let Some(at) = self
+            .issued
+            .iter()
+            .position(|(sequence, _)| *sequence == frame.sequence)
+        {
             let (_, cid) = self.issued.remove(at);
             self.changes.push(Change::Remove(cid));
             self.issue(random);
@@ -187,7 +228,12 @@ mod tests {
     }
 
     fn new(sequence: u64, retire_prior_to: u64) -> PathNewConnectionId {
-        PathNewConnectionId { path: 0, sequence, retire_prior_to, cid: cid(100 + sequence as u8) }
+        PathNewConnectionId {
+            path: 0,
+            sequence,
+            retire_prior_to,
+            cid: cid(100 + sequence as u8),
+        }
     }
 
     #[test]
@@ -204,12 +250,16 @@ mod tests {
             announced += 1;
         }
         assert_eq!(announced, 7);
-        ids.on_retire(PathRetireConnectionId { path: 0, sequence: 0 }, &mut random).unwrap();
+        ids.on_retire(PathRetireConnectionId { path: 0, sequence: 0 }, &mut random)
+            .unwrap();
         assert_eq!(ids.take_change(), Some(Change::Remove(cid(1))));
         assert!(matches!(ids.take_change(), Some(Change::Add(_))));
         assert_eq!(ids.next_announcement().unwrap().sequence, 8);
         let unissued = PathRetireConnectionId { path: 0, sequence: 9 };
-        assert_eq!(ids.on_retire(unissued, &mut random).unwrap_err().code, code::PROTOCOL_VIOLATION);
+        assert_eq!(
+            ids.on_retire(unissued, &mut random).unwrap_err().code,
+            code::PROTOCOL_VIOLATION
+        );
     }
 
     #[test]
@@ -236,12 +286,24 @@ mod tests {
         for sequence in 1..4 {
             ids.on_new(new(sequence, 0)).unwrap();
         }
-        assert_eq!(ids.on_new(new(4, 0)).unwrap_err().code, code::CONNECTION_ID_LIMIT_ERROR);
+        assert_eq!(
+            ids.on_new(new(4, 0)).unwrap_err().code,
+            code::CONNECTION_ID_LIMIT_ERROR
+        );
         let mut ids = Ids::new(&[cid(1)], &[cid(9)], 2);
-        let flood = (1..40).map(|sequence| ids.on_new(new(sequence, sequence))).position(|result| result.is_err());
-        assert_eq!(flood, Some(MAX_RETIRING), "retirements that are not acknowledged are bounded");
+        let flood = (1..40)
+            .map(|sequence| ids.on_new(new(sequence, sequence)))
+            .position(|result| result.is_err());
+        assert_eq!(
+            flood,
+            Some(MAX_RETIRING),
+            "retirements that are not acknowledged are bounded"
+        );
         let mut ids = Ids::new(&[cid(1)], &[cid(9)], 2);
-        let other = PathNewConnectionId { cid: cid(3), ..new(0, 0) };
+        let other = PathNewConnectionId {
+            cid: cid(3),
+            ..new(0, 0)
+        };
         assert_eq!(ids.on_new(other).unwrap_err().code, code::PROTOCOL_VIOLATION);
     }
 }

@@ -19,7 +19,11 @@ pub(crate) struct Inbox {
 impl Inbox {
     /// Keeps messages of `limit` bytes together.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { events: VecDeque::new(), message_bytes: 0, limit }
+        Self {
+            events: VecDeque::new(),
+            message_bytes: 0,
+            limit,
+        }
     }
 
     /// An event of our own making.

@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite};
+use transport_crypto::{
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite,
+};
 
 use crate::error::{Breach, By, code};
 use crate::packet::Sealed;
 use crate::random::Random;
 
 /// Age at which a key is replaced, ± a fifth.
-const MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_AGE: Duration = Duration::from_mins(10);
 /// Packets that failed to open, over all keys, after which the connection ends.
 const MAX_FAILED: u64 = 1 << 32;
 
@@ -75,9 +77,15 @@ impl Keys {
     }
 
     /// Opens a packet in place; the frames, and the generation that did it.
-    pub(crate) fn open<'d>(&mut self, sealed: Sealed<'d>, number: u64) -> Result<(&'d mut [u8], Generation), Forged> {
+    pub(crate) fn open<'d>(
+        &mut self,
+        sealed: Sealed<'d>,
+        number: u64,
+    ) -> Result<(&'d mut [u8], Generation), Forged> {
         let which = self.generation(sealed.key_phase(), number);
-        sealed.open(&mut self.open, which, 0, number).map(|frames| (frames, which))
+        sealed
+            .open(&mut self.open, which, 0, number)
+            .map(|frames| (frames, which))
     }
 
     fn generation(&self, phase: bool, number: u64) -> Generation {
@@ -106,7 +114,10 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        if self.peer_changed_at.is_some_and(|at| now.saturating_duration_since(at) < pto) {
+        if self
+            .peer_changed_at
+            .is_some_and(|at| now.saturating_duration_since(at) < pto)
+        {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
@@ -139,7 +150,9 @@ impl Keys {
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
         let due = self.wanted || self.seal.update_due() || now >= self.replace_at;
-        let spaced = self.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
+        let spaced = self
+            .changed_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
         if !(due && spaced && self.in_step()) {
             return false;
         }

@@ -1,7 +1,15 @@
 //! One connection: keys, path and streams under one roof. Each component keeps its own state and gets its own inputs; how
 //! they work together stands in `receive` (the way in), `transmit` (the way out) and `timeout`.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +18,8 @@ use std::time::{Duration, Instant};
 use transport_crypto::{CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
 use transport_reliability::Config;
 use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError, Scheduler,
-    Side, StreamId, StreamsExhausted, WriteError,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
+    Scheduler, Side, StreamId, StreamsExhausted, WriteError,
 };
 
 use crate::buffer::Route;
@@ -145,10 +153,33 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(now: Now, made: Established, transport: Arc<TransportConfig>, mut random: Random) -> Self {
-        let Established { side, info, session, cids, route, ours, theirs, params, rtt } = made;
-        let outgoing = if side == Side::Client { Way::ClientToServer } else { Way::ServerToClient };
-        let mut path = Path::new(route, recovery_config(&transport, &params, &mut random), mtu(&transport, &params));
+    pub(crate) fn new(
+        now: Now,
+        made: Established,
+        transport: Arc<TransportConfig>,
+        mut random: Random,
+    ) -> Self {
+        let Established {
+            side,
+            info,
+            session,
+            cids,
+            route,
+            ours,
+            theirs,
+            params,
+            rtt,
+        } = made;
+        let outgoing = if side == Side::Client {
+            Way::ClientToServer
+        } else {
+            Way::ServerToClient
+        };
+        let mut path = Path::new(
+            route,
+            recovery_config(&transport, &params, &mut random),
+            mtu(&transport, &params),
+        );
         if let Some(sample) = rtt {
             path.recovery.seed_rtt(sample);
         }
@@ -363,7 +394,8 @@ impl Connection {
     /// Something was heard, or asked after a silence: the idle period starts anew (RFC 9000 §10.1).
     fn restart_idle(&mut self, now: Instant) {
         if let Some(idle) = self.settings.idle {
-            self.timers.set(Timer::Idle, now + idle.max(self.path.three_pto()));
+            self.timers
+                .set(Timer::Idle, now + idle.max(self.path.three_pto()));
         }
         if let Some(quiet) = self.settings.transport.keep_alive {
             self.timers.set(Timer::KeepAlive, now + quiet);
@@ -374,7 +406,9 @@ impl Connection {
     fn adopt_mtu(&mut self) {
         self.path.recovery.set_max_datagram(self.path.mtu.current());
         self.scheduler.set_max_datagram(self.path.max_datagram());
-        self.inbox.push(Event::MtuChanged { max_datagram: self.max_datagram() });
+        self.inbox.push(Event::MtuChanged {
+            max_datagram: self.max_datagram(),
+        });
     }
 }
 

@@ -1,7 +1,12 @@
 //! The way in: from a datagram with one of our connection ids to frames.
 //!
-//! 1. unmask the header  2. expand the number  3. has it come before?  4. open the body
-//! 5. keys and path take note  6. frames go to their components  7. remember to acknowledge
+//! 1. unmask the header
+//! 2. expand the number
+//! 3. has it come before?
+//! 4. open the body
+//! 5. keys and path take note
+//! 6. frames go to their components
+//! 7. remember to acknowledge
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -10,10 +15,10 @@ use transport_crypto::Generation;
 use transport_reliability::Fresh;
 use transport_scheduler::Side;
 
+use super::Connection;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
-use super::Connection;
 use crate::buffer::Route;
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
@@ -88,7 +93,10 @@ impl Connection {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one packet, and all that is known about it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one packet, and all that is known about it"
+    )]
     fn handle_opened(
         &mut self,
         now: Now,
@@ -100,11 +108,25 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) {
         let number = fresh.number();
-        let newest = self.path.recovery.largest_received().is_none_or(|largest| number > largest);
-        let arrival = Arrival { now, route, number, size, newest };
+        let newest = self
+            .path
+            .recovery
+            .largest_received()
+            .is_none_or(|largest| number > largest);
+        let arrival = Arrival {
+            now,
+            route,
+            number,
+            size,
+            newest,
+        };
         self.counters.received_packets += 1;
         self.counters.received_bytes += size as u64;
-        tracer.tell(|connection| Event::PacketReceived { connection, number, size });
+        tracer.tell(|connection| Event::PacketReceived {
+            connection,
+            number,
+            size,
+        });
         self.note_keys(which, &arrival, tracer);
         self.note_origin(&arrival, tracer);
         match self.dispatch_all(&arrival, frames, tracer) {
@@ -126,7 +148,10 @@ impl Connection {
 
     fn note_keys(&mut self, which: Generation, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let now = arrival.now.instant;
-        match self.keys.opened(which, arrival.number, now, self.path.recovery.pto()) {
+        match self
+            .keys
+            .opened(which, arrival.number, now, self.path.recovery.pto())
+        {
             Ok(None) => {}
             Ok(Some(by)) => {
                 self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());
@@ -148,7 +173,10 @@ impl Connection {
             }
             Origin::New if arrival.newest && self.state.is_open() => {
                 self.path.candidate = Some(Candidate::new(route, size, now.instant));
-                tracer.tell(|connection| Event::PathChallenged { connection, remote: route.remote });
+                tracer.tell(|connection| Event::PathChallenged {
+                    connection,
+                    remote: route.remote,
+                });
             }
             Origin::New => {}
         }

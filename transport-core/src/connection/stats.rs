@@ -82,7 +82,12 @@ pub(crate) struct Counters {
 }
 
 /// One view of all components.
-pub(crate) fn collect(counters: &Counters, path: &Path, keys: &Keys, scheduler: &Scheduler) -> ConnectionStats {
+pub(crate) fn collect(
+    counters: &Counters,
+    path: &Path,
+    keys: &Keys,
+    scheduler: &Scheduler,
+) -> ConnectionStats {
     let (recovery, streams) = (path.recovery.stats(), scheduler.stats());
     ConnectionStats {
         sent_packets: counters.sent_packets,

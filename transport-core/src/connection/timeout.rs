@@ -18,14 +18,22 @@ impl Connection {
         if !self.state.is_open() {
             return own;
         }
-        let recovery = self.path.recovery.next_timeout().map(|(at, why)| (at, why_of(why)));
+        let recovery = self
+            .path
+            .recovery
+            .next_timeout()
+            .map(|(at, why)| (at, why_of(why)));
         let expiry = self.scheduler.next_timeout().map(|at| (at, Why::DatagramExpiry));
         earlier(earlier(own, recovery), earlier(expiry, self.pacing(now)))
     }
 
     /// When the pacer opens for what waits. In the past means that something else holds it back.
     fn pacing(&self, now: Instant) -> Option<(Instant, Why)> {
-        let at = self.path.recovery.next_send().filter(|at| *at > now && self.scheduler.has_pending())?;
+        let at = self
+            .path
+            .recovery
+            .next_send()
+            .filter(|at| *at > now && self.scheduler.has_pending())?;
         Some((at, Why::Pacing))
     }
 
@@ -37,7 +45,12 @@ impl Connection {
         if !self.state.is_open() {
             return;
         }
-        if self.path.recovery.next_timeout().is_some_and(|(at, _)| at <= now.instant) {
+        if self
+            .path
+            .recovery
+            .next_timeout()
+            .is_some_and(|(at, _)| at <= now.instant)
+        {
             self.path.recovery.on_timeout(now.instant, &mut self.path.outcome);
             self.deliver(now.instant, tracer);
         }
@@ -60,7 +73,9 @@ impl Connection {
     }
 
     fn on_path_silence(&mut self, now: Instant) {
-        let Some(candidate) = &mut self.path.candidate else { return };
+        let Some(candidate) = &mut self.path.candidate else {
+            return;
+        };
         if !candidate.timed_out(now) {
             self.path.candidate = None;
         }

@@ -1,7 +1,11 @@
 //! The way out: from what loss recovery permits to sealed packets in a batch.
 //!
-//! 1. last words, or answers to another address, go alone  2. how much may be said?  3. a number and a header
-//! 4. frames: acknowledgements, our own, the scheduler's, a probe  5. seal in place  6. remember what it carried
+//! 1. last words, or answers to another address, go alone
+//! 2. how much may be said?
+//! 3. a number and a header
+//! 4. frames: acknowledgements, our own, the scheduler's, a probe
+//! 5. seal in place
+//! 6. remember what it carried
 //! 7. masks for the whole batch
 #![forbid(unsafe_code)]
 
@@ -21,8 +25,8 @@ use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
 use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
-use crate::wire::frame::Frame;
 use crate::wire::Header;
+use crate::wire::frame::Frame;
 
 /// ACK ranges of one frame.
 const MAX_RANGES: usize = 64;
@@ -51,11 +55,16 @@ enum Built {
 
 impl Connection {
     /// Fills the batch with what may be said now, all of it for one address; `None` when that is nothing.
-    pub(crate) fn poll_transmit(&mut self, now: Now, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Now,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
         let route = match self.state {
-            State::Unconfirmed | State::Confirmed => {
-                self.transmit_off_path(now.instant, batch, tracer).or_else(|| self.transmit_all(now.instant, batch, tracer))
-            }
+            State::Unconfirmed | State::Confirmed => self
+                .transmit_off_path(now.instant, batch, tracer)
+                .or_else(|| self.transmit_all(now.instant, batch, tracer)),
             State::Closing => self.transmit_close(now.instant, batch, tracer),
             State::Draining | State::Closed => None,
         }?;
@@ -73,7 +82,11 @@ impl Connection {
         if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due()) {
             return self.transmit_mtu_probe(size, now, batch, tracer);
         }
-        let mut left = if let Permit::Full { bytes } = permit { bytes } else { 1 };
+        let mut left = if let Permit::Full { bytes } = permit {
+            bytes
+        } else {
+            1
+        };
         while left > 0 {
             match self.transmit_packet(permit, now, batch, tracer) {
                 Built::Packet(size) => left = left.saturating_sub(size),
@@ -85,21 +98,38 @@ impl Connection {
                 }
             }
         }
-        if batch.is_empty() { None } else { Some(self.path.route) }
+        if batch.is_empty() {
+            None
+        } else {
+            Some(self.path.route)
+        }
     }
 
     /// Whether there is anything but acknowledgements to say.
     fn has_news(&self) -> bool {
-        self.pending.handshake_done || self.pending.ping || self.ids.has_pending() || self.scheduler.has_pending()
+        self.pending.handshake_done
+            || self.pending.ping
+            || self.ids.has_pending()
+            || self.scheduler.has_pending()
     }
 
-    fn transmit_packet(&mut self, permit: Permit, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Built {
+    fn transmit_packet(
+        &mut self,
+        permit: Permit,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Built {
         let news = permit >= Permit::Retransmit && self.has_news();
         if permit == Permit::Nothing || !(news || self.path.recovery.acks_due(now).is_some()) {
-            return Built::Nothing { said_all: !self.has_news() };
+            return Built::Nothing {
+                said_all: !self.has_news(),
+            };
         }
         let size = self.packet_size();
-        let Some(mut draft) = self.draft(batch, size) else { return Built::Nothing { said_all: false } };
+        let Some(mut draft) = self.draft(batch, size) else {
+            return Built::Nothing { said_all: false };
+        };
         self.write_acks_due(now, &mut draft);
         if permit >= Permit::Retransmit {
             self.write_control(&mut draft);
@@ -113,7 +143,9 @@ impl Connection {
         }
         if draft.builder.is_empty() {
             self.path.give_back(draft.number);
-            return Built::Nothing { said_all: !self.has_news() };
+            return Built::Nothing {
+                said_all: !self.has_news(),
+            };
         }
         self.finish_packet(draft, SentKind::Normal, now, tracer)
     }
@@ -121,7 +153,11 @@ impl Connection {
     /// Bytes of the next datagram at most.
     fn packet_size(&self) -> usize {
         let mtu = self.path.mtu.current();
-        usize::from(if self.path.recovery.pto_count() >= SMALL_PROBES { mtu.min(BASE) } else { mtu })
+        usize::from(if self.path.recovery.pto_count() >= SMALL_PROBES {
+            mtu.min(BASE)
+        } else {
+            mtu
+        })
     }
 
     /// Begins a packet; the number is given back if the batch has no room.
@@ -138,7 +174,13 @@ impl Connection {
             self.path.give_back(number);
             return None;
         };
-        Some(Draft { builder, number, content: Content::default(), eliciting: false, acks: false })
+        Some(Draft {
+            builder,
+            number,
+            content: Content::default(),
+            eliciting: false,
+            acks: false,
+        })
     }
 
     // --- frames, in order ---
@@ -157,7 +199,9 @@ impl Connection {
     }
 
     fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        let Some(acks) = self.path.recovery.acks_available() else { return };
+        let Some(acks) = self.path.recovery.acks_available() else {
+            return;
+        };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
         let mut count = 0;
         for (slot, range) in ranges.iter_mut().zip(acks.ranges()) {
@@ -195,22 +239,36 @@ impl Connection {
     /// What the scheduler has: it offers, we see what fits, it hands over.
     fn write_scheduled(&mut self, now: Instant, draft: &mut Draft<'_>) {
         while !draft.content.is_full() && draft.builder.room() > 0 {
-            let Some(next) = self.scheduler.next(now) else { return };
+            let Some(next) = self.scheduler.next(now) else {
+                return;
+            };
             let taken = match next {
                 Next::Control(control) => self.write_steering(control, now, draft),
-                Next::Stream { id, offset, available, .. } => {
+                Next::Stream {
+                    id,
+                    offset,
+                    available,
+                    ..
+                } => {
                     let fit = draft.builder.stream_fit(id.get(), offset);
                     let fit = fit.filter(|fit| *fit >= SCRAP.min(available.max(1)));
                     fit.is_some_and(|bytes| {
-                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else { return false };
+                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else {
+                            return false;
+                        };
                         draft.content.push(Item::Scheduled(chunk.token));
-                        draft.builder.stream(id.get(), offset, chunk.fin, chunk.parts).is_ok()
+                        draft
+                            .builder
+                            .stream(id.get(), offset, chunk.fin, chunk.parts)
+                            .is_ok()
                     })
                 }
                 Next::Datagram { len } => {
                     let fit = draft.builder.datagram_fit().filter(|fit| *fit >= len);
                     fit.is_some_and(|bytes| {
-                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else { return false };
+                        let Some(chunk) = self.scheduler.take(now, Grant { bytes: bytes.max(1) }) else {
+                            return false;
+                        };
                         draft.content.push(Item::Scheduled(chunk.token));
                         draft.builder.datagram(chunk.parts).is_ok()
                     })
@@ -228,7 +286,9 @@ impl Connection {
         if frame.encoded_len() > draft.builder.room() {
             return false;
         }
-        let Some(chunk) = self.scheduler.take(now, Grant { bytes: 1 }) else { return false };
+        let Some(chunk) = self.scheduler.take(now, Grant { bytes: 1 }) else {
+            return false;
+        };
         draft.put(&frame, Some(Item::Scheduled(chunk.token)))
     }
 
@@ -241,18 +301,40 @@ impl Connection {
 
     // --- sealing ---
 
-    fn finish_packet(&mut self, draft: Draft<'_>, sort: SentKind, now: Instant, tracer: &mut Tracer<'_>) -> Built {
-        let Draft { builder, number, mut content, eliciting, .. } = draft;
+    fn finish_packet(
+        &mut self,
+        draft: Draft<'_>,
+        sort: SentKind,
+        now: Instant,
+        tracer: &mut Tracer<'_>,
+    ) -> Built {
+        let Draft {
+            builder,
+            number,
+            mut content,
+            eliciting,
+            ..
+        } = draft;
         let size = match builder.seal(&mut self.keys.seal, 0) {
             Ok(size) => size,
             Err(SealError::Empty) => return Built::Nothing { said_all: false },
             Err(SealError::Key(_)) => {
-                self.end_silently(CloseReason::Transport { code: code::AEAD_LIMIT_REACHED, by: By::Local });
+                self.end_silently(CloseReason::Transport {
+                    code: code::AEAD_LIMIT_REACHED,
+                    by: By::Local,
+                });
                 return Built::Nothing { said_all: false };
             }
         };
         content.size = size as u16;
-        let sent = Sent { number, size: size as u16, eliciting, in_flight: eliciting, kind: sort, content };
+        let sent = Sent {
+            number,
+            size: size as u16,
+            eliciting,
+            in_flight: eliciting,
+            kind: sort,
+            content,
+        };
         self.path.recovery.sent(now, sent);
         self.path.note_sent(now, eliciting);
         self.keys.sealed(number.get());
@@ -262,24 +344,41 @@ impl Connection {
             self.restart_idle(now);
         }
         let number = number.get();
-        tracer.tell(|connection| Event::PacketSent { connection, number, size, eliciting });
+        tracer.tell(|connection| Event::PacketSent {
+            connection,
+            number,
+            size,
+            eliciting,
+        });
         Built::Packet(size)
     }
 
     fn update_keys_if_due(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
         let pto = self.path.recovery.pto();
         if self.state == State::Confirmed && self.keys.update_if_due(now, pto, &mut self.random) {
-            tracer.tell(|connection| Event::KeysUpdated { connection, by: By::Local });
+            tracer.tell(|connection| Event::KeysUpdated {
+                connection,
+                by: By::Local,
+            });
         }
     }
 
     // --- packets that go alone ---
 
     fn mtu_probe_due(&self) -> Option<u16> {
-        self.path.mtu.probe_due().filter(|_| self.state == State::Confirmed)
+        self.path
+            .mtu
+            .probe_due()
+            .filter(|_| self.state == State::Confirmed)
     }
 
-    fn transmit_mtu_probe(&mut self, size: u16, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+    fn transmit_mtu_probe(
+        &mut self,
+        size: u16,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
         let mut draft = self.draft(batch, usize::from(size))?;
         draft.put(&Frame::Ping, Some(Item::MtuProbe));
         draft.builder.pad_to(usize::from(size));
@@ -289,13 +388,23 @@ impl Connection {
     }
 
     /// Answers to challenges, and our own challenge to an address that is to prove itself.
-    fn transmit_off_path(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
+    fn transmit_off_path(
+        &mut self,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
         while let Some((route, data)) = self.path.responses.pop() {
             if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
                 return Some(route);
             }
         }
-        let route = self.path.candidate.as_ref().filter(|candidate| candidate.is_due(now))?.route;
+        let route = self
+            .path
+            .candidate
+            .as_ref()
+            .filter(|candidate| candidate.is_due(now))?
+            .route;
         let data = self.random.bytes();
         let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
         let pto = self.path.recovery.pto();
@@ -320,13 +429,17 @@ impl Connection {
             _ if foreign => 0,
             _ => usize::MAX,
         };
-        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else { return false };
+        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else {
+            return false;
+        };
         if !draft.put(frame, None) {
             self.path.give_back(draft.number);
             return false;
         }
         draft.builder.pad_to(PADDED);
-        let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else { return false };
+        let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
+            return false;
+        };
         if let Some(candidate) = self.path.candidate.as_mut().filter(|_| foreign) {
             candidate.sent(size);
         }
@@ -368,12 +481,21 @@ fn frame_of(control: Control) -> Frame<'static> {
     match control {
         Control::MaxData { max } => Frame::MaxData { max },
         Control::MaxStreamData { id, max } => Frame::MaxStreamData { id: id.get(), max },
-        Control::MaxStreams { direction, max } => Frame::MaxStreams { uni: uni(direction), max },
+        Control::MaxStreams { direction, max } => Frame::MaxStreams {
+            uni: uni(direction),
+            max,
+        },
         Control::DataBlocked { at } => Frame::DataBlocked { at },
         Control::StreamDataBlocked { id, at } => Frame::StreamDataBlocked { id: id.get(), at },
-        Control::StreamsBlocked { direction, at } => Frame::StreamsBlocked { uni: uni(direction), at },
-        Control::ResetStream { id, code, final_size } => Frame::ResetStream { id: id.get(), code, final_size },
+        Control::StreamsBlocked { direction, at } => Frame::StreamsBlocked {
+            uni: uni(direction),
+            at,
+        },
+        Control::ResetStream { id, code, final_size } => Frame::ResetStream {
+            id: id.get(),
+            code,
+            final_size,
+        },
         Control::StopSending { id, code } => Frame::StopSending { id: id.get(), code },
     }
 }
-

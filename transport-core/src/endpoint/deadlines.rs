@@ -44,7 +44,10 @@ mod tests {
     use crate::timer::Timer;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
     fn deadlines_move_and_expire_in_order() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);

@@ -4,12 +4,21 @@
 //! parity fragment, after two timeouts in smaller datagrams. Whatever does not read as the relay's answer is ignored. A
 //! refusal is only a hint, which anyone with the bundle could send: it is believed after one more timeout without an answer.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    Auth, ClientEstablished, ClientHello, Direction, Entropy, EnvelopeHeader, EnvelopeType, Initiator, RelayId,
+    Auth, ClientEstablished, ClientHello, Direction, Entropy, EnvelopeHeader, EnvelopeType, Initiator,
+    RelayId,
 };
 
 use super::flight::{Body, Flight, Hid, SIZES, SMALL_SIZES};
@@ -67,10 +76,19 @@ impl Dial {
         random: &mut Random,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, ConnectError> {
-        let Connect { bundle, identity, remote, app, suite, .. } = target;
+        let Connect {
+            bundle,
+            identity,
+            remote,
+            app,
+            suite,
+            ..
+        } = target;
         let (hid, scid) = (random.bytes(), random.cid());
         let mut params = Vec::new();
-        announce(transport, &app).encode(&mut params).map_err(|_| ConnectError::LabelTooLong)?;
+        announce(transport, &app)
+            .encode(&mut params)
+            .map_err(|_| ConnectError::LabelTooLong)?;
         let hello = ClientHello {
             has_aes: match suite {
                 SuiteChoice::Auto => transport.aes,
@@ -110,7 +128,9 @@ impl Dial {
         random: &mut Random,
         entropy: &mut dyn Entropy,
     ) -> Vec<Vec<u8>> {
-        let wait = FIRST_WAIT.saturating_mul(1 << self.sends.min(8)).min(LONGEST_WAIT);
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << self.sends.min(8))
+            .min(LONGEST_WAIT);
         self.next_send = now.instant + wait;
         let flight = Flight {
             keys: &domain.envelope,
@@ -119,7 +139,11 @@ impl Dial {
             hid: self.hid,
             unix_ms: domain.relay_time(now.unix_ms),
             body: &self.body,
-            sizes: if self.sends < FULL_SIZE_SENDS { SIZES } else { SMALL_SIZES },
+            sizes: if self.sends < FULL_SIZE_SENDS {
+                SIZES
+            } else {
+                SMALL_SIZES
+            },
             parity: self.sends > 0,
         };
         self.sends += 1;
@@ -137,11 +161,15 @@ impl Dial {
         match header.kind {
             EnvelopeType::ServerHello => self.on_answer(header, fragment),
             EnvelopeType::HandshakeClose => {
-                let code = Reader::new(fragment).varint().map_err(|_| DropReason::AnswerInvalid)?;
+                let code = Reader::new(fragment)
+                    .varint()
+                    .map_err(|_| DropReason::AnswerInvalid)?;
                 self.refused.get_or_insert((code, now + FIRST_WAIT));
                 Ok(None)
             }
-            EnvelopeType::ClientHello | EnvelopeType::Retry | EnvelopeType::Early => Err(DropReason::EnvelopeKind),
+            EnvelopeType::ClientHello | EnvelopeType::Retry | EnvelopeType::Early => {
+                Err(DropReason::EnvelopeKind)
+            }
         }
     }
 
@@ -155,11 +183,17 @@ impl Dial {
             None => Body::new(header.total_len).ok_or(DropReason::FragmentMismatch)?,
         };
         // What contradicts itself, or does not read, is forgotten: the relay's own answer will come again.
-        if !answer.add(header, fragment).map_err(|_| DropReason::FragmentMismatch)? {
+        if !answer
+            .add(header, fragment)
+            .map_err(|_| DropReason::FragmentMismatch)?
+        {
             self.answer = Some(answer);
             return Ok(None);
         }
-        let established = self.initiator.finish(answer.bytes()).map_err(|_| DropReason::AnswerInvalid)?;
+        let established = self
+            .initiator
+            .finish(answer.bytes())
+            .map_err(|_| DropReason::AnswerInvalid)?;
         Ok(Some(Box::new(established)))
     }
 

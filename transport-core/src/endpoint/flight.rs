@@ -4,7 +4,15 @@
 //! one more fragment, the exclusive-or of all others: it has the highest index, and offset zero. Fragments of different
 //! transmissions of one message complete each other.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::ops::RangeInclusive;
 
@@ -40,7 +48,11 @@ pub(super) struct Flight<'a> {
 
 impl Flight<'_> {
     /// Its datagrams, each of a random size.
-    pub(super) fn seal(&self, random: &mut Random, entropy: &mut dyn Entropy) -> Result<Vec<Vec<u8>>, EnvelopeError> {
+    pub(super) fn seal(
+        &self,
+        random: &mut Random,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<Vec<u8>>, EnvelopeError> {
         let most = self.sizes.end().saturating_sub(ENVELOPE_OVERHEAD).max(1);
         let pieces = self.body.len().div_ceil(most).max(1);
         let length = self.body.len().div_ceil(pieces).max(1);
@@ -49,7 +61,10 @@ impl Flight<'_> {
         let count = pieces + usize::from(with_parity);
         let mut datagrams = Vec::with_capacity(count);
         for (index, fragment) in self.body.chunks(length).enumerate() {
-            parity.iter_mut().zip(fragment).for_each(|(sum, byte)| *sum ^= byte);
+            parity
+                .iter_mut()
+                .zip(fragment)
+                .for_each(|(sum, byte)| *sum ^= byte);
             datagrams.push(self.seal_one(index, count, index * length, fragment, random, entropy)?);
         }
         if with_parity {
@@ -81,7 +96,8 @@ impl Flight<'_> {
         let low = (fragment.len() + ENVELOPE_OVERHEAD).max(*self.sizes.start());
         let size = random.within(low as u64, (*self.sizes.end()).max(low) as u64) as usize;
         let mut datagram = Vec::with_capacity(size);
-        self.keys.seal(self.direction, &header, fragment, size, entropy, &mut datagram)?;
+        self.keys
+            .seal(self.direction, &header, fragment, size, entropy, &mut datagram)?;
         Ok(datagram)
     }
 }
@@ -105,7 +121,11 @@ impl Body {
     pub(super) fn new(total: u16) -> Option<Self> {
         let total = usize::from(total);
         let possible = (1..=MAX_MESSAGE).contains(&total);
-        possible.then(|| Self { bytes: vec![0; total], pieces: Vec::new(), parity: None })
+        possible.then(|| Self {
+            bytes: vec![0; total],
+            pieces: Vec::new(),
+            parity: None,
+        })
     }
 
     /// Allocated bytes, as if a parity fragment had come.
@@ -145,7 +165,11 @@ impl Body {
             }
         }
         self.pieces = merged;
-        if self.pieces.len() > MAX_PIECES { Err(Mismatch) } else { Ok(()) }
+        if self.pieces.len() > MAX_PIECES {
+            Err(Mismatch)
+        } else {
+            Ok(())
+        }
     }
 
     fn add_parity(&mut self, header: &EnvelopeHeader, fragment: &[u8]) -> Result<(), Mismatch> {
@@ -165,13 +189,25 @@ impl Body {
         let total = self.bytes.len();
         let there = |from: usize| {
             let to = (from + length).min(total);
-            self.pieces.iter().any(|(start, end)| *start <= from && to <= *end)
+            self.pieces
+                .iter()
+                .any(|(start, end)| *start <= from && to <= *end)
         };
         let mut missing = (0..total).step_by(length.max(1)).filter(|from| !there(*from));
-        let (Some(from), None) = (missing.next(), missing.next()) else { return };
+        let (Some(from), None) = (missing.next(), missing.next()) else {
+            return;
+        };
         let mut fragment = parity.clone();
-        for (_, other) in self.bytes.chunks(length.max(1)).enumerate().filter(|(index, _)| index * length != from) {
-            fragment.iter_mut().zip(other).for_each(|(sum, byte)| *sum ^= byte);
+        for (_, other) in self
+            .bytes
+            .chunks(length.max(1))
+            .enumerate()
+            .filter(|(index, _)| index * length != from)
+        {
+            fragment
+                .iter_mut()
+                .zip(other)
+                .for_each(|(sum, byte)| *sum ^= byte);
         }
         fragment.truncate(total - from);
         // Cannot fail: the piece lies inside the message.
@@ -207,7 +243,9 @@ mod tests {
             sizes: sizes.clone(),
             parity,
         };
-        let sealed = flight.seal(&mut Random::new([2; 32]), &mut SeededEntropy::new([3; 32])).unwrap();
+        let sealed = flight
+            .seal(&mut Random::new([2; 32]), &mut SeededEntropy::new([3; 32]))
+            .unwrap();
         sealed
             .into_iter()
             .map(|mut datagram| {
@@ -231,7 +269,10 @@ mod tests {
             assert_eq!(parts.len(), pieces);
             parts.reverse();
             let mut whole = Body::new(len as u16).unwrap();
-            let done: Vec<bool> = parts.iter().map(|(header, part)| whole.add(header, part).unwrap()).collect();
+            let done: Vec<bool> = parts
+                .iter()
+                .map(|(header, part)| whole.add(header, part).unwrap())
+                .collect();
             assert_eq!(done.iter().filter(|done| **done).count(), 1);
             assert_eq!(whole.bytes(), body);
         }
@@ -278,12 +319,27 @@ mod tests {
         assert_eq!(whole.add(header, &[]), Err(Mismatch));
         let (parity, sum) = &parts[3];
         assert_eq!(whole.add(parity, &sum[1..]), Err(Mismatch));
-        assert_eq!(whole.add(&EnvelopeHeader { index: 2, ..parity.clone() }, sum), Err(Mismatch));
+        assert_eq!(
+            whole.add(
+                &EnvelopeHeader {
+                    index: 2,
+                    ..parity.clone()
+                },
+                sum
+            ),
+            Err(Mismatch)
+        );
         for piece in 0..MAX_PIECES as u16 {
-            let tiny = EnvelopeHeader { fragment_offset: piece * 10 + 1, ..header.clone() };
+            let tiny = EnvelopeHeader {
+                fragment_offset: piece * 10 + 1,
+                ..header.clone()
+            };
             assert_eq!(whole.add(&tiny, &[1]), Ok(false));
         }
-        let tiny = EnvelopeHeader { fragment_offset: 999, ..header.clone() };
+        let tiny = EnvelopeHeader {
+            fragment_offset: 999,
+            ..header.clone()
+        };
         assert_eq!(whole.add(&tiny, &[1]), Err(Mismatch));
         assert!(Body::new(0).is_none() && Body::new(4097).is_none());
     }

@@ -3,7 +3,15 @@
 //! In: `route` says whose datagram it is; a stranger's goes to `admit` (as a relay) or to the `dial` it answers (as a
 //! client). Out: [`Endpoint::poll`] asks one connection after another. Time: `deadlines` knows who is next.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -89,7 +97,12 @@ struct Watch {
 
 impl Watch {
     fn tracer(&mut self, now: Now, connection: Option<Handle>) -> Tracer<'_> {
-        Tracer { now, connection, observer: self.observer.as_deref_mut(), drops: &mut self.stats.drops }
+        Tracer {
+            now,
+            connection,
+            observer: self.observer.as_deref_mut(),
+            drops: &mut self.stats.drops,
+        }
     }
 }
 
@@ -113,7 +126,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint. `seed` decides everything that is random but not secret; secrets come from `entropy`.
     pub fn new(config: EndpointConfig, seed: [u8; 32], entropy: Box<dyn Entropy + Send>) -> Self {
-        let EndpointConfig { server, transport, observer } = config;
+        let EndpointConfig {
+            server,
+            transport,
+            observer,
+        } = config;
         let mut routes = Routes::default();
         let admission = server.map(|server| Box::new(Admission::new(server, &mut routes)));
         Self {
@@ -125,7 +142,10 @@ impl Endpoint {
             deadlines: Deadlines::default(),
             waiting: VecDeque::new(),
             notices: VecDeque::new(),
-            watch: Watch { observer, stats: EndpointStats::default() },
+            watch: Watch {
+                observer,
+                stats: EndpointStats::default(),
+            },
             random: Random::new(seed),
             entropy,
         }
@@ -135,7 +155,10 @@ impl Endpoint {
 
     /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows; until then there is no [`Connection`].
     pub fn connect(&mut self, now: Now, target: Connect) -> Result<Handle, ConnectError> {
-        target.bundle.check_time(now.unix_ms / 1000).map_err(ConnectError::Bundle)?;
+        target
+            .bundle
+            .check_time(now.unix_ms / 1000)
+            .map_err(ConnectError::Bundle)?;
         if self.slab.len() >= MAX_SLOTS {
             return Err(ConnectError::TooManyConnections);
         }
@@ -143,7 +166,10 @@ impl Endpoint {
         let way = Direction::ServerToClient;
         let domain = Domain::new(bundle.relay_id(), bundle.epoch(), bundle.kh(), &target.grant, way);
         let index = self.routes.enter(domain).ok_or(ConnectError::TooManyRelays)?;
-        let relay_ms = self.routes.domain(index).map_or(now.unix_ms, |domain| domain.relay_time(now.unix_ms));
+        let relay_ms = self
+            .routes
+            .domain(index)
+            .map_or(now.unix_ms, |domain| domain.relay_time(now.unix_ms));
         let (transport, random, entropy) = (&self.transport, &mut self.random, &mut *self.entropy);
         let dial = match Dial::start(now, target, index, relay_ms, transport, random, entropy) {
             Ok(dial) => dial,
@@ -164,7 +190,15 @@ impl Endpoint {
     pub fn cancel(&mut self, now: Now, handle: Handle) {
         let dialing = self.slab.find(handle).filter(|slot| self.dial(*slot).is_some());
         if let Some(slot) = dialing {
-            self.end_dial(now, slot, CloseReason::Application { code: 0, reason: Vec::new(), by: By::Local });
+            self.end_dial(
+                now,
+                slot,
+                CloseReason::Application {
+                    code: 0,
+                    reason: Vec::new(),
+                    by: By::Local,
+                },
+            );
         }
     }
 
@@ -207,7 +241,10 @@ impl Endpoint {
     pub fn stats(&self) -> EndpointStats {
         EndpointStats {
             connections: self.slab.len().saturating_sub(self.dials.len()),
-            half_open: self.admission.as_ref().map_or(0, |admission| admission.half_open()),
+            half_open: self
+                .admission
+                .as_ref()
+                .map_or(0, |admission| admission.half_open()),
             dialing: self.dials.len(),
             handshakes_answered: self.admission.as_ref().map_or(0, |admission| admission.answered),
             ..self.watch.stats.clone()
@@ -216,9 +253,16 @@ impl Endpoint {
 
     /// Allocated bytes, roughly. Walks all connections.
     pub fn memory(&self) -> usize {
-        let connections: usize = self.slab.iter().map(|(_, occupant)| occupant_memory(occupant)).sum();
+        let connections: usize = self
+            .slab
+            .iter()
+            .map(|(_, occupant)| occupant_memory(occupant))
+            .sum();
         let waiting: usize = self.waiting.iter().map(|(_, datagram)| datagram.capacity()).sum();
-        connections + waiting + self.routes.memory() + self.admission.as_ref().map_or(0, |admission| admission.memory())
+        connections
+            + waiting
+            + self.routes.memory()
+            + self.admission.as_ref().map_or(0, |admission| admission.memory())
     }
 
     // --- datagrams in ---
@@ -228,14 +272,20 @@ impl Endpoint {
         self.watch.stats.received_datagrams += 1;
         self.watch.stats.received_bytes += datagram.len() as u64;
         if datagram.len() > MAX_DATAGRAM {
-            return self.watch.tracer(now, None).dropped(DropReason::Length, datagram.len());
+            return self
+                .watch
+                .tracer(now, None)
+                .dropped(DropReason::Length, datagram.len());
         }
         match self.routes.find(datagram) {
             Some((cid, Target::Connection(slot))) => self.on_packet(now, route, slot, cid, datagram),
             Some((cid, Target::HalfOpen(id))) => self.on_first(now, route, id, cid, datagram),
             None => match self.routes.recognise(datagram) {
                 Some(index) => self.on_envelope(now, route, index, datagram),
-                None => self.watch.tracer(now, None).dropped(DropReason::Unknown, datagram.len()),
+                None => self
+                    .watch
+                    .tracer(now, None)
+                    .dropped(DropReason::Unknown, datagram.len()),
             },
         }
     }
@@ -262,7 +312,9 @@ impl Endpoint {
     // --- as a relay ---
 
     fn on_stranger(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        let Some(admission) = &mut self.admission else { return };
+        let Some(admission) = &mut self.admission else {
+            return;
+        };
         let waiting = &mut self.waiting;
         let mut hall = Hall {
             routes: &mut self.routes,
@@ -277,7 +329,9 @@ impl Endpoint {
     }
 
     fn on_first(&mut self, now: Now, route: Route, id: u64, cid: ConnectionId, datagram: &mut [u8]) {
-        let Some(admission) = &mut self.admission else { return };
+        let Some(admission) = &mut self.admission else {
+            return;
+        };
         let size = datagram.len();
         match admission.handle_first(id, cid, datagram) {
             Ok(first) => self.welcome(now, route, size, first),
@@ -287,8 +341,15 @@ impl Endpoint {
 
     /// The client has the keys: the connection begins.
     fn welcome(&mut self, now: Now, route: Route, size: usize, first: First<'_>) {
-        let First { entry, waiting, number, frames } = first;
-        let Some(domain) = self.routes.domain(waiting.domain) else { return };
+        let First {
+            entry,
+            waiting,
+            number,
+            frames,
+        } = first;
+        let Some(domain) = self.routes.domain(waiting.domain) else {
+            return;
+        };
         let info = Info {
             peer: waiting.peer,
             suite: waiting.session.suite,
@@ -307,7 +368,9 @@ impl Endpoint {
             rtt: (entry.times_answered == 1).then_some(sample),
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
-        let handle = self.slab.insert(Occupant::Live(Box::new(connection), waiting.domain));
+        let handle = self
+            .slab
+            .insert(Occupant::Live(Box::new(connection), waiting.domain));
         for cid in waiting.ours {
             self.routes.insert(cid, Target::Connection(handle.slot));
         }
@@ -331,12 +394,23 @@ impl Endpoint {
 
     fn send_hello(&mut self, now: Now, slot: u32) {
         let handle = self.slab.handle(slot);
-        let Some(Occupant::Dial(dial)) = self.slab.get_mut(slot).map(|place| &mut place.occupant) else { return };
-        let Some(domain) = self.routes.domain(dial.domain) else { return };
-        let (route, datagrams) = (dial.route, dial.transmit(now, domain, &mut self.random, &mut *self.entropy));
+        let Some(Occupant::Dial(dial)) = self.slab.get_mut(slot).map(|place| &mut place.occupant) else {
+            return;
+        };
+        let Some(domain) = self.routes.domain(dial.domain) else {
+            return;
+        };
+        let (route, datagrams) = (
+            dial.route,
+            dial.transmit(now, domain, &mut self.random, &mut *self.entropy),
+        );
         let attempt = dial.sends;
-        datagrams.into_iter().for_each(|datagram| enqueue(&mut self.waiting, route, datagram));
-        self.watch.tracer(now, Some(handle)).tell(|connection| trace::Event::HelloSent { connection, attempt });
+        for datagram in datagrams {
+            enqueue(&mut self.waiting, route, datagram);
+        }
+        self.watch
+            .tracer(now, Some(handle))
+            .tell(|connection| trace::Event::HelloSent { connection, attempt });
         self.slab.mark(slot);
     }
 
@@ -347,7 +421,13 @@ impl Endpoint {
         }
     }
 
-    fn try_answer(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> Result<(), DropReason> {
+    fn try_answer(
+        &mut self,
+        now: Now,
+        route: Route,
+        index: usize,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
         let domain = self.routes.domain(index).ok_or(DropReason::Unknown)?;
         let opened = domain.envelope.open(domain.incoming, datagram);
         let (header, fragment) = opened.map_err(|_| DropReason::EnvelopeForged)?;
@@ -366,21 +446,45 @@ impl Endpoint {
 
     /// The relay's answer reads: the connection begins, unless the two ends do not fit.
     fn establish(&mut self, now: Now, slot: u32, established: ClientEstablished) {
-        let Some(place) = self.slab.get_mut(slot) else { return };
-        let Occupant::Dial(dial) = std::mem::replace(&mut place.occupant, Occupant::Free) else { return };
+        let Some(place) = self.slab.get_mut(slot) else {
+            return;
+        };
+        let Occupant::Dial(dial) = std::mem::replace(&mut place.occupant, Occupant::Free) else {
+            return;
+        };
         self.dials.remove(&dial.hid);
-        let ClientEstablished { session, relay_cids, params, server_time_ms } = established;
+        let ClientEstablished {
+            session,
+            relay_cids,
+            params,
+            server_time_ms,
+        } = established;
         let params = match TransportParameters::parse(&params) {
             Ok(params) if params.app == dial.app => params,
-            Ok(_) => return self.forget_dial(slot, dial, CloseReason::Refused { code: code::NO_APPLICATION_PROTOCOL }),
+            Ok(_) => {
+                return self.forget_dial(
+                    slot,
+                    dial,
+                    CloseReason::Refused {
+                        code: code::NO_APPLICATION_PROTOCOL,
+                    },
+                );
+            }
             Err(_) => return self.forget_dial(slot, dial, CloseReason::violation(code::PROTOCOL_VIOLATION)),
         };
-        let Some(domain) = self.routes.domain_mut(dial.domain) else { return };
-        domain.clock_offset_ms = i64::try_from(i128::from(server_time_ms) - i128::from(now.unix_ms)).unwrap_or(0);
+        let Some(domain) = self.routes.domain_mut(dial.domain) else {
+            return;
+        };
+        domain.clock_offset_ms =
+            i64::try_from(i128::from(server_time_ms) - i128::from(now.unix_ms)).unwrap_or(0);
         let handshake = now.instant.saturating_duration_since(dial.started);
         let made = Established {
             side: Side::Client,
-            info: Info { peer: Peer::Relay(dial.relay_id), suite: session.suite, handshake },
+            info: Info {
+                peer: Peer::Relay(dial.relay_id),
+                suite: session.suite,
+                handshake,
+            },
             session,
             cids: domain.masks.clone(),
             route: dial.route,
@@ -395,17 +499,24 @@ impl Endpoint {
         }
         self.watch.stats.handshakes_completed += 1;
         let handle = self.slab.handle(slot);
-        self.watch.tracer(now, Some(handle)).tell(|connection| trace::Event::Connected { connection });
+        self.watch
+            .tracer(now, Some(handle))
+            .tell(|connection| trace::Event::Connected { connection });
     }
 
     fn end_dial(&mut self, now: Now, slot: u32, reason: CloseReason) {
         let handle = self.slab.handle(slot);
-        let Some(Occupant::Dial(dial)) =
-            self.slab.get_mut(slot).map(|place| std::mem::replace(&mut place.occupant, Occupant::Free))
+        let Some(Occupant::Dial(dial)) = self
+            .slab
+            .get_mut(slot)
+            .map(|place| std::mem::replace(&mut place.occupant, Occupant::Free))
         else {
             return;
         };
-        let news = trace::Event::Closed { connection: handle, reason: &reason };
+        let news = trace::Event::Closed {
+            connection: handle,
+            reason: &reason,
+        };
         self.watch.tracer(now, Some(handle)).tell_endpoint(&news);
         self.forget_dial(slot, dial, reason);
     }
@@ -438,7 +549,9 @@ impl Endpoint {
 
     fn on_deadline(&mut self, now: Now, slot: u32) {
         let handle = self.slab.handle(slot);
-        let Some(place) = self.slab.get_mut(slot) else { return };
+        let Some(place) = self.slab.get_mut(slot) else {
+            return;
+        };
         place.armed = None;
         match &mut place.occupant {
             Occupant::Free => {}
@@ -515,7 +628,11 @@ impl Endpoint {
         }
         if let Occupant::Live(connection, domain) = self.slab.remove(slot) {
             connection.issued_ids().for_each(|cid| self.routes.remove(&cid));
-            if self.routes.domain(domain).is_some_and(|domain| domain.incoming == Direction::ServerToClient) {
+            if self
+                .routes
+                .domain(domain)
+                .is_some_and(|domain| domain.incoming == Direction::ServerToClient)
+            {
                 self.routes.leave(domain);
             }
         }

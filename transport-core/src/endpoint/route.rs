@@ -1,6 +1,14 @@
 //! Whose datagram is it? Keys of the relays this endpoint is or talks to, and the table of connection ids.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -64,7 +72,8 @@ impl Routes {
     /// Adds a domain that stays, or finds it and counts one more user; `None` when there are too many.
     pub(super) fn enter(&mut self, domain: Domain) -> Option<usize> {
         let same = |slot: &Option<Domain>| {
-            slot.as_ref().is_some_and(|known| known.name == domain.name && known.incoming == domain.incoming)
+            slot.as_ref()
+                .is_some_and(|known| known.name == domain.name && known.incoming == domain.incoming)
         };
         if let Some(index) = self.domains.iter().position(same) {
             if let Some(known) = self.domains.get_mut(index).and_then(Option::as_mut) {
@@ -72,7 +81,11 @@ impl Routes {
             }
             return Some(index);
         }
-        let index = self.domains.iter().position(Option::is_none).unwrap_or(self.domains.len());
+        let index = self
+            .domains
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.domains.len());
         if index >= MAX_DOMAINS {
             return None;
         }
@@ -116,7 +129,8 @@ impl Routes {
     /// The domain whose envelope a datagram looks like.
     pub(super) fn recognise(&self, datagram: &[u8]) -> Option<usize> {
         self.domains.iter().position(|slot| {
-            slot.as_ref().is_some_and(|domain| domain.envelope.recognises(domain.incoming, datagram))
+            slot.as_ref()
+                .is_some_and(|domain| domain.envelope.recognises(domain.incoming, datagram))
         })
     }
 
@@ -152,5 +166,4 @@ impl Hasher for CidHasher {
     }
 
     fn write_usize(&mut self, _length: usize) {}
-
 }

@@ -43,7 +43,12 @@ impl Slab {
     /// Gives somebody a place and marks it ready.
     pub(super) fn insert(&mut self, occupant: Occupant) -> Handle {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, queued: false, armed: None, occupant: Occupant::Free });
+            self.slots.push(Slot {
+                generation: 0,
+                queued: false,
+                armed: None,
+                occupant: Occupant::Free,
+            });
             (self.slots.len() - 1) as u32
         });
         if let Some(place) = self.slots.get_mut(slot as usize) {
@@ -81,7 +86,9 @@ impl Slab {
 
     /// Frees `slot`; who was there.
     pub(super) fn remove(&mut self, slot: u32) -> Occupant {
-        let Some(place) = self.slots.get_mut(slot as usize) else { return Occupant::Free };
+        let Some(place) = self.slots.get_mut(slot as usize) else {
+            return Occupant::Free;
+        };
         let occupant = std::mem::replace(&mut place.occupant, Occupant::Free);
         if !matches!(occupant, Occupant::Free) {
             self.free.push(slot);
@@ -120,6 +127,8 @@ impl Slab {
 
     /// All slots in use.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Occupant)> {
-        (0..).zip(&self.slots).map(|(slot, place)| (slot, &place.occupant))
+        (0..)
+            .zip(&self.slots)
+            .map(|(slot, place)| (slot, &place.occupant))
     }
 }

@@ -1,5 +1,10 @@
 //! Two endpoints and a link with a clock of its own: everything that happens is decided by the seed.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses its part"
+)]
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -9,9 +14,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Connection, Direction, Endpoint,
-    EndpointAddress, EndpointConfig, Event, Grant, Handle, Now, Output, ReadError, RelayIdentity, RelayStatics, Route,
-    SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig, WriteError,
+    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Connection, Direction,
+    Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Now, Output, ReadError, RelayIdentity,
+    RelayStatics, Route, SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig, WriteError,
 };
 
 pub const UNIX_MS: u64 = 1_790_000_000_000;
@@ -32,7 +37,11 @@ pub fn relay() -> (Bundle, RelayStatics, RelayIdentity) {
         epoch: 1,
         not_before: UNIX_MS / 1000 - 3600,
         not_after: UNIX_MS / 1000 + 86_400,
-        endpoints: vec![BundleEndpoint { address: EndpointAddress::Ip(SERVER.0.into()), port: SERVER.1, cover: 0 }],
+        endpoints: vec![BundleEndpoint {
+            address: EndpointAddress::Ip(SERVER.0.into()),
+            port: SERVER.1,
+            cover: 0,
+        }],
     };
     let bundle = Bundle::parse(&identity.sign_bundle(&draft, &statics).unwrap()).unwrap();
     (bundle, statics, identity)
@@ -110,10 +119,21 @@ impl Net {
             max_connections: setup.max_connections,
             ..ServerConfig::new(statics, identity.relay_id(), 1, setup.access, APP.to_vec())
         };
-        let server = EndpointConfig { server: Some(server), transport: setup.server, observer: None };
-        let client = EndpointConfig { server: None, transport: setup.client, observer: None };
+        let server = EndpointConfig {
+            server: Some(server),
+            transport: setup.server,
+            observer: None,
+        };
+        let client = EndpointConfig {
+            server: None,
+            transport: setup.client,
+            observer: None,
+        };
         let entropy = |salt: u8| Box::new(SeededEntropy::new([setup.seed ^ salt; 32]));
-        #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "an arbitrary origin; nothing depends on it"
+        )]
         let start = Instant::now();
         Self {
             start,
@@ -139,7 +159,10 @@ impl Net {
     }
 
     pub fn now(&self) -> Now {
-        Now { instant: self.start + self.elapsed, unix_ms: UNIX_MS + self.elapsed.as_millis() as u64 }
+        Now {
+            instant: self.start + self.elapsed,
+            unix_ms: UNIX_MS + self.elapsed.as_millis() as u64,
+        }
     }
 
     pub fn target(&self) -> Connect {
@@ -160,14 +183,19 @@ impl Net {
 
     pub fn connect_as(&mut self, identity: &ClientIdentity) -> Handle {
         let now = self.now();
-        let target = Connect { identity: Some(identity.clone()), ..self.target() };
+        let target = Connect {
+            identity: Some(identity.clone()),
+            ..self.target()
+        };
         self.client.connect(now, target).unwrap()
     }
 
     /// Connects and waits for both ends; the handles.
     pub fn pair(&mut self) -> (Handle, Handle) {
         let client = self.connect();
-        self.run_until(ms(5000), |net| !net.server_events.is_empty() && !net.client_events.is_empty());
+        self.run_until(ms(5000), |net| {
+            !net.server_events.is_empty() && !net.client_events.is_empty()
+        });
         assert!(matches!(self.client_events[0], (handle, Event::Connected(_)) if handle == client));
         let (server, event) = self.server_events[0].clone();
         assert!(matches!(event, Event::Connected(_)), "{event:?}");
@@ -179,25 +207,37 @@ impl Net {
     /// As [`Net::pair`], with patience.
     pub fn pair_within(&mut self, limit: Duration) -> (Handle, Handle) {
         let client = self.connect();
-        let stands = self.run_until(limit, |net| !net.server_events.is_empty() && !net.client_events.is_empty());
+        let stands = self.run_until(limit, |net| {
+            !net.server_events.is_empty() && !net.client_events.is_empty()
+        });
         assert!(stands, "{:?} {:?}", self.client.stats(), self.server.stats());
         let (server, _) = self.server_events[0];
         (client, server)
     }
 
     pub fn c(&mut self, handle: Handle) -> &mut Connection {
-        self.client.connection(handle).expect("the client's connection stands")
+        self.client
+            .connection(handle)
+            .expect("the client's connection stands")
     }
 
     pub fn s(&mut self, handle: Handle) -> &mut Connection {
-        self.server.connection(handle).expect("the server's connection stands")
+        self.server
+            .connection(handle)
+            .expect("the server's connection stands")
     }
 
     /// Puts a datagram on the link by hand.
     pub fn inject(&mut self, way: Way, client: SocketAddr, bytes: Vec<u8>, after: Duration) {
         self.order += 1;
         let at = self.now().instant + after;
-        self.flying.push(Reverse(Flying { at, order: self.order, way, client, bytes }));
+        self.flying.push(Reverse(Flying {
+            at,
+            order: self.order,
+            way,
+            client,
+            bytes,
+        }));
     }
 
     fn drain(&mut self, way: Way) -> bool {
@@ -205,16 +245,26 @@ impl Net {
         loop {
             let now = self.now();
             self.polls += 1;
-            let endpoint = if way == Way::Up { &mut self.client } else { &mut self.server };
+            let endpoint = if way == Way::Up {
+                &mut self.client
+            } else {
+                &mut self.server
+            };
             match endpoint.poll(now, &mut self.batch) {
                 Output::Transmit(route) => {
                     self.largest_batch = self.largest_batch.max(self.batch.count());
                     assert!(self.batch.is_finished());
                     let segments: Vec<Vec<u8>> = self.batch.segments().map(<[u8]>::to_vec).collect();
-                    segments.into_iter().for_each(|bytes| self.send(way, route, bytes));
+                    for bytes in segments {
+                        self.send(way, route, bytes);
+                    }
                 }
                 Output::Event(handle, event) => {
-                    let events = if way == Way::Up { &mut self.client_events } else { &mut self.server_events };
+                    let events = if way == Way::Up {
+                        &mut self.client_events
+                    } else {
+                        &mut self.server_events
+                    };
                     events.push((handle, event));
                 }
                 Output::Wait(at) => {
@@ -233,9 +283,19 @@ impl Net {
         if self.keep_wire {
             self.wire.push((way, bytes.clone()));
         }
-        let client = if way == Way::Up { self.client_addr } else { route.remote };
+        let client = if way == Way::Up {
+            self.client_addr
+        } else {
+            route.remote
+        };
         let at = self.now().instant + self.delay;
-        let flying = Flying { at, order: self.order, way, client, bytes };
+        let flying = Flying {
+            at,
+            order: self.order,
+            way,
+            client,
+            bytes,
+        };
         for mut datagram in (self.meddle)(&flying) {
             self.order += 1;
             datagram.order = self.order;
@@ -246,15 +306,27 @@ impl Net {
     /// Carries what has arrived; true if anything happened.
     fn carry(&mut self) {
         let now = self.now();
-        while self.flying.peek().is_some_and(|Reverse(datagram)| datagram.at <= now.instant) {
-            let Some(Reverse(mut datagram)) = self.flying.pop() else { return };
+        while self
+            .flying
+            .peek()
+            .is_some_and(|Reverse(datagram)| datagram.at <= now.instant)
+        {
+            let Some(Reverse(mut datagram)) = self.flying.pop() else {
+                return;
+            };
             match datagram.way {
                 Way::Up => {
-                    let route = Route { remote: datagram.client, local: None };
+                    let route = Route {
+                        remote: datagram.client,
+                        local: None,
+                    };
                     self.server.handle_datagram(now, route, &mut datagram.bytes);
                 }
                 Way::Down if datagram.client == self.client_addr => {
-                    let route = Route { remote: SERVER.into(), local: None };
+                    let route = Route {
+                        remote: SERVER.into(),
+                        local: None,
+                    };
                     self.client.handle_datagram(now, route, &mut datagram.bytes);
                 }
                 // A NAT has forgotten that address.
@@ -278,8 +350,13 @@ impl Net {
             }
             self.settle();
             let next = self.flying.peek().map(|Reverse(datagram)| datagram.at);
-            let next = [next, self.deadlines[0], self.deadlines[1]].into_iter().flatten().min();
-            let next = next.map_or(end, |at| at.saturating_duration_since(self.start).max(self.elapsed));
+            let next = [next, self.deadlines[0], self.deadlines[1]]
+                .into_iter()
+                .flatten()
+                .min();
+            let next = next.map_or(end, |at| {
+                at.saturating_duration_since(self.start).max(self.elapsed)
+            });
             idle = if next == self.elapsed { idle + 1 } else { 0 };
             assert!(idle < 10_000, "time stands still: {:?}", self.deadlines);
             if next >= end {
@@ -307,7 +384,11 @@ impl Net {
     /// Nothing was lost, sent twice or dropped, at either end.
     pub fn assert_quiet(&mut self, client: Handle, server: Handle) {
         for stats in [self.c(client).stats(), self.s(server).stats()] {
-            assert_eq!((stats.declared_lost, stats.spurious, stats.retransmitted_bytes), (0, 0, 0), "{stats:?}");
+            assert_eq!(
+                (stats.declared_lost, stats.spurious, stats.retransmitted_bytes),
+                (0, 0, 0),
+                "{stats:?}"
+            );
             assert_eq!(stats.probe_timeouts, 0, "{stats:?}");
         }
         for drops in [self.client.stats().drops, self.server.stats().drops] {
@@ -334,7 +415,9 @@ impl Transfer {
     /// Writes what fits.
     pub fn write(&mut self, connection: &mut Connection, id: StreamId, total: usize) {
         while self.sent < total {
-            let chunk: Vec<u8> = (self.sent..(self.sent + 16_384).min(total)).map(pattern).collect();
+            let chunk: Vec<u8> = (self.sent..(self.sent + 16_384).min(total))
+                .map(pattern)
+                .collect();
             match connection.write(id, &chunk) {
                 Ok(wrote) => self.sent += wrote,
                 Err(WriteError::Blocked) => return,
@@ -354,7 +437,12 @@ impl Transfer {
             match connection.read(id, &mut buffer) {
                 Ok(read) => {
                     for (offset, byte) in buffer[..read.bytes].iter().enumerate() {
-                        assert_eq!(*byte, pattern(self.received + offset), "at {}", self.received + offset);
+                        assert_eq!(
+                            *byte,
+                            pattern(self.received + offset),
+                            "at {}",
+                            self.received + offset
+                        );
                     }
                     self.received += read.bytes;
                     self.done = read.fin;
@@ -388,7 +476,7 @@ pub fn echo(net: &mut Net, client: Handle, server: Handle, total: usize, limit: 
     });
     assert!(done, "up {} of {total}, down {}", up.received, down.received);
     assert_eq!((up.received, down.received), (total, total));
-    net.elapsed - begun
+    net.elapsed.saturating_sub(begun)
 }
 
 /// A little generator for what tests do to datagrams.
@@ -397,7 +485,9 @@ pub struct Dice(Rc<RefCell<u64>>);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(Rc::new(RefCell::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)))
+        Self(Rc::new(RefCell::new(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        )))
     }
 
     pub fn roll(&self, sides: u64) -> u64 {

@@ -85,7 +85,11 @@ impl Path {
     pub(crate) fn origin(&self, route: Route) -> Origin {
         if route.remote == self.route.remote {
             Origin::Active
-        } else if self.candidate.as_ref().is_some_and(|candidate| candidate.route.remote == route.remote) {
+        } else if self
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.route.remote == route.remote)
+        {
             Origin::Candidate
         } else {
             Origin::New
@@ -128,7 +132,9 @@ impl Path {
     /// Whether a packet that would only acknowledge should ask for an ACK: after many of them, once a round trip at most.
     pub(crate) fn wants_ping(&self, now: Instant) -> bool {
         let rtt = self.recovery.rtt().smoothed();
-        let rested = self.last_eliciting.is_none_or(|at| now.saturating_duration_since(at) > rtt);
+        let rested = self
+            .last_eliciting
+            .is_none_or(|at| now.saturating_duration_since(at) > rtt);
         self.acks_alone >= ACKS_PER_PING && rested
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// UDP payload that is used from the start.
 pub(crate) const BASE: u16 = 1232;
 /// When to look again after a search that ended below the largest candidate.
-pub(crate) const SEARCH_AGAIN: Duration = Duration::from_secs(600);
+pub(crate) const SEARCH_AGAIN: Duration = Duration::from_mins(10);
 /// Sizes worth trying, ascending.
 const CANDIDATES: [u16; 6] = [1280, 1372, 1392, 1412, 1432, 1452];
 /// The largest, without opting in to more.
@@ -69,7 +69,11 @@ impl Mtu {
             return Some(top);
         }
         let left = CANDIDATES.iter().filter(|size| open(size)).count();
-        CANDIDATES.iter().filter(|size| open(size)).nth(left.saturating_sub(1) / 2).copied()
+        CANDIDATES
+            .iter()
+            .filter(|size| open(size))
+            .nth(left.saturating_sub(1) / 2)
+            .copied()
     }
 
     /// Whether the search is over without having reached the limit.
@@ -167,7 +171,14 @@ mod tests {
 
     #[test]
     fn finds_the_largest_that_passes() {
-        for (width, found) in [(1500, 1472), (1472, 1472), (1471, 1452), (1420, 1412), (1300, 1280), (1240, 1232)] {
+        for (width, found) in [
+            (1500, 1472),
+            (1472, 1472),
+            (1471, 1452),
+            (1420, 1412),
+            (1300, 1280),
+            (1240, 1232),
+        ] {
             let mut mtu = Mtu::new(1472, true);
             let tried = search(&mut mtu, width);
             assert_eq!(mtu.current(), found, "{width}: {tried:?}");

@@ -32,7 +32,13 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Heard from with a datagram of `size` bytes.
     pub(crate) fn new(route: Route, size: usize, now: Instant) -> Self {
-        Self { route, challenges: [None; ATTEMPTS], next_at: Some(now), received: size, sent: 0 }
+        Self {
+            route,
+            challenges: [None; ATTEMPTS],
+            next_at: Some(now),
+            received: size,
+            sent: 0,
+        }
     }
 
     /// Heard from again.
@@ -42,7 +48,9 @@ impl Candidate {
 
     /// Bytes that may still be sent there.
     pub(crate) fn allowance(&self) -> usize {
-        self.received.saturating_mul(AMPLIFICATION).saturating_sub(self.sent)
+        self.received
+            .saturating_mul(AMPLIFICATION)
+            .saturating_sub(self.sent)
     }
 
     /// Bytes were sent there.
@@ -104,11 +112,17 @@ mod tests {
     use super::*;
 
     fn route(port: u16) -> Route {
-        Route { remote: ([10, 0, 0, 2], port).into(), local: None }
+        Route {
+            remote: ([10, 0, 0, 2], port).into(),
+            local: None,
+        }
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
     fn three_attempts_and_three_times_the_bytes() {
         let (now, pto) = (Instant::now(), Duration::from_millis(100));
         let mut candidate = Candidate::new(route(1), 100, now);
@@ -124,7 +138,10 @@ mod tests {
             assert_eq!(candidate.timed_out(now), attempt < 2);
         }
         assert!(candidate.is_proved_by([0; 8], route(1)));
-        assert!(!candidate.is_proved_by([0; 8], route(2)), "an answer from elsewhere proves nothing");
+        assert!(
+            !candidate.is_proved_by([0; 8], route(2)),
+            "an answer from elsewhere proves nothing"
+        );
         assert!(!candidate.is_proved_by([9; 8], route(1)));
     }
 
@@ -132,7 +149,9 @@ mod tests {
     fn of_many_challenges_the_newest_are_answered() {
         let mut responses = Responses::default();
         (0..9u8).for_each(|data| responses.push(route(1), [data; 8]));
-        let left: Vec<u8> = std::iter::from_fn(|| responses.pop()).map(|(_, [first, ..])| first).collect();
+        let left: Vec<u8> = std::iter::from_fn(|| responses.pop())
+            .map(|(_, [first, ..])| first)
+            .collect();
         assert_eq!(left, [5, 6, 7, 8]);
     }
 }

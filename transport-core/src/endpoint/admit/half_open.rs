@@ -55,7 +55,9 @@ pub(crate) struct HalfOpen {
 impl HalfOpen {
     /// Bytes that may still be sent to it.
     pub(super) fn allowance(&self) -> usize {
-        self.received.saturating_mul(AMPLIFICATION).saturating_sub(self.sent)
+        self.received
+            .saturating_mul(AMPLIFICATION)
+            .saturating_sub(self.sent)
     }
 }
 
@@ -92,7 +94,9 @@ impl HalfOpens {
     /// The one made for a hello from `remote`.
     pub(super) fn of_hello(&mut self, hash: &HelloHash, remote: SocketAddr) -> Option<&mut HalfOpen> {
         let id = self.by_hello.get(hash)?;
-        self.entries.get_mut(id).filter(|entry| entry.route.remote == remote)
+        self.entries
+            .get_mut(id)
+            .filter(|entry| entry.route.remote == remote)
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut HalfOpen> {

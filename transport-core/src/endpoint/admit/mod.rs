@@ -1,17 +1,30 @@
 //! Strangers at the door of a relay. What fails at any step gets silence.
 //!
-//! 1. the envelope opens (the hint has been checked before)  2. its clock is near ours  3. it has not come before
-//! 4. its fragments make a hello  5. that hello has not come before, or is answered as before  6. it reads: one KEM
-//! decapsulation  7. its sender may have a connection  8. an answer, and a half-open entry  9. the first packet that opens
-//! makes the connection.
+//! 1. The envelope opens (the hint has been checked before).
+//! 2. Its clock is near ours.
+//! 3. It has not come before.
+//! 4. Its fragments make a hello.
+//! 5. That hello has not come before, or is answered as before.
+//! 6. It reads: one KEM decapsulation.
+//! 7. Its sender may have a connection.
+//! 8. An answer, and a half-open entry.
+//! 9. The first packet that opens makes the connection.
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
 
 use std::time::Instant;
 
 use transport_crypto::{
-    Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, HandshakeFailure, Offered, Responder, ServerAnswer,
-    Suite, sha256,
+    Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, HandshakeFailure, Offered, Responder,
+    ServerAnswer, Suite, sha256,
 };
 
 use super::flight::{Flight, SIZES, SMALL_SIZES};
@@ -81,9 +94,23 @@ pub(super) struct Admission {
 impl Admission {
     /// Opens the door of a relay; its domains are entered into `routes`.
     pub(super) fn new(config: ServerConfig, routes: &mut Routes) -> Self {
-        let ServerConfig { statics, relay_id, epoch, grants, access, app, max_connections } = config;
+        let ServerConfig {
+            statics,
+            relay_id,
+            epoch,
+            grants,
+            access,
+            app,
+            max_connections,
+        } = config;
         for grant in grants.iter().take(ServerConfig::MAX_GRANTS) {
-            routes.enter(Domain::new(relay_id, epoch, statics.kh(), grant, Direction::ClientToServer));
+            routes.enter(Domain::new(
+                relay_id,
+                epoch,
+                statics.kh(),
+                grant,
+                Direction::ClientToServer,
+            ));
         }
         Self {
             responder: Responder::new(statics, relay_id, epoch),
@@ -154,7 +181,10 @@ impl Admission {
         if !self.nonces.insert(nonce, now.unix_ms) {
             return Err(DropReason::EnvelopeReplayed);
         }
-        match self.reassembly.add(now.instant, route.remote, &header, fragment, size)? {
+        match self
+            .reassembly
+            .add(now.instant, route.remote, &header, fragment, size)?
+        {
             None => Ok(()),
             Some(complete) => self.on_hello(now, route, index, &header, &complete, hall, tracer),
         }
@@ -164,7 +194,10 @@ impl Admission {
     fn check_time(&mut self, now: Now, minutes: u64) -> Result<(), DropReason> {
         let present = now.unix_minutes();
         let started = *self.started_ms.get_or_insert(now.unix_ms) / 60_000;
-        let tolerance = self.nonces.tolerance(now.unix_ms, TOLERANCE).min(self.hellos.tolerance(now.unix_ms, TOLERANCE));
+        let tolerance = self
+            .nonces
+            .tolerance(now.unix_ms, TOLERANCE)
+            .min(self.hellos.tolerance(now.unix_ms, TOLERANCE));
         let fresh_start = present.saturating_sub(started) < TOLERANCE;
         if minutes.abs_diff(present) > tolerance || (fresh_start && minutes + 1 < started) {
             return Err(DropReason::Stale);
@@ -172,7 +205,10 @@ impl Admission {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one message, and all that is known about it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one message, and all that is known about it"
+    )]
     fn on_hello(
         &mut self,
         now: Now,
@@ -196,7 +232,10 @@ impl Admission {
         if !self.hellos.insert(hash, now.unix_ms) {
             return Err(DropReason::HelloReplayed);
         }
-        let offered = self.responder.read(header.hid, body).map_err(|_| DropReason::HelloInvalid)?;
+        let offered = self
+            .responder
+            .read(header.hid, body)
+            .map_err(|_| DropReason::HelloInvalid)?;
         self.check_time(now, offered.time_ms() / 60_000)?;
         if !self.may_enter(&offered) {
             return Err(DropReason::AccessDenied);
@@ -222,12 +261,20 @@ impl Admission {
                 refuse(&mut entry, code);
                 tracer.tell_endpoint(&Event::HandshakeRefused { code });
             }
-            None => self.accept(now, offered, params, &mut entry, hall).map_err(|_| DropReason::HelloInvalid)?,
+            None => self
+                .accept(now, offered, params, &mut entry, hall)
+                .map_err(|_| DropReason::HelloInvalid)?,
         }
         let result = answer(&mut entry, now, hall, tracer);
-        let ids = entry.waiting.as_ref().map(|waiting| waiting.ours.clone()).unwrap_or_default();
+        let ids = entry
+            .waiting
+            .as_ref()
+            .map(|waiting| waiting.ours.clone())
+            .unwrap_or_default();
         let id = self.half_open.insert(entry);
-        ids.into_iter().for_each(|cid| hall.routes.insert(cid, Target::HalfOpen(id)));
+        for cid in ids {
+            hall.routes.insert(cid, Target::HalfOpen(id));
+        }
         result
     }
 
@@ -259,13 +306,21 @@ impl Admission {
         hall: &mut Hall<'_>,
     ) -> Result<(), HandshakeFailure> {
         let both = offered.has_aes() && hall.transport.aes;
-        let suite = if both { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
+        let suite = if both {
+            Suite::Aes256Gcm
+        } else {
+            Suite::ChaCha20Poly1305
+        };
         let ours: [ConnectionId; IDS_IN_ANSWER] = std::array::from_fn(|_| hall.random.cid());
         let mut announced = Vec::new();
         announce(hall.transport, &self.app)
             .encode(&mut announced)
             .map_err(|_| HandshakeFailure::TooLong("parameters"))?;
-        let peer = if offered.enrolled() { Peer::Client(offered.client_id()) } else { Peer::Anonymous };
+        let peer = if offered.enrolled() {
+            Peer::Client(offered.client_id())
+        } else {
+            Peer::Anonymous
+        };
         let theirs = ConnectionId(offered.scid());
         let reply = ServerAnswer {
             suite,
@@ -275,7 +330,14 @@ impl Admission {
         };
         let session = offered.accept(reply, hall.entropy, &mut entry.answer)?;
         let domain = entry.domain;
-        entry.waiting = Some(Waiting { session, ours: ours.to_vec(), theirs, params, peer, domain });
+        entry.waiting = Some(Waiting {
+            session,
+            ours: ours.to_vec(),
+            theirs,
+            params,
+            peer,
+            domain,
+        });
         self.answered += 1;
         Ok(())
     }
@@ -287,15 +349,26 @@ impl Admission {
         cid: ConnectionId,
         datagram: &'d mut [u8],
     ) -> Result<First<'d>, DropReason> {
-        let waiting = self.half_open.get_mut(id).and_then(|entry| entry.waiting.as_mut()).ok_or(DropReason::Unknown)?;
+        let waiting = self
+            .half_open
+            .get_mut(id)
+            .and_then(|entry| entry.waiting.as_mut())
+            .ok_or(DropReason::Unknown)?;
         let keys = &mut waiting.session.open;
         let sealed = Sealed::unmask(datagram, cid, keys).ok_or(DropReason::Forged)?;
         // Nothing was received, so the truncated number is the number (RFC 9000 §A.3).
         let number = u64::from(sealed.truncated());
-        let frames = sealed.open(keys, Generation::Current, 0, number).map_err(|_| DropReason::Forged)?;
+        let frames = sealed
+            .open(keys, Generation::Current, 0, number)
+            .map_err(|_| DropReason::Forged)?;
         let mut entry = self.half_open.remove(id).ok_or(DropReason::Unknown)?;
         let waiting = entry.waiting.take().ok_or(DropReason::Unknown)?;
-        Ok(First { entry, waiting, number, frames })
+        Ok(First {
+            entry,
+            waiting,
+            number,
+            frames,
+        })
     }
 
     /// Lets go what has waited too long.
@@ -320,7 +393,12 @@ fn refuse(entry: &mut HalfOpen, code: u64) {
 }
 
 /// Sends the answer, or sends it again, as far as three times what the client sent goes.
-fn answer(entry: &mut HalfOpen, now: Now, hall: &mut Hall<'_>, tracer: &mut Tracer<'_>) -> Result<(), DropReason> {
+fn answer(
+    entry: &mut HalfOpen,
+    now: Now,
+    hall: &mut Hall<'_>,
+    tracer: &mut Tracer<'_>,
+) -> Result<(), DropReason> {
     let domain = hall.routes.domain(entry.domain).ok_or(DropReason::Unknown)?;
     let flight = Flight {
         keys: &domain.envelope,
@@ -336,21 +414,29 @@ fn answer(entry: &mut HalfOpen, now: Now, hall: &mut Hall<'_>, tracer: &mut Trac
         },
         parity: false,
     };
-    let datagrams = flight.seal(hall.random, hall.entropy).map_err(|_| DropReason::HelloInvalid)?;
+    let datagrams = flight
+        .seal(hall.random, hall.entropy)
+        .map_err(|_| DropReason::HelloInvalid)?;
     let size: usize = datagrams.iter().map(Vec::len).sum();
     if size > entry.allowance() {
         return Err(DropReason::Amplification);
     }
     entry.sent += size;
     entry.times_answered += 1;
-    datagrams.into_iter().for_each(|datagram| (hall.out)(entry.route, datagram));
-    tracer.tell_endpoint(&Event::HelloAnswered { again: entry.times_answered > 1 });
+    for datagram in datagrams {
+        (hall.out)(entry.route, datagram);
+    }
+    tracer.tell_endpoint(&Event::HelloAnswered {
+        again: entry.times_answered > 1,
+    });
     Ok(())
 }
 
 /// Envelopes are told apart by eight of the random bytes they begin with.
 fn nonce_key(datagram: &[u8]) -> u64 {
-    datagram.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    datagram
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 fn hello_hash(body: &[u8]) -> [u8; 16] {

@@ -86,12 +86,22 @@ impl Reassembly {
     fn begin(&mut self, now: Instant, key: Key, total: u16) -> Result<(), DropReason> {
         let cost = Body::cost(total);
         let of_prefix = self.by_prefix.get(&prefix(key.1)).copied().unwrap_or(0);
-        let full = self.entries.len() >= MAX_ENTRIES || self.bytes + cost > MAX_BYTES || of_prefix >= MAX_OF_PREFIX;
+        let full =
+            self.entries.len() >= MAX_ENTRIES || self.bytes + cost > MAX_BYTES || of_prefix >= MAX_OF_PREFIX;
         if full {
             return Err(DropReason::ReassemblyFull);
         }
         let body = Body::new(total).ok_or(DropReason::FragmentMismatch)?;
-        self.entries.insert(key, Entry { body, cost, born: now, received: 0, largest: 0 });
+        self.entries.insert(
+            key,
+            Entry {
+                body,
+                cost,
+                born: now,
+                received: 0,
+                largest: 0,
+            },
+        );
         self.by_age.push_back((now, key));
         self.by_prefix.insert(prefix(key.1), of_prefix + 1);
         self.bytes += cost;
@@ -160,10 +170,14 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
     fn every_bound_holds_and_time_frees() {
         let now = Instant::now();
-        let from = |net: u32, port: u16| SocketAddr::new(std::net::Ipv4Addr::from_bits(net << 8 | 1).into(), port);
+        let from =
+            |net: u32, port: u16| SocketAddr::new(std::net::Ipv4Addr::from_bits(net << 8 | 1).into(), port);
         let mut table = Reassembly::default();
         for hid in 0..40 {
             let result = table.add(now, from(1, hid as u16), &header(hid, 4000), &[0; 100], 900);
@@ -175,20 +189,52 @@ mod tests {
         assert!(table.entries.len() <= MAX_ENTRIES && table.bytes <= MAX_BYTES);
         assert!(table.memory() < 10 << 20, "{}", table.memory());
         table.expire(now + LIFETIME);
-        assert_eq!((table.entries.len(), table.bytes, table.by_prefix.len(), table.by_age.len()), (0, 0, 0, 0));
+        assert_eq!(
+            (
+                table.entries.len(),
+                table.bytes,
+                table.by_prefix.len(),
+                table.by_age.len()
+            ),
+            (0, 0, 0, 0)
+        );
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
     fn a_complete_message_says_how_it_came() {
         let (now, from) = (Instant::now(), SocketAddr::from(([10, 0, 0, 1], 1)));
         let mut table = Reassembly::default();
-        assert!(table.add(now, from, &header(1, 150), &[1; 100], 900).unwrap().is_none());
-        let second = EnvelopeHeader { index: 1, fragment_offset: 100, fragment_len: 50, ..header(1, 150) };
+        assert!(
+            table
+                .add(now, from, &header(1, 150), &[1; 100], 900)
+                .unwrap()
+                .is_none()
+        );
+        let second = EnvelopeHeader {
+            index: 1,
+            fragment_offset: 100,
+            fragment_len: 50,
+            ..header(1, 150)
+        };
         let later = now + Duration::from_millis(5);
         let complete = table.add(later, from, &second, &[2; 50], 1000).unwrap().unwrap();
-        assert_eq!((complete.born, complete.received, complete.largest), (now, 1900, 1000));
-        assert_eq!(complete.body.bytes().iter().map(|byte| usize::from(*byte)).sum::<usize>(), 200);
+        assert_eq!(
+            (complete.born, complete.received, complete.largest),
+            (now, 1900, 1000)
+        );
+        assert_eq!(
+            complete
+                .body
+                .bytes()
+                .iter()
+                .map(|byte| usize::from(*byte))
+                .sum::<usize>(),
+            200
+        );
         assert_eq!(table.bytes, 0);
     }
 }

@@ -58,7 +58,9 @@ impl<K: Ord> Register<K> {
     /// How far a sender's clock may be off, in minutes, so that no copy of a forgotten entry is taken; at most `most`, and
     /// at least one, for minutes change while datagrams travel.
     pub(super) fn tolerance(&self, now_ms: u64, most: u64) -> u64 {
-        let Some(since) = self.complete_since_ms else { return most };
+        let Some(since) = self.complete_since_ms else {
+            return most;
+        };
         let minutes = now_ms.saturating_sub(since) / 60_000;
         (minutes.saturating_sub(1) / 2).clamp(1, most)
     }
@@ -80,10 +82,16 @@ mod tests {
         let mut register = Register::new(1000, 0);
         assert!(register.insert(7u64, 20 * MINUTE));
         assert!(register.insert(8, 22 * MINUTE));
-        assert!(!register.insert(7, 41 * MINUTE), "one generation later it is still known");
+        assert!(
+            !register.insert(7, 41 * MINUTE),
+            "one generation later it is still known"
+        );
         assert_eq!(register.tolerance(41 * MINUTE, 10), 10);
         assert!(register.insert(9, 44 * MINUTE));
-        assert!(register.insert(7, 44 * MINUTE), "two generations later it is forgotten");
+        assert!(
+            register.insert(7, 44 * MINUTE),
+            "two generations later it is forgotten"
+        );
         assert!(!register.insert(8, 44 * MINUTE) && !register.insert(9, 44 * MINUTE));
     }
 
