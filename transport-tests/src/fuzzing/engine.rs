@@ -1,0 +1,109 @@
+//! What reaches the packet engine: frames, parameters, whole datagrams, and the frames of a peer with keys.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use transport_core::wire::frame::{Close, Datagram, Frame, Frames, PathNewConnectionId, Stream};
+use transport_core::wire::varint;
+use transport_core::wire::{ConnectionId, Reader, TransportParameters};
+
+use crate::misbehave::{Raw, encode};
+use crate::pair::{Options, Pair, Way, stranger};
+
+/// Frames of a packet: what parses can be written, and reads the same.
+pub fn frames(data: &[u8]) {
+    for frame in Frames::new(data).flatten() {
+        let bytes = encode(&[frame]);
+        assert_eq!(bytes.len(), frame.encoded_len());
+        let mut again = Frames::new(&bytes);
+        assert_eq!(again.next(), Some(Ok(frame)));
+        assert_eq!(again.next(), None);
+        if let Frame::PathAck(ack) = frame {
+            check_ranges(ack.largest(), ack.ranges());
+        }
+    }
+}
+
+fn check_ranges(largest: u64, ranges: impl Iterator<Item = std::ops::RangeInclusive<u64>>) {
+    let mut below = None;
+    for range in ranges {
+        assert!(range.start() <= range.end() && *range.end() <= largest);
+        assert!(below.is_none_or(|below: u64| *range.end() + 1 < below), "ranges descend, with gaps");
+        below = Some(*range.start());
+    }
+    assert!(below.is_some());
+}
+
+/// Frames made of arbitrary fields survive writing and reading.
+pub fn frame_fields(data: &[u8]) {
+    let mut input = Reader::new(data);
+    let mut field = || input.array().map_or(0, u64::from_be_bytes) & varint::MAX;
+    let (id, code, third) = (field(), field(), field() >> 3);
+    let rest = input.take_rest();
+    let rest = &rest[..rest.len().min(1200)];
+    let made = [
+        Frame::Ping,
+        Frame::HandshakeDone,
+        Frame::ResetStream { id, code, final_size: third },
+        Frame::StopSending { id, code },
+        Frame::MaxData { max: id },
+        Frame::MaxStreamData { id, max: code },
+        Frame::MaxStreams { uni: id & 1 == 1, max: third >> 2 },
+        Frame::DataBlocked { at: code },
+        Frame::StreamDataBlocked { id, at: code },
+        Frame::StreamsBlocked { uni: code & 1 == 1, at: third >> 2 },
+        Frame::PathChallenge(id.to_be_bytes()),
+        Frame::PathResponse(code.to_be_bytes()),
+        Frame::Stream(Stream { id, offset: third, data: rest, fin: code & 1 == 1 }),
+        Frame::Datagram(Datagram { data: rest }),
+        Frame::Close(Close { code, frame_type: (id & 1 == 1).then_some(third), reason: rest }),
+        Frame::PathNewConnectionId(PathNewConnectionId {
+            path: id as u32,
+            sequence: code,
+            retire_prior_to: third.min(code),
+            cid: ConnectionId([id as u8; 9]),
+        }),
+    ];
+    let bytes = encode(&made);
+    let read: Result<Vec<Frame<'_>>, _> = Frames::new(&bytes).collect();
+    assert_eq!(read.as_deref(), Ok(&made[..]));
+}
+
+/// Transport parameters: what parses can be announced, and reads the same.
+pub fn params(data: &[u8]) {
+    let Ok(params) = TransportParameters::parse(data) else { return };
+    let mut bytes = Vec::new();
+    params.encode(&mut bytes).expect("what was read can be written");
+    assert_eq!(TransportParameters::parse(&bytes), Ok(params));
+}
+
+/// Datagrams from nowhere get silence and a count; each of the data is cut into several.
+pub fn datagram_for_a_relay(data: &[u8]) {
+    thread_local!(static PAIR: RefCell<Pair> = RefCell::new(Pair::idle(Options::new(0xF0))));
+    PAIR.with_borrow_mut(|pair| {
+        for datagram in data.chunks(100 + data.len() / 3).chain([data]) {
+            let before = pair.server.endpoint.stats().drops.total();
+            pair.inject(Way::Up, stranger(9), datagram);
+            assert_eq!(pair.server.endpoint.stats().drops.total(), before + 1);
+        }
+        assert!(pair.record.is_empty(), "an answer to a stranger");
+    });
+}
+
+/// A peer that holds keys may send any bytes as frames: the relay takes them or closes, and says nothing after that.
+pub fn frames_of_a_peer(data: &[u8]) {
+    let mut pair = Pair::idle(Options::new(0xF1));
+    let mut raw = Raw::join(&mut pair, 0xF1);
+    for frames in data.chunks(200) {
+        raw.say_bytes(&mut pair, frames);
+    }
+    pair.run_for(Duration::from_secs(2));
+    assert!(pair.server.endpoint.memory() < 4 << 20);
+    let mut space = Vec::new();
+    for frames in raw.hear(&pair) {
+        for frame in Frames::new(&frames) {
+            space.push(frame.expect("our own frames parse").frame_type());
+        }
+    }
+    assert!(!space.is_empty());
+}

@@ -1,0 +1,233 @@
+//! A client made by hand: it holds real keys, and says what no honest client would.
+//!
+//! It shakes hands with the relay of a [`Pair`] through the crypto crate alone, then seals whatever bytes a test wants as
+//! frames, under whatever number.
+
+use std::net::SocketAddr;
+
+use transport_core::packet::{Sealed, sample};
+use transport_core::wire::frame::{Frame, Frames, kind};
+use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
+use transport_core::{Grant, SeededEntropy};
+use transport_crypto::{
+    Auth, CidMasks, ClientHello, Counter, Direction, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Generation,
+    Initiator, Session,
+};
+
+use crate::pair::{APP, Pair, RELAY, Way, client_address};
+use crate::sim::clock::EPOCH_UNIX_MS;
+use crate::sim::rng::seed_bytes;
+
+const UP: Direction = Direction::ClientToServer;
+const DOWN: Direction = Direction::ServerToClient;
+const SCID: [u8; 9] = *b"misbehave";
+
+/// Seals fragments of a hello, honest or not.
+pub struct Envelopes {
+    keys: EnvelopeKeys,
+    entropy: SeededEntropy,
+}
+
+impl Envelopes {
+    /// With the keys everyone has who holds the bundle.
+    pub fn new(seed: u64) -> Self {
+        let bundle = &RELAY.bundle;
+        let keys = EnvelopeKeys::new(bundle.kh(), bundle.epoch(), &Grant::default());
+        Self { keys, entropy: SeededEntropy::new(seed_bytes(seed, "envelopes")) }
+    }
+
+    /// A header for a fragment of a hello of `total` bytes.
+    pub fn header(hid: [u8; 8], total: usize) -> EnvelopeHeader {
+        EnvelopeHeader {
+            kind: EnvelopeType::ClientHello,
+            hid,
+            unix_minutes: (EPOCH_UNIX_MS / 60_000) as u32,
+            index: 0,
+            count: 1,
+            total_len: total as u16,
+            fragment_offset: 0,
+            fragment_len: 0,
+            token: None,
+        }
+    }
+
+    /// One datagram of `size` bytes.
+    pub fn seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
+        let header = EnvelopeHeader { fragment_len: fragment.len() as u16, ..header.clone() };
+        let mut out = Vec::new();
+        self.keys.seal(UP, &header, fragment, size, &mut self.entropy, &mut out).expect("a fragment that fits");
+        out
+    }
+
+    /// A message in fragments of `length` bytes, each in a datagram of 1232.
+    pub fn fragments(&mut self, hid: [u8; 8], body: &[u8], length: usize) -> Vec<Vec<u8>> {
+        let count = body.len().div_ceil(length) as u8;
+        let parts = body.chunks(length).enumerate();
+        parts
+            .map(|(index, part)| {
+                let offset = (index * length) as u16;
+                let header = EnvelopeHeader { index: index as u8, count, fragment_offset: offset, ..Self::header(hid, body.len()) };
+                self.seal(&header, part, 1232)
+            })
+            .collect()
+    }
+}
+
+/// What the misbehaving client tells the relay of itself: it takes everything.
+pub fn generous() -> TransportParameters {
+    let much = 1 << 40;
+    TransportParameters {
+        max_data: much,
+        max_stream_data_bidi_local: much,
+        max_stream_data_bidi_remote: much,
+        max_stream_data_uni: much,
+        max_streams_bidi: 1000,
+        max_streams_uni: 1000,
+        max_datagram: 65_535,
+        cid_limit: 4,
+        idle_timeout_ms: 30_000,
+        app: APP.to_vec(),
+        ..TransportParameters::default()
+    }
+}
+
+/// A hello with any parameters at all, and what finishes it.
+pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
+    let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
+    let hello = ClientHello { has_aes: false, time_ms: EPOCH_UNIX_MS, scid: SCID, auth: Auth::Anonymous, params };
+    let mut body = Vec::new();
+    let initiator = Initiator::start(&RELAY.bundle, hid, hello, &mut entropy, &mut body).expect("a good bundle");
+    (initiator, body)
+}
+
+/// The client.
+pub struct Raw {
+    /// Its keys.
+    pub session: Session,
+    /// Where it speaks from.
+    pub address: SocketAddr,
+    /// The number of its next packet, unless a test says otherwise.
+    pub next: u64,
+    masks: CidMasks,
+    theirs: ConnectionId,
+    seen: usize,
+    largest: Option<u64>,
+}
+
+impl Raw {
+    /// Shakes hands with the relay of an idle pair, and shows that it has the keys.
+    pub fn join(pair: &mut Pair, seed: u64) -> Self {
+        let mut params = Vec::new();
+        generous().encode(&mut params).expect("parameters that fit");
+        let hid = seed.to_be_bytes();
+        let (mut initiator, body) = hello(seed, hid, &params);
+        let mut envelopes = Envelopes::new(seed);
+        let seen = pair.record.len();
+        for datagram in envelopes.fragments(hid, &body, 1232 - ENVELOPE_OVERHEAD) {
+            pair.inject(Way::Up, client_address(), &datagram);
+        }
+        let mut answer = Vec::new();
+        for passing in pair.record.iter_mut().skip(seen).filter(|passing| passing.way == Way::Down) {
+            let mut bytes = passing.bytes.clone();
+            let (header, fragment) = envelopes.keys.open(DOWN, &mut bytes).expect("an envelope");
+            let offset = usize::from(header.fragment_offset);
+            answer.resize(usize::from(header.total_len), 0);
+            answer[offset..offset + fragment.len()].copy_from_slice(fragment);
+        }
+        let established = initiator.finish(&answer).expect("the relay's answer");
+        let mut raw = Self {
+            session: established.session,
+            address: client_address(),
+            next: 0,
+            masks: CidMasks::new(&RELAY.bundle.relay_id(), &Grant::default()),
+            theirs: ConnectionId(established.relay_cids[0]),
+            seen: pair.record.len(),
+            largest: None,
+        };
+        raw.say(pair, &[Frame::Ping]);
+        assert!(pair.server.info().is_some(), "the relay takes the first packet");
+        raw
+    }
+
+    /// Sends frames under the next number.
+    pub fn say(&mut self, pair: &mut Pair, frames: &[Frame<'_>]) {
+        self.say_bytes(pair, &encode(frames));
+    }
+
+    /// Sends any bytes as the frames of a packet under the next number.
+    pub fn say_bytes(&mut self, pair: &mut Pair, frames: &[u8]) {
+        let datagram = self.seal(frames);
+        pair.inject(Way::Up, self.address, &datagram);
+    }
+
+    /// Seals a packet under the next number, and keeps it.
+    pub fn seal(&mut self, frames: &[u8]) -> Vec<u8> {
+        let header = Header { cid: self.theirs, key_phase: self.session.seal.phase(), number: self.next, number_len: 4, grease: 0 };
+        let mut datagram = vec![0; header.encoded_len()];
+        header.encode(&mut Writer::new(&mut datagram)).expect("room for a header");
+        let mut body = frames.to_vec();
+        let at = Counter { lane: 0, number: self.next };
+        let tag = self.session.seal.seal(at, &datagram, &mut body).expect("numbers that rise");
+        self.next += 1;
+        datagram.extend_from_slice(&body);
+        datagram.extend_from_slice(&tag);
+        self.mask(&mut datagram);
+        datagram
+    }
+
+    fn mask(&self, datagram: &mut [u8]) {
+        let sample = [sample(datagram).expect("long enough")];
+        let (mut cid, mut packet) = ([[0; 9]], [[0; 5]]);
+        self.masks.masks(UP, &sample, &mut cid);
+        self.session.seal.masks(&sample, &mut packet);
+        let mask = cid[0].iter().chain(&packet[0]);
+        datagram.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    }
+
+    /// What the relay has sent since the last call: the frames of each packet, decrypted.
+    pub fn hear(&mut self, pair: &Pair) -> Vec<Vec<u8>> {
+        let new = pair.record.iter().skip(self.seen).filter(|passing| passing.way == Way::Down && passing.to == self.address);
+        let datagrams: Vec<Vec<u8>> = new.map(|passing| passing.bytes.clone()).collect();
+        self.seen = pair.record.len();
+        datagrams.into_iter().filter_map(|mut datagram| self.open(&mut datagram)).collect()
+    }
+
+    fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {
+        let sealed = Sealed::unmask(datagram, ConnectionId(SCID), &self.session.open)?;
+        let number = u64::from(sealed.truncated());
+        let which = if sealed.key_phase() == self.session.open.phase() { Generation::Current } else { Generation::Next };
+        let frames = sealed.open(&mut self.session.open, which, 0, number).ok()?.to_vec();
+        if which == Generation::Next {
+            self.session.open.update();
+        }
+        self.largest = self.largest.max(Some(number));
+        Some(frames)
+    }
+
+    /// The code of the relay's CLOSE among what it said since the last call.
+    pub fn heard_close(&mut self, pair: &Pair) -> Option<u64> {
+        let packets = self.hear(pair);
+        let closes = packets.iter().flat_map(|frames| Frames::new(frames)).flatten();
+        closes.into_iter().find_map(|frame| if let Frame::Close(close) = frame { Some(close.code) } else { None })
+    }
+
+    /// PATH_ACK for the numbers `first` to `last`, as bytes.
+    pub fn ack(first: u64, last: u64) -> Vec<u8> {
+        let mut space = [0; 64];
+        let mut out = Writer::new(&mut space);
+        for value in [kind::PATH_ACK, 0, last, 0, 0, last - first] {
+            out.varint(value).expect("room for an ACK");
+        }
+        let used = out.len();
+        space[..used].to_vec()
+    }
+}
+
+/// The bytes of frames.
+pub fn encode(frames: &[Frame<'_>]) -> Vec<u8> {
+    let length = frames.iter().map(Frame::encoded_len).sum();
+    let mut bytes = vec![0; length];
+    let mut out = Writer::new(&mut bytes);
+    frames.iter().for_each(|frame| frame.encode(&mut out).expect("room was made"));
+    bytes
+}

@@ -1,0 +1,613 @@
+//! Two endpoints of the product joined by an in-memory pipe, on virtual time: for tests of whole connections that want
+//! their hands on every datagram. A [`Hook`] may see, drop, change, delay or duplicate each of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use transport_core::{
+    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, CloseReason, Connect, ConnectError, Connection, Direction,
+    Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Info, Now, Output, ReadError, RelayIdentity, RelayStatics,
+    Route, SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig, WriteError,
+};
+
+use crate::oracle::delivery;
+use crate::sim::clock::{Clock, EPOCH_UNIX_MS};
+use crate::sim::rng::{Rng, seed_bytes};
+
+/// What both ends of a pair say their streams carry.
+pub const APP: &[u8] = b"adit-pair/1";
+/// Polls or steps in a row without time going on, after which something spins.
+const SPIN: usize = 100_000;
+
+/// The relay of most tests: its keys are made once.
+pub static RELAY: LazyLock<Relay> = LazyLock::new(|| Relay::new(1));
+
+/// Everything a relay is, but its state.
+pub struct Relay {
+    identity: RelayIdentity,
+    statics: RelayStatics,
+    /// What its clients know of it.
+    pub bundle: Bundle,
+}
+
+impl Relay {
+    /// A relay whose keys follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let mut entropy = SeededEntropy::new(seed_bytes(seed, "relay"));
+        let identity = RelayIdentity::generate(&mut entropy).expect("a seeded stream does not fail");
+        let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
+        let bundle = sign(&identity, &statics);
+        Self { identity, statics, bundle }
+    }
+
+    /// Its configuration, as it would be after any restart.
+    pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
+        let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
+        ServerConfig::new(statics, self.identity.relay_id(), self.bundle.epoch(), access, app.to_vec())
+    }
+}
+
+fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
+    let from = EPOCH_UNIX_MS / 1000 - 86_400;
+    let address = EndpointAddress::Ip(server_address().ip());
+    let endpoints = vec![BundleEndpoint { address, port: server_address().port(), cover: 0 }];
+    let draft = BundleDraft { epoch: 7, not_before: from, not_after: from + 20 * 86_400, endpoints };
+    let signed = identity.sign_bundle(&draft, statics).expect("a valid draft");
+    Bundle::parse(&signed).expect("signed a moment ago")
+}
+
+/// An enrolled client whose keys follow from `seed`.
+pub fn client_identity(seed: u64) -> ClientIdentity {
+    let mut entropy = SeededEntropy::new(seed_bytes(seed, "client identity"));
+    ClientIdentity::generate(&mut entropy).expect("a seeded stream does not fail")
+}
+
+/// Where the relay is.
+pub fn server_address() -> SocketAddr {
+    ([10, 0, 0, 1], 4433).into()
+}
+
+/// Where the client is at first.
+pub fn client_address() -> SocketAddr {
+    ([10, 0, 0, 2], 50_000).into()
+}
+
+/// Where nobody of the pair is.
+pub fn stranger(port: u16) -> SocketAddr {
+    ([10, 66, 0, 1], port).into()
+}
+
+/// What a pair is made of. The default: a clear path of 40 ms there and back, an anonymous client, an open relay.
+#[derive(Clone)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Knobs of the client.
+    pub client: TransportConfig,
+    /// Knobs of the relay.
+    pub server: TransportConfig,
+    /// The cipher the client asks for.
+    pub suite: SuiteChoice,
+    /// Who the client is.
+    pub identity: Option<ClientIdentity>,
+    /// Whom the relay lets in.
+    pub access: Access,
+    /// What the client believes about the relay.
+    pub bundle: Bundle,
+    /// The label the client names; the relay's is [`APP`].
+    pub app: Vec<u8>,
+    /// What the client's clock is ahead of the relay's, milliseconds.
+    pub skew_ms: i64,
+    /// Time a datagram travels.
+    pub latency: Duration,
+}
+
+impl Options {
+    /// The default pair of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            client: TransportConfig::default(),
+            server: TransportConfig::default(),
+            suite: SuiteChoice::Auto,
+            identity: None,
+            access: Access::Open,
+            bundle: RELAY.bundle.clone(),
+            app: APP.to_vec(),
+            skew_ms: 0,
+            latency: Duration::from_millis(20),
+        }
+    }
+
+    /// The same knobs at both ends.
+    pub fn with(mut self, change: impl Fn(&mut TransportConfig)) -> Self {
+        change(&mut self.client);
+        change(&mut self.server);
+        self
+    }
+}
+
+/// A way through the pipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From the client to the relay.
+    Up,
+    /// From the relay to the client.
+    Down,
+}
+
+/// A datagram in the pipe, before it travels.
+#[derive(Clone, Debug)]
+pub struct Passing {
+    /// Its way.
+    pub way: Way,
+    /// How many went this way before.
+    pub index: u64,
+    /// When it was sent.
+    pub at: Duration,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Whom it is for.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// How long each copy travels; without any it is lost.
+    pub copies: Vec<Duration>,
+}
+
+impl Passing {
+    /// It does not arrive.
+    pub fn drop(&mut self) {
+        self.copies.clear();
+    }
+}
+
+/// Decides what becomes of each datagram.
+pub type Hook = Box<dyn FnMut(&mut Passing)>;
+
+/// Faults of the open Internet, by chance: loss, late arrival, and a second copy.
+pub fn faults(seed: u64, loss: f64, reorder: f64, duplicate: f64) -> Hook {
+    let mut rng = Rng::new(seed, "pipe");
+    Box::new(move |passing| {
+        let Some(first) = passing.copies.first_mut() else { return };
+        if rng.chance(reorder) {
+            *first += Duration::from_micros(rng.below(15_000));
+        }
+        let second = *first + Duration::from_micros(rng.below(30_000));
+        if rng.chance(duplicate) {
+            passing.copies.push(second);
+        }
+        if rng.chance(loss) {
+            passing.drop();
+        }
+    })
+}
+
+/// One endpoint, and what it said.
+pub struct End {
+    /// The product, unchanged.
+    pub endpoint: Endpoint,
+    /// Its connection of interest: the dial of the client, the first that came to the relay.
+    pub handle: Option<Handle>,
+    /// What it told its application, oldest first.
+    pub events: Vec<Event>,
+    batch: Batch,
+    deadline: Option<Duration>,
+    skew_ms: i64,
+    sent: u64,
+}
+
+impl End {
+    fn new(endpoint: Endpoint, skew_ms: i64) -> Self {
+        Self { endpoint, handle: None, events: Vec::new(), batch: Batch::default(), deadline: None, skew_ms, sent: 0 }
+    }
+
+    fn now(&self, clock: &Clock) -> Now {
+        let now = clock.now();
+        Now { unix_ms: now.unix_ms.saturating_add_signed(self.skew_ms), ..now }
+    }
+
+    /// Its connection; panics when there is none.
+    pub fn connection(&mut self) -> &mut Connection {
+        let handle = self.handle.expect("a handle");
+        self.endpoint.connection(handle).expect("a connection that stands")
+    }
+
+    /// What the handshake brought, once it is over.
+    pub fn info(&self) -> Option<Info> {
+        self.events.iter().find_map(|event| if let Event::Connected(info) = event { Some(*info) } else { None })
+    }
+
+    /// Why its connection ended, if it did.
+    pub fn closed(&self) -> Option<&CloseReason> {
+        self.events.iter().find_map(|event| if let Event::Closed(reason) = event { Some(reason) } else { None })
+    }
+
+    /// Messages that arrived; they are taken out of the events.
+    pub fn take_datagrams(&mut self) -> Vec<Vec<u8>> {
+        let (datagrams, rest) = std::mem::take(&mut self.events).into_iter().partition(|event| matches!(event, Event::DatagramReceived(_)));
+        self.events = rest;
+        let bytes = |event| if let Event::DatagramReceived(bytes) = event { Some(bytes) } else { None };
+        Vec::into_iter(datagrams).filter_map(bytes).collect()
+    }
+}
+
+/// Both ends, the pipe, and the time.
+pub struct Pair {
+    /// The end that dials.
+    pub client: End,
+    /// The end that answers.
+    pub server: End,
+    /// Where the client is now; what is sent to where it was is lost.
+    pub address: SocketAddr,
+    /// Every datagram either end sent, while [`Pair::recording`].
+    pub record: Vec<Passing>,
+    /// Whether datagrams are recorded.
+    pub recording: bool,
+    clock: Clock,
+    options: Options,
+    hook: Hook,
+    under_way: BTreeMap<(Duration, u64), (Way, SocketAddr, SocketAddr, Vec<u8>)>,
+    sequence: u64,
+    restarts: u64,
+    idle_steps: usize,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("pair of seed {} at {:?}", self.options.seed, self.clock.elapsed());
+        }
+    }
+}
+
+impl Pair {
+    /// A pair whose client has begun to dial.
+    pub fn new(options: Options) -> Self {
+        let mut pair = Self::idle(options);
+        pair.dial().expect("a good bundle");
+        pair
+    }
+
+    /// A pair whose client does nothing yet.
+    pub fn idle(options: Options) -> Self {
+        let config = EndpointConfig { server: None, transport: options.client.clone(), observer: None };
+        let entropy = SeededEntropy::new(seed_bytes(options.seed, "pair client secrets"));
+        let client = Endpoint::new(config, seed_bytes(options.seed, "pair client"), Box::new(entropy));
+        let server = relay_endpoint(&options, 0);
+        Self {
+            client: End::new(client, options.skew_ms),
+            server: End::new(server, 0),
+            address: client_address(),
+            record: Vec::new(),
+            recording: true,
+            clock: Clock::start(),
+            options,
+            hook: Box::new(|_| {}),
+            under_way: BTreeMap::new(),
+            sequence: 0,
+            restarts: 0,
+            idle_steps: 0,
+        }
+    }
+
+    /// A pair that is connected, with everything of the handshake delivered.
+    pub fn connected(options: Options) -> Self {
+        let mut pair = Self::new(options);
+        assert!(pair.run_until(Duration::from_secs(10), Pair::is_connected), "the handshake does not complete");
+        pair.run_for(Duration::from_millis(200));
+        pair
+    }
+
+    /// Begins a connection.
+    pub fn dial(&mut self) -> Result<Handle, ConnectError> {
+        let target = self.target();
+        let now = self.client.now(&self.clock);
+        let handle = self.client.endpoint.connect(now, target)?;
+        self.client.handle = Some(handle);
+        Ok(handle)
+    }
+
+    /// What the client dials.
+    pub fn target(&self) -> Connect {
+        let options = &self.options;
+        Connect {
+            bundle: options.bundle.clone(),
+            identity: options.identity.clone(),
+            grant: Grant::default(),
+            remote: server_address(),
+            app: options.app.clone(),
+            suite: options.suite,
+        }
+    }
+
+    /// The relay's process ends and starts again: it has its keys, and nothing else.
+    pub fn restart_server(&mut self) {
+        self.restarts += 1;
+        self.server = End::new(relay_endpoint(&self.options, self.restarts), 0);
+    }
+
+    /// Replaces what decides about datagrams.
+    pub fn hook(&mut self, hook: impl FnMut(&mut Passing) + 'static) {
+        self.hook = Box::new(hook);
+    }
+
+    /// Whether both ends have a connection.
+    pub fn is_connected(&mut self) -> bool {
+        self.client.info().is_some() && self.server.info().is_some()
+    }
+
+    /// Time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// The present, for calls of an application at `way`'s sending end.
+    pub fn now(&self, way: Way) -> Now {
+        match way {
+            Way::Up => self.client.now(&self.clock),
+            Way::Down => self.server.now(&self.clock),
+        }
+    }
+
+    /// The end that sends this way.
+    pub fn sender(&mut self, way: Way) -> &mut End {
+        match way {
+            Way::Up => &mut self.client,
+            Way::Down => &mut self.server,
+        }
+    }
+
+    /// The end that receives this way.
+    pub fn receiver(&mut self, way: Way) -> &mut End {
+        match way {
+            Way::Up => &mut self.server,
+            Way::Down => &mut self.client,
+        }
+    }
+
+    /// Takes over the application's part: what a client and its relay exchange, the last to finish decides.
+    pub fn exchange(&mut self, transfers: &mut [Transfer], limit: Duration) -> bool {
+        self.run_until(limit, |pair| transfers.iter_mut().fold(true, |over, transfer| transfer.drive(pair) && over))
+    }
+
+    /// Puts bytes of our own before one of the ends, at once, and lets both speak.
+    pub fn inject(&mut self, way: Way, from: SocketAddr, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        let clock = self.clock;
+        let end = self.receiver(way);
+        let now = end.now(&clock);
+        end.endpoint.handle_datagram(now, Route { remote: from, local: None }, &mut bytes);
+        self.settle();
+    }
+
+    /// Bytes sent down to `address` so far, as recorded.
+    pub fn sent_to(&self, address: SocketAddr) -> usize {
+        self.record.iter().filter(|passing| passing.way == Way::Down && passing.to == address).map(|passing| passing.bytes.len()).sum()
+    }
+
+    /// Lets both ends speak until they wait.
+    pub fn settle(&mut self) {
+        for _ in 0..SPIN {
+            let up = self.drain(Way::Up);
+            let down = self.drain(Way::Down);
+            if !(up || down) {
+                return;
+            }
+        }
+        panic!("an endpoint never waits");
+    }
+
+    fn drain(&mut self, way: Way) -> bool {
+        let clock = self.clock;
+        let from = if way == Way::Up { self.address } else { server_address() };
+        let end = self.sender(way);
+        let now = end.now(&clock);
+        let mut datagrams = Vec::new();
+        let mut told = false;
+        loop {
+            end.batch.clear();
+            match end.endpoint.poll(now, &mut end.batch) {
+                Output::Transmit(route) => {
+                    assert!(!end.batch.is_empty(), "a batch without datagrams");
+                    datagrams.extend(end.batch.segments().map(|segment| (route.remote, segment.to_vec())));
+                    assert!(datagrams.len() < SPIN, "an endpoint never stops sending");
+                }
+                Output::Event(handle, event) => {
+                    if end.handle.is_none() && matches!(event, Event::Connected(_)) {
+                        end.handle = Some(handle);
+                    }
+                    end.events.push(event);
+                    told = true;
+                }
+                Output::Wait(at) => {
+                    end.deadline = at.map(|(at, _)| clock.virtual_time(at));
+                    break;
+                }
+            }
+        }
+        let said = told || !datagrams.is_empty();
+        datagrams.into_iter().for_each(|(to, bytes)| self.send(way, from, to, bytes));
+        said
+    }
+
+    fn send(&mut self, way: Way, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let (at, latency) = (self.clock.elapsed(), self.options.latency);
+        let end = self.sender(way);
+        let index = end.sent;
+        end.sent += 1;
+        let mut passing = Passing { way, index, at, from, to, bytes, copies: vec![latency] };
+        if self.recording {
+            self.record.push(passing.clone());
+        }
+        (self.hook)(&mut passing);
+        for delay in &passing.copies {
+            self.sequence += 1;
+            let datagram = (way, passing.from, to, passing.bytes.clone());
+            self.under_way.insert((at + *delay, self.sequence), datagram);
+        }
+    }
+
+    /// Goes on to the next moment at which something happens. False: nothing ever will.
+    pub fn step(&mut self) -> bool {
+        self.settle();
+        let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+        let Some(next) = [arrival, self.client.deadline, self.server.deadline].into_iter().flatten().min() else {
+            return false;
+        };
+        self.idle_steps = if next > self.clock.elapsed() { 0 } else { self.idle_steps + 1 };
+        assert!(self.idle_steps < 10_000, "time stands still: deadlines in the past, and nothing happens");
+        self.clock.advance(next);
+        self.happen();
+        self.settle();
+        true
+    }
+
+    fn happen(&mut self) {
+        let elapsed = self.clock.elapsed();
+        while let Some(first) = self.under_way.first_entry().filter(|first| first.key().0 <= elapsed) {
+            let (way, from, to, mut bytes) = first.remove();
+            let there = if way == Way::Up { server_address() } else { self.address };
+            if to != there {
+                continue;
+            }
+            let clock = self.clock;
+            let end = self.receiver(way);
+            let now = end.now(&clock);
+            end.endpoint.handle_datagram(now, Route { remote: from, local: None }, &mut bytes);
+        }
+        let clock = self.clock;
+        for end in [&mut self.client, &mut self.server] {
+            if end.deadline.is_some_and(|at| at <= elapsed) {
+                let now = end.now(&clock);
+                end.endpoint.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Runs for `time`.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Runs until `done`, at most for `limit`; whether it was done.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.clock.elapsed() + limit;
+        loop {
+            self.settle();
+            if done(self) {
+                return true;
+            }
+            self.settle();
+            let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+            let next = [arrival, self.client.deadline, self.server.deadline].into_iter().flatten().min();
+            if next.is_none_or(|next| next > end) {
+                self.clock.advance(end);
+                return done(self);
+            }
+            self.step();
+        }
+    }
+
+    /// Sends `bytes` on a stream of its own and waits until all of them, and the end, were read.
+    pub fn transfer(&mut self, way: Way, bytes: u64, limit: Duration) -> bool {
+        let mut transfer = Transfer::open(self, way, bytes);
+        self.run_until(limit, |pair| transfer.drive(pair))
+    }
+}
+
+fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
+    let server = RELAY.config(options.access.clone(), APP);
+    let config = EndpointConfig { server: Some(server), transport: options.server.clone(), observer: None };
+    let label = format!("pair server {start}");
+    let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
+    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+}
+
+/// Bytes one way along a stream, every one of them checked on arrival.
+pub struct Transfer {
+    way: Way,
+    id: StreamId,
+    total: u64,
+    written: u64,
+    finished: bool,
+    /// Bytes that arrived.
+    pub read: u64,
+    over: bool,
+}
+
+impl Transfer {
+    /// Opens the stream.
+    pub fn open(pair: &mut Pair, way: Way, total: u64) -> Self {
+        let id = pair.sender(way).connection().open(Direction::Uni).expect("a stream");
+        Self::along(way, id, total)
+    }
+
+    /// One way of a stream that is open, or will be.
+    pub fn along(way: Way, id: StreamId, total: u64) -> Self {
+        Self { way, id, total, written: 0, finished: false, read: 0, over: false }
+    }
+
+    /// Names the bytes for the oracle.
+    fn label(&self) -> u64 {
+        self.id.get() << 1 | u64::from(self.way == Way::Down)
+    }
+
+    /// Writes and reads what can be; true once the end was read.
+    pub fn drive(&mut self, pair: &mut Pair) -> bool {
+        self.write_all(pair);
+        if !self.over {
+            self.read_all(pair.receiver(self.way).connection());
+        }
+        self.over
+    }
+
+    /// Writes what can be.
+    pub fn write_all(&mut self, pair: &mut Pair) {
+        if !self.finished {
+            self.write(pair.sender(self.way).connection());
+        }
+    }
+
+    fn write(&mut self, connection: &mut Connection) {
+        let mut space = [0; 8192];
+        while self.written < self.total {
+            let want = (self.total - self.written).min(space.len() as u64) as usize;
+            delivery::fill(self.label(), self.written, &mut space[..want]);
+            match connection.write(self.id, &space[..want]) {
+                Ok(taken) => self.written += taken as u64,
+                Err(WriteError::Blocked) => return,
+                // A stream of the peer does not exist before its first bytes arrive.
+                Err(WriteError::Unknown) if self.written == 0 => return,
+                Err(error) => panic!("{:?}: {error}", self.id),
+            }
+        }
+        self.finished = connection.finish(self.id).is_ok();
+        assert!(self.finished || self.total == 0, "{:?} cannot be finished", self.id);
+    }
+
+    fn read_all(&mut self, connection: &mut Connection) {
+        while connection.accept(Direction::Uni).or_else(|| connection.accept(Direction::Bi)).is_some() {}
+        let mut space = [0; 8192];
+        loop {
+            match connection.read(self.id, &mut space) {
+                Ok(read) => {
+                    let fault = delivery::first_fault(self.label(), self.read, &space[..read.bytes]);
+                    assert_eq!(fault, None, "{:?}", self.id);
+                    self.read += read.bytes as u64;
+                    if read.fin {
+                        assert_eq!(self.read, self.total, "{:?} ended early", self.id);
+                        self.over = true;
+                        return;
+                    }
+                }
+                Err(ReadError::Blocked) => return,
+                // The stream does not exist before its first bytes arrive.
+                Err(ReadError::Unknown) if self.read == 0 => return,
+                Err(error) => panic!("{:?}: {error}", self.id),
+            }
+        }
+    }
+}
