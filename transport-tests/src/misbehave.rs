@@ -10,8 +10,8 @@ use transport_core::wire::frame::{Frame, Frames, kind};
 use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
 use transport_core::{Grant, SeededEntropy};
 use transport_crypto::{
-    Auth, CidMasks, ClientHello, Counter, Direction, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Generation,
-    Initiator, Session,
+    Auth, CidMasks, ClientHello, Counter, Direction, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys,
+    EnvelopeType, Generation, Initiator, Session,
 };
 
 use crate::pair::{APP, Pair, RELAY, Way, client_address};
@@ -33,7 +33,10 @@ impl Envelopes {
     pub fn new(seed: u64) -> Self {
         let bundle = &RELAY.bundle;
         let keys = EnvelopeKeys::new(bundle.kh(), bundle.epoch(), &Grant::default());
-        Self { keys, entropy: SeededEntropy::new(seed_bytes(seed, "envelopes")) }
+        Self {
+            keys,
+            entropy: SeededEntropy::new(seed_bytes(seed, "envelopes")),
+        }
     }
 
     /// A header for a fragment of a hello of `total` bytes.
@@ -53,9 +56,14 @@ impl Envelopes {
 
     /// One datagram of `size` bytes.
     pub fn seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
-        let header = EnvelopeHeader { fragment_len: fragment.len() as u16, ..header.clone() };
+        let header = EnvelopeHeader {
+            fragment_len: fragment.len() as u16,
+            ..header.clone()
+        };
         let mut out = Vec::new();
-        self.keys.seal(UP, &header, fragment, size, &mut self.entropy, &mut out).expect("a fragment that fits");
+        self.keys
+            .seal(UP, &header, fragment, size, &mut self.entropy, &mut out)
+            .expect("a fragment that fits");
         out
     }
 
@@ -66,7 +74,12 @@ impl Envelopes {
         parts
             .map(|(index, part)| {
                 let offset = (index * length) as u16;
-                let header = EnvelopeHeader { index: index as u8, count, fragment_offset: offset, ..Self::header(hid, body.len()) };
+                let header = EnvelopeHeader {
+                    index: index as u8,
+                    count,
+                    fragment_offset: offset,
+                    ..Self::header(hid, body.len())
+                };
                 self.seal(&header, part, 1232)
             })
             .collect()
@@ -94,9 +107,16 @@ pub fn generous() -> TransportParameters {
 /// A hello with any parameters at all, and what finishes it.
 pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
     let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
-    let hello = ClientHello { has_aes: false, time_ms: EPOCH_UNIX_MS, scid: SCID, auth: Auth::Anonymous, params };
+    let hello = ClientHello {
+        has_aes: false,
+        time_ms: EPOCH_UNIX_MS,
+        scid: SCID,
+        auth: Auth::Anonymous,
+        params,
+    };
     let mut body = Vec::new();
-    let initiator = Initiator::start(&RELAY.bundle, hid, hello, &mut entropy, &mut body).expect("a good bundle");
+    let initiator =
+        Initiator::start(&RELAY.bundle, hid, hello, &mut entropy, &mut body).expect("a good bundle");
     (initiator, body)
 }
 
@@ -127,7 +147,12 @@ impl Raw {
             pair.inject(Way::Up, client_address(), &datagram);
         }
         let mut answer = Vec::new();
-        for passing in pair.record.iter_mut().skip(seen).filter(|passing| passing.way == Way::Down) {
+        for passing in pair
+            .record
+            .iter_mut()
+            .skip(seen)
+            .filter(|passing| passing.way == Way::Down)
+        {
             let mut bytes = passing.bytes.clone();
             let (header, fragment) = envelopes.keys.open(DOWN, &mut bytes).expect("an envelope");
             let offset = usize::from(header.fragment_offset);
@@ -162,12 +187,27 @@ impl Raw {
 
     /// Seals a packet under the next number, and keeps it.
     pub fn seal(&mut self, frames: &[u8]) -> Vec<u8> {
-        let header = Header { cid: self.theirs, key_phase: self.session.seal.phase(), number: self.next, number_len: 4, grease: 0 };
+        let header = Header {
+            cid: self.theirs,
+            key_phase: self.session.seal.phase(),
+            number: self.next,
+            number_len: 4,
+            grease: 0,
+        };
         let mut datagram = vec![0; header.encoded_len()];
-        header.encode(&mut Writer::new(&mut datagram)).expect("room for a header");
+        header
+            .encode(&mut Writer::new(&mut datagram))
+            .expect("room for a header");
         let mut body = frames.to_vec();
-        let at = Counter { lane: 0, number: self.next };
-        let tag = self.session.seal.seal(at, &datagram, &mut body).expect("numbers that rise");
+        let at = Counter {
+            lane: 0,
+            number: self.next,
+        };
+        let tag = self
+            .session
+            .seal
+            .seal(at, &datagram, &mut body)
+            .expect("numbers that rise");
         self.next += 1;
         datagram.extend_from_slice(&body);
         datagram.extend_from_slice(&tag);
@@ -181,22 +221,39 @@ impl Raw {
         self.masks.masks(UP, &sample, &mut cid);
         self.session.seal.masks(&sample, &mut packet);
         let mask = cid[0].iter().chain(&packet[0]);
-        datagram.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+        datagram
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(byte, mask)| *byte ^= mask);
     }
 
     /// What the relay has sent since the last call: the frames of each packet, decrypted.
     pub fn hear(&mut self, pair: &Pair) -> Vec<Vec<u8>> {
-        let new = pair.record.iter().skip(self.seen).filter(|passing| passing.way == Way::Down && passing.to == self.address);
+        let new = pair
+            .record
+            .iter()
+            .skip(self.seen)
+            .filter(|passing| passing.way == Way::Down && passing.to == self.address);
         let datagrams: Vec<Vec<u8>> = new.map(|passing| passing.bytes.clone()).collect();
         self.seen = pair.record.len();
-        datagrams.into_iter().filter_map(|mut datagram| self.open(&mut datagram)).collect()
+        datagrams
+            .into_iter()
+            .filter_map(|mut datagram| self.open(&mut datagram))
+            .collect()
     }
 
     fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {
         let sealed = Sealed::unmask(datagram, ConnectionId(SCID), &self.session.open)?;
         let number = u64::from(sealed.truncated());
-        let which = if sealed.key_phase() == self.session.open.phase() { Generation::Current } else { Generation::Next };
-        let frames = sealed.open(&mut self.session.open, which, 0, number).ok()?.to_vec();
+        let which = if sealed.key_phase() == self.session.open.phase() {
+            Generation::Current
+        } else {
+            Generation::Next
+        };
+        let frames = sealed
+            .open(&mut self.session.open, which, 0, number)
+            .ok()?
+            .to_vec();
         if which == Generation::Next {
             self.session.open.update();
         }
@@ -208,7 +265,13 @@ impl Raw {
     pub fn heard_close(&mut self, pair: &Pair) -> Option<u64> {
         let packets = self.hear(pair);
         let closes = packets.iter().flat_map(|frames| Frames::new(frames)).flatten();
-        closes.into_iter().find_map(|frame| if let Frame::Close(close) = frame { Some(close.code) } else { None })
+        closes.into_iter().find_map(|frame| {
+            if let Frame::Close(close) = frame {
+                Some(close.code)
+            } else {
+                None
+            }
+        })
     }
 
     /// PATH_ACK for the numbers `first` to `last`, as bytes.
@@ -228,6 +291,8 @@ pub fn encode(frames: &[Frame<'_>]) -> Vec<u8> {
     let length = frames.iter().map(Frame::encoded_len).sum();
     let mut bytes = vec![0; length];
     let mut out = Writer::new(&mut bytes);
-    frames.iter().for_each(|frame| frame.encode(&mut out).expect("room was made"));
+    frames
+        .iter()
+        .for_each(|frame| frame.encode(&mut out).expect("room was made"));
     bytes
 }

@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use transport_core::{
-    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, CloseReason, Connect, ConnectError, Connection, Direction,
-    Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Info, Now, Output, ReadError, RelayIdentity, RelayStatics,
-    Route, SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig, WriteError,
+    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, CloseReason, Connect, ConnectError,
+    Connection, Direction, Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Info, Now,
+    Output, ReadError, RelayIdentity, RelayStatics, Route, SeededEntropy, ServerConfig, StreamId,
+    SuiteChoice, TransportConfig, WriteError,
 };
 
 use crate::oracle::delivery;
@@ -39,21 +40,40 @@ impl Relay {
         let identity = RelayIdentity::generate(&mut entropy).expect("a seeded stream does not fail");
         let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
         let bundle = sign(&identity, &statics);
-        Self { identity, statics, bundle }
+        Self {
+            identity,
+            statics,
+            bundle,
+        }
     }
 
     /// Its configuration, as it would be after any restart.
     pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
         let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
-        ServerConfig::new(statics, self.identity.relay_id(), self.bundle.epoch(), access, app.to_vec())
+        ServerConfig::new(
+            statics,
+            self.identity.relay_id(),
+            self.bundle.epoch(),
+            access,
+            app.to_vec(),
+        )
     }
 }
 
 fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
     let from = EPOCH_UNIX_MS / 1000 - 86_400;
     let address = EndpointAddress::Ip(server_address().ip());
-    let endpoints = vec![BundleEndpoint { address, port: server_address().port(), cover: 0 }];
-    let draft = BundleDraft { epoch: 7, not_before: from, not_after: from + 20 * 86_400, endpoints };
+    let endpoints = vec![BundleEndpoint {
+        address,
+        port: server_address().port(),
+        cover: 0,
+    }];
+    let draft = BundleDraft {
+        epoch: 7,
+        not_before: from,
+        not_after: from + 20 * 86_400,
+        endpoints,
+    };
     let signed = identity.sign_bundle(&draft, statics).expect("a valid draft");
     Bundle::parse(&signed).expect("signed a moment ago")
 }
@@ -171,7 +191,9 @@ pub type Hook = Box<dyn FnMut(&mut Passing)>;
 pub fn faults(seed: u64, loss: f64, reorder: f64, duplicate: f64) -> Hook {
     let mut rng = Rng::new(seed, "pipe");
     Box::new(move |passing| {
-        let Some(first) = passing.copies.first_mut() else { return };
+        let Some(first) = passing.copies.first_mut() else {
+            return;
+        };
         if rng.chance(reorder) {
             *first += Duration::from_micros(rng.below(15_000));
         }
@@ -201,35 +223,68 @@ pub struct End {
 
 impl End {
     fn new(endpoint: Endpoint, skew_ms: i64) -> Self {
-        Self { endpoint, handle: None, events: Vec::new(), batch: Batch::default(), deadline: None, skew_ms, sent: 0 }
+        Self {
+            endpoint,
+            handle: None,
+            events: Vec::new(),
+            batch: Batch::default(),
+            deadline: None,
+            skew_ms,
+            sent: 0,
+        }
     }
 
     fn now(&self, clock: &Clock) -> Now {
         let now = clock.now();
-        Now { unix_ms: now.unix_ms.saturating_add_signed(self.skew_ms), ..now }
+        Now {
+            unix_ms: now.unix_ms.saturating_add_signed(self.skew_ms),
+            ..now
+        }
     }
 
     /// Its connection; panics when there is none.
     pub fn connection(&mut self) -> &mut Connection {
         let handle = self.handle.expect("a handle");
-        self.endpoint.connection(handle).expect("a connection that stands")
+        self.endpoint
+            .connection(handle)
+            .expect("a connection that stands")
     }
 
     /// What the handshake brought, once it is over.
     pub fn info(&self) -> Option<Info> {
-        self.events.iter().find_map(|event| if let Event::Connected(info) = event { Some(*info) } else { None })
+        self.events.iter().find_map(|event| {
+            if let Event::Connected(info) = event {
+                Some(*info)
+            } else {
+                None
+            }
+        })
     }
 
     /// Why its connection ended, if it did.
     pub fn closed(&self) -> Option<&CloseReason> {
-        self.events.iter().find_map(|event| if let Event::Closed(reason) = event { Some(reason) } else { None })
+        self.events.iter().find_map(|event| {
+            if let Event::Closed(reason) = event {
+                Some(reason)
+            } else {
+                None
+            }
+        })
     }
 
     /// Messages that arrived; they are taken out of the events.
     pub fn take_datagrams(&mut self) -> Vec<Vec<u8>> {
-        let (datagrams, rest) = std::mem::take(&mut self.events).into_iter().partition(|event| matches!(event, Event::DatagramReceived(_)));
+        let (datagrams, rest) = std::mem::take(&mut self.events)
+            .into_iter()
+            .partition(|event| matches!(event, Event::DatagramReceived(_)));
         self.events = rest;
-        let bytes = |event| if let Event::DatagramReceived(bytes) = event { Some(bytes) } else { None };
+        let bytes = |event| {
+            if let Event::DatagramReceived(bytes) = event {
+                Some(bytes)
+            } else {
+                None
+            }
+        };
         Vec::into_iter(datagrams).filter_map(bytes).collect()
     }
 }
@@ -273,7 +328,11 @@ impl Pair {
 
     /// A pair whose client does nothing yet.
     pub fn idle(options: Options) -> Self {
-        let config = EndpointConfig { server: None, transport: options.client.clone(), observer: None };
+        let config = EndpointConfig {
+            server: None,
+            transport: options.client.clone(),
+            observer: None,
+        };
         let entropy = SeededEntropy::new(seed_bytes(options.seed, "pair client secrets"));
         let client = Endpoint::new(config, seed_bytes(options.seed, "pair client"), Box::new(entropy));
         let server = relay_endpoint(&options, 0);
@@ -296,7 +355,10 @@ impl Pair {
     /// A pair that is connected, with everything of the handshake delivered.
     pub fn connected(options: Options) -> Self {
         let mut pair = Self::new(options);
-        assert!(pair.run_until(Duration::from_secs(10), Pair::is_connected), "the handshake does not complete");
+        assert!(
+            pair.run_until(Duration::from_secs(10), Pair::is_connected),
+            "the handshake does not complete"
+        );
         pair.run_for(Duration::from_millis(200));
         pair
     }
@@ -370,7 +432,11 @@ impl Pair {
 
     /// Takes over the application's part: what a client and its relay exchange, the last to finish decides.
     pub fn exchange(&mut self, transfers: &mut [Transfer], limit: Duration) -> bool {
-        self.run_until(limit, |pair| transfers.iter_mut().fold(true, |over, transfer| transfer.drive(pair) && over))
+        self.run_until(limit, |pair| {
+            transfers
+                .iter_mut()
+                .fold(true, |over, transfer| transfer.drive(pair) && over)
+        })
     }
 
     /// Puts bytes of our own before one of the ends, at once, and lets both speak.
@@ -379,13 +445,24 @@ impl Pair {
         let clock = self.clock;
         let end = self.receiver(way);
         let now = end.now(&clock);
-        end.endpoint.handle_datagram(now, Route { remote: from, local: None }, &mut bytes);
+        end.endpoint.handle_datagram(
+            now,
+            Route {
+                remote: from,
+                local: None,
+            },
+            &mut bytes,
+        );
         self.settle();
     }
 
     /// Bytes sent down to `address` so far, as recorded.
     pub fn sent_to(&self, address: SocketAddr) -> usize {
-        self.record.iter().filter(|passing| passing.way == Way::Down && passing.to == address).map(|passing| passing.bytes.len()).sum()
+        self.record
+            .iter()
+            .filter(|passing| passing.way == Way::Down && passing.to == address)
+            .map(|passing| passing.bytes.len())
+            .sum()
     }
 
     /// Lets both ends speak until they wait.
@@ -402,7 +479,11 @@ impl Pair {
 
     fn drain(&mut self, way: Way) -> bool {
         let clock = self.clock;
-        let from = if way == Way::Up { self.address } else { server_address() };
+        let from = if way == Way::Up {
+            self.address
+        } else {
+            server_address()
+        };
         let end = self.sender(way);
         let now = end.now(&clock);
         let mut datagrams = Vec::new();
@@ -412,7 +493,11 @@ impl Pair {
             match end.endpoint.poll(now, &mut end.batch) {
                 Output::Transmit(route) => {
                     assert!(!end.batch.is_empty(), "a batch without datagrams");
-                    datagrams.extend(end.batch.segments().map(|segment| (route.remote, segment.to_vec())));
+                    datagrams.extend(
+                        end.batch
+                            .segments()
+                            .map(|segment| (route.remote, segment.to_vec())),
+                    );
                     assert!(datagrams.len() < SPIN, "an endpoint never stops sending");
                 }
                 Output::Event(handle, event) => {
@@ -429,7 +514,9 @@ impl Pair {
             }
         }
         let said = told || !datagrams.is_empty();
-        datagrams.into_iter().for_each(|(to, bytes)| self.send(way, from, to, bytes));
+        datagrams
+            .into_iter()
+            .for_each(|(to, bytes)| self.send(way, from, to, bytes));
         said
     }
 
@@ -438,7 +525,15 @@ impl Pair {
         let end = self.sender(way);
         let index = end.sent;
         end.sent += 1;
-        let mut passing = Passing { way, index, at, from, to, bytes, copies: vec![latency] };
+        let mut passing = Passing {
+            way,
+            index,
+            at,
+            from,
+            to,
+            bytes,
+            copies: vec![latency],
+        };
         if self.recording {
             self.record.push(passing.clone());
         }
@@ -454,11 +549,22 @@ impl Pair {
     pub fn step(&mut self) -> bool {
         self.settle();
         let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
-        let Some(next) = [arrival, self.client.deadline, self.server.deadline].into_iter().flatten().min() else {
+        let Some(next) = [arrival, self.client.deadline, self.server.deadline]
+            .into_iter()
+            .flatten()
+            .min()
+        else {
             return false;
         };
-        self.idle_steps = if next > self.clock.elapsed() { 0 } else { self.idle_steps + 1 };
-        assert!(self.idle_steps < 10_000, "time stands still: deadlines in the past, and nothing happens");
+        self.idle_steps = if next > self.clock.elapsed() {
+            0
+        } else {
+            self.idle_steps + 1
+        };
+        assert!(
+            self.idle_steps < 10_000,
+            "time stands still: deadlines in the past, and nothing happens"
+        );
         self.clock.advance(next);
         self.happen();
         self.settle();
@@ -467,16 +573,31 @@ impl Pair {
 
     fn happen(&mut self) {
         let elapsed = self.clock.elapsed();
-        while let Some(first) = self.under_way.first_entry().filter(|first| first.key().0 <= elapsed) {
+        while let Some(first) = self
+            .under_way
+            .first_entry()
+            .filter(|first| first.key().0 <= elapsed)
+        {
             let (way, from, to, mut bytes) = first.remove();
-            let there = if way == Way::Up { server_address() } else { self.address };
+            let there = if way == Way::Up {
+                server_address()
+            } else {
+                self.address
+            };
             if to != there {
                 continue;
             }
             let clock = self.clock;
             let end = self.receiver(way);
             let now = end.now(&clock);
-            end.endpoint.handle_datagram(now, Route { remote: from, local: None }, &mut bytes);
+            end.endpoint.handle_datagram(
+                now,
+                Route {
+                    remote: from,
+                    local: None,
+                },
+                &mut bytes,
+            );
         }
         let clock = self.clock;
         for end in [&mut self.client, &mut self.server] {
@@ -502,7 +623,10 @@ impl Pair {
             }
             self.settle();
             let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
-            let next = [arrival, self.client.deadline, self.server.deadline].into_iter().flatten().min();
+            let next = [arrival, self.client.deadline, self.server.deadline]
+                .into_iter()
+                .flatten()
+                .min();
             if next.is_none_or(|next| next > end) {
                 self.clock.advance(end);
                 return done(self);
@@ -520,7 +644,11 @@ impl Pair {
 
 fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     let server = RELAY.config(options.access.clone(), APP);
-    let config = EndpointConfig { server: Some(server), transport: options.server.clone(), observer: None };
+    let config = EndpointConfig {
+        server: Some(server),
+        transport: options.server.clone(),
+        observer: None,
+    };
     let label = format!("pair server {start}");
     let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
     Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
@@ -541,13 +669,25 @@ pub struct Transfer {
 impl Transfer {
     /// Opens the stream.
     pub fn open(pair: &mut Pair, way: Way, total: u64) -> Self {
-        let id = pair.sender(way).connection().open(Direction::Uni).expect("a stream");
+        let id = pair
+            .sender(way)
+            .connection()
+            .open(Direction::Uni)
+            .expect("a stream");
         Self::along(way, id, total)
     }
 
     /// One way of a stream that is open, or will be.
     pub fn along(way: Way, id: StreamId, total: u64) -> Self {
-        Self { way, id, total, written: 0, finished: false, read: 0, over: false }
+        Self {
+            way,
+            id,
+            total,
+            written: 0,
+            finished: false,
+            read: 0,
+            over: false,
+        }
     }
 
     /// Names the bytes for the oracle.
@@ -585,11 +725,19 @@ impl Transfer {
             }
         }
         self.finished = connection.finish(self.id).is_ok();
-        assert!(self.finished || self.total == 0, "{:?} cannot be finished", self.id);
+        assert!(
+            self.finished || self.total == 0,
+            "{:?} cannot be finished",
+            self.id
+        );
     }
 
     fn read_all(&mut self, connection: &mut Connection) {
-        while connection.accept(Direction::Uni).or_else(|| connection.accept(Direction::Bi)).is_some() {}
+        while connection
+            .accept(Direction::Uni)
+            .or_else(|| connection.accept(Direction::Bi))
+            .is_some()
+        {}
         let mut space = [0; 8192];
         loop {
             match connection.read(self.id, &mut space) {

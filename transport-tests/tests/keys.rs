@@ -10,17 +10,29 @@ use transport_tests::pair::{Options, Pair, Transfer, Way, faults};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn updates(pair: &mut Pair) -> (u64, u64) {
-    (pair.client.connection().stats().key_updates, pair.server.connection().stats().key_updates)
+    (
+        pair.client.connection().stats().key_updates,
+        pair.server.connection().stats().key_updates,
+    )
 }
 
 fn forged(pair: &Pair) -> u64 {
-    [&pair.client, &pair.server].iter().map(|end| end.endpoint.stats().drops.get(DropReason::Forged)).sum()
+    [&pair.client, &pair.server]
+        .iter()
+        .map(|end| end.endpoint.stats().drops.get(DropReason::Forged))
+        .sum()
 }
 
 #[test]
 fn either_side_updates_and_the_other_follows() {
     for suite in [SuiteChoice::ChaCha20Poly1305, SuiteChoice::Aes256Gcm] {
-        let mut pair = Pair::connected(Options { suite, ..Options::new(1) }.with(|transport| transport.aes = true));
+        let mut pair = Pair::connected(
+            Options {
+                suite,
+                ..Options::new(1)
+            }
+            .with(|transport| transport.aes = true),
+        );
         for (round, way) in [Way::Up, Way::Down, Way::Down, Way::Up].into_iter().enumerate() {
             assert!(pair.transfer(Way::Up, 3000, LIMIT) && pair.transfer(Way::Down, 3000, LIMIT));
             pair.run_for(Duration::from_secs(2));
@@ -41,9 +53,16 @@ fn both_update_at_once() {
         assert!(pair.transfer(Way::Up, 3000, LIMIT) && pair.transfer(Way::Down, 3000, LIMIT));
         pair.run_for(Duration::from_secs(2));
         assert!(pair.client.connection().update_keys() && pair.server.connection().update_keys());
-        let mut both = [Transfer::open(&mut pair, Way::Up, 20_000), Transfer::open(&mut pair, Way::Down, 20_000)];
+        let mut both = [
+            Transfer::open(&mut pair, Way::Up, 20_000),
+            Transfer::open(&mut pair, Way::Down, 20_000),
+        ];
         assert!(pair.exchange(&mut both, LIMIT));
-        assert_eq!(updates(&mut pair), (round, round), "crossing updates are one update");
+        assert_eq!(
+            updates(&mut pair),
+            (round, round),
+            "crossing updates are one update"
+        );
     }
     assert_eq!(forged(&pair), 0);
 }
@@ -56,7 +75,10 @@ fn updates_under_loss_and_disorder_lose_nothing() {
         let mut pair = Pair::connected(Options::new(seed));
         pair.recording = false;
         pair.hook(faults(seed, 0.1, 0.3, 0.0));
-        let mut both = [Transfer::open(&mut pair, Way::Up, 400_000), Transfer::open(&mut pair, Way::Down, 400_000)];
+        let mut both = [
+            Transfer::open(&mut pair, Way::Up, 400_000),
+            Transfer::open(&mut pair, Way::Down, 400_000),
+        ];
         let mut wishes = 0;
         let over = pair.run_until(LIMIT, |pair| {
             wishes += 1;
@@ -66,7 +88,8 @@ fn updates_under_loss_and_disorder_lose_nothing() {
             if wishes % 5 == seed % 5 {
                 pair.server.connection().update_keys();
             }
-            both.iter_mut().fold(true, |over, transfer| transfer.drive(pair) && over)
+            both.iter_mut()
+                .fold(true, |over, transfer| transfer.drive(pair) && over)
         });
         assert!(over, "seed {seed}");
         assert_eq!(forged(&pair), 0, "seed {seed}: packets that did not open");
@@ -74,7 +97,10 @@ fn updates_under_loss_and_disorder_lose_nothing() {
         assert!(client.abs_diff(server) <= 1, "seed {seed}: {client} and {server}");
         most = most.max(client);
     }
-    assert!(most >= 5, "updates are possible again and again, not {most} times");
+    assert!(
+        most >= 5,
+        "updates are possible again and again, not {most} times"
+    );
 }
 
 #[test]
@@ -82,13 +108,20 @@ fn an_update_is_not_possible_before_the_peer_followed_the_last() {
     let mut pair = Pair::connected(Options::new(3));
     assert!(pair.transfer(Way::Up, 3000, LIMIT));
     assert!(pair.client.connection().update_keys());
-    pair.hook(|passing| if passing.way == Way::Down { passing.drop() });
+    pair.hook(|passing| {
+        if passing.way == Way::Down {
+            passing.drop()
+        }
+    });
     let mut transfer = Transfer::open(&mut pair, Way::Up, 5000);
     transfer.drive(&mut pair);
     pair.run_for(Duration::from_millis(100));
     assert_eq!(pair.client.connection().stats().key_updates, 1);
     for _ in 0..20 {
-        assert!(!pair.client.connection().update_keys(), "the relay has not been heard since");
+        assert!(
+            !pair.client.connection().update_keys(),
+            "the relay has not been heard since"
+        );
         pair.run_for(Duration::from_millis(100));
     }
     assert_eq!(pair.client.connection().stats().key_updates, 1);
@@ -111,17 +144,32 @@ fn a_peer_that_updates_too_fast_is_sent_away() {
     raw.session.seal.update();
     raw.say(&mut pair, &[Frame::Ping]);
     assert_eq!(raw.heard_close(&pair), Some(0x0e));
-    assert_eq!(pair.server.closed(), Some(&CloseReason::Transport { code: 0x0e, by: By::Local }));
+    assert_eq!(
+        pair.server.closed(),
+        Some(&CloseReason::Transport {
+            code: 0x0e,
+            by: By::Local
+        })
+    );
 }
 
 #[test]
 fn a_forged_phase_bit_changes_no_keys() {
     let mut pair = Pair::connected(Options::new(5));
-    pair.hook(|passing| if passing.way == Way::Up { passing.drop() });
+    pair.hook(|passing| {
+        if passing.way == Way::Up {
+            passing.drop()
+        }
+    });
     let mut transfer = Transfer::open(&mut pair, Way::Up, 1000);
     transfer.drive(&mut pair);
     pair.settle();
-    let packet = pair.record.iter().rfind(|passing| passing.way == Way::Up).cloned().unwrap();
+    let packet = pair
+        .record
+        .iter()
+        .rfind(|passing| passing.way == Way::Up)
+        .cloned()
+        .unwrap();
     for _ in 0..50 {
         let mut flipped = packet.bytes.clone();
         // The flags byte stands behind nine bytes of id; its top bit is the phase, masked or not.

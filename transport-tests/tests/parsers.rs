@@ -21,7 +21,13 @@ fn plausible(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// Properties that cost a handshake or a signature each time.
-const SLOW: [&str; 5] = ["frames_of_a_peer", "bundle", "bundle_damaged", "client_hello", "server_hello"];
+const SLOW: [&str; 5] = [
+    "frames_of_a_peer",
+    "bundle",
+    "bundle_damaged",
+    "client_hello",
+    "server_hello",
+];
 
 fn times(name: &str, slow: u64, fast: u64) -> u64 {
     if SLOW.contains(&name) { slow } else { fast }
@@ -38,7 +44,10 @@ fn properties_hold_for_arbitrary_bytes() {
                 Ok(())
             };
             let run = || arbtest::arbtest(property).seed(round << 32 | size).run();
-            assert!(catch_unwind(AssertUnwindSafe(run)).is_ok(), "{name} with round {round}");
+            assert!(
+                catch_unwind(AssertUnwindSafe(run)).is_ok(),
+                "{name} with round {round}"
+            );
         }
     }
 }

@@ -17,13 +17,20 @@ fn narrow(most: usize) -> impl FnMut(&mut Passing) {
 }
 
 fn mtus(pair: &mut Pair) -> (u16, u16) {
-    (pair.client.connection().stats().mtu, pair.server.connection().stats().mtu)
+    (
+        pair.client.connection().stats().mtu,
+        pair.server.connection().stats().mtu,
+    )
 }
 
 #[test]
 fn the_client_moves_in_the_midst_of_a_transfer() {
     for (seed, way) in [(1, Way::Up), (2, Way::Down)] {
-        for new in [([10, 0, 0, 2], 50_001), ([10, 0, 9, 9], 50_000), ([192, 168, 7, 7], 1)] {
+        for new in [
+            ([10, 0, 0, 2], 50_001),
+            ([10, 0, 9, 9], 50_000),
+            ([192, 168, 7, 7], 1),
+        ] {
             let mut pair = Pair::connected(Options::new(seed));
             let mut transfer = Transfer::open(&mut pair, way, 2_000_000);
             pair.run_until(LIMIT, |pair| {
@@ -32,11 +39,19 @@ fn the_client_moves_in_the_midst_of_a_transfer() {
             });
             pair.address = new.into();
             // In the direction that only receives, the client's next packet is what tells.
-            assert!(pair.run_until(LIMIT, |pair| transfer.drive(pair)), "{way:?} to {new:?}");
+            assert!(
+                pair.run_until(LIMIT, |pair| transfer.drive(pair)),
+                "{way:?} to {new:?}"
+            );
             pair.run_for(Duration::from_secs(1));
             assert_eq!(pair.server.connection().remote(), new.into());
             assert_eq!(pair.server.connection().stats().path_changes, 1);
-            let told = pair.server.events.iter().filter(|event| matches!(event, Event::PathChanged { .. })).count();
+            let told = pair
+                .server
+                .events
+                .iter()
+                .filter(|event| matches!(event, Event::PathChanged { .. }))
+                .count();
             assert_eq!(told, 1);
         }
     }
@@ -46,10 +61,15 @@ fn the_client_moves_in_the_midst_of_a_transfer() {
 fn the_client_moves_again_and_again_and_back() {
     let mut pair = Pair::connected(Options::new(3));
     pair.recording = false;
-    let mut both = [Transfer::open(&mut pair, Way::Up, 3_000_000), Transfer::open(&mut pair, Way::Down, 3_000_000)];
+    let mut both = [
+        Transfer::open(&mut pair, Way::Up, 3_000_000),
+        Transfer::open(&mut pair, Way::Down, 3_000_000),
+    ];
     for round in 0..8u16 {
         let port = 50_000 + (round + 1) % 3;
-        pair.run_until(Duration::from_millis(300), |pair| both.iter_mut().fold(true, |over, one| one.drive(pair) && over));
+        pair.run_until(Duration::from_millis(300), |pair| {
+            both.iter_mut().fold(true, |over, one| one.drive(pair) && over)
+        });
         pair.address = ([10, 0, 0, 2 + (round / 4) as u8], port).into();
     }
     assert!(pair.exchange(&mut both, LIMIT));
@@ -70,11 +90,24 @@ fn a_new_address_without_proof_gets_little() {
     pair.address = ([10, 7, 7, 7], 777).into();
     let new = pair.address;
     // What the relay says to the new place never gets there.
-    pair.hook(move |passing| if passing.to == new { passing.drop() });
+    pair.hook(move |passing| {
+        if passing.to == new {
+            passing.drop()
+        }
+    });
     pair.run_for(Duration::from_secs(5));
-    let received: usize = pair.record.iter().filter(|passing| passing.from == new).map(|passing| passing.bytes.len()).sum();
+    let received: usize = pair
+        .record
+        .iter()
+        .filter(|passing| passing.from == new)
+        .map(|passing| passing.bytes.len())
+        .sum();
     assert!(received > 0);
-    assert!(pair.sent_to(new) <= 3 * received, "{} for {received}", pair.sent_to(new));
+    assert!(
+        pair.sent_to(new) <= 3 * received,
+        "{} for {received}",
+        pair.sent_to(new)
+    );
     assert_eq!(pair.server.connection().remote(), client_address());
 }
 
@@ -94,10 +127,18 @@ fn a_path_of_1260_byte_packets_is_enough() {
     assert!(pair.run_until(LIMIT, Pair::is_connected));
     assert!(pair.transfer(Way::Up, 1_000_000, LIMIT) && pair.transfer(Way::Down, 1_000_000, LIMIT));
     assert_eq!(mtus(&mut pair), (1232, 1232));
-    let probes = pair.record.iter().filter(|passing| passing.bytes.len() > 1232).count();
+    let probes = pair
+        .record
+        .iter()
+        .filter(|passing| passing.bytes.len() > 1232)
+        .count();
     assert!((2..=60).contains(&probes), "{probes} probes");
     let (client, server) = (pair.client.connection().stats(), pair.server.connection().stats());
-    assert_eq!(client.retransmitted_bytes + server.retransmitted_bytes, 0, "only probes were lost");
+    assert_eq!(
+        client.retransmitted_bytes + server.retransmitted_bytes,
+        0,
+        "only probes were lost"
+    );
 }
 
 #[test]
@@ -120,8 +161,14 @@ fn a_path_that_narrows_later_is_noticed() {
     assert!(pair.transfer(Way::Up, 300_000, LIMIT) && pair.transfer(Way::Down, 300_000, LIMIT));
     assert_eq!(mtus(&mut pair), (1472, 1472));
     pair.hook(narrow(1300));
-    let mut both = [Transfer::open(&mut pair, Way::Up, 500_000), Transfer::open(&mut pair, Way::Down, 500_000)];
-    assert!(pair.exchange(&mut both, LIMIT), "the transfer starves in a black hole");
+    let mut both = [
+        Transfer::open(&mut pair, Way::Up, 500_000),
+        Transfer::open(&mut pair, Way::Down, 500_000),
+    ];
+    assert!(
+        pair.exchange(&mut both, LIMIT),
+        "the transfer starves in a black hole"
+    );
     let (client, server) = mtus(&mut pair);
     assert!(client <= 1300 && server <= 1300, "{client}, {server}");
     let told = |event: &Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram <= 1300);
@@ -133,26 +180,47 @@ fn silence_ends_a_connection_and_keep_alive_prevents_it() {
     let idle = |transport: &mut TransportConfig| transport.idle_timeout = Duration::from_secs(5);
     let mut pair = Pair::connected(Options::new(9).with(idle));
     let heard = pair.elapsed();
-    assert!(pair.run_until(Duration::from_secs(8), |pair| pair.client.closed().is_some() && pair.server.closed().is_some()));
-    assert_eq!((pair.client.closed(), pair.server.closed()), (Some(&CloseReason::Idle), Some(&CloseReason::Idle)));
+    assert!(
+        pair.run_until(Duration::from_secs(8), |pair| pair.client.closed().is_some()
+            && pair.server.closed().is_some())
+    );
+    assert_eq!(
+        (pair.client.closed(), pair.server.closed()),
+        (Some(&CloseReason::Idle), Some(&CloseReason::Idle))
+    );
     assert!(pair.elapsed() - heard > Duration::from_secs(4));
     let stats = (pair.client.endpoint.stats(), pair.server.endpoint.stats());
     assert_eq!((stats.0.connections, stats.1.connections), (0, 0));
     for client_keeps in [true, false] {
         let mut options = Options::new(10).with(idle);
-        let keeper = if client_keeps { &mut options.client } else { &mut options.server };
+        let keeper = if client_keeps {
+            &mut options.client
+        } else {
+            &mut options.server
+        };
         keeper.keep_alive = Some(Duration::from_secs(2));
         let mut pair = Pair::connected(options);
         pair.run_for(Duration::from_secs(120));
         assert_eq!((pair.client.closed(), pair.server.closed()), (None, None));
-        let packets = pair.record.iter().filter(|passing| passing.at > Duration::from_secs(10)).count();
-        assert!(packets <= 130, "{packets} packets to keep a connection for two minutes");
+        let packets = pair
+            .record
+            .iter()
+            .filter(|passing| passing.at > Duration::from_secs(10))
+            .count();
+        assert!(
+            packets <= 130,
+            "{packets} packets to keep a connection for two minutes"
+        );
         assert!(pair.transfer(Way::Down, 5000, LIMIT));
     }
 }
 
 fn application(code: u64, reason: &[u8], by: By) -> CloseReason {
-    CloseReason::Application { code, reason: reason.to_vec(), by }
+    CloseReason::Application {
+        code,
+        reason: reason.to_vec(),
+        by,
+    }
 }
 
 #[test]
@@ -162,11 +230,23 @@ fn the_code_and_the_words_of_a_close_arrive() {
         let now = pair.now(way);
         pair.sender(way).connection().close(now, 77, b"enough");
         pair.run_for(Duration::from_secs(5));
-        assert_eq!(pair.sender(way).closed(), Some(&application(77, b"enough", By::Local)));
-        assert_eq!(pair.receiver(way).closed(), Some(&application(77, b"enough", By::Peer)));
+        assert_eq!(
+            pair.sender(way).closed(),
+            Some(&application(77, b"enough", By::Local))
+        );
+        assert_eq!(
+            pair.receiver(way).closed(),
+            Some(&application(77, b"enough", By::Peer))
+        );
         for end in [&pair.client, &pair.server] {
             assert_eq!(end.endpoint.stats().connections, 0);
-            assert_eq!(end.events.iter().filter(|event| matches!(event, Event::Closed(_))).count(), 1);
+            assert_eq!(
+                end.events
+                    .iter()
+                    .filter(|event| matches!(event, Event::Closed(_)))
+                    .count(),
+                1
+            );
         }
         assert!(pair.run_until(Duration::from_secs(100), |_| false) || pair.record.len() < 60);
     }
@@ -191,7 +271,11 @@ fn a_close_that_is_lost_is_said_again() {
         let back = if way == Way::Up { Way::Down } else { Way::Up };
         Transfer::open(&mut pair, back, 2000).write_all(&mut pair);
         pair.run_for(Duration::from_secs(2));
-        assert_eq!(pair.receiver(way).closed(), Some(&application(5, b"", By::Peer)), "{way:?}");
+        assert_eq!(
+            pair.receiver(way).closed(),
+            Some(&application(5, b"", By::Peer)),
+            "{way:?}"
+        );
     }
 }
 
@@ -205,15 +289,25 @@ fn a_peer_that_vanished_costs_an_idle_timeout() {
     assert!(pair.run_until(Duration::from_secs(90), |pair| pair.client.closed().is_some()));
     assert_eq!(pair.client.closed(), Some(&CloseReason::Idle));
     let took = pair.elapsed() - from;
-    assert!((Duration::from_secs(25)..Duration::from_secs(40)).contains(&took), "{took:?}");
-    let sent: usize = pair.record.iter().filter(|passing| passing.at > from + Duration::from_secs(1)).count();
+    assert!(
+        (Duration::from_secs(25)..Duration::from_secs(40)).contains(&took),
+        "{took:?}"
+    );
+    let sent: usize = pair
+        .record
+        .iter()
+        .filter(|passing| passing.at > from + Duration::from_secs(1))
+        .count();
     assert!(sent < 40, "{sent} packets into the void");
 }
 
 #[test]
 fn an_outage_shorter_than_the_idle_timeout_is_survived() {
     let mut pair = Pair::connected(Options::new(14));
-    let mut both = [Transfer::open(&mut pair, Way::Up, 1_000_000), Transfer::open(&mut pair, Way::Down, 1_000_000)];
+    let mut both = [
+        Transfer::open(&mut pair, Way::Up, 1_000_000),
+        Transfer::open(&mut pair, Way::Down, 1_000_000),
+    ];
     pair.run_until(LIMIT, |pair| {
         both.iter_mut().for_each(|one| {
             one.drive(pair);
@@ -225,6 +319,10 @@ fn an_outage_shorter_than_the_idle_timeout_is_survived() {
     pair.hook(|_| {});
     let from = pair.elapsed();
     assert!(pair.exchange(&mut both, LIMIT));
-    assert!(pair.elapsed() - from < Duration::from_secs(20), "recovered after {:?}", pair.elapsed() - from);
+    assert!(
+        pair.elapsed() - from < Duration::from_secs(20),
+        "recovered after {:?}",
+        pair.elapsed() - from
+    );
     assert_eq!(mtus(&mut pair), (1472, 1472), "a blackout is not a narrow path");
 }

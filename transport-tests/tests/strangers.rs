@@ -5,7 +5,9 @@ use std::time::Duration;
 use transport_core::{DropReason, Event, TransportConfig};
 use transport_crypto::ENVELOPE_OVERHEAD;
 use transport_tests::misbehave::{Envelopes, generous, hello};
-use transport_tests::pair::{Options, Pair, Passing, Transfer, Way, client_address, server_address, stranger};
+use transport_tests::pair::{
+    Options, Pair, Passing, Transfer, Way, client_address, server_address, stranger,
+};
 use transport_tests::sim::rng::Rng;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -14,11 +16,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MEMORY_BOUND: usize = (8 << 20) + (2 << 20);
 
 fn random(rng: &mut Rng, length: usize) -> Vec<u8> {
-    (0..length.div_ceil(8)).flat_map(|_| rng.u64().to_le_bytes()).take(length).collect()
+    (0..length.div_ceil(8))
+        .flat_map(|_| rng.u64().to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 fn answers(pair: &Pair) -> usize {
-    pair.record.iter().filter(|passing| passing.way == Way::Down && passing.to.ip() == stranger(1).ip()).count()
+    pair.record
+        .iter()
+        .filter(|passing| passing.way == Way::Down && passing.to.ip() == stranger(1).ip())
+        .count()
 }
 
 #[test]
@@ -37,10 +45,19 @@ fn junk_of_every_length_is_counted_and_not_answered() {
     }
     let stats = pair.server.endpoint.stats();
     assert_eq!(stats.drops.total(), sent);
-    assert_eq!(stats.drops.get(DropReason::Length) + stats.drops.get(DropReason::Unknown), sent);
-    assert!(stats.drops.get(DropReason::Length) >= 12, "those above the largest that could be ours");
+    assert_eq!(
+        stats.drops.get(DropReason::Length) + stats.drops.get(DropReason::Unknown),
+        sent
+    );
+    assert!(
+        stats.drops.get(DropReason::Length) >= 12,
+        "those above the largest that could be ours"
+    );
     assert_eq!(answers(&pair), 0);
-    assert!(pair.server.endpoint.memory() <= before + 1024, "junk leaves something behind");
+    assert!(
+        pair.server.endpoint.memory() <= before + 1024,
+        "junk leaves something behind"
+    );
     assert!(pair.transfer(Way::Up, 100_000, LIMIT) && pair.transfer(Way::Down, 100_000, LIMIT));
 }
 
@@ -66,7 +83,12 @@ fn junk_from_the_relays_address_does_not_disturb_a_client() {
 fn captured_datagrams_cut_short_or_made_longer_are_silence() {
     let mut pair = Pair::connected(Options::new(3));
     assert!(pair.transfer(Way::Up, 5000, LIMIT));
-    let captured: Vec<Passing> = pair.record.iter().filter(|passing| passing.way == Way::Up).cloned().collect();
+    let captured: Vec<Passing> = pair
+        .record
+        .iter()
+        .filter(|passing| passing.way == Way::Up)
+        .cloned()
+        .collect();
     pair.record.clear();
     let before = pair.server.endpoint.stats().drops.total();
     let mut sent = 0;
@@ -110,11 +132,27 @@ fn a_flood_of_fragments_is_bounded_and_disturbs_nobody() {
             peak = peak.max(pair.server.endpoint.memory());
         }
     }
-    assert!(over || pair.run_until(LIMIT, |pair| transfer.drive(pair)), "the connection was disturbed");
-    assert!(peak < MEMORY_BOUND + (1 << 20), "the flood made the relay hold {peak} bytes");
+    assert!(
+        over || pair.run_until(LIMIT, |pair| transfer.drive(pair)),
+        "the connection was disturbed"
+    );
+    assert!(
+        peak < MEMORY_BOUND + (1 << 20),
+        "the flood made the relay hold {peak} bytes"
+    );
     let stats = pair.server.endpoint.stats();
-    assert!(stats.drops.get(DropReason::ReassemblyFull) > 0, "{:?}", stats.drops);
-    assert_eq!(pair.record.iter().filter(|passing| passing.way == Way::Down && passing.to != client_address()).count(), 0);
+    assert!(
+        stats.drops.get(DropReason::ReassemblyFull) > 0,
+        "{:?}",
+        stats.drops
+    );
+    assert_eq!(
+        pair.record
+            .iter()
+            .filter(|passing| passing.way == Way::Down && passing.to != client_address())
+            .count(),
+        0
+    );
     assert_eq!((stats.half_open, stats.handshakes_answered), (0, 1));
     let lost = pair.client.connection().stats().declared_lost;
     assert_eq!(lost, 0, "packets of the connection were lost");
@@ -147,9 +185,20 @@ fn half_open_handshakes_are_bounded_and_pass() {
     }
     let stats = pair.server.endpoint.stats();
     assert_eq!(peak, 1024);
-    assert!(stats.drops.get(DropReason::HalfOpenFull) >= 60, "{:?}", stats.drops);
-    assert!(pair.server.endpoint.memory() < MEMORY_BOUND, "{} bytes", pair.server.endpoint.memory());
-    assert!(pair.transfer(Way::Up, 50_000, LIMIT), "the connection that stands is disturbed");
+    assert!(
+        stats.drops.get(DropReason::HalfOpenFull) >= 60,
+        "{:?}",
+        stats.drops
+    );
+    assert!(
+        pair.server.endpoint.memory() < MEMORY_BOUND,
+        "{} bytes",
+        pair.server.endpoint.memory()
+    );
+    assert!(
+        pair.transfer(Way::Up, 50_000, LIMIT),
+        "the connection that stands is disturbed"
+    );
     pair.run_for(Duration::from_secs(31));
     pair.server.handle = None;
     pair.server.events.clear();
@@ -163,26 +212,52 @@ fn half_open_handshakes_are_bounded_and_pass() {
 fn flipped_bits_of_packets_are_silence() {
     let mut pair = Pair::connected(Options::new(6));
     for way in [Way::Up, Way::Down] {
-        pair.hook(move |passing| if passing.way == way { passing.drop() });
+        pair.hook(move |passing| {
+            if passing.way == way {
+                passing.drop()
+            }
+        });
         let now = pair.now(way);
-        pair.sender(way).connection().send_datagram(now, vec![7; 40], transport_core::DatagramOptions::default()).unwrap();
+        pair.sender(way)
+            .connection()
+            .send_datagram(now, vec![7; 40], transport_core::DatagramOptions::default())
+            .unwrap();
         pair.settle();
-        let packet = pair.record.iter().rfind(|passing| passing.way == way).cloned().unwrap();
+        let packet = pair
+            .record
+            .iter()
+            .rfind(|passing| passing.way == way)
+            .cloned()
+            .unwrap();
         let said = pair.record.len();
         let drops = pair.receiver(way).endpoint.stats().drops.total();
-        let from = if way == Way::Up { client_address() } else { server_address() };
+        let from = if way == Way::Up {
+            client_address()
+        } else {
+            server_address()
+        };
         for at in 0..packet.bytes.len() * 8 {
             let mut damaged = packet.bytes.clone();
             damaged[at / 8] ^= 1 << (at % 8);
             pair.inject(way, from, &damaged);
         }
         assert_eq!(pair.record.len(), said, "an answer to damage");
-        assert_eq!(pair.receiver(way).endpoint.stats().drops.total(), drops + packet.bytes.len() as u64 * 8);
+        assert_eq!(
+            pair.receiver(way).endpoint.stats().drops.total(),
+            drops + packet.bytes.len() as u64 * 8
+        );
         assert!(pair.receiver(way).take_datagrams().is_empty());
         pair.inject(way, from, &packet.bytes);
-        assert_eq!(pair.receiver(way).take_datagrams(), [vec![7; 40]], "the honest one arrives");
+        assert_eq!(
+            pair.receiver(way).take_datagrams(),
+            [vec![7; 40]],
+            "the honest one arrives"
+        );
         pair.inject(way, from, &packet.bytes);
-        assert!(pair.receiver(way).take_datagrams().is_empty(), "its copy does not");
+        assert!(
+            pair.receiver(way).take_datagrams().is_empty(),
+            "its copy does not"
+        );
         pair.hook(|_| {});
         pair.run_for(Duration::from_secs(1));
     }
@@ -218,14 +293,25 @@ fn a_copy_that_comes_first_from_elsewhere_does_not_move_the_connection() {
         let mut transfer = Transfer::open(&mut pair, Way::Up, 20_000);
         transfer.drive(&mut pair);
         pair.settle();
-        let first = pair.record.iter().find(|passing| passing.way == Way::Up).cloned().unwrap();
+        let first = pair
+            .record
+            .iter()
+            .find(|passing| passing.way == Way::Up)
+            .cloned()
+            .unwrap();
         let place = stranger(100 + round);
         pair.inject(Way::Up, place, &first.bytes);
         assert!(pair.run_until(LIMIT, |pair| transfer.drive(pair)));
         pair.run_for(Duration::from_secs(10));
         assert_eq!(pair.server.connection().remote(), client_address());
         assert!(pair.sent_to(place) <= 3 * first.bytes.len());
-        assert!(!pair.server.events.iter().any(|event| matches!(event, Event::PathChanged { .. })));
+        assert!(
+            !pair
+                .server
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::PathChanged { .. }))
+        );
     }
     assert!(pair.transfer(Way::Down, 20_000, LIMIT));
 }

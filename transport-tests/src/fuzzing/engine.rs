@@ -28,7 +28,10 @@ fn check_ranges(largest: u64, ranges: impl Iterator<Item = std::ops::RangeInclus
     let mut below = None;
     for range in ranges {
         assert!(range.start() <= range.end() && *range.end() <= largest);
-        assert!(below.is_none_or(|below: u64| *range.end() + 1 < below), "ranges descend, with gaps");
+        assert!(
+            below.is_none_or(|below: u64| *range.end() + 1 < below),
+            "ranges descend, with gaps"
+        );
         below = Some(*range.start());
     }
     assert!(below.is_some());
@@ -44,19 +47,38 @@ pub fn frame_fields(data: &[u8]) {
     let made = [
         Frame::Ping,
         Frame::HandshakeDone,
-        Frame::ResetStream { id, code, final_size: third },
+        Frame::ResetStream {
+            id,
+            code,
+            final_size: third,
+        },
         Frame::StopSending { id, code },
         Frame::MaxData { max: id },
         Frame::MaxStreamData { id, max: code },
-        Frame::MaxStreams { uni: id & 1 == 1, max: third >> 2 },
+        Frame::MaxStreams {
+            uni: id & 1 == 1,
+            max: third >> 2,
+        },
         Frame::DataBlocked { at: code },
         Frame::StreamDataBlocked { id, at: code },
-        Frame::StreamsBlocked { uni: code & 1 == 1, at: third >> 2 },
+        Frame::StreamsBlocked {
+            uni: code & 1 == 1,
+            at: third >> 2,
+        },
         Frame::PathChallenge(id.to_be_bytes()),
         Frame::PathResponse(code.to_be_bytes()),
-        Frame::Stream(Stream { id, offset: third, data: rest, fin: code & 1 == 1 }),
+        Frame::Stream(Stream {
+            id,
+            offset: third,
+            data: rest,
+            fin: code & 1 == 1,
+        }),
         Frame::Datagram(Datagram { data: rest }),
-        Frame::Close(Close { code, frame_type: (id & 1 == 1).then_some(third), reason: rest }),
+        Frame::Close(Close {
+            code,
+            frame_type: (id & 1 == 1).then_some(third),
+            reason: rest,
+        }),
         Frame::PathNewConnectionId(PathNewConnectionId {
             path: id as u32,
             sequence: code,
@@ -71,7 +93,9 @@ pub fn frame_fields(data: &[u8]) {
 
 /// Transport parameters: what parses can be announced, and reads the same.
 pub fn params(data: &[u8]) {
-    let Ok(params) = TransportParameters::parse(data) else { return };
+    let Ok(params) = TransportParameters::parse(data) else {
+        return;
+    };
     let mut bytes = Vec::new();
     params.encode(&mut bytes).expect("what was read can be written");
     assert_eq!(TransportParameters::parse(&bytes), Ok(params));

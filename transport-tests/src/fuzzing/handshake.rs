@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use transport_core::{Bundle, Grant, SeededEntropy};
-use transport_crypto::{Direction, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Initiator, Responder, ServerAnswer, Suite};
+use transport_crypto::{
+    Direction, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Initiator, Responder, ServerAnswer, Suite,
+};
 
 use crate::misbehave::{Envelopes, generous, hello};
 use crate::pair::RELAY;
@@ -30,7 +32,11 @@ pub fn envelope_fields(data: &[u8]) {
     let fragment = data.get(8..).unwrap_or_default();
     let fragment = &fragment[..fragment.len().min(1500)];
     let header = EnvelopeHeader {
-        kind: [EnvelopeType::ClientHello, EnvelopeType::ServerHello, EnvelopeType::HandshakeClose][usize::from(field(0)) % 3],
+        kind: [
+            EnvelopeType::ClientHello,
+            EnvelopeType::ServerHello,
+            EnvelopeType::HandshakeClose,
+        ][usize::from(field(0)) % 3],
         index: field(1) & 15,
         count: field(1) >> 4,
         total_len: word(2),
@@ -43,14 +49,20 @@ pub fn envelope_fields(data: &[u8]) {
     let mut entropy = SeededEntropy::new([7; 32]);
     let way = Direction::ServerToClient;
     let size = 64 + usize::from(word(6)) % 1985;
-    if KEYS.seal(way, &header, fragment, size, &mut entropy, &mut datagram).is_err() {
+    if KEYS
+        .seal(way, &header, fragment, size, &mut entropy, &mut datagram)
+        .is_err()
+    {
         assert!(datagram.is_empty());
         return;
     }
     assert_eq!(datagram.len(), size);
     assert!(KEYS.recognises(way, &datagram));
     let other = Direction::ClientToServer;
-    assert!(KEYS.open(other, &mut datagram.clone()).is_err(), "each way has keys of its own");
+    assert!(
+        KEYS.open(other, &mut datagram.clone()).is_err(),
+        "each way has keys of its own"
+    );
     assert_eq!(KEYS.open(way, &mut datagram), Ok((header, fragment)));
 }
 
@@ -62,7 +74,9 @@ pub fn bundle(data: &[u8]) {
 /// A bundle with a piece replaced, cut off or added is none.
 pub fn bundle_damaged(data: &[u8]) {
     let good = RELAY.bundle.bytes();
-    let Some((place, data)) = data.split_first_chunk::<2>() else { return };
+    let Some((place, data)) = data.split_first_chunk::<2>() else {
+        return;
+    };
     let place = usize::from(u16::from_be_bytes(*place)) % good.len();
     let end = (place + data.len()).min(good.len());
     let mut damaged = good.to_vec();
@@ -106,7 +120,11 @@ fn damage(good: &[u8], data: &[u8]) -> Vec<u8> {
     let mut damaged = good.to_vec();
     if let Some((place, piece)) = data.split_first_chunk::<2>() {
         let place = usize::from(u16::from_be_bytes(*place)) % good.len();
-        damaged.iter_mut().skip(place).zip(piece).for_each(|(byte, with)| *byte = *with);
+        damaged
+            .iter_mut()
+            .skip(place)
+            .zip(piece)
+            .for_each(|(byte, with)| *byte = *with);
     }
     damaged
 }
@@ -140,6 +158,8 @@ fn flight() -> (Initiator, Vec<u8>) {
         server_time_ms: 5,
     };
     let mut reply = Vec::new();
-    offered.accept(answer, &mut SeededEntropy::new([9; 32]), &mut reply).expect("an answer");
+    offered
+        .accept(answer, &mut SeededEntropy::new([9; 32]), &mut reply)
+        .expect("an answer");
     (initiator, reply)
 }

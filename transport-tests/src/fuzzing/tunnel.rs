@@ -12,8 +12,15 @@ fn parse(data: &[u8], cut: usize) -> (Vec<(u64, u64, Vec<u8>)>, bool) {
         while let Some(piece) = parser.next(&mut input) {
             match piece {
                 Piece::Header { kind, len } => read.push((kind, len, Vec::new())),
-                Piece::Chunk(chunk) => read.last_mut().expect("a header before").2.extend_from_slice(chunk),
-                Piece::End => assert_eq!(read.last().map(|(_, len, value)| *len == value.len() as u64), Some(true)),
+                Piece::Chunk(chunk) => read
+                    .last_mut()
+                    .expect("a header before")
+                    .2
+                    .extend_from_slice(chunk),
+                Piece::End => assert_eq!(
+                    read.last().map(|(_, len, value)| *len == value.len() as u64),
+                    Some(true)
+                ),
             }
         }
         assert!(input.is_empty(), "what is not a piece is kept");
@@ -39,7 +46,11 @@ pub fn capsules_whole(data: &[u8]) {
     let (read, ended) = parse(&out, 11);
     assert!(ended);
     let values = values.iter().enumerate();
-    assert!(read.into_iter().eq(values.map(|(kind, value)| (kind as u64 * 1000, value.len() as u64, value.to_vec()))));
+    assert!(read.into_iter().eq(values.map(|(kind, value)| (
+        kind as u64 * 1000,
+        value.len() as u64,
+        value.to_vec()
+    ))));
 }
 
 /// UDP payloads in capsules: however cut the same, none longer than wanted.
@@ -86,7 +97,9 @@ pub fn http_frames(data: &[u8]) {
 
 /// Settings: what parses can be said, and reads the same.
 pub fn http_settings(data: &[u8]) {
-    let Ok(settings) = Settings::parse(data) else { return };
+    let Ok(settings) = Settings::parse(data) else {
+        return;
+    };
     let mut out = Vec::new();
     settings.put(&mut out);
     let (_, rest) = varint::take(&out).expect("a type");
@@ -99,7 +112,11 @@ pub fn http_settings(data: &[u8]) {
 pub fn http_fields(data: &[u8]) {
     let Ok(read) = fields::decode(data) else { return };
     let mut out = Vec::new();
-    fields::encode(read.iter().map(|field| (field.name.as_str(), field.value.as_str())), &mut out);
+    fields::encode(
+        read.iter()
+            .map(|field| (field.name.as_str(), field.value.as_str())),
+        &mut out,
+    );
     assert_eq!(fields::decode(&out), Ok(read));
 }
 
@@ -144,7 +161,10 @@ pub fn varints(data: &[u8]) {
     if let Some((value, rest)) = varint::take(data) {
         let mut out = Vec::new();
         varint::put(&mut out, value);
-        assert_eq!((out.len(), varint::take(&out)), (varint::len(value), Some((value, &[][..]))));
+        assert_eq!(
+            (out.len(), varint::take(&out)),
+            (varint::len(value), Some((value, &[][..])))
+        );
         assert!(out.len() + rest.len() <= data.len());
     }
 }
@@ -156,9 +176,15 @@ pub fn templates(data: &[u8]) {
     let query = format!("https://relay.example/{text}{{?target_host,target_port}}");
     let target = Target::new("2001:db8::1", 443).expect("a target");
     for text in [&text, &around, &query] {
-        let Ok(template) = Template::parse(text) else { continue };
+        let Ok(template) = Template::parse(text) else {
+            continue;
+        };
         let path = template.expand(&target);
-        assert_eq!(template.matches(&path), Some(Ok(target.clone())), "{text} gives {path}");
+        assert_eq!(
+            template.matches(&path),
+            Some(Ok(target.clone())),
+            "{text} gives {path}"
+        );
     }
     let _ = Template::relay().matches(&text);
     let _ = Template::relay().matches(&format!("/.well-known/masque/udp/{text}/443/"));
@@ -166,7 +192,9 @@ pub fn templates(data: &[u8]) {
 
 /// Targets: what parses can be said, and parses to the same.
 pub fn targets(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     if let Ok(target) = Target::from_authority(text) {
         assert_eq!(Target::from_authority(&target.to_string()), Ok(target));
     }
@@ -179,9 +207,13 @@ pub fn targets(data: &[u8]) {
 
 /// `Proxy-Status` fields of others are read or left.
 pub fn proxy_status(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let field = Field::new("proxy-status", text);
-    let Some(status) = ProxyStatus::from_fields(&[field]) else { return };
+    let Some(status) = ProxyStatus::from_fields(&[field]) else {
+        return;
+    };
     if let Some(error) = status.error {
         let said = ProxyStatus::new(error).with_details(text);
         assert_eq!(ProxyStatus::from_fields(&[said.field("adit")]), Some(said));

@@ -104,7 +104,8 @@ impl Link {
             return None;
         }
         let start = self.busy_until.max(now);
-        self.queue_delays_us.push((start - now).as_micros() as u32);
+        self.queue_delays_us
+            .push(start.saturating_sub(now).as_micros() as u32);
         self.busy_until = start + Duration::from_secs_f64(bytes as f64 * 8.0 / (rate * 1e6));
         self.queued.push_back((self.busy_until, bytes));
         self.queued_bytes += bytes;

@@ -81,7 +81,7 @@ impl Setup {
         Endpoint::new(
             config,
             seed_bytes(self.seed, "server ids"),
-            self.entropy("server"),
+            Box::new(Box::new(self.entropy("server"))),
         )
     }
 
@@ -116,8 +116,8 @@ impl Setup {
         self.suite
     }
 
-    fn entropy(&self, label: &str) -> Box<SeededEntropy> {
-        Box::new(SeededEntropy::new(seed_bytes(self.seed, label)))
+    fn entropy(&self, label: &str) -> SeededEntropy {
+        SeededEntropy::new(seed_bytes(self.seed, label))
     }
 }
 

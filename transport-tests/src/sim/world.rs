@@ -427,7 +427,7 @@ impl<'a> World<'a> {
                 let app = &mut self.sessions[session].server_app;
                 match event {
                     Event::DatagramReceived(payload) => {
-                        app.datagram(self.clock.elapsed(), &payload, &mut self.flows)
+                        app.datagram(self.clock.elapsed(), &payload, &mut self.flows);
                     }
                     Event::Closed(_) => self.sessions[session].server_handle = None,
                     _ => {}

@@ -265,8 +265,9 @@ impl Bench {
                 share.received = counter.settled(at).await;
             }
         }
-        ask.finish().map_err(shown)?;
+        // A server that has sent all reads no more.
         if !request.reverse {
+            ask.finish().map_err(shown)?;
             let received = protocol::read_exact(&mut answer).await.map_err(shown)?;
             share.received = received.map(Received::decode).ok_or("the server ended early")?;
         }

@@ -62,7 +62,7 @@ fn damaged_bundles() {
     };
     with(&flipped(0), 3);
     // A field, the ML-DSA leg and the Ed25519 leg.
-    with(&flipped(20), 4);
+    with(&flipped(15), 4);
     with(&flipped(good.len() - 1000), 4);
     with(&flipped(good.len() - 1), 4);
     assert!(
