@@ -53,6 +53,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
 /// A local program waits for the relay this long before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A relay that has not answered by now does not.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Keeps the bindings of common NATs alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -62,6 +64,7 @@ impl Link {
         let server = super::addresses(&target.bundle)?[0];
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.keep_alive = Some(KEEP_ALIVE);
+        config.transport.handshake_timeout = ANSWER_LIMIT;
         let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
         let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));
