@@ -145,13 +145,11 @@ fn reset_stop_and_end_in_every_order_leave_nothing_open() {
     for seed in 0..8 {
         let mut pair = bad(seed);
         let mut whims = [Whim::new(seed, Way::Up), Whim::new(seed, Way::Down)];
-        let mut turns = 0;
-        pair.run_until(Duration::from_secs(30), |pair| {
+        for _ in 0..1000 {
+            pair.run_for(Duration::from_millis(3));
             whims[0].act(pair.client.connection());
             whims[1].act(pair.server.connection());
-            turns += 1;
-            turns > 1500
-        });
+        }
         assert_eq!((pair.client.closed(), pair.server.closed()), (None, None), "seed {seed}");
         assert!(whims.iter().all(|whim| whim.opened >= 20), "seed {seed}: {} {}", whims[0].opened, whims[1].opened);
         let over = pair.run_until(LIMIT, |pair| {
@@ -201,7 +199,8 @@ fn tiny_windows_make_slow_but_whole_transfers() {
         pair.hook(faults(seed, 0.03, 0.2, 0.05));
         let mut all: Vec<Transfer> = [Way::Up, Way::Down].into_iter().cycle().take(8).map(|way| Transfer::open(&mut pair, way, 15_000)).collect();
         assert!(pair.exchange(&mut all, LIMIT), "seed {seed}");
-        assert!(pair.server.connection().memory() < 64 << 10 && pair.client.connection().memory() < 64 << 10);
+        let held = (pair.client.connection().memory(), pair.server.connection().memory());
+        assert!(held.0.max(held.1) < 64 << 10, "{held:?} bytes");
     }
 }
 
@@ -337,5 +336,8 @@ fn messages_arrive_whole_once_or_not_at_all() {
     let before = seen.len();
     seen.dedup();
     assert_eq!(seen.len(), before, "a message arrived twice");
-    assert!((500..600).contains(&seen.len()), "{} of 600 at 5 % loss", seen.len());
+    let stats = pair.client.connection().stats();
+    assert_eq!(stats.datagrams_sent + stats.datagrams_expired + stats.datagrams_dropped, 600);
+    let share = seen.len() as f64 / stats.datagrams_sent as f64;
+    assert!((0.85..1.0).contains(&share), "{} of {} at 5 % loss", seen.len(), stats.datagrams_sent);
 }
