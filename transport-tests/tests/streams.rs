@@ -204,6 +204,22 @@ fn tiny_windows_make_slow_but_whole_transfers() {
     }
 }
 
+/// Streams of less than a block, read as their bytes come: what is kept for reuse must not grow with each of them.
+#[test]
+fn many_short_streams_leave_no_heap_of_spare_blocks() {
+    let mut pair = Pair::connected(Options::new(40));
+    pair.recording = false;
+    let quiet = pair.client.connection().open(Direction::Bi).unwrap();
+    pair.client.connection().write(quiet, b"open all the while").unwrap();
+    for _ in 0..30 {
+        let mut all: Vec<Transfer> = (0..8).map(|_| Transfer::open(&mut pair, Way::Up, 7900)).collect();
+        assert!(pair.exchange(&mut all, LIMIT));
+    }
+    pair.run_for(Duration::from_secs(1));
+    let held = (pair.client.connection().memory(), pair.server.connection().memory());
+    assert!(held.0.max(held.1) < 256 << 10, "{held:?} bytes when one stream is open");
+}
+
 #[test]
 fn more_streams_than_allowed_wait_for_their_turn() {
     let few = |transport: &mut TransportConfig| (transport.limits.max_streams_uni, transport.limits.max_streams_bi) = (3, 2);
