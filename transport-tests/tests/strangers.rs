@@ -128,7 +128,7 @@ fn a_flood_of_fragments_is_bounded_and_disturbs_nobody() {
         pair.inject(Way::Up, from, &datagram);
         if fragment % 100 == 0 {
             over |= transfer.drive(&mut pair);
-            pair.step();
+            pair.run_for(Duration::from_millis(1));
             peak = peak.max(pair.server.endpoint.memory());
         }
     }
