@@ -159,7 +159,7 @@ drop_reasons! {
     HelloInvalid = "hello_invalid",
     /// A client that is not on the list.
     AccessDenied = "access_denied",
-    /// No room for another half-open connection.
+    /// A new hello found no room for another half-open connection: the oldest of them was let go.
     HalfOpenFull = "half_open_full",
     /// Another answer would exceed three times what the client sent.
     Amplification = "amplification",

@@ -325,3 +325,38 @@ fn a_clock_that_is_off_meets_silence() {
     assert!(net.server.stats().drops.get(DropReason::Stale) >= 3);
     assert_eq!(net.sent.get(&Way::Down), None);
 }
+
+#[test]
+fn newcomers_take_the_place_of_the_oldest_who_never_answered() {
+    const PLACES: usize = 1024;
+    const MORE: usize = 6;
+    let mut net = Net::new(Setup {
+        max_connections: 5000,
+        ..Setup::default()
+    });
+    // No answer arrives, until all have asked.
+    net.meddle = Box::new(|datagram| {
+        let passes = datagram.way == Way::Up;
+        passes.then(|| datagram.clone()).into_iter().collect()
+    });
+    let mut clients = Vec::new();
+    for _ in 0..PLACES + MORE {
+        clients.push(net.connect());
+        net.settle();
+    }
+    net.run(ms(20));
+    let stats = net.server.stats();
+    assert_eq!(
+        (stats.half_open, stats.drops.get(DropReason::HalfOpenFull)),
+        (PLACES, MORE as u64)
+    );
+    net.meddle = Box::new(|datagram| vec![datagram.clone()]);
+    net.run(ms(1200));
+    let connected: Vec<bool> = clients
+        .iter()
+        .map(|client| net.client.connection(*client).is_some())
+        .collect();
+    assert_eq!(connected.iter().position(|connected| *connected), Some(MORE));
+    assert!(connected[MORE..].iter().all(|connected| *connected));
+    assert_eq!(net.server.stats().half_open, 0);
+}

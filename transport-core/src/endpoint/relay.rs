@@ -72,7 +72,7 @@ impl Endpoint {
             session: waiting.session,
             cids: domain.masks.clone(),
             route,
-            ours: waiting.ours.clone(),
+            ours: waiting.ours.to_vec(),
             theirs: vec![waiting.theirs],
             params: waiting.params,
             rtt: (entry.times_answered == 1).then_some(sample),

@@ -12,6 +12,8 @@ use crate::connection::Peer;
 use crate::endpoint::flight::Hid;
 use crate::wire::{ConnectionId, TransportParameters};
 
+use super::IDS_IN_ANSWER;
+
 /// Handshakes at once.
 const MAX_ENTRIES: usize = 1024;
 /// How long an answer is kept, and repeated to whoever asks again.
@@ -25,7 +27,7 @@ pub(super) type HelloHash = [u8; 16];
 /// What a client's first packet is opened with, and what its connection is made of.
 pub(crate) struct Waiting {
     pub(crate) session: Session,
-    pub(crate) ours: Vec<ConnectionId>,
+    pub(crate) ours: [ConnectionId; IDS_IN_ANSWER],
     pub(crate) theirs: ConnectionId,
     pub(crate) params: TransportParameters,
     pub(crate) peer: Peer,
@@ -39,7 +41,7 @@ pub(crate) struct HalfOpen {
     pub(super) domain: usize,
     pub(super) route: Route,
     pub(super) kind: EnvelopeType,
-    pub(super) answer: Vec<u8>,
+    pub(super) answer: Box<[u8]>,
     /// Nothing to wait for after a refusal.
     pub(crate) waiting: Option<Waiting>,
     /// When the first fragment came, and when the first answer left.
@@ -64,7 +66,8 @@ impl HalfOpen {
 /// The table of them.
 #[derive(Default)]
 pub(super) struct HalfOpens {
-    entries: BTreeMap<u64, HalfOpen>,
+    /// Boxed, for ids that rise leave the nodes of the map half empty.
+    entries: BTreeMap<u64, Box<HalfOpen>>,
     by_hello: BTreeMap<HelloHash, u64>,
     by_age: VecDeque<(Instant, u64)>,
     next: u64,
@@ -76,9 +79,18 @@ impl HalfOpens {
         self.entries.len()
     }
 
-    /// Whether another one has no place.
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= MAX_ENTRIES
+    /// Takes out the oldest if another one has no place.
+    ///
+    /// To refuse newcomers instead would let a thousand hellos shut the door for half a minute. So they must come within one
+    /// round trip, again and again, to keep out a client that answers at once; and the oldest is the least likely to answer.
+    pub(super) fn make_room(&mut self) -> Option<Box<HalfOpen>> {
+        while self.entries.len() >= MAX_ENTRIES {
+            let (_, id) = self.by_age.pop_front()?;
+            if let Some(oldest) = self.remove(id) {
+                return Some(oldest);
+            }
+        }
+        None
     }
 
     /// Adds one; its name.
@@ -87,7 +99,7 @@ impl HalfOpens {
         self.next += 1;
         self.by_hello.insert(entry.hash, id);
         self.by_age.push_back((entry.answered, id));
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Box::new(entry));
         id
     }
 
@@ -96,22 +108,23 @@ impl HalfOpens {
         let id = self.by_hello.get(hash)?;
         self.entries
             .get_mut(id)
+            .map(|entry| &mut **entry)
             .filter(|entry| entry.route.remote == remote)
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut HalfOpen> {
-        self.entries.get_mut(&id)
+        self.entries.get_mut(&id).map(|entry| &mut **entry)
     }
 
     /// Takes one out: it becomes a connection.
-    pub(super) fn remove(&mut self, id: u64) -> Option<HalfOpen> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<Box<HalfOpen>> {
         let entry = self.entries.remove(&id)?;
         self.by_hello.remove(&entry.hash);
         Some(entry)
     }
 
     /// Takes out one whose time is over.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<HalfOpen> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Box<HalfOpen>> {
         while let Some((since, id)) = self.by_age.front().copied() {
             let there = self.entries.contains_key(&id);
             if there && now.saturating_duration_since(since) < LIFETIME {
@@ -127,7 +140,7 @@ impl HalfOpens {
 
     /// Allocated bytes, roughly.
     pub(super) fn memory(&self) -> usize {
-        let answers: usize = self.entries.values().map(|entry| entry.answer.capacity()).sum();
+        let answers: usize = self.entries.values().map(|entry| entry.answer.len()).sum();
         answers + self.entries.len() * (size_of::<HalfOpen>() + 2048) + self.by_age.capacity() * 24
     }
 }

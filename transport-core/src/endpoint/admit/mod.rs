@@ -43,15 +43,15 @@ mod reassembly;
 mod register;
 
 pub(super) use half_open::HalfOpen;
-use half_open::{HalfOpens, Waiting};
+use half_open::{HalfOpens, HelloHash, Waiting};
 use reassembly::{Complete, Reassembly};
 use register::Register;
 
 /// How far a client's clock may be off, minutes.
 const TOLERANCE: u64 = 10;
-/// Nonces and hellos kept in each of two generations.
-const MAX_NONCES: usize = 1 << 20;
-const MAX_HELLOS: usize = 1 << 18;
+/// What the nonces and the hellos that came before may take, two generations each: a hello comes in four envelopes or so.
+const NONCE_BYTES: usize = 8 << 20;
+const HELLO_BYTES: usize = 4 << 20;
 /// Our connection ids in the answer.
 const IDS_IN_ANSWER: usize = 2;
 /// Size of a refusal, bytes.
@@ -70,7 +70,7 @@ pub(super) struct Hall<'a> {
 
 /// A client's first packet, opened.
 pub(super) struct First<'d> {
-    pub(super) entry: HalfOpen,
+    pub(super) entry: Box<HalfOpen>,
     pub(super) waiting: Waiting,
     pub(super) number: u64,
     pub(super) frames: &'d [u8],
@@ -86,7 +86,7 @@ pub(super) struct Admission {
     pub(super) answered: u64,
     started_ms: Option<u64>,
     nonces: Register<u64>,
-    hellos: Register<[u8; 16]>,
+    hellos: Register<HelloHash>,
     reassembly: Reassembly,
     half_open: HalfOpens,
 }
@@ -120,8 +120,8 @@ impl Admission {
             refuse_new: false,
             answered: 0,
             started_ms: None,
-            nonces: Register::new(MAX_NONCES, 0),
-            hellos: Register::new(MAX_HELLOS, 0),
+            nonces: Register::new(Register::<u64>::capacity_within(NONCE_BYTES), 0),
+            hellos: Register::new(Register::<HelloHash>::capacity_within(HELLO_BYTES), 0),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
         }
@@ -226,9 +226,6 @@ impl Admission {
             entry.largest = entry.largest.min(complete.largest);
             return answer(entry, now, hall, tracer);
         }
-        if self.half_open.is_full() {
-            return Err(DropReason::HalfOpenFull);
-        }
         if !self.hellos.insert(hash, now.unix_ms) {
             return Err(DropReason::HelloReplayed);
         }
@@ -247,7 +244,7 @@ impl Admission {
             domain: index,
             route,
             kind: EnvelopeType::ServerHello,
-            answer: Vec::new(),
+            answer: Box::default(),
             waiting: None,
             born: complete.born,
             answered: now.instant,
@@ -266,13 +263,13 @@ impl Admission {
                 .map_err(|_| DropReason::HelloInvalid)?,
         }
         let result = answer(&mut entry, now, hall, tracer);
-        let ids = entry
-            .waiting
-            .as_ref()
-            .map(|waiting| waiting.ours.clone())
-            .unwrap_or_default();
+        if let Some(oldest) = self.half_open.make_room() {
+            forget(&oldest, hall.routes);
+            tracer.dropped(DropReason::HalfOpenFull, complete.received);
+        }
+        let ids = entry.waiting.as_ref().map(|waiting| waiting.ours);
         let id = self.half_open.insert(entry);
-        for cid in ids {
+        for cid in ids.into_iter().flatten() {
             hall.routes.insert(cid, Target::HalfOpen(id));
         }
         result
@@ -301,10 +298,12 @@ impl Admission {
         &mut self,
         now: Now,
         offered: Offered,
-        params: TransportParameters,
+        mut params: TransportParameters,
         entry: &mut HalfOpen,
         hall: &mut Hall<'_>,
     ) -> Result<(), HandshakeFailure> {
+        // It is ours; no need to keep a copy of it for each.
+        params.app = Vec::new();
         let both = offered.has_aes() && hall.transport.aes;
         let suite = if both {
             Suite::Aes256Gcm
@@ -328,11 +327,13 @@ impl Admission {
             params: &announced,
             server_time_ms: now.unix_ms,
         };
-        let session = offered.accept(reply, hall.entropy, &mut entry.answer)?;
+        let mut answer = Vec::new();
+        let session = offered.accept(reply, hall.entropy, &mut answer)?;
+        entry.answer = answer.into_boxed_slice();
         let domain = entry.domain;
         entry.waiting = Some(Waiting {
             session,
-            ours: ours.to_vec(),
+            ours,
             theirs,
             params,
             peer,
@@ -375,10 +376,15 @@ impl Admission {
     pub(super) fn expire(&mut self, now: Instant, routes: &mut Routes) {
         self.reassembly.expire(now);
         while let Some(entry) = self.half_open.expire(now) {
-            let ids = entry.waiting.into_iter().flat_map(|waiting| waiting.ours);
-            ids.for_each(|cid| routes.remove(&cid));
+            forget(&entry, routes);
         }
     }
+}
+
+/// Nothing leads to it any more.
+fn forget(entry: &HalfOpen, routes: &mut Routes) {
+    let ids = entry.waiting.iter().flat_map(|waiting| &waiting.ours);
+    ids.for_each(|cid| routes.remove(cid));
 }
 
 /// HSCLOSE instead of an answer.
@@ -389,7 +395,7 @@ fn refuse(entry: &mut HalfOpen, code: u64) {
     let _ = writer.varint(code);
     let used = writer.len();
     entry.kind = EnvelopeType::HandshakeClose;
-    entry.answer = bytes.get(..used).unwrap_or_default().to_vec();
+    entry.answer = bytes.get(..used).unwrap_or_default().into();
 }
 
 /// Sends the answer, or sends it again, as far as three times what the client sent goes.
@@ -439,8 +445,11 @@ fn nonce_key(datagram: &[u8]) -> u64 {
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-fn hello_hash(body: &[u8]) -> [u8; 16] {
+fn hello_hash(body: &[u8]) -> HelloHash {
     let hash = sha256(&[body]);
     let (half, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
     *half
 }
+
+#[cfg(test)]
+mod tests;
