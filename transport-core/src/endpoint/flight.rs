@@ -102,6 +102,11 @@ impl Flight<'_> {
     }
 }
 
+/// Whether a fragment is the exclusive-or of the others: only the first of those has offset zero.
+pub(super) fn is_parity(header: &EnvelopeHeader) -> bool {
+    header.index > 0 && header.fragment_offset == 0
+}
+
 /// A fragment contradicts those before it, or itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mismatch;
@@ -139,7 +144,7 @@ impl Body {
         if usize::from(header.total_len) != self.bytes.len() || fragment.is_empty() {
             return Err(Mismatch);
         }
-        if header.index > 0 && offset == 0 {
+        if is_parity(header) {
             self.add_parity(header, fragment)?;
         } else {
             self.add_piece(offset, fragment)?;

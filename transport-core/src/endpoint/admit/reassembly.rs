@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use transport_crypto::EnvelopeHeader;
 
-use crate::endpoint::flight::{Body, Hid};
+use crate::endpoint::flight::{Body, Hid, is_parity};
 use crate::trace::DropReason;
 
 /// Messages at once.
@@ -62,6 +62,10 @@ impl Reassembly {
         self.expire(now);
         let key = (header.hid, from);
         if !self.entries.contains_key(&key) {
+            if is_parity(header) {
+                // It comes last, mostly behind a message that is complete by then, and must not hold a place for ten seconds.
+                return Ok(None);
+            }
             self.begin(now, key, header.total_len)?;
         }
         let entry = self.entries.get_mut(&key).ok_or(DropReason::ReassemblyFull)?;
@@ -236,5 +240,13 @@ mod tests {
             200
         );
         assert_eq!(table.bytes, 0);
+        // The parity behind it begins nothing.
+        let parity = EnvelopeHeader {
+            index: 2,
+            count: 3,
+            ..header(1, 150)
+        };
+        assert!(table.add(later, from, &parity, &[3; 75], 900).unwrap().is_none());
+        assert!(table.entries.is_empty());
     }
 }

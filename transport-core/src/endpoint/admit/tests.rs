@@ -45,7 +45,10 @@ fn a_flood_of_nonces_is_bounded_and_narrows_the_accepted_minutes() {
         assert!(door.nonces.insert(nonce, 1100 * MINUTE));
         assert!(door.nonces.memory() <= NONCE_BYTES);
     }
-    assert!(door.nonces.insert(u64::MAX, 1100 * MINUTE), "the flood washed it away");
+    assert!(
+        door.nonces.insert(u64::MAX, 1100 * MINUTE),
+        "the flood washed it away"
+    );
     assert!(!door.nonces.insert(3 * capacity - 1, 1100 * MINUTE));
     // What is older than the register is not taken, and the window opens again as the register covers more.
     assert_eq!(accepted(&mut door, 1100), 1);
