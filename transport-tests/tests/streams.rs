@@ -200,7 +200,8 @@ fn tiny_windows_make_slow_but_whole_transfers() {
         let mut all: Vec<Transfer> = [Way::Up, Way::Down].into_iter().cycle().take(8).map(|way| Transfer::open(&mut pair, way, 15_000)).collect();
         assert!(pair.exchange(&mut all, LIMIT), "seed {seed}");
         let held = (pair.client.connection().memory(), pair.server.connection().memory());
-        assert!(held.0.max(held.1) < 64 << 10, "{held:?} bytes");
+        // A block of 8 KiB for each half of the eight streams, whatever the window.
+        assert!(held.0.max(held.1) < 128 << 10, "{held:?} bytes");
     }
 }
 
