@@ -293,8 +293,8 @@ pub fn encode(frames: &[Frame<'_>]) -> Vec<u8> {
     let length = frames.iter().map(Frame::encoded_len).sum();
     let mut bytes = vec![0; length];
     let mut out = Writer::new(&mut bytes);
-    frames
-        .iter()
-        .for_each(|frame| frame.encode(&mut out).expect("room was made"));
+    for frame in frames {
+        frame.encode(&mut out).expect("room was made");
+    }
     bytes
 }
