@@ -179,7 +179,7 @@ pub struct Passing {
 
 impl Passing {
     /// It does not arrive.
-    pub fn drop(&mut self) {
+    pub fn lose(&mut self) {
         self.copies.clear();
     }
 }
@@ -202,7 +202,7 @@ pub fn faults(seed: u64, loss: f64, reorder: f64, duplicate: f64) -> Hook {
             passing.copies.push(second);
         }
         if rng.chance(loss) {
-            passing.drop();
+            passing.lose();
         }
     })
 }
@@ -289,6 +289,9 @@ impl End {
     }
 }
 
+/// Way, source, destination and bytes of a datagram that will arrive.
+type UnderWay = (Way, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Both ends, the pipe, and the time.
 pub struct Pair {
     /// The end that dials.
@@ -304,7 +307,7 @@ pub struct Pair {
     clock: Clock,
     options: Options,
     hook: Hook,
-    under_way: BTreeMap<(Duration, u64), (Way, SocketAddr, SocketAddr, Vec<u8>)>,
+    under_way: BTreeMap<(Duration, u64), UnderWay>,
     sequence: u64,
     restarts: u64,
     idle_steps: usize,
@@ -432,11 +435,7 @@ impl Pair {
 
     /// Takes over the application's part: what a client and its relay exchange, the last to finish decides.
     pub fn exchange(&mut self, transfers: &mut [Transfer], limit: Duration) -> bool {
-        self.run_until(limit, |pair| {
-            transfers
-                .iter_mut()
-                .fold(true, |over, transfer| transfer.drive(pair) && over)
-        })
+        self.run_until(limit, |pair| drive_all(transfers, pair))
     }
 
     /// Puts bytes of our own before one of the ends, at once, and lets both speak.
@@ -454,6 +453,18 @@ impl Pair {
             &mut bytes,
         );
         self.settle();
+    }
+
+    /// The same with several, in order.
+    pub fn inject_all(&mut self, way: Way, from: SocketAddr, datagrams: &[Vec<u8>]) {
+        for datagram in datagrams {
+            self.inject(way, from, datagram);
+        }
+    }
+
+    /// Time since `past`, which [`Pair::elapsed`] gave.
+    pub fn since(&self, past: Duration) -> Duration {
+        self.elapsed().saturating_sub(past)
     }
 
     /// Bytes sent down to `address` so far, as recorded.
@@ -514,9 +525,9 @@ impl Pair {
             }
         }
         let said = told || !datagrams.is_empty();
-        datagrams
-            .into_iter()
-            .for_each(|(to, bytes)| self.send(way, from, to, bytes));
+        for (to, bytes) in datagrams {
+            self.send(way, from, to, bytes);
+        }
         said
     }
 
@@ -652,6 +663,15 @@ fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     let label = format!("pair server {start}");
     let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
     Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+}
+
+/// Drives all of them; true once the last is over.
+pub fn drive_all(transfers: &mut [Transfer], pair: &mut Pair) -> bool {
+    transfers
+        .iter_mut()
+        .filter(|transfer| !transfer.over)
+        .fold(0, |open, transfer| open + usize::from(!transfer.drive(pair)))
+        == 0
 }
 
 /// Bytes one way along a stream, every one of them checked on arrival.

@@ -10,7 +10,7 @@ use transport_core::{
 use transport_tests::pair::{Options, Pair, Transfer, Way, faults};
 use transport_tests::sim::rng::Rng;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 fn bad(seed: u64) -> Pair {
     let mut pair = Pair::connected(Options::new(seed));
@@ -214,7 +214,7 @@ fn reset_stop_and_end_in_every_order_leave_nothing_open() {
 fn codes_of_reset_and_stop_arrive() {
     let mut pair = bad(20);
     let id = pair.client.connection().open(Direction::Bi).unwrap();
-    pair.client.connection().write(id, &[1; 50_000]).unwrap();
+    pair.client.connection().write(id, &vec![1; 50_000]).unwrap();
     pair.run_for(Duration::from_secs(2));
     pair.client.connection().reset(id, 0x1234).unwrap();
     pair.client.connection().stop(id, 0x4321).unwrap();
@@ -259,7 +259,8 @@ fn tiny_windows_make_slow_but_whole_transfers() {
             pair.client.connection().memory(),
             pair.server.connection().memory(),
         );
-        assert!(held.0.max(held.1) < 64 << 10, "{held:?} bytes");
+        // A block of 8 KiB for each half of the eight streams, whatever the window.
+        assert!(held.0.max(held.1) < 128 << 10, "{held:?} bytes");
     }
 }
 
@@ -291,7 +292,7 @@ fn many_short_streams_leave_no_heap_of_spare_blocks() {
 #[test]
 fn more_streams_than_allowed_wait_for_their_turn() {
     let few = |transport: &mut TransportConfig| {
-        (transport.limits.max_streams_uni, transport.limits.max_streams_bi) = (3, 2)
+        (transport.limits.max_streams_uni, transport.limits.max_streams_bi) = (3, 2);
     };
     let mut pair = Pair::connected(Options::new(34).with(few));
     pair.hook(faults(34, 0.05, 0.2, 0.1));
@@ -322,7 +323,9 @@ fn a_reader_that_does_not_read_holds_a_window_and_no_more() {
         .map(|_| Transfer::open(&mut pair, Way::Up, 1_000_000))
         .collect();
     pair.run_until(Duration::from_secs(20), |pair| {
-        all.iter_mut().for_each(|transfer| transfer.write_all(pair));
+        for transfer in &mut all {
+            transfer.write_all(pair);
+        }
         false
     });
     let window = TransportConfig::default().limits.initial_connection_window as usize;

@@ -9,7 +9,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use transport_api::{
-    Bundle, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig, SuiteChoice,
+    Bundle, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig, SuiteChoice,
     local::{Handle, Loop},
     now,
 };
@@ -41,6 +41,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     let server = crate::connect::addresses(&bundle)?[0];
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
     }
