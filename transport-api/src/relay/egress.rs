@@ -146,6 +146,21 @@ fn explain(error: &io::Error) -> ProxyStatus {
 mod tests {
     use super::*;
 
+    /// The longest IPv6 packets need not fit loopback's 65536 bytes; a usual socket would cut them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn packets_to_targets_are_not_cut() {
+        let target = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let address = target.local_addr().unwrap();
+        let usual = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        usual.send_to(&[1; 65_500], address).unwrap();
+        let local = crate::local::Loop::new(4).unwrap();
+        let (socket, _) = connect_udp(&local.handle(), &[address]).unwrap();
+        let refusal = socket.try_send(&[1; 65_500]).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(socket.try_send(&[1; 60_000]).unwrap(), 60_000);
+    }
+
     #[test]
     fn own_addresses_are_recognised() {
         assert!(is_own(Ipv4Addr::LOCALHOST.into()));
