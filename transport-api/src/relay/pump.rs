@@ -226,6 +226,7 @@ pub(super) async fn udp<L: Lane>(
             Event::FromClient(Ok(None)) => return End::Finished,
             Event::FromClient(Err(error)) => return error.into(),
             Event::FromTarget(Ok(n)) => udp_down(context, &sender, buffer.get(..n).unwrap_or_default()),
+            Event::FromTarget(Err(e)) if is_too_long(&e) => context.accounting().dropped_too_large.inc(),
             Event::FromTarget(Err(_)) => {
                 stream.close();
                 return End::ByTarget;
@@ -246,6 +247,11 @@ pub(super) async fn udp<L: Lane>(
         }
         last = clock::now().instant;
     }
+}
+
+/// Says that a packet sent before was longer than the path carries (ICMP); it is lost, the target is still there.
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 /// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
