@@ -42,6 +42,24 @@ impl Inbox {
         true
     }
 
+    /// Events that wait: what [`Inbox::forget_messages`] goes back to.
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Takes back the messages behind the first `keep` events; events of our own making stay. How many those were.
+    pub(crate) fn forget_messages(&mut self, keep: usize) -> u64 {
+        let mut forgotten = 0;
+        for at in (keep..self.events.len()).rev() {
+            if let Some(Event::DatagramReceived(data)) = self.events.get(at) {
+                self.message_bytes -= data.len() + MESSAGE_COST;
+                self.events.remove(at);
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+
     /// The oldest event.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
@@ -72,6 +90,21 @@ mod tests {
         assert!(inbox.message(&[200; 36]) && !inbox.message(&[]));
         let last = std::iter::from_fn(|| inbox.pop()).last();
         assert_eq!(last, Some(Event::DatagramReceived(vec![200; 36])));
+        assert_eq!(inbox.message_bytes, 0);
+    }
+
+    #[test]
+    fn messages_can_be_taken_back_and_nothing_else() {
+        let mut inbox = Inbox::new(1000);
+        let own = Event::MtuChanged { max_datagram: 1 };
+        assert!(inbox.message(b"before"));
+        let keep = inbox.len();
+        assert!(inbox.message(b"a"));
+        inbox.push(own.clone());
+        assert!(inbox.message(b"b"));
+        assert_eq!(inbox.forget_messages(keep), 2);
+        let left: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
+        assert_eq!(left, [Event::DatagramReceived(b"before".to_vec()), own]);
         assert_eq!(inbox.message_bytes, 0);
     }
 }

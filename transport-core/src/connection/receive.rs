@@ -129,12 +129,18 @@ impl Connection {
         });
         self.note_keys(which, &arrival, tracer);
         self.note_origin(&arrival, tracer);
+        let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
                 self.path.recovery.received(fresh, now.instant, eliciting);
                 self.note_heard(now.instant);
             }
-            Verdict::Refused => tracer.dropped(DropReason::Refused, size),
+            Verdict::Refused => {
+                // Its number stays unknown, so a copy may still be taken. What the other frames before the refused one did,
+                // they may do twice, for all of them may be sent twice; messages alone would be told twice.
+                self.counters.datagrams_received -= self.inbox.forget_messages(told);
+                tracer.dropped(DropReason::Refused, size);
+            }
             Verdict::Breach(breach) => self.end_for(breach, now.instant),
         }
     }

@@ -108,6 +108,12 @@ impl Bed {
 
     /// The client sends a packet with these frames.
     fn receive(&mut self, write: impl FnOnce(&mut Builder<'_>)) {
+        let mut datagram = self.sealed(write);
+        self.receive_bytes(&mut datagram);
+    }
+
+    /// The client makes a packet with these frames.
+    fn sealed(&mut self, write: impl FnOnce(&mut Builder<'_>)) -> Vec<u8> {
         let mut batch = Batch::default();
         let header = Header {
             cid: CID,
@@ -121,8 +127,7 @@ impl Bed {
         write(&mut builder);
         builder.seal(&mut self.seal, 0).unwrap();
         mask_batch(&mut batch, &self.seal, &self.masks, Way::ClientToServer);
-        let mut datagram = batch.bytes().to_vec();
-        self.receive_bytes(&mut datagram);
+        batch.bytes().to_vec()
     }
 
     fn receive_bytes(&mut self, datagram: &mut [u8]) {
@@ -283,6 +288,48 @@ fn a_packet_counts_once() {
         1
     );
     assert_eq!(bed.drops.get(DropReason::Replay), 2);
+}
+
+#[test]
+fn a_message_in_a_refused_packet_arrives_once_with_the_copy_that_is_taken() {
+    let mut bed = Bed::new();
+    let piece = |offset, data| Stream {
+        id: 0,
+        offset,
+        data,
+        fin: false,
+    };
+    // A stream in as many pieces as are kept.
+    let pieces = bed.connection.settings.transport.limits.max_receive_segments as u64;
+    for at in 1..=pieces {
+        bed.frame(&Frame::Stream(piece(2 * at, b"x")));
+    }
+    assert_eq!(bed.drops.get(DropReason::Refused), 0);
+    let packet = bed.sealed(|builder| {
+        builder.datagram([b"once", b""]).unwrap();
+        let refused = piece(2 * pieces + 2, b"x");
+        builder.frame(&Frame::Stream(refused)).unwrap();
+    });
+    let messages = |bed: &mut Bed| {
+        std::iter::from_fn(|| bed.connection.poll_event())
+            .filter(|event| matches!(event, Event::DatagramReceived(_)))
+            .count()
+    };
+    for times in 1..=2 {
+        bed.receive_bytes(&mut packet.clone());
+        assert_eq!(
+            (messages(&mut bed), bed.drops.get(DropReason::Refused)),
+            (0, times)
+        );
+        assert_eq!(bed.connection.stats().datagrams_received, 0);
+    }
+    // A gap is filled, so that there is room for one more piece.
+    bed.frame(&Frame::Stream(piece(3, b"x")));
+    for _ in 0..2 {
+        bed.receive_bytes(&mut packet.clone());
+    }
+    assert_eq!((messages(&mut bed), bed.drops.get(DropReason::Replay)), (1, 1));
+    assert_eq!(bed.connection.stats().datagrams_received, 1);
 }
 
 #[test]
