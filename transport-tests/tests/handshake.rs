@@ -112,14 +112,7 @@ fn a_damaged_byte_anywhere_in_the_answer_is_ignored() {
         });
         pair.run_for(Duration::from_millis(500));
         let honest = of_way(&pair.record, Way::Down);
-        assert_eq!(
-            honest.len(),
-            if pair.target().identity.is_some() {
-                2
-            } else {
-                honest.len()
-            }
-        );
+        assert!(honest.len() >= 2);
         let said = pair.record.len();
         for datagram in &honest {
             for at in 0..datagram.len() {
