@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::service::SessionContext;
 use crate::driver::clock;
+use crate::engine::net::is_too_long;
 use crate::http::frame::{DATA_HEADER, data_header};
 use crate::http::{Code, Fault};
 use crate::local::{TcpStream, UdpSocket, yield_now};
@@ -247,11 +248,6 @@ pub(super) async fn udp<L: Lane>(
         }
         last = clock::now().instant;
     }
-}
-
-/// Says that a packet sent before was longer than the path carries (ICMP); it is lost, the target is still there.
-fn is_too_long(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 /// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
