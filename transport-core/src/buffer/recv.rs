@@ -93,12 +93,14 @@ impl RecvBatch {
     }
 
     /// The slots, for the kernel to fill; what they held before is forgotten.
+    #[cfg(any(feature = "net", test))]
     pub(crate) fn start(&mut self) -> std::slice::ChunksMut<'_, u8> {
         self.metas.clear();
         self.memory.chunks_mut(self.slot_size)
     }
 
     /// Says what the next slot holds. `None`: a datagram that was cut off, which is counted and left out.
+    #[cfg(any(feature = "net", test))]
     pub(crate) fn filled_next(&mut self, meta: Option<RecvMeta>) {
         if self.metas.len() >= self.slots {
             return;
