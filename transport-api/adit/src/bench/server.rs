@@ -91,9 +91,10 @@ async fn accept(endpoint: Endpoint, at: Handle, totals: Rc<RefCell<Totals>>) {
         let (inner, totals) = (at.clone(), Rc::clone(&totals));
         // A full loop refuses: the connection is dropped and thereby closed.
         let _ = at.spawn(async move {
-            let counted = work(&connection, &inner).await.unwrap_or_default();
+            let received = work(&connection, &inner).await.unwrap_or_default();
+            totals.borrow_mut().received(received);
             connection.closed().await;
-            totals.borrow_mut().ended(&connection, counted);
+            totals.borrow_mut().ended(&connection);
         });
     }
 }
