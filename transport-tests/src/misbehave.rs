@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use transport_core::packet::{Sealed, sample};
+use transport_core::packet::{Sealed, clear_cid, sample};
 use transport_core::wire::frame::{Frame, Frames, kind};
 use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
 use transport_core::{Grant, SeededEntropy};
@@ -243,7 +243,9 @@ impl Raw {
     }
 
     fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {
-        let sealed = Sealed::unmask(datagram, ConnectionId(SCID), &self.session.open)?;
+        let mut mask = [[0; 9]];
+        self.masks.masks(DOWN, &[sample(datagram)?], &mut mask);
+        let sealed = Sealed::unmask(datagram, clear_cid(datagram, &mask[0])?, &self.session.open)?;
         let number = u64::from(sealed.truncated());
         let which = if sealed.key_phase() == self.session.open.phase() {
             Generation::Current
@@ -291,8 +293,8 @@ pub fn encode(frames: &[Frame<'_>]) -> Vec<u8> {
     let length = frames.iter().map(Frame::encoded_len).sum();
     let mut bytes = vec![0; length];
     let mut out = Writer::new(&mut bytes);
-    frames
-        .iter()
-        .for_each(|frame| frame.encode(&mut out).expect("room was made"));
+    for frame in frames {
+        frame.encode(&mut out).expect("room was made");
+    }
     bytes
 }

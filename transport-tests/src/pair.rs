@@ -1,153 +1,28 @@
 //! Two endpoints of the product joined by an in-memory pipe, on virtual time: for tests of whole connections that want
 //! their hands on every datagram. A [`Hook`] may see, drop, change, delay or duplicate each of them.
 
+mod setup;
+mod transfer;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use transport_core::{
-    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, CloseReason, Connect, ConnectError,
-    Connection, Direction, Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Info, Now,
-    Output, ReadError, RelayIdentity, RelayStatics, Route, SeededEntropy, ServerConfig, StreamId,
-    SuiteChoice, TransportConfig, WriteError,
+    Batch, CloseReason, Connect, ConnectError, Connection, Endpoint, EndpointConfig, Event, Grant, Handle,
+    Info, Now, Output, Route, SeededEntropy,
 };
 
-use crate::oracle::delivery;
-use crate::sim::clock::{Clock, EPOCH_UNIX_MS};
+use crate::sim::clock::Clock;
 use crate::sim::rng::{Rng, seed_bytes};
 
-/// What both ends of a pair say their streams carry.
-pub const APP: &[u8] = b"adit-pair/1";
+pub use setup::{APP, Options, RELAY, Relay, client_address, client_identity, server_address, stranger};
+pub use transfer::{Transfer, drive_all};
+
+use setup::relay_endpoint;
+
 /// Polls or steps in a row without time going on, after which something spins.
 const SPIN: usize = 100_000;
-
-/// The relay of most tests: its keys are made once.
-pub static RELAY: LazyLock<Relay> = LazyLock::new(|| Relay::new(1));
-
-/// Everything a relay is, but its state.
-pub struct Relay {
-    identity: RelayIdentity,
-    statics: RelayStatics,
-    /// What its clients know of it.
-    pub bundle: Bundle,
-}
-
-impl Relay {
-    /// A relay whose keys follow from `seed`.
-    pub fn new(seed: u64) -> Self {
-        let mut entropy = SeededEntropy::new(seed_bytes(seed, "relay"));
-        let identity = RelayIdentity::generate(&mut entropy).expect("a seeded stream does not fail");
-        let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
-        let bundle = sign(&identity, &statics);
-        Self {
-            identity,
-            statics,
-            bundle,
-        }
-    }
-
-    /// Its configuration, as it would be after any restart.
-    pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
-        let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
-        ServerConfig::new(
-            statics,
-            self.identity.relay_id(),
-            self.bundle.epoch(),
-            access,
-            app.to_vec(),
-        )
-    }
-}
-
-fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
-    let from = EPOCH_UNIX_MS / 1000 - 86_400;
-    let address = EndpointAddress::Ip(server_address().ip());
-    let endpoints = vec![BundleEndpoint {
-        address,
-        port: server_address().port(),
-        cover: 0,
-    }];
-    let draft = BundleDraft {
-        epoch: 7,
-        not_before: from,
-        not_after: from + 20 * 86_400,
-        endpoints,
-    };
-    let signed = identity.sign_bundle(&draft, statics).expect("a valid draft");
-    Bundle::parse(&signed).expect("signed a moment ago")
-}
-
-/// An enrolled client whose keys follow from `seed`.
-pub fn client_identity(seed: u64) -> ClientIdentity {
-    let mut entropy = SeededEntropy::new(seed_bytes(seed, "client identity"));
-    ClientIdentity::generate(&mut entropy).expect("a seeded stream does not fail")
-}
-
-/// Where the relay is.
-pub fn server_address() -> SocketAddr {
-    ([10, 0, 0, 1], 4433).into()
-}
-
-/// Where the client is at first.
-pub fn client_address() -> SocketAddr {
-    ([10, 0, 0, 2], 50_000).into()
-}
-
-/// Where nobody of the pair is.
-pub fn stranger(port: u16) -> SocketAddr {
-    ([10, 66, 0, 1], port).into()
-}
-
-/// What a pair is made of. The default: a clear path of 40 ms there and back, an anonymous client, an open relay.
-#[derive(Clone)]
-pub struct Options {
-    /// Decides everything.
-    pub seed: u64,
-    /// Knobs of the client.
-    pub client: TransportConfig,
-    /// Knobs of the relay.
-    pub server: TransportConfig,
-    /// The cipher the client asks for.
-    pub suite: SuiteChoice,
-    /// Who the client is.
-    pub identity: Option<ClientIdentity>,
-    /// Whom the relay lets in.
-    pub access: Access,
-    /// What the client believes about the relay.
-    pub bundle: Bundle,
-    /// The label the client names; the relay's is [`APP`].
-    pub app: Vec<u8>,
-    /// What the client's clock is ahead of the relay's, milliseconds.
-    pub skew_ms: i64,
-    /// Time a datagram travels.
-    pub latency: Duration,
-}
-
-impl Options {
-    /// The default pair of `seed`.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            client: TransportConfig::default(),
-            server: TransportConfig::default(),
-            suite: SuiteChoice::Auto,
-            identity: None,
-            access: Access::Open,
-            bundle: RELAY.bundle.clone(),
-            app: APP.to_vec(),
-            skew_ms: 0,
-            latency: Duration::from_millis(20),
-        }
-    }
-
-    /// The same knobs at both ends.
-    pub fn with(mut self, change: impl Fn(&mut TransportConfig)) -> Self {
-        change(&mut self.client);
-        change(&mut self.server);
-        self
-    }
-}
 
 /// A way through the pipe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,7 +54,7 @@ pub struct Passing {
 
 impl Passing {
     /// It does not arrive.
-    pub fn drop(&mut self) {
+    pub fn lose(&mut self) {
         self.copies.clear();
     }
 }
@@ -202,7 +77,7 @@ pub fn faults(seed: u64, loss: f64, reorder: f64, duplicate: f64) -> Hook {
             passing.copies.push(second);
         }
         if rng.chance(loss) {
-            passing.drop();
+            passing.lose();
         }
     })
 }
@@ -289,6 +164,9 @@ impl End {
     }
 }
 
+/// Way, source, destination and bytes of a datagram that will arrive.
+type UnderWay = (Way, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Both ends, the pipe, and the time.
 pub struct Pair {
     /// The end that dials.
@@ -304,7 +182,7 @@ pub struct Pair {
     clock: Clock,
     options: Options,
     hook: Hook,
-    under_way: BTreeMap<(Duration, u64), (Way, SocketAddr, SocketAddr, Vec<u8>)>,
+    under_way: BTreeMap<(Duration, u64), UnderWay>,
     sequence: u64,
     restarts: u64,
     idle_steps: usize,
@@ -432,11 +310,7 @@ impl Pair {
 
     /// Takes over the application's part: what a client and its relay exchange, the last to finish decides.
     pub fn exchange(&mut self, transfers: &mut [Transfer], limit: Duration) -> bool {
-        self.run_until(limit, |pair| {
-            transfers
-                .iter_mut()
-                .fold(true, |over, transfer| transfer.drive(pair) && over)
-        })
+        self.run_until(limit, |pair| drive_all(transfers, pair))
     }
 
     /// Puts bytes of our own before one of the ends, at once, and lets both speak.
@@ -454,6 +328,18 @@ impl Pair {
             &mut bytes,
         );
         self.settle();
+    }
+
+    /// The same with several, in order.
+    pub fn inject_all(&mut self, way: Way, from: SocketAddr, datagrams: &[Vec<u8>]) {
+        for datagram in datagrams {
+            self.inject(way, from, datagram);
+        }
+    }
+
+    /// Time since `past`, which [`Pair::elapsed`] gave.
+    pub fn since(&self, past: Duration) -> Duration {
+        self.elapsed().saturating_sub(past)
     }
 
     /// Bytes sent down to `address` so far, as recorded.
@@ -514,9 +400,9 @@ impl Pair {
             }
         }
         let said = told || !datagrams.is_empty();
-        datagrams
-            .into_iter()
-            .for_each(|(to, bytes)| self.send(way, from, to, bytes));
+        for (to, bytes) in datagrams {
+            self.send(way, from, to, bytes);
+        }
         said
     }
 
@@ -639,123 +525,5 @@ impl Pair {
     pub fn transfer(&mut self, way: Way, bytes: u64, limit: Duration) -> bool {
         let mut transfer = Transfer::open(self, way, bytes);
         self.run_until(limit, |pair| transfer.drive(pair))
-    }
-}
-
-fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
-    let server = RELAY.config(options.access.clone(), APP);
-    let config = EndpointConfig {
-        server: Some(server),
-        transport: options.server.clone(),
-        observer: None,
-    };
-    let label = format!("pair server {start}");
-    let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
-    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
-}
-
-/// Bytes one way along a stream, every one of them checked on arrival.
-pub struct Transfer {
-    way: Way,
-    id: StreamId,
-    total: u64,
-    written: u64,
-    finished: bool,
-    /// Bytes that arrived.
-    pub read: u64,
-    over: bool,
-}
-
-impl Transfer {
-    /// Opens the stream.
-    pub fn open(pair: &mut Pair, way: Way, total: u64) -> Self {
-        let id = pair
-            .sender(way)
-            .connection()
-            .open(Direction::Uni)
-            .expect("a stream");
-        Self::along(way, id, total)
-    }
-
-    /// One way of a stream that is open, or will be.
-    pub fn along(way: Way, id: StreamId, total: u64) -> Self {
-        Self {
-            way,
-            id,
-            total,
-            written: 0,
-            finished: false,
-            read: 0,
-            over: false,
-        }
-    }
-
-    /// Names the bytes for the oracle.
-    fn label(&self) -> u64 {
-        self.id.get() << 1 | u64::from(self.way == Way::Down)
-    }
-
-    /// Writes and reads what can be; true once the end was read.
-    pub fn drive(&mut self, pair: &mut Pair) -> bool {
-        self.write_all(pair);
-        if !self.over {
-            self.read_all(pair.receiver(self.way).connection());
-        }
-        self.over
-    }
-
-    /// Writes what can be.
-    pub fn write_all(&mut self, pair: &mut Pair) {
-        if !self.finished {
-            self.write(pair.sender(self.way).connection());
-        }
-    }
-
-    fn write(&mut self, connection: &mut Connection) {
-        let mut space = [0; 8192];
-        while self.written < self.total {
-            let want = (self.total - self.written).min(space.len() as u64) as usize;
-            delivery::fill(self.label(), self.written, &mut space[..want]);
-            match connection.write(self.id, &space[..want]) {
-                Ok(taken) => self.written += taken as u64,
-                Err(WriteError::Blocked) => return,
-                // A stream of the peer does not exist before its first bytes arrive.
-                Err(WriteError::Unknown) if self.written == 0 => return,
-                Err(error) => panic!("{:?}: {error}", self.id),
-            }
-        }
-        self.finished = connection.finish(self.id).is_ok();
-        assert!(
-            self.finished || self.total == 0,
-            "{:?} cannot be finished",
-            self.id
-        );
-    }
-
-    fn read_all(&mut self, connection: &mut Connection) {
-        while connection
-            .accept(Direction::Uni)
-            .or_else(|| connection.accept(Direction::Bi))
-            .is_some()
-        {}
-        let mut space = [0; 8192];
-        loop {
-            match connection.read(self.id, &mut space) {
-                Ok(read) => {
-                    let fault = delivery::first_fault(self.label(), self.read, &space[..read.bytes]);
-                    assert_eq!(fault, None, "{:?}", self.id);
-                    self.read += read.bytes as u64;
-                    if read.fin {
-                        assert_eq!(self.read, self.total, "{:?} ended early", self.id);
-                        self.over = true;
-                        return;
-                    }
-                }
-                Err(ReadError::Blocked) => return,
-                // The stream does not exist before its first bytes arrive.
-                Err(ReadError::Unknown) if self.read == 0 => return,
-                Err(error) => panic!("{:?}: {error}", self.id),
-            }
-        }
     }
 }

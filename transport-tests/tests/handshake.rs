@@ -72,7 +72,7 @@ fn completes_with_both_suites_anonymous_and_enrolled() {
 fn a_damaged_byte_anywhere_in_the_hello_is_silence() {
     for options in [Options::new(3), enrolled(4)] {
         let mut pair = Pair::new(options);
-        pair.hook(Passing::drop);
+        pair.hook(Passing::lose);
         pair.settle();
         let honest = of_way(&pair.record, Way::Up);
         assert!(honest.len() >= 3);
@@ -92,9 +92,7 @@ fn a_damaged_byte_anywhere_in_the_hello_is_silence() {
         );
         assert_eq!((stats.half_open, stats.connections), (0, 0));
         pair.hook(|_| {});
-        honest
-            .iter()
-            .for_each(|datagram| pair.inject(Way::Up, client_address(), datagram));
+        pair.inject_all(Way::Up, client_address(), &honest);
         assert!(
             pair.run_until(Duration::from_secs(1), Pair::is_connected),
             "what was damaged left no trace"
@@ -109,19 +107,12 @@ fn a_damaged_byte_anywhere_in_the_answer_is_ignored() {
         let mut pair = Pair::new(options);
         pair.hook(|passing| {
             if passing.way == Way::Down {
-                passing.drop()
+                passing.lose();
             }
         });
         pair.run_for(Duration::from_millis(500));
         let honest = of_way(&pair.record, Way::Down);
-        assert_eq!(
-            honest.len(),
-            if pair.target().identity.is_some() {
-                2
-            } else {
-                honest.len()
-            }
-        );
+        assert!(honest.len() >= 2);
         let said = pair.record.len();
         for datagram in &honest {
             for at in 0..datagram.len() {
@@ -134,9 +125,7 @@ fn a_damaged_byte_anywhere_in_the_answer_is_ignored() {
         assert_eq!(pair.record.len(), said, "the client answers damage");
         let damaged: usize = honest.iter().map(Vec::len).sum();
         assert_eq!(pair.client.endpoint.stats().drops.total(), damaged as u64);
-        honest
-            .iter()
-            .for_each(|datagram| pair.inject(Way::Down, transport_tests::pair::server_address(), datagram));
+        pair.inject_all(Way::Down, transport_tests::pair::server_address(), &honest);
         assert!(pair.client.info().is_some());
         let first = pair.record.last().cloned().expect("the client's first packet");
         assert_eq!(first.way, Way::Up);
@@ -192,7 +181,7 @@ fn any_one_datagram_may_be_lost_and_any_two_in_a_row() {
                 let mut seen = 0;
                 pair.hook(move |passing| {
                     if (position..position + length).contains(&seen) {
-                        passing.drop();
+                        passing.lose();
                     }
                     seen += 1;
                 });
@@ -221,7 +210,7 @@ fn whole_flights_may_be_lost() {
         let mut pair = Pair::new(Options::new(10));
         pair.hook(move |passing| {
             if passing.way == way && passing.index < count {
-                passing.drop()
+                passing.lose();
             }
         });
         assert!(pair.run_until(LIMIT, Pair::is_connected), "{count} {way:?}");
@@ -278,9 +267,7 @@ fn a_replayed_hello_is_not_answered() {
     ] {
         pair.run_for(Duration::from_secs(later));
         pair.record.clear();
-        hello
-            .iter()
-            .for_each(|datagram| pair.inject(Way::Up, from, datagram));
+        pair.inject_all(Way::Up, from, &hello);
         assert!(
             pair.record.iter().all(|passing| passing.way == Way::Up),
             "an answer after {later} s to {from}"
@@ -304,9 +291,7 @@ fn a_hello_in_new_envelopes_gets_the_old_answer_or_nothing() {
     let send = |pair: &mut Pair, envelopes: &mut Envelopes, from, body: &[u8]| {
         pair.record.clear();
         let datagrams = envelopes.fragments(*b"original", body, 1232 - ENVELOPE_OVERHEAD);
-        datagrams
-            .iter()
-            .for_each(|datagram| pair.inject(Way::Up, from, datagram));
+        pair.inject_all(Way::Up, from, &datagrams);
         pair.sent_to(from)
     };
     // Without an application label it is refused with a word, which is an answer too.
@@ -325,7 +310,7 @@ fn a_hello_in_new_envelopes_gets_the_old_answer_or_nothing() {
         1,
         "no second handshake for one hello"
     );
-    pair.run_for(Duration::from_secs(60));
+    pair.run_for(Duration::from_mins(1));
     assert_eq!(
         send(&mut pair, &mut envelopes, client_address(), &good),
         0,
@@ -345,7 +330,7 @@ fn never_more_than_three_times_what_came() {
         // The client never hears the relay, and asks again and again.
         pair.hook(|passing| {
             if passing.way == Way::Down {
-                passing.drop()
+                passing.lose();
             }
         });
         for _ in 0..60 {
@@ -483,7 +468,7 @@ fn clocks_may_differ_by_nine_minutes_and_not_by_eleven() {
                 stranger(1),
                 &Envelopes::new(22).fragments(*b"wake up!", &[0; 40], 40)[0],
             );
-            pair.run_for(Duration::from_secs(1200));
+            pair.run_for(Duration::from_mins(20));
             pair.record.clear();
             pair.dial().unwrap();
         }
@@ -500,13 +485,11 @@ fn clocks_may_differ_by_nine_minutes_and_not_by_eleven() {
 #[test]
 fn a_relay_that_starts_again_takes_new_clients_and_no_old_hellos() {
     let mut pair = Pair::connected(Options::new(23));
-    pair.run_for(Duration::from_secs(300));
+    pair.run_for(Duration::from_mins(5));
     let hello: Vec<Vec<u8>> = of_way(&pair.record, Way::Up).into_iter().take(3).collect();
     pair.restart_server();
     pair.record.clear();
-    hello
-        .iter()
-        .for_each(|datagram| pair.inject(Way::Up, client_address(), datagram));
+    pair.inject_all(Way::Up, client_address(), &hello);
     assert_eq!(pair.sent_to(client_address()), 0, "a hello from before the start");
     pair.client.events.clear();
     pair.dial().unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use transport_core::wire::Frame;
 use transport_core::{By, CloseReason, DropReason, SuiteChoice};
 use transport_tests::misbehave::Raw;
-use transport_tests::pair::{Options, Pair, Transfer, Way, faults};
+use transport_tests::pair::{Options, Pair, Transfer, Way, drive_all, faults};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn updates(pair: &mut Pair) -> (u64, u64) {
     (
@@ -88,8 +88,7 @@ fn updates_under_loss_and_disorder_lose_nothing() {
             if wishes % 5 == seed % 5 {
                 pair.server.connection().update_keys();
             }
-            both.iter_mut()
-                .fold(true, |over, transfer| transfer.drive(pair) && over)
+            drive_all(&mut both, pair)
         });
         assert!(over, "seed {seed}");
         assert_eq!(forged(&pair), 0, "seed {seed}: packets that did not open");
@@ -110,7 +109,7 @@ fn an_update_is_not_possible_before_the_peer_followed_the_last() {
     assert!(pair.client.connection().update_keys());
     pair.hook(|passing| {
         if passing.way == Way::Down {
-            passing.drop()
+            passing.lose();
         }
     });
     let mut transfer = Transfer::open(&mut pair, Way::Up, 5000);
@@ -158,7 +157,7 @@ fn a_forged_phase_bit_changes_no_keys() {
     let mut pair = Pair::connected(Options::new(5));
     pair.hook(|passing| {
         if passing.way == Way::Up {
-            passing.drop()
+            passing.lose();
         }
     });
     let mut transfer = Transfer::open(&mut pair, Way::Up, 1000);

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use transport_core::{By, CloseReason, Event, TransportConfig};
-use transport_tests::pair::{Options, Pair, Passing, Transfer, Way, client_address};
+use transport_tests::pair::{Options, Pair, Passing, Transfer, Way, client_address, drive_all};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A way through which larger datagrams than `most` bytes of UDP payload do not come.
 fn narrow(most: usize) -> impl FnMut(&mut Passing) {
     move |passing| {
         if passing.bytes.len() > most {
-            passing.drop();
+            passing.lose();
         }
     }
 }
@@ -67,9 +67,7 @@ fn the_client_moves_again_and_again_and_back() {
     ];
     for round in 0..8u16 {
         let port = 50_000 + (round + 1) % 3;
-        pair.run_until(Duration::from_millis(300), |pair| {
-            both.iter_mut().fold(true, |over, one| one.drive(pair) && over)
-        });
+        pair.run_until(Duration::from_millis(300), |pair| drive_all(&mut both, pair));
         pair.address = ([10, 0, 0, 2 + (round / 4) as u8], port).into();
     }
     assert!(pair.exchange(&mut both, LIMIT));
@@ -92,7 +90,7 @@ fn a_new_address_without_proof_gets_little() {
     // What the relay says to the new place never gets there.
     pair.hook(move |passing| {
         if passing.to == new {
-            passing.drop()
+            passing.lose();
         }
     });
     pair.run_for(Duration::from_secs(5));
@@ -188,7 +186,7 @@ fn silence_ends_a_connection_and_keep_alive_prevents_it() {
         (pair.client.closed(), pair.server.closed()),
         (Some(&CloseReason::Idle), Some(&CloseReason::Idle))
     );
-    assert!(pair.elapsed() - heard > Duration::from_secs(4));
+    assert!(pair.since(heard) > Duration::from_secs(4));
     let stats = (pair.client.endpoint.stats(), pair.server.endpoint.stats());
     assert_eq!((stats.0.connections, stats.1.connections), (0, 0));
     for client_keeps in [true, false] {
@@ -200,7 +198,7 @@ fn silence_ends_a_connection_and_keep_alive_prevents_it() {
         };
         keeper.keep_alive = Some(Duration::from_secs(2));
         let mut pair = Pair::connected(options);
-        pair.run_for(Duration::from_secs(120));
+        pair.run_for(Duration::from_mins(2));
         assert_eq!((pair.client.closed(), pair.server.closed()), (None, None));
         let packets = pair
             .record
@@ -248,7 +246,11 @@ fn the_code_and_the_words_of_a_close_arrive() {
                 1
             );
         }
-        assert!(pair.run_until(Duration::from_secs(100), |_| false) || pair.record.len() < 60);
+        assert!(
+            pair.record.len() < 60,
+            "{} packets for so little",
+            pair.record.len()
+        );
     }
 }
 
@@ -260,7 +262,7 @@ fn a_close_that_is_lost_is_said_again() {
         pair.hook(move |passing| {
             if passing.way == way && left > 0 {
                 left -= 1;
-                passing.drop();
+                passing.lose();
             }
         });
         let now = pair.now(way);
@@ -282,13 +284,13 @@ fn a_close_that_is_lost_is_said_again() {
 #[test]
 fn a_peer_that_vanished_costs_an_idle_timeout() {
     let mut pair = Pair::connected(Options::new(13));
-    pair.hook(Passing::drop);
+    pair.hook(Passing::lose);
     let mut transfer = Transfer::open(&mut pair, Way::Up, 100_000);
     transfer.drive(&mut pair);
     let from = pair.elapsed();
     assert!(pair.run_until(Duration::from_secs(90), |pair| pair.client.closed().is_some()));
     assert_eq!(pair.client.closed(), Some(&CloseReason::Idle));
-    let took = pair.elapsed() - from;
+    let took = pair.since(from);
     assert!(
         (Duration::from_secs(25)..Duration::from_secs(40)).contains(&took),
         "{took:?}"
@@ -309,20 +311,18 @@ fn an_outage_shorter_than_the_idle_timeout_is_survived() {
         Transfer::open(&mut pair, Way::Down, 1_000_000),
     ];
     pair.run_until(LIMIT, |pair| {
-        both.iter_mut().for_each(|one| {
-            one.drive(pair);
-        });
+        drive_all(&mut both, pair);
         both[0].read > 300_000
     });
-    pair.hook(Passing::drop);
+    pair.hook(Passing::lose);
     pair.run_for(Duration::from_secs(12));
     pair.hook(|_| {});
     let from = pair.elapsed();
     assert!(pair.exchange(&mut both, LIMIT));
     assert!(
-        pair.elapsed() - from < Duration::from_secs(20),
+        pair.since(from) < Duration::from_secs(20),
         "recovered after {:?}",
-        pair.elapsed() - from
+        pair.since(from)
     );
     assert_eq!(mtus(&mut pair), (1472, 1472), "a blackout is not a narrow path");
 }

@@ -214,7 +214,7 @@ fn flipped_bits_of_packets_are_silence() {
     for way in [Way::Up, Way::Down] {
         pair.hook(move |passing| {
             if passing.way == way {
-                passing.drop()
+                passing.lose();
             }
         });
         let now = pair.now(way);

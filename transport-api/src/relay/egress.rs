@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::policy::{Allowed, Forbidden, TargetPolicy};
 use super::resolve::Resolver;
+#[cfg(unix)]
+use crate::engine::net;
 use crate::local::{Handle, TcpStream, UdpSocket};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
 use crate::masque::target::{Host, Target};
@@ -108,13 +110,24 @@ pub(super) fn connect_udp(
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let socket = UdpSocket::bind(local, SocketAddr::new(any, 0));
+        let socket = unfragmented(local, any);
         match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Ok((socket, address)),
             Err(error) => failure = explain(&error),
         }
     }
     Err(failure)
+}
+
+/// A socket that sends packets whole or not at all (RFC 9298 §3.1), where the system can.
+fn unfragmented(local: &Handle, any: IpAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    #[cfg(unix)]
+    match net::set_dont_fragment(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+        _ => {}
+    }
+    UdpSocket::from_std(local, socket)
 }
 
 fn explain(error: &io::Error) -> ProxyStatus {
@@ -132,6 +145,22 @@ fn explain(error: &io::Error) -> ProxyStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The longest IPv6 packets need not fit loopback's 65536 bytes; a usual socket would cut them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn packets_to_targets_are_not_cut() {
+        let target = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let address = target.local_addr().unwrap();
+        let usual = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let long = vec![1; 65_500];
+        usual.send_to(&long, address).unwrap();
+        let local = crate::local::Loop::new(4).unwrap();
+        let (socket, _) = connect_udp(&local.handle(), &[address]).unwrap();
+        let refusal = socket.try_send(&long).unwrap_err();
+        assert!(crate::engine::net::is_too_long(&refusal));
+        assert_eq!(socket.try_send(&long[..60_000]).unwrap(), 60_000);
+    }
 
     #[test]
     fn own_addresses_are_recognised() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::service::SessionContext;
 use crate::driver::clock;
+use crate::engine::net::is_too_long;
 use crate::http::frame::{DATA_HEADER, data_header};
 use crate::http::{Code, Fault};
 use crate::local::{TcpStream, UdpSocket, yield_now};
@@ -226,6 +227,7 @@ pub(super) async fn udp<L: Lane>(
             Event::FromClient(Ok(None)) => return End::Finished,
             Event::FromClient(Err(error)) => return error.into(),
             Event::FromTarget(Ok(n)) => udp_down(context, &sender, buffer.get(..n).unwrap_or_default()),
+            Event::FromTarget(Err(e)) if is_too_long(&e) => context.accounting().dropped_too_large.inc(),
             Event::FromTarget(Err(_)) => {
                 stream.close();
                 return End::ByTarget;

@@ -16,6 +16,9 @@ use crate::timer::Timer;
 use crate::trace::Tracer;
 use crate::wire::frame::Frame;
 
+/// Bytes of answers to challenges that may be under way beyond the congestion window.
+const ANSWERS_BEYOND_WINDOW: u64 = 4 * PADDED as u64;
+
 impl Connection {
     pub(super) fn mtu_probe_due(&self) -> Option<u16> {
         self.path
@@ -46,7 +49,9 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Option<Route> {
-        while let Some((route, data)) = self.path.responses.pop() {
+        while !self.is_crowded()
+            && let Some((route, data)) = self.path.responses.pop()
+        {
             if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
                 return Some(route);
             }
@@ -64,6 +69,13 @@ impl Connection {
         let again = candidate.challenged(data, now, pto);
         self.timers.set(Timer::PathValidation, again);
         sent.then_some(route)
+    }
+
+    /// So much is under way that even an answer to a challenge must wait (RFC 9000 §8.2.2). A little beyond the window is
+    /// allowed, since a peer that has moved may be waiting for the answer before it can acknowledge anything.
+    fn is_crowded(&self) -> bool {
+        let stats = self.path.recovery.stats();
+        stats.in_flight > stats.cwnd + ANSWERS_BEYOND_WINDOW
     }
 
     /// One frame to `route`, padded as far as that address may be sent bytes. Its loss says nothing about the path.

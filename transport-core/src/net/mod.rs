@@ -23,6 +23,23 @@ pub use meta::{Caps, SendStats, SocketOptions};
 #[cfg(target_os = "linux")]
 pub use sys::Timer;
 
+/// Whether the system refused a packet because it is longer than the path carries; the socket is still good.
+#[cfg(unix)]
+pub fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+/// Keeps this host from cutting datagrams that `socket` sends: IPv4 packets carry DF, and what is longer than the
+/// interface carries is an error. The path's cached MTU is ignored, whoever sent the ICMP message it comes from.
+///
+/// # Errors
+/// [`io::ErrorKind::Unsupported`] on a system where this crate does not know how; others when `socket` is not an IP
+/// datagram socket.
+#[cfg(unix)]
+pub fn set_dont_fragment(socket: &impl std::os::fd::AsFd) -> io::Result<()> {
+    sys::set_dont_fragment(socket.as_fd())
+}
+
 /// A UDP socket that never blocks.
 #[derive(Debug)]
 pub struct UdpSocket {

@@ -137,10 +137,15 @@ impl Store {
         let block = self.blocks.get_mut(index)?;
         if block.len() < len {
             let before = block.capacity();
-            if number > 0 {
-                *block = pool.take();
+            let size = len.next_power_of_two().clamp(SMALLEST, BLOCK);
+            if number > 0 || size == BLOCK {
+                // A whole block is always one of the pool's: it returns there, and must not be one more.
+                let mut whole = pool.take();
+                if let Some(place) = whole.get_mut(..block.len()) {
+                    place.copy_from_slice(block);
+                }
+                *block = whole;
             } else {
-                let size = len.next_power_of_two().clamp(SMALLEST, BLOCK);
                 block.reserve_exact(size - block.len());
                 block.resize(size, 0);
             }
@@ -186,6 +191,16 @@ mod tests {
             Ok(())
         })
         .budget_ms(600);
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_one_block_again_and_again() {
+        let (mut pool, mut store) = (Pool::default(), Store::default());
+        for offset in (0..3 * BLOCK as u64).step_by(700) {
+            store.write(&mut pool, offset, &[1; 700]);
+            store.clear(&mut pool);
+        }
+        assert!(pool.spare.len() <= 2, "{} spare blocks", pool.spare.len());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use transport_api::{
-    Bundle, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig, SuiteChoice,
+    Bundle, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig, SuiteChoice,
+    Wait,
     local::{Handle, Loop},
     now,
 };
@@ -30,7 +31,9 @@ use crate::{
 
 /// Connections opened at the same time while many are being opened.
 const OPENING_AT_ONCE: usize = 64;
-/// Bytes of the request that opens a connection's work count for nothing.
+/// For the last packets to leave.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// `--size` where it is not given.
 const DEFAULT_DATAGRAM: usize = 1200;
 const DEFAULT_ECHO: usize = 1024;
 
@@ -41,6 +44,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     let server = crate::connect::addresses(&bundle)?[0];
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
     }
@@ -57,6 +61,8 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
         .run(bench.clone().work(at))
         .or_fail(Code::Failed, "event loop")??;
     bench.endpoint.close(0, b"");
+    // The server hears of it, or it will see our silence.
+    let _ = bench.endpoint.wait_idle().wait_timeout(GOODBYE_LIMIT);
     report(&figures, as_json);
     Ok(())
 }

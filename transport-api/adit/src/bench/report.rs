@@ -59,14 +59,17 @@ impl Totals {
         }
     }
 
-    pub(crate) fn ended(&mut self, connection: &Connection, received: Received) {
+    pub(crate) fn received(&mut self, received: Received) {
+        self.received.bytes += received.bytes;
+        self.received.datagrams += received.datagrams;
+        self.received.micros = self.received.micros.max(received.micros);
+    }
+
+    pub(crate) fn ended(&mut self, connection: &Connection) {
         if self.open_now == self.peak_connections {
             self.rss_at_peak = Usage::now().rss_bytes;
         }
         self.open_now -= 1;
-        self.received.bytes += received.bytes;
-        self.received.datagrams += received.datagrams;
-        self.received.micros = self.received.micros.max(received.micros);
         self.packets.add(connection);
     }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use transport_api::{
-    Connection, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions, WriteError,
+    Connection, DatagramPolicy, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions,
+    WriteError,
     local::{Handle, Loop},
     now,
 };
@@ -50,6 +51,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
     config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.datagram_policy = DatagramPolicy::Wait;
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
@@ -89,9 +91,10 @@ async fn accept(endpoint: Endpoint, at: Handle, totals: Rc<RefCell<Totals>>) {
         let (inner, totals) = (at.clone(), Rc::clone(&totals));
         // A full loop refuses: the connection is dropped and thereby closed.
         let _ = at.spawn(async move {
-            let counted = work(&connection, &inner).await.unwrap_or_default();
+            let received = work(&connection, &inner).await.unwrap_or_default();
+            totals.borrow_mut().received(received);
             connection.closed().await;
-            totals.borrow_mut().ended(&connection, counted);
+            totals.borrow_mut().ended(&connection);
         });
     }
 }

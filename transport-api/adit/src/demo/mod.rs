@@ -7,7 +7,7 @@ mod scene;
 mod targets;
 mod traffic;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde_json::json;
 use transport_api::{local::Loop, now};
@@ -21,32 +21,54 @@ use crate::{
 pub(crate) use checks::{Check, Checks};
 use scene::play;
 
+/// How fast datagrams are sent: nothing else slows a sender that does not listen.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) burst: u32,
+    pub(crate) every: Duration,
+}
+
+const FAST: Pace = Pace {
+    burst: 12,
+    every: Duration::from_millis(1),
+};
+/// 2 Mbit/s.
+const SLOW: Pace = Pace {
+    burst: 1,
+    every: Duration::from_millis(4),
+};
+
 /// How much each part of the demo carries.
 #[derive(Clone, Copy)]
 pub(crate) struct Amounts {
     pub(crate) stream_bytes: u64,
     pub(crate) datagrams: u32,
+    pub(crate) pace: Pace,
     pub(crate) download_bytes: u64,
 }
 
 const CLEAR: Amounts = Amounts {
     stream_bytes: 64 << 20,
     datagrams: 20_000,
+    pace: FAST,
     download_bytes: 32 << 20,
 };
 const CLEAR_QUICK: Amounts = Amounts {
     stream_bytes: 8 << 20,
     datagrams: 2_000,
+    pace: FAST,
     download_bytes: 4 << 20,
 };
 const BAD: Amounts = Amounts {
     stream_bytes: 2 << 20,
     datagrams: 1_000,
+    pace: SLOW,
     download_bytes: 1 << 20,
 };
 const BAD_QUICK: Amounts = Amounts {
     stream_bytes: 128 << 10,
     datagrams: 400,
+    pace: SLOW,
     download_bytes: 64 << 10,
 };
 

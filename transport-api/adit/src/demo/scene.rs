@@ -165,7 +165,7 @@ async fn act(
     traffic::upload(link, stage.targets.checksum, bytes)
         .await
         .check(checks, format!("{} on a stream{suffix}", size(bytes)));
-    traffic::datagrams(at, link, stage.targets.echo, amounts.datagrams)
+    traffic::datagrams(at, link, stage.targets.echo, (amounts.datagrams, amounts.pace))
         .await
         .check(
             checks,

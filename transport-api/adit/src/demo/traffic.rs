@@ -9,7 +9,7 @@ use transport_api::{
 };
 
 use super::{
-    Check, Checks,
+    Check, Checks, Pace,
     targets::{Checksum, Pattern},
 };
 use crate::connect::Link;
@@ -17,8 +17,6 @@ use crate::connect::Link;
 const CHUNK: usize = 64 * 1024;
 /// Payload of a datagram; fits the base path MTU with room to spare.
 const DATAGRAM: usize = 1000;
-/// Datagrams on the way at once.
-const WINDOW: u32 = 32;
 /// Echoes that have not come by now are lost.
 const ECHO_LIMIT: Duration = Duration::from_millis(700);
 /// Of the datagrams, at least this part must come back: the bad link loses 2 % each way, and a rebind what is on the way.
@@ -104,8 +102,13 @@ async fn read_u64(tunnel: &mut TcpTunnel) -> Result<u64, String> {
 }
 
 /// Sends `count` datagrams through CONNECT-UDP to an echo and counts what comes back unharmed.
-pub(super) async fn datagrams(at: &Handle, link: &Link, target: SocketAddr, count: u32) -> Measured {
-    Measured(try_datagrams(at, link, target, count).await)
+pub(super) async fn datagrams(
+    at: &Handle,
+    link: &Link,
+    target: SocketAddr,
+    (count, pace): (u32, Pace),
+) -> Measured {
+    Measured(try_datagrams(at, link, target, count, pace).await)
 }
 
 async fn try_datagrams(
@@ -113,6 +116,7 @@ async fn try_datagrams(
     link: &Link,
     target: SocketAddr,
     count: u32,
+    pace: Pace,
 ) -> Result<(bool, f64, &'static str, String), String> {
     let client = link.client().await.ok_or("no connection to the relay")?;
     let begin = now().instant;
@@ -143,27 +147,14 @@ async fn try_datagrams(
     })
     .map_err(shown)?;
     let mut packet = vec![0x5a; DATAGRAM];
-    let mut progress = now().instant;
-    let (mut sent, mut given_up) = (0, 0);
-    let mut seen = 0;
-    while sent < count {
-        if back.get() != seen {
-            (seen, progress) = (back.get(), now().instant);
+    for number in 0..count {
+        if number % pace.burst == 0 {
+            at.sleep(pace.every).await;
         }
-        if sent - given_up >= seen + WINDOW {
-            if now().instant - progress > Duration::from_millis(200) {
-                // These are lost: go on with a fresh window.
-                given_up = sent - seen;
-                progress = now().instant;
-            }
-            at.sleep(Duration::from_millis(1)).await;
-            continue;
-        }
-        if let Some(number) = packet.first_chunk_mut::<4>() {
-            *number = sent.to_be_bytes();
+        if let Some(place) = packet.first_chunk_mut::<4>() {
+            *place = number.to_be_bytes();
         }
         sender.send(&packet).map_err(shown)?;
-        sent += 1;
     }
     let last = now().instant;
     while back.get() < count && now().instant - last < ECHO_LIMIT {

@@ -289,32 +289,37 @@ fn open(ipv6: bool) -> io::Result<OwnedFd> {
 fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Result<Caps> {
     let on = |level, name| set(fd, level, name, 1).is_ok();
     let mut local_address = on(libc::IPPROTO_IP, libc::IP_PKTINFO);
-    let mut dont_fragment = set(
-        fd,
-        libc::IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_PROBE,
-    )
-    .is_ok();
     if ipv6 {
         set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
-        dont_fragment &= set(
-            fd,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_PROBE,
-        )
-        .is_ok();
     }
     Ok(Caps {
         gso: options.gso && read(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok(),
         gro: options.gro && on(libc::SOL_UDP, libc::UDP_GRO),
         local_address,
-        dont_fragment,
+        dont_fragment: probe_only(fd, ipv6).is_ok(),
         recv_buffer: buffer(fd, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, options.recv_buffer),
         send_buffer: buffer(fd, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, options.send_buffer),
     })
+}
+
+/// DF, or no fragment header, on every datagram.
+pub(in crate::net) fn set_dont_fragment(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match read(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
+        libc::AF_INET => probe_only(fd, false),
+        libc::AF_INET6 => probe_only(fd, true),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// An IPv6 socket may send IPv4 as well.
+fn probe_only(fd: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        let (name, value) = (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+        set(fd, libc::IPPROTO_IPV6, name, value)?;
+    }
+    let (name, value) = (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+    set(fd, libc::IPPROTO_IP, name, value)
 }
 
 /// Asks for `bytes` of buffer, above the system's maximum if we may; what was granted.
@@ -440,6 +445,26 @@ mod tests {
         assert_eq!(sender.caps().gso, gso);
         sender.send(route, &mut batch(2)).unwrap();
         assert_eq!(count(&mut receiver, 21), 21);
+    }
+
+    #[test]
+    fn a_socket_told_not_to_fragment_refuses_what_is_too_long() {
+        let receiver = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let sender = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        set(sender.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU, 1280).unwrap();
+        assert_eq!(sender.send(&[1; 1233]).unwrap(), 1233, "cut, as usual");
+        crate::net::set_dont_fragment(&sender).unwrap();
+        let refusal = sender.send(&[1; 1233]).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(sender.send(&[1; 1232]).unwrap(), 1232);
+
+        let v4 = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        crate::net::set_dont_fragment(&v4).unwrap();
+        let mode = read(v4.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap();
+        assert_eq!(mode, libc::IP_PMTUDISC_PROBE);
+        let (other, _) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert!(crate::net::set_dont_fragment(&other).is_err());
     }
 
     #[test]

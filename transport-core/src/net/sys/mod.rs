@@ -15,8 +15,10 @@ mod timer;
 pub(super) mod portable;
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::Socket;
+pub(super) use linux::{Socket, set_dont_fragment};
 #[cfg(not(target_os = "linux"))]
 pub(super) use portable::Socket;
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(super) use portable::set_dont_fragment;
 #[cfg(target_os = "linux")]
 pub use timer::Timer;

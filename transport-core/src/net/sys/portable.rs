@@ -89,6 +89,12 @@ impl Socket {
     }
 }
 
+/// The standard library has no such option.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(in crate::net) fn set_dont_fragment(_: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 #[cfg(unix)]
 impl std::os::fd::AsRawFd for Socket {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

@@ -1,0 +1,154 @@
+//! What a pair is made of: a relay's keys, addresses, and options.
+
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use transport_core::{
+    Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Endpoint, EndpointAddress, EndpointConfig,
+    RelayIdentity, RelayStatics, SeededEntropy, ServerConfig, SuiteChoice, TransportConfig,
+};
+
+use crate::sim::clock::EPOCH_UNIX_MS;
+use crate::sim::rng::seed_bytes;
+
+/// What both ends of a pair say their streams carry.
+pub const APP: &[u8] = b"adit-pair/1";
+/// The relay of most tests: its keys are made once.
+pub static RELAY: LazyLock<Relay> = LazyLock::new(|| Relay::new(1));
+
+/// Everything a relay is, but its state.
+pub struct Relay {
+    identity: RelayIdentity,
+    statics: RelayStatics,
+    /// What its clients know of it.
+    pub bundle: Bundle,
+}
+
+impl Relay {
+    /// A relay whose keys follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let mut entropy = SeededEntropy::new(seed_bytes(seed, "relay"));
+        let identity = RelayIdentity::generate(&mut entropy).expect("a seeded stream does not fail");
+        let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
+        let bundle = sign(&identity, &statics);
+        Self {
+            identity,
+            statics,
+            bundle,
+        }
+    }
+
+    /// Its configuration, as it would be after any restart.
+    pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
+        let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
+        ServerConfig::new(
+            statics,
+            self.identity.relay_id(),
+            self.bundle.epoch(),
+            access,
+            app.to_vec(),
+        )
+    }
+}
+
+fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
+    let from = EPOCH_UNIX_MS / 1000 - 86_400;
+    let address = EndpointAddress::Ip(server_address().ip());
+    let endpoints = vec![BundleEndpoint {
+        address,
+        port: server_address().port(),
+        cover: 0,
+    }];
+    let draft = BundleDraft {
+        epoch: 7,
+        not_before: from,
+        not_after: from + 20 * 86_400,
+        endpoints,
+    };
+    let signed = identity.sign_bundle(&draft, statics).expect("a valid draft");
+    Bundle::parse(&signed).expect("signed a moment ago")
+}
+
+/// An enrolled client whose keys follow from `seed`.
+pub fn client_identity(seed: u64) -> ClientIdentity {
+    let mut entropy = SeededEntropy::new(seed_bytes(seed, "client identity"));
+    ClientIdentity::generate(&mut entropy).expect("a seeded stream does not fail")
+}
+
+/// Where the relay is.
+pub fn server_address() -> SocketAddr {
+    ([10, 0, 0, 1], 4433).into()
+}
+
+/// Where the client is at first.
+pub fn client_address() -> SocketAddr {
+    ([10, 0, 0, 2], 50_000).into()
+}
+
+/// Where nobody of the pair is.
+pub fn stranger(port: u16) -> SocketAddr {
+    ([10, 66, 0, 1], port).into()
+}
+
+/// What a pair is made of. The default: a clear path of 40 ms there and back, an anonymous client, an open relay.
+#[derive(Clone)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Knobs of the client.
+    pub client: TransportConfig,
+    /// Knobs of the relay.
+    pub server: TransportConfig,
+    /// The cipher the client asks for.
+    pub suite: SuiteChoice,
+    /// Who the client is.
+    pub identity: Option<ClientIdentity>,
+    /// Whom the relay lets in.
+    pub access: Access,
+    /// What the client believes about the relay.
+    pub bundle: Bundle,
+    /// The label the client names; the relay's is [`APP`].
+    pub app: Vec<u8>,
+    /// What the client's clock is ahead of the relay's, milliseconds.
+    pub skew_ms: i64,
+    /// Time a datagram travels.
+    pub latency: Duration,
+}
+
+impl Options {
+    /// The default pair of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            client: TransportConfig::default(),
+            server: TransportConfig::default(),
+            suite: SuiteChoice::Auto,
+            identity: None,
+            access: Access::Open,
+            bundle: RELAY.bundle.clone(),
+            app: APP.to_vec(),
+            skew_ms: 0,
+            latency: Duration::from_millis(20),
+        }
+    }
+
+    /// The same knobs at both ends.
+    pub fn with(mut self, change: impl Fn(&mut TransportConfig)) -> Self {
+        change(&mut self.client);
+        change(&mut self.server);
+        self
+    }
+}
+
+pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
+    let server = RELAY.config(options.access.clone(), APP);
+    let config = EndpointConfig {
+        server: Some(server),
+        transport: options.server.clone(),
+        observer: None,
+    };
+    let label = format!("pair server {start}");
+    let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
+    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+}
