@@ -12,12 +12,16 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::driver::shared::RECEIVE_QUEUE_BYTES;
 use crate::driver::trace::Tracing;
 use crate::engine::{
     Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
     RelayId, RelayStatics, ServerConfig, SuiteChoice, TransportConfig,
 };
+
+/// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
+pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
+/// The same in bytes.
+pub(crate) const RECEIVE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
 /// An endpoint: one UDP socket, one driver thread, any number of connections.
 pub struct EndpointConfig {

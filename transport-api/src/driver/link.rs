@@ -5,12 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{
-    ConnectionShared, FinishReply, Halves, OpenReply, Query, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN,
-    RecvShared, SendShared, lock,
-};
+use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, lock};
 use super::streams::{Outbox, Streams};
-use crate::config::DatagramPolicy;
+use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
 use crate::engine::{Connection, Direction, Handle, Now, StreamId};
 use crate::error::{ConnectionError, FinishError};
 

@@ -184,11 +184,6 @@ pub(crate) struct Halves {
 
 // ---- connections ---------------------------------------------------------------------------------------------------
 
-/// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
-pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
-/// The same in bytes.
-pub(crate) const RECEIVE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
-
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {

@@ -262,7 +262,10 @@ impl App {
                 flow.offered += 1;
                 flow.next_datagram += flow.interval();
                 let class = flow.spec.class.map_or(Class::Realtime, class_of);
-                let limit = flow.spec.deadline_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0));
+                let limit = flow
+                    .spec
+                    .deadline_ms
+                    .map(|ms| Duration::from_secs_f64(ms / 1000.0));
                 let deadline = limit.map(|limit| moment.instant + limit);
                 let options = DatagramOptions { class, deadline };
                 if let Err(error) = connection.send_datagram(moment, payload, options) {
