@@ -127,22 +127,26 @@ async fn try_datagrams(
     let sender = tunnel.sender();
     let back = Rc::new(Cell::new(0u32));
     let done = Rc::clone(&back);
-    let inner = at.clone();
     let receive = async move {
         while let Ok(packet) = tunnel.recv().await {
             let intact = packet.len() == DATAGRAM && packet.iter().skip(4).all(|byte| *byte == 0x5a);
             done.set(done.get() + u32::from(intact));
         }
-        drop(inner);
     };
     let stop = Rc::new(Cell::new(false));
     let stopping = Rc::clone(&stop);
     let timer = at.clone();
     at.spawn(async move {
         let mut receive = std::pin::pin!(receive);
-        // The tunnel is dropped, and closed, once the counting is over.
+        // The tunnel is dropped, and closed, once the counting is over; one that ended is not read again.
         while !stopping.get() {
-            let _ = timer.timeout(Duration::from_millis(20), receive.as_mut()).await;
+            if timer
+                .timeout(Duration::from_millis(20), receive.as_mut())
+                .await
+                .is_ok()
+            {
+                return;
+            }
         }
     })
     .map_err(shown)?;
