@@ -77,7 +77,10 @@ impl Gate {
             self.keys = CookieKeys::new(entropy).ok();
         }
         let unix_s = now.unix_ms / 1000;
-        let token = self.keys.as_ref()?.token(unix_s, &self.relay_id, &header.hid, remote);
+        let token = self
+            .keys
+            .as_ref()?
+            .token(unix_s, &self.relay_id, &header.hid, remote);
         let header = EnvelopeHeader {
             kind: EnvelopeType::Retry,
             hid: header.hid,
@@ -93,7 +96,14 @@ impl Gate {
         let mut datagram = Vec::with_capacity(size);
         domain
             .envelope
-            .seal(Direction::ServerToClient, &header, &[], size, entropy, &mut datagram)
+            .seal(
+                Direction::ServerToClient,
+                &header,
+                &[],
+                size,
+                entropy,
+                &mut datagram,
+            )
             .ok()?;
         self.retries_sent += 1;
         Some(datagram)

@@ -100,7 +100,11 @@ mod tests {
         now += 501 * MS;
         for second in 1..20 {
             load.note(151 * MS);
-            assert_eq!(load.judge(now + second * 1000 * MS, 0), None, "between the two limits it stays on");
+            assert_eq!(
+                load.judge(now + second * 1000 * MS, 0),
+                None,
+                "between the two limits it stays on"
+            );
         }
         now += 19_000 * MS;
         for second in 1..5 {
@@ -118,7 +122,11 @@ mod tests {
         assert_eq!(load.judge(now, 51), Some(true));
         assert_eq!(load.judge(now + 60_000 * MS, 25), None, "a quarter is not calm");
         assert_eq!(load.judge(now + 61_000 * MS, 24), None);
-        assert_eq!(load.judge(now + 66_000 * MS, 24), Some(false), "a long silence counts whole");
+        assert_eq!(
+            load.judge(now + 66_000 * MS, 24),
+            Some(false),
+            "a long silence counts whole"
+        );
     }
 
     #[test]

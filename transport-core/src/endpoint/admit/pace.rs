@@ -47,8 +47,15 @@ mod tests {
     fn a_burst_and_then_one_an_interval() {
         let (start, interval) = (Instant::now(), Duration::from_millis(10));
         let mut pace = Pace::default();
-        let mut taken = |ms| (0..100).filter(|_| pace.take(start + Duration::from_millis(ms), interval, 4)).count();
-        assert_eq!([0, 9, 10, 11, 40, 1000, 1001].map(&mut taken), [4, 0, 1, 0, 3, 4, 0]);
+        let mut taken = |ms| {
+            (0..100)
+                .filter(|_| pace.take(start + Duration::from_millis(ms), interval, 4))
+                .count()
+        };
+        assert_eq!(
+            [0, 9, 10, 11, 40, 1000, 1001].map(&mut taken),
+            [4, 0, 1, 0, 3, 4, 0]
+        );
         assert_eq!(pace.next(), Some(start + Duration::from_millis(1010)));
     }
 }

@@ -26,7 +26,7 @@ use crate::endpoint::flight::Hid;
 use crate::trace::DropReason;
 
 /// Hellos that wait; when more come, the oldest goes.
-pub(super) const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 /// With more than these waiting, the newest is served first: its sender has the most patience left.
 const OVERLOAD: usize = MAX_WAITING / 2;
 /// How many at one moment.
@@ -70,6 +70,11 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Per cent.
+    pub(super) fn filled(&self) -> u32 {
+        (self.waiting.len() * 100 / MAX_WAITING) as u32
     }
 
     /// What answering one costs.
@@ -126,7 +131,11 @@ impl Queue {
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        let bodies: usize = self.waiting.iter().map(|hello| hello.complete.body.memory()).sum();
+        let bodies: usize = self
+            .waiting
+            .iter()
+            .map(|hello| hello.complete.body.memory())
+            .sum();
         bodies + self.waiting.capacity() * size_of::<Hello>() + self.sources.memory()
     }
 }
@@ -185,7 +194,11 @@ mod tests {
         for number in 0..300 {
             gone.extend(queue.push(hello(number, later)).unwrap().map(|hello| hello.hid));
         }
-        assert_eq!(gone, (0..44u64).map(u64::to_be_bytes).collect::<Vec<_>>(), "the oldest go");
+        assert_eq!(
+            gone,
+            (0..44u64).map(u64::to_be_bytes).collect::<Vec<_>>(),
+            "the oldest go"
+        );
         let mut order = Vec::new();
         for step in 1..400 {
             order.extend(numbers(&mut queue, later + COST * SHARE * step));
@@ -216,7 +229,11 @@ mod tests {
         for number in 0..70 {
             let mut near = hello(number, now);
             near.route.remote = ([10, 0, 0, number as u8], 9).into();
-            assert_eq!(queue.push(near).err(), (number >= 64).then_some(DropReason::Overload), "{number}");
+            assert_eq!(
+                queue.push(near).err(),
+                (number >= 64).then_some(DropReason::Overload),
+                "{number}"
+            );
         }
         assert!(queue.expire(now + LIFETIME - COST).is_none());
         assert_eq!(std::iter::from_fn(|| queue.expire(now + LIFETIME)).count(), 64);

@@ -96,8 +96,15 @@ mod tests {
         assert!(others >= 196, "{others}");
         assert!(!sources.take(now + SECOND - Duration::from_millis(1), from(1, 1)));
         assert!(sources.take(now + SECOND, from(1, 1)));
-        let v6 = |host: u16| SocketAddr::from((std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0x1200 | host & 0xff, 1, 2, 3, host), 9));
-        let taken = (0..200).filter(|host| sources.take(now + SECOND, v6(*host))).count();
+        let v6 = |host: u16| {
+            SocketAddr::from((
+                std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0x1200 | host & 0xff, 1, 2, 3, host),
+                9,
+            ))
+        };
+        let taken = (0..200)
+            .filter(|host| sources.take(now + SECOND, v6(*host)))
+            .count();
         assert_eq!(taken, usize::from(PER_SECOND));
     }
 }
