@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send as fast as the kernel takes it; prints what was sent.
+    /// Prints `READY` on stderr, half a second later sends as fast as the kernel takes it, and prints what was sent.
     Send {
         /// The relay's bundle.
         #[arg(long)]
@@ -87,6 +87,8 @@ type Flight = Vec<Vec<u8>>;
 const SIZE: usize = 1232;
 /// Flights of the two modes that need few.
 const POOL: u64 = 64;
+/// Between `READY` and the first datagram: for whoever wants to be connected before.
+const HEAD_START: Duration = Duration::from_millis(500);
 /// An honest client gives up after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -110,6 +112,8 @@ fn main() -> Outcome<()> {
             // What is to be a replay has come before.
             let warm_up = if mode == Mode::Replay { pool.len() } else { 0 };
             let time = Duration::from_secs_f64(seconds);
+            eprintln!("READY");
+            std::thread::sleep(HEAD_START);
             send(&pool, to, sources, time, warm_up, rate)
         }
         Command::Honest {
