@@ -119,13 +119,16 @@ fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>
         relay_cids: &[*b"relay id0"],
         params: b"relay params",
         server_time_ms: 1,
+        early_accepted: false,
+        retry_token: None,
     };
-    let offered = responder.read(HID, &ch).unwrap();
+    let offered = responder.read(HID, &ch, None, 0).unwrap();
     v.put("client_id", offered.client_id().as_bytes());
     let mut relay: Session = offered
         .accept(answer, &mut SeededEntropy::new(RELAY_ENTROPY), &mut sh)
-        .unwrap();
-    let mut client = initiator.finish(&sh).unwrap().session;
+        .unwrap()
+        .into_session();
+    let mut client = initiator.finish(&sh, None).unwrap().session;
     v.digest("client_hello", &ch);
     v.digest("server_hello", &sh);
     v.put("transcript", &client.transcript);

@@ -84,6 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn rfc_4231_hmac() {
+        // Test case 1, whose 20-byte key is ours filled up with zeros (RFC 2104).
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let mac = hmac(&Secret::new(key), &[b"Hi ", b"There"]);
+        assert_eq!(mac[..8], [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53]);
+        assert_eq!(mac[28..], [0x2e, 0x32, 0xcf, 0xf7]);
+    }
+
+    #[test]
     fn sha256_of_parts_is_sha256_of_the_whole() {
         // FIPS 180-4 example "abc".
         assert_eq!(sha256(&[b"a", b"", b"bc"])[..4], [0xba, 0x78, 0x16, 0xbf]);
