@@ -145,7 +145,10 @@ mod tests {
         let token = keys.token(NOW, &relay(), &HID, from);
         assert!(keys.check(NOW, &relay(), &HID, from, &token));
         for other in ["192.0.2.1:5001", "192.0.2.2:5000", "[2001:db8::1]:5000"] {
-            assert!(!keys.check(NOW, &relay(), &HID, address(other), &token), "{other}");
+            assert!(
+                !keys.check(NOW, &relay(), &HID, address(other), &token),
+                "{other}"
+            );
         }
         assert!(!keys.check(NOW, &relay(), &[4; 8], from, &token));
         assert!(!keys.check(NOW, &RelayId::from_bytes([9; 32]), &HID, from, &token));
@@ -170,9 +173,8 @@ mod tests {
         let keys = keys(1);
         let from = address("192.0.2.1:5000");
         // The time is in the MAC too, so compare keys, not tokens.
-        let key = |window: u32| -> Secret<32> {
-            kdf::expand(&keys.0, &[label::COOKIE_KEY, &window.to_be_bytes()])
-        };
+        let key =
+            |window: u32| -> Secret<32> { kdf::expand(&keys.0, &[label::COOKIE_KEY, &window.to_be_bytes()]) };
         assert!(key(1) != key(2));
         let token = keys.token(240, &relay(), &HID, from);
         let ip = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];

@@ -129,7 +129,7 @@ fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>
         .accept(answer, &mut SeededEntropy::new(RELAY_ENTROPY), &mut sh)
         .unwrap()
         .into_session();
-    let mut client = initiator.finish(&sh, None).unwrap().session;
+    let mut client = initiator.finish(&sh, &[]).unwrap().session;
     v.digest("client_hello", &ch);
     v.digest("server_hello", &sh);
     v.put("transcript", &client.transcript);
@@ -175,12 +175,18 @@ fn issue(
     identity: Option<&ClientIdentity>,
 ) -> ClientTicket {
     let (hello, answer) = flight(identity);
-    let (mut client, mut relay) = (SeededEntropy::new(CLIENT_ENTROPY), SeededEntropy::new(RELAY_ENTROPY));
+    let (mut client, mut relay) = (
+        SeededEntropy::new(CLIENT_ENTROPY),
+        SeededEntropy::new(RELAY_ENTROPY),
+    );
     let (mut ch, mut sh) = (Vec::new(), Vec::new());
     let mut initiator = Initiator::start(bundle, HID, hello, &mut client, &mut ch).unwrap();
     let offered = responder.read(HID, &ch, None, NOW_S).unwrap();
-    let relay = offered.accept(answer, &mut relay, &mut sh).unwrap().into_session();
-    let client = initiator.finish(&sh, None).unwrap().session;
+    let relay = offered
+        .accept(answer, &mut relay, &mut sh)
+        .unwrap()
+        .into_session();
+    let client = initiator.finish(&sh, &[]).unwrap().session;
     let grant = TicketGrant {
         serial: SERIAL,
         issued_s: NOW_S as u32,
@@ -193,7 +199,9 @@ fn issue(
         params_digest: [0x99; 16],
     };
     let content = relay.resumption.relay_content(&grant).unwrap();
-    let ticket = keys.seal(&content, &mut SeededEntropy::new(TICKET_ENTROPY)).unwrap();
+    let ticket = keys
+        .seal(&content, &mut SeededEntropy::new(TICKET_ENTROPY))
+        .unwrap();
     v.put("rms", content.rms.expose());
     v.put("static_tag", &content.static_tag);
     v.put("ticket", &ticket);
@@ -242,12 +250,15 @@ fn resumption(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity
     };
     let mut entropy = SeededEntropy::new(RELAY_ENTROPY);
     let relay = offered.accept(answer, &mut entropy, &mut sh).unwrap();
-    let client = initiator.finish(&sh, Some(token)).unwrap().session;
+    let client = initiator.finish(&sh, &[token]).unwrap().session;
     v.digest("client_hello", &ch);
     v.digest("server_hello", &sh);
     v.put("head of server_hello", &sh[..2]);
     v.put("transcript", &client.transcript);
-    v.put("rms of serial 9", client.resumption.ticket_secret(SERIAL).expose());
+    v.put(
+        "rms of serial 9",
+        client.resumption.ticket_secret(SERIAL).expose(),
+    );
     let mut relay = relay.into_session();
     packets(v, "relay", &mut relay.seal);
 }

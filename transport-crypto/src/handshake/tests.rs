@@ -107,7 +107,7 @@ fn accept(client_hello: &[u8], suite: Suite, rng: &mut dyn Entropy) -> (Session,
 fn complete(enrolled: bool, suite: Suite, seed: u8) -> (Session, Session) {
     let (mut initiator, ch) = start(enrolled, &mut rng(seed));
     let (server, sh) = accept(&ch, suite, &mut rng(seed + 1));
-    (initiator.finish(&sh, None).unwrap().session, server)
+    (initiator.finish(&sh, &[]).unwrap().session, server)
 }
 
 fn ct_s<'a>(body: &message::ClientBody<'a>) -> &'a KemCiphertext {
@@ -151,7 +151,7 @@ fn both_sides_agree() {
             .accept(answer(suite), &mut rng(2), &mut sh)
             .unwrap()
             .into_session();
-        let established = initiator.finish(&sh, None).unwrap();
+        let established = initiator.finish(&sh, &[]).unwrap();
         assert_eq!(established.relay_cids, [*b"relay id0", *b"relay id1"]);
         assert_eq!(
             (&established.params[..], established.server_time_ms),
@@ -170,7 +170,7 @@ fn both_sides_agree() {
         client.exporter.export(b"label", &mut ours);
         server.exporter.export(b"label", &mut theirs);
         assert_eq!(ours, theirs);
-        assert_eq!(failure(initiator.finish(&sh, None)), HandshakeFailure::Misused);
+        assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Misused);
     }
 }
 
@@ -235,7 +235,7 @@ fn a_replayed_client_hello_leads_to_other_keys() {
         accept(&ch, SUITES[0], &mut rng(3)).0,
     );
     let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
-    let mut client = initiator.finish(&sh, None).unwrap().session;
+    let mut client = initiator.finish(&sh, &[]).unwrap().session;
     assert!(client.transcript != replayed.transcript);
     assert!(deliver(&mut client, &mut replayed, 0, Generation::Current).is_err());
 }
@@ -266,14 +266,14 @@ fn every_byte_of_the_server_hello_matters_and_the_client_survives() {
         for at in (0..sh.len()).step_by(step) {
             let mut bad = sh.clone();
             bad[at] ^= 1 << (at % 8);
-            assert!(initiator.finish(&bad, None).is_err(), "{at}");
+            assert!(initiator.finish(&bad, &[]).is_err(), "{at}");
         }
         for len in (0..sh.len()).step_by(97).chain(sh.len() - 40..sh.len()) {
-            assert!(initiator.finish(&sh[..len], None).is_err(), "{len}");
+            assert!(initiator.finish(&sh[..len], &[]).is_err(), "{len}");
         }
-        assert!(initiator.finish(&[&sh[..], &[0]].concat(), None).is_err());
+        assert!(initiator.finish(&[&sh[..], &[0]].concat(), &[]).is_err());
         assert!(
-            initiator.finish(&sh, None).is_ok(),
+            initiator.finish(&sh, &[]).is_ok(),
             "after all that the true one is still welcome"
         );
     }
@@ -323,11 +323,20 @@ fn every_byte_of_the_datagrams_matters() {
 fn the_name_of_handshake_relay_and_epoch_is_bound() {
     let (_, ch) = start(false, &mut rng(1));
     let offered = EPOCH;
-    assert_eq!(failure(responder().read([0; 8], &ch, None, 0)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(responder().read([0; 8], &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_name = Responder::new(WORLD.statics.clone(), RelayId::from_bytes([7; 32]), EPOCH);
-    assert_eq!(failure(other_name.read(HID, &ch, None, 0)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(other_name.read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_keys = Responder::new(RelayStatics::from_seeds([8; 96]), WORLD.relay_id, EPOCH);
-    assert_eq!(failure(other_keys.read(HID, &ch, None, 0)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(other_keys.read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_epoch = Responder::new(WORLD.statics.clone(), WORLD.relay_id, EPOCH + 1);
     assert_eq!(
         failure(other_epoch.read(HID, &ch, None, 0)),
@@ -352,7 +361,7 @@ fn an_answer_to_another_client_is_refused() {
     let (mut first, _) = start(true, &mut rng(1));
     let (_, second) = start(true, &mut rng(2));
     let (_, sh) = accept(&second, SUITES[0], &mut rng(3));
-    assert_eq!(failure(first.finish(&sh, None)), HandshakeFailure::Forged);
+    assert_eq!(failure(first.finish(&sh, &[])), HandshakeFailure::Forged);
 }
 
 #[test]
@@ -374,18 +383,21 @@ fn suite_2_needs_an_offer_and_is_bound() {
     let mut upgraded = sh.clone();
     upgraded[1] |= 8;
     assert!(matches!(
-        failure(initiator.finish(&upgraded, None)),
+        failure(initiator.finish(&upgraded, &[])),
         HandshakeFailure::Malformed(_)
     ));
-    initiator.finish(&sh, None).unwrap();
+    initiator.finish(&sh, &[]).unwrap();
 
     // The offer cannot be taken away, nor the choice.
     let (mut initiator, mut ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, Suite::Aes256Gcm, &mut rng(2));
     sh[1] &= !8;
-    assert_eq!(failure(initiator.finish(&sh, None)), HandshakeFailure::Forged);
+    assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
     ch[3] = 0;
-    assert_eq!(failure(responder().read(HID, &ch, None, 0)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(responder().read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
 }
 
 #[test]
@@ -416,7 +428,10 @@ fn a_low_order_ephemeral_is_refused() {
     let (mut initiator, ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, SUITES[0], &mut rng(2));
     sh[2 + CT..2 + CT + 32].fill(0);
-    assert_eq!(failure(initiator.finish(&sh, None)), HandshakeFailure::LowOrderPoint);
+    assert_eq!(
+        failure(initiator.finish(&sh, &[])),
+        HandshakeFailure::LowOrderPoint
+    );
 }
 
 #[test]
@@ -426,13 +441,19 @@ fn ct_c_is_there_exactly_for_enrolled_clients() {
     let mut without = sh.clone();
     without[1] &= !1;
     without.drain(2 + CT..2 + 2 * CT);
-    assert_eq!(failure(enrolled.finish(&without, None)), HandshakeFailure::AuthMismatch);
+    assert_eq!(
+        failure(enrolled.finish(&without, &[])),
+        HandshakeFailure::AuthMismatch
+    );
 
     let (mut anonymous, ch) = start(false, &mut rng(1));
     let (_, mut with) = accept(&ch, SUITES[0], &mut rng(2));
     with[1] |= 1;
     with.splice(2..2, [0; CT]);
-    assert_eq!(failure(anonymous.finish(&with, None)), HandshakeFailure::AuthMismatch);
+    assert_eq!(
+        failure(anonymous.finish(&with, &[])),
+        HandshakeFailure::AuthMismatch
+    );
 }
 
 #[test]
@@ -537,7 +558,7 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     noise.set_psk2(&kem.psk).unwrap();
     let message = noise.write(&[0; 40], Secret::new([9; 32])).unwrap();
     let sh = [&head[..], &kem.ct_e, &[0; CT], &message].concat();
-    assert_eq!(failure(initiator.finish(&sh, None)), HandshakeFailure::Forged);
+    assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
 }
 
 #[test]
@@ -736,7 +757,7 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         if secret == 0 {
             assert_eq!(failure(accepted), HandshakeFailure::DegenerateKey);
         } else {
-            assert_eq!(failure(initiator.finish(&sh, None)), HandshakeFailure::Forged);
+            assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
         }
     }
     // The client lacks ss_e.
@@ -749,7 +770,7 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         let mut initiator =
             Initiator::start_with(provider, &WORLD.bundle, HID, hello(true), &mut rng(1), &mut ch).unwrap();
         let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
-        assert_eq!(failure(initiator.finish(&sh, None)), expected);
+        assert_eq!(failure(initiator.finish(&sh, &[])), expected);
     }
 }
 
@@ -820,7 +841,7 @@ fn arbitrary_messages_are_refused_quietly() {
     arbtest::arbtest(|u| {
         let bytes: Vec<u8> = u.arbitrary()?;
         assert!(responder.read(HID, &bytes, None, 0).is_err());
-        assert!(initiator.finish(&bytes, None).is_err());
+        assert!(initiator.finish(&bytes, &[]).is_err());
         for (mode, retry) in [(Mode::Full, false), (Mode::Resume, true)] {
             let _ = Payload1::parse(&bytes, mode);
             let _ = message::Payload2::parse(&bytes, retry);

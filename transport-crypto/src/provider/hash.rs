@@ -34,7 +34,10 @@ impl RunningHash {
 pub(crate) fn hmac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
     // RFC 2104: a key shorter than a block is filled up with zeros.
     let mut block = Zeroizing::new([0; 64]);
-    block.iter_mut().zip(key.expose()).for_each(|(to, from)| *to = *from);
+    block
+        .iter_mut()
+        .zip(key.expose())
+        .for_each(|(to, from)| *to = *from);
     let mut mac = Hmac::<Sha256>::new((&*block).into());
     for part in parts {
         mac.update(part);

@@ -9,9 +9,7 @@
 use zeroize::Zeroizing;
 
 use super::{MAX_TICKET_LIFETIME_S, TICKET_LEN};
-use crate::{
-    ClientId, InvalidTicket, MAX_PARAMS, RelayId, Secret, Suite, fields::Fields,
-};
+use crate::{ClientId, InvalidTicket, MAX_PARAMS, RelayId, Secret, Suite, fields::Fields};
 
 const VERSION: u8 = 1;
 const FIXED: usize = 333;

@@ -109,7 +109,10 @@ fn a_fleet_shares_its_keys() {
     assert!(other.open(&ticket).is_ok());
     other.adopt(2, &two);
     other.adopt(2, &two);
-    assert!(other.open(&ticket).is_ok(), "adopted twice, the previous key is still there");
+    assert!(
+        other.open(&ticket).is_ok(),
+        "adopted twice, the previous key is still there"
+    );
     node.adopt(2, &two);
     let ticket = node.seal(&content(TicketFlags::default()), &mut rng(2)).unwrap();
     assert!(other.open(&ticket).is_ok());
@@ -233,9 +236,15 @@ fn a_stored_ticket_that_contradicts_itself_is_refused() {
     refused(331..332, 1);
     let mut bytes = stored(None, 0).to_bytes();
     bytes[330] = 1;
-    assert!(ClientTicket::from_bytes(&bytes).is_err(), "a key that should not be there");
+    assert!(
+        ClientTicket::from_bytes(&bytes).is_err(),
+        "a key that should not be there"
+    );
     let long = [&stored(None, 0).to_bytes()[..331], &[2, 1], &[0; 513]].concat();
-    assert!(ClientTicket::from_bytes(&long).is_err(), "parameters nobody accepts");
+    assert!(
+        ClientTicket::from_bytes(&long).is_err(),
+        "parameters nobody accepts"
+    );
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn both_sides_agree_on_a_resumed_connection() {
             .into_session();
         assert_eq!(sh[0], 2);
         assert_eq!(sh.len(), 2 + CT + 48 + 9 + 18 + 12, "there is no ct_c");
-        let established = initiator.finish(&sh, None).unwrap();
+        let established = initiator.finish(&sh, &[]).unwrap();
         assert!(established.resumed && !established.early_accepted && !established.retry_echoed);
         let mut client = established.session;
         assert_eq!((client.suite, server.suite), (suite, suite));
@@ -119,7 +119,7 @@ fn full_handshakes_are_not_resumed() {
     assert!(offered.resumed().is_none() && !offered.wants_early() && offered.early_open().is_none());
     let mut sh = Vec::new();
     offered.accept(answer(SUITES[0]), &mut rng(2), &mut sh).unwrap();
-    assert!(!initiator.finish(&sh, None).unwrap().resumed);
+    assert!(!initiator.finish(&sh, &[]).unwrap().resumed);
 }
 
 #[test]
@@ -156,17 +156,17 @@ fn every_byte_of_the_answer_to_a_resumption_matters() {
     for at in 0..sh.len() {
         let mut bad = sh.clone();
         bad[at] ^= 1 << (at % 8);
-        assert!(initiator.finish(&bad, Some(TOKEN)).is_err(), "{at}");
+        assert!(initiator.finish(&bad, &[TOKEN]).is_err(), "{at}");
     }
     for flags in (0..=255).filter(|flags| *flags != sh[1]) {
         let mut bad = sh.clone();
         bad[1] = flags;
-        assert!(initiator.finish(&bad, Some(TOKEN)).is_err(), "flags {flags}");
+        assert!(initiator.finish(&bad, &[TOKEN]).is_err(), "flags {flags}");
     }
     for len in (0..sh.len()).step_by(97).chain(sh.len() - 40..sh.len()) {
-        assert!(initiator.finish(&sh[..len], Some(TOKEN)).is_err(), "{len}");
+        assert!(initiator.finish(&sh[..len], &[TOKEN]).is_err(), "{len}");
     }
-    let established = initiator.finish(&sh, Some(TOKEN)).unwrap();
+    let established = initiator.finish(&sh, &[TOKEN]).unwrap();
     assert!(established.resumed && established.early_accepted && established.retry_echoed);
 }
 
@@ -200,7 +200,9 @@ fn a_ticket_is_for_its_time_relay_and_keys() {
         not_after: 1000,
         endpoints: Vec::new(),
     };
-    let signed = RelayIdentity::from_seeds([1; 64]).sign_bundle(&draft, &statics).unwrap();
+    let signed = RelayIdentity::from_seeds([1; 64])
+        .sign_bundle(&draft, &statics)
+        .unwrap();
     let bundle = Bundle::parse(&signed).unwrap();
     let next = Responder::new(statics, WORLD.relay_id, EPOCH + 1);
     let (ticket, mut ch) = (ticket_for(true, 0), Vec::new());
@@ -286,12 +288,15 @@ fn two_resumptions_of_one_ticket_share_no_key() {
     let attempt = |seed: u8| {
         let (mut initiator, seal, ch) = resume(&ticket, true, true, seed);
         let (server, sh) = respond(&ch, answer(SUITES[0]), seed + 1);
-        let mut client = initiator.finish(&sh, None).unwrap().session;
+        let mut client = initiator.finish(&sh, &[]).unwrap().session;
         let mut early = b"early".to_vec();
         seal.unwrap().seal(0, &mut early).unwrap();
         let at = Counter { lane: 0, number: 0 };
         let tag = client.seal.seal(at, b"", &mut []).unwrap().to_vec();
-        let secrets = [client.resumption.ticket_secret(3), server.resumption.ticket_secret(4)];
+        let secrets = [
+            client.resumption.ticket_secret(3),
+            server.resumption.ticket_secret(4),
+        ];
         (early, tag, secrets.map(|secret| secret.expose().to_vec()))
     };
     let (first, second) = (attempt(20), attempt(30));
@@ -301,7 +306,10 @@ fn two_resumptions_of_one_ticket_share_no_key() {
     assert_ne!(first.2[0], first.2[1], "each ticket has a secret of its own");
     // The relay's random part alone gives other keys too, when a hello is replayed.
     let (_, _, ch) = resume(&ticket, true, true, 20);
-    let sessions = [respond(&ch, answer(SUITES[0]), 41).0, respond(&ch, answer(SUITES[0]), 42).0];
+    let sessions = [
+        respond(&ch, answer(SUITES[0]), 41).0,
+        respond(&ch, answer(SUITES[0]), 42).0,
+    ];
     let [a, b] = sessions.map(|session| session.resumption.ticket_secret(3));
     assert!(a != b);
 }
@@ -360,7 +368,7 @@ fn early_data_must_be_offered_to_be_accepted() {
     assert!(sh.is_empty());
     let (_, mut sh) = respond(&ch, answer(SUITES[0]), 1);
     sh[1] |= 2;
-    let claimed = initiator.finish(&sh, None);
+    let claimed = initiator.finish(&sh, &[]);
     assert_eq!(failure(claimed), HandshakeFailure::EarlyNotOffered);
 
     // A client that calls for early data with a ticket that allows none.
@@ -373,7 +381,7 @@ fn early_data_must_be_offered_to_be_accepted() {
     // Rejected: the connection resumes without.
     let (mut initiator, _, ch) = resume(&ticket, true, true, 10);
     let (_, sh) = respond(&ch, answer(SUITES[0]), 1);
-    let established = initiator.finish(&sh, None).unwrap();
+    let established = initiator.finish(&sh, &[]).unwrap();
     assert!(established.resumed && !established.early_accepted);
 }
 
@@ -388,16 +396,22 @@ fn the_echo_of_an_address_token_is_checked() {
         (initiator, respond(&ch, says, 2).1)
     };
     let (mut initiator, sh) = flight();
-    assert!(initiator.finish(&sh, Some(TOKEN)).unwrap().retry_echoed);
-    for token in [None, Some([8; TOKEN_LEN])] {
+    assert!(initiator.finish(&sh, &[TOKEN]).unwrap().retry_echoed);
+    let (mut initiator, sh) = flight();
+    let several = [[8; TOKEN_LEN], TOKEN];
+    assert!(
+        initiator.finish(&sh, &several).unwrap().retry_echoed,
+        "one of those that were sent"
+    );
+    for tokens in [&[][..], &[[8; TOKEN_LEN]]] {
         let (mut initiator, sh) = flight();
-        let refused = initiator.finish(&sh, token);
+        let refused = initiator.finish(&sh, tokens);
         assert_eq!(failure(refused), HandshakeFailure::RetryMismatch);
     }
     // A relay that had answered before it asked for tokens.
     let (mut initiator, ch) = start(false, &mut rng(1));
     let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
-    assert!(!initiator.finish(&sh, Some(TOKEN)).unwrap().retry_echoed);
+    assert!(!initiator.finish(&sh, &[TOKEN]).unwrap().retry_echoed);
 }
 
 #[test]
@@ -405,17 +419,20 @@ fn an_answer_cannot_change_between_full_and_resumed() {
     let (mut full, ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, SUITES[0], &mut rng(2));
     sh[0] = 2;
-    assert_eq!(failure(full.finish(&sh, None)), HandshakeFailure::AuthMismatch);
+    assert_eq!(failure(full.finish(&sh, &[])), HandshakeFailure::AuthMismatch);
     let (mut resumed, _, ch) = resume(&ticket_for(false, 0), false, false, 10);
     let (_, mut sh) = respond(&ch, answer(SUITES[0]), 2);
     sh[0] = 1;
-    assert_eq!(failure(resumed.finish(&sh, None)), HandshakeFailure::AuthMismatch);
+    assert_eq!(failure(resumed.finish(&sh, &[])), HandshakeFailure::AuthMismatch);
 }
 
 #[test]
 fn resumption_needs_the_ephemeral_kem() {
     let ticket = ticket_for(true, 0);
-    for (secret, expected) in [(0, HandshakeFailure::DegenerateKey), (5, HandshakeFailure::Forged)] {
+    for (secret, expected) in [
+        (0, HandshakeFailure::DegenerateKey),
+        (5, HandshakeFailure::Forged),
+    ] {
         // The relay lacks ss_e: the ticket's secret and X25519 are not enough.
         let (mut initiator, _, ch) = resume(&ticket, true, false, 10);
         let provider = Tampered::leak(Some(0), false, secret);
@@ -424,7 +441,7 @@ fn resumption_needs_the_ephemeral_kem() {
         let mut sh = Vec::new();
         let done = offered
             .accept(answer(SUITES[0]), &mut rng(2), &mut sh)
-            .and_then(|_| initiator.finish(&sh, None).map(|_| ()));
+            .and_then(|_| initiator.finish(&sh, &[]).map(|_| ()));
         assert_eq!(failure(done), expected);
 
         // The client lacks it.
@@ -441,12 +458,18 @@ fn resumption_needs_the_ephemeral_kem() {
         )
         .unwrap();
         let (_, sh) = respond(&ch, answer(SUITES[0]), 2);
-        assert_eq!(failure(initiator.finish(&sh, None)), expected);
+        assert_eq!(failure(initiator.finish(&sh, &[])), expected);
     }
     // A key that is none is refused, in this mode too.
     let (_, _, ch) = resume(&ticket, true, false, 10);
-    assert!(ch.len() > 12 + TICKET_LEN + 96 + size_of::<KemPublic>(), "ek_e is in the hello");
-    assert!(matches!(failure(read(&ch[..ch.len() - 1184])), HandshakeFailure::Malformed(_)));
+    assert!(
+        ch.len() > 12 + TICKET_LEN + 96 + size_of::<KemPublic>(),
+        "ek_e is in the hello"
+    );
+    assert!(matches!(
+        failure(read(&ch[..ch.len() - 1184])),
+        HandshakeFailure::Malformed(_)
+    ));
 }
 
 #[test]
@@ -488,13 +511,20 @@ fn resumption_without_entropy_sends_nothing() {
 /// A relay that waits holds secrets, not expanded keys.
 #[test]
 fn waiting_secrets_are_small_and_open_the_first_packet() {
-    assert!(size_of::<SessionSecrets>() <= 512, "{}", size_of::<SessionSecrets>());
+    assert!(
+        size_of::<SessionSecrets>() <= 512,
+        "{}",
+        size_of::<SessionSecrets>()
+    );
     for suite in SUITES {
         let (mut initiator, ch) = start(true, &mut rng(1));
         let mut sh = Vec::new();
-        let waiting = read(&ch).unwrap().accept(answer(suite), &mut rng(2), &mut sh).unwrap();
+        let waiting = read(&ch)
+            .unwrap()
+            .accept(answer(suite), &mut rng(2), &mut sh)
+            .unwrap();
         assert_eq!(waiting.suite(), suite);
-        let mut client = initiator.finish(&sh, None).unwrap().session;
+        let mut client = initiator.finish(&sh, &[]).unwrap().session;
         let at = Counter { lane: 0, number: 0 };
         let mut packet = b"first".to_vec();
         let tag = client.seal.seal(at, b"header", &mut packet).unwrap();
@@ -502,7 +532,10 @@ fn waiting_secrets_are_small_and_open_the_first_packet() {
         let current = Generation::Current;
         let forged = waiting.opener().open(current, at, b"other", &mut packet.clone());
         assert_eq!(forged, Err(Forged));
-        assert_eq!(waiting.opener().open(current, at, b"header", &mut packet.clone()), Ok(5));
+        assert_eq!(
+            waiting.opener().open(current, at, b"header", &mut packet.clone()),
+            Ok(5)
+        );
         let mut session = waiting.into_session();
         assert_eq!(session.open.open(current, at, b"header", &mut packet), Ok(5));
         deliver(&mut session, &mut client, 0, current).unwrap();
