@@ -146,7 +146,7 @@ const TICKET_ENTROPY: [u8; 32] = [0x88; 32];
 const SERIAL: u64 = 9;
 const NOW_S: u64 = 1_800_000_123;
 
-fn flight<'a>(identity: Option<&'a ClientIdentity>) -> (ClientHello<'a>, ServerAnswer<'static>) {
+fn flight(identity: Option<&ClientIdentity>) -> (ClientHello<'_>, ServerAnswer<'static>) {
     const CIDS: [[u8; 9]; 1] = [*b"relay id0"];
     let hello = ClientHello {
         has_aes: false,

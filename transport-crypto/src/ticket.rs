@@ -116,7 +116,9 @@ impl TicketContent {
             &self.serial.to_be_bytes(),
             &self.static_tag,
         ];
-        parts.iter().for_each(|part| out.extend_from_slice(part));
+        for part in parts {
+            out.extend_from_slice(part);
+        }
     }
 
     fn decode(content: &[u8; CONTENT]) -> Option<Self> {

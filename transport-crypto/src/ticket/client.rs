@@ -74,7 +74,9 @@ impl ClientTicket {
             &(self.params.len().min(MAX_PARAMS) as u16).to_be_bytes(),
         ];
         let mut bytes = Zeroizing::new(Vec::with_capacity(FIXED + self.params.len()));
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         bytes.extend(self.params.iter().take(MAX_PARAMS));
         bytes
     }
