@@ -88,6 +88,7 @@ impl Endpoint {
             relay_cids,
             params,
             server_time_ms,
+            ..
         } = established;
         let params = match TransportParameters::parse(&params) {
             Ok(params) if params.app == dial.app => params,

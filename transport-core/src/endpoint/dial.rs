@@ -192,7 +192,7 @@ impl Dial {
         }
         let established = self
             .initiator
-            .finish(answer.bytes())
+            .finish(answer.bytes(), None)
             .map_err(|_| DropReason::AnswerInvalid)?;
         Ok(Some(Box::new(established)))
     }

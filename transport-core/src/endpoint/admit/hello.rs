@@ -51,7 +51,7 @@ impl Admission {
         self.freshness.note_hello(now, hash)?;
         let offered = self
             .responder
-            .read(header.hid, body)
+            .read(header.hid, body, None, now.unix_ms / 1000)
             .map_err(|_| DropReason::HelloInvalid)?;
         self.freshness.check_time(now, offered.time_ms() / 60_000)?;
         if !self.may_enter(&offered) {
@@ -146,9 +146,11 @@ impl Admission {
             relay_cids: &ours.map(|cid| cid.0),
             params: &announced,
             server_time_ms: now.unix_ms,
+            early_accepted: false,
+            retry_token: None,
         };
         let mut answer = Vec::new();
-        let session = offered.accept(reply, hall.entropy, &mut answer)?;
+        let session = offered.accept(reply, hall.entropy, &mut answer)?.into_session();
         entry.answer = answer.into_boxed_slice();
         let domain = entry.domain;
         entry.waiting = Some(Waiting {
