@@ -30,8 +30,10 @@ pub mod trace;
 pub mod wire;
 
 pub use buffer::{Batch, RecvBatch, Route};
-pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
-pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
+pub use config::{
+    Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
+};
+pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
 pub use endpoint::{Endpoint, EndpointStats, Output};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
@@ -39,8 +41,8 @@ pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
 pub use transport_crypto::{
-    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, EndpointAddress, Entropy,
-    EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, SeededEntropy, Suite,
+    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket, EndpointAddress, Entropy,
+    EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret, SeededEntropy, Suite, TicketKeys,
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite,
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session, Suite,
 };
 
 use crate::error::{Breach, By, code};
@@ -26,6 +26,7 @@ pub(crate) struct Keys {
     pub(crate) seal: SealKeys,
     pub(crate) open: OpenKeys,
     pub(crate) exporter: Exporter,
+    pub(crate) resumption: Resumption,
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
     suite: Suite,
@@ -53,6 +54,7 @@ impl Keys {
             seal: session.seal,
             open: session.open,
             exporter: session.exporter,
+            resumption: session.resumption,
             cids,
             outgoing,
             suite: session.suite,

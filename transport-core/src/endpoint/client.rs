@@ -115,6 +115,8 @@ impl Endpoint {
                 peer: Peer::Relay(dial.relay_id),
                 suite: session.suite,
                 handshake,
+                resumed: false,
+                early_accepted: None,
             },
             session,
             cids: domain.masks.clone(),
@@ -123,6 +125,8 @@ impl Endpoint {
             theirs: relay_cids.into_iter().map(ConnectionId).collect(),
             params,
             rtt: (dial.sends == 1).then_some(handshake),
+            tickets: 0,
+            confirmed: false,
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         if let Some(place) = self.slab.get_mut(slot) {

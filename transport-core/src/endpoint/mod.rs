@@ -76,6 +76,14 @@ pub struct EndpointStats {
     pub handshakes_answered: u64,
     /// Connections since the start.
     pub handshakes_completed: u64,
+    /// Of those, with a ticket.
+    pub resumed: u64,
+    /// Early flights taken, as the end that was asked or as the one that asked.
+    pub early_accepted: u64,
+    /// Early flights not taken; their content came again.
+    pub early_rejected: u64,
+    /// Tickets given, or got.
+    pub tickets_issued: u64,
     /// Datagrams received.
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.

@@ -64,6 +64,8 @@ impl Endpoint {
             peer: waiting.peer,
             suite: waiting.session.suite,
             handshake: now.instant.saturating_duration_since(entry.born),
+            resumed: false,
+            early_accepted: None,
         };
         let sample = now.instant.saturating_duration_since(entry.answered);
         let made = Established {
@@ -76,6 +78,8 @@ impl Endpoint {
             theirs: vec![waiting.theirs],
             params: waiting.params,
             rtt: (entry.times_answered == 1).then_some(sample),
+            tickets: 0,
+            confirmed: true,
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         let handle = self

@@ -90,6 +90,7 @@ impl Admission {
             access,
             app,
             max_connections,
+            ..
         } = config;
         for grant in grants.iter().take(ServerConfig::MAX_GRANTS) {
             routes.enter(Domain::new(
