@@ -62,7 +62,7 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
         retry_token: None,
     };
     let server = offered.accept(reply, &mut rng, &mut answer).unwrap().into_session();
-    (initiator.finish(&answer, None).unwrap().session, server)
+    (initiator.finish(&answer, &[]).unwrap().session, server)
 }
 
 impl Bed {

@@ -61,7 +61,7 @@ fn sessions(suite: Suite) -> (Session, Session) {
         .accept(answer, &mut rng, &mut reply)
         .unwrap()
         .into_session();
-    (initiator.finish(&reply, None).unwrap().session, server)
+    (initiator.finish(&reply, &[]).unwrap().session, server)
 }
 
 fn cids() -> CidMasks {

@@ -171,13 +171,13 @@ impl Initiator {
         Ok((Self(Some(state)), seal))
     }
 
-    /// Reads the relay's message; `token` is the address token this side sent, if it was asked for one.
+    /// Reads the relay's message; `tokens` are the address tokens this side sent: the answer may belong to any of them.
     ///
     /// A forged or damaged message leaves the state as it was; wait for the next.
     pub fn finish(
         &mut self,
         server_hello: &[u8],
-        token: Option<[u8; TOKEN_LEN]>,
+        tokens: &[[u8; TOKEN_LEN]],
     ) -> Result<ClientEstablished, HandshakeFailure> {
         let state = self.0.as_mut().ok_or(HandshakeFailure::Misused)?;
         let body = ServerBody::parse(server_hello)?;
@@ -188,7 +188,8 @@ impl Initiator {
         let payload = state.noise.read(body.noise)?;
         let state = self.0.take().ok_or(HandshakeFailure::Misused)?;
         let payload = Payload2::parse(&payload, body.says.retry)?;
-        if payload.retry_echo != token.and_then(|token| payload.retry_echo.map(|_| retry_echo(state.hid, &token))) {
+        let ours = |echo| tokens.iter().any(|token| retry_echo(state.hid, token) == echo);
+        if !payload.retry_echo.is_none_or(ours) {
             return Err(HandshakeFailure::RetryMismatch);
         }
         // 3. Keys.

@@ -54,6 +54,7 @@ pub(super) fn answer(
             _ => SIZES,
         },
         parity: false,
+        token: None,
     };
     let datagrams = flight
         .seal(hall.random, hall.entropy)

@@ -43,6 +43,21 @@ impl Freshness {
         new.then_some(()).ok_or(DropReason::EnvelopeReplayed)
     }
 
+    /// Whether the nonce is known; nothing is noted.
+    pub(super) fn knows_envelope(&self, nonce: u64) -> bool {
+        self.nonces.contains(&nonce)
+    }
+
+    /// Whether the hello is known; nothing is noted.
+    pub(super) fn knows_hello(&self, hash: &HelloHash) -> bool {
+        self.hellos.contains(hash)
+    }
+
+    /// How full the fuller of the two is, per cent: beyond that the oldest would be forgotten before their time.
+    pub(super) fn filled(&self) -> u32 {
+        self.nonces.filled().max(self.hellos.filled())
+    }
+
     /// Notes the hash of a hello.
     pub(super) fn note_hello(&mut self, now: Now, hash: HelloHash) -> Result<(), DropReason> {
         let new = self.hellos.insert(hash, now.unix_ms);

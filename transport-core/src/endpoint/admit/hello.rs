@@ -1,4 +1,4 @@
-//! A complete hello: read, judged, answered.
+//! A complete hello: put into the queue; then read, judged, answered.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -10,23 +10,24 @@
     )
 )]
 
-use transport_crypto::{
-    EnvelopeHeader, EnvelopeType, HandshakeFailure, Offered, ServerAnswer, Suite, sha256,
-};
+use transport_crypto::{EnvelopeType, HandshakeFailure, Offered, ServerAnswer, Suite, sha256};
 
 use super::answer::{answer, refuse};
 use super::half_open::{HalfOpen, HelloHash, Waiting};
+use super::queue::Hello;
 use super::reassembly::Complete;
 use super::{Admission, Hall, IDS_IN_ANSWER, forget};
 use crate::buffer::Route;
 use crate::config::{Access, Now};
 use crate::connection::{Peer, announce};
+use crate::endpoint::flight::{Hid, Token};
 use crate::endpoint::route::Target;
 use crate::error::code;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::{ConnectionId, TransportParameters};
 
 impl Admission {
+    /// One has come whole: it is answered as before, or waits.
     #[expect(
         clippy::too_many_arguments,
         reason = "one message, and all that is known about it"
@@ -36,22 +37,70 @@ impl Admission {
         now: Now,
         route: Route,
         index: usize,
-        header: &EnvelopeHeader,
-        complete: &Complete,
+        hid: Hid,
+        complete: Complete,
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
-        let body = complete.body.bytes();
-        let hash = hello_hash(body);
+        let hash = hello_hash(complete.body.bytes());
         if let Some(entry) = self.half_open.of_hello(&hash, route.remote) {
             entry.received += complete.received;
             entry.largest = entry.largest.min(complete.largest);
             return answer(entry, now, hall, tracer);
         }
+        if self.freshness.knows_hello(&hash) {
+            return Err(DropReason::HelloReplayed);
+        }
+        let hello = Hello {
+            hid,
+            domain: index,
+            route,
+            hash,
+            complete,
+            queued: now.instant,
+        };
+        if let Some(oldest) = self.queue.push(hello)? {
+            tracer.dropped(DropReason::Overload, oldest.complete.received);
+        }
+        Ok(())
+    }
+
+    /// Reads and answers the next one that waits. False: none, or it is too early.
+    pub(in crate::endpoint) fn answer_next(
+        &mut self,
+        now: Now,
+        hall: &mut Hall<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> bool {
+        let Some(hello) = self.queue.next(now.instant) else {
+            return false;
+        };
+        if let Err(reason) = self.read_hello(now, &hello, hall, tracer) {
+            tracer.dropped(reason, hello.complete.received);
+        }
+        true
+    }
+
+    fn read_hello(
+        &mut self,
+        now: Now,
+        hello: &Hello,
+        hall: &mut Hall<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> Result<(), DropReason> {
+        let Hello {
+            hid,
+            domain,
+            route,
+            hash,
+            ref complete,
+            ..
+        } = *hello;
+        // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
         let offered = self
             .responder
-            .read(header.hid, body, None, now.unix_ms / 1000)
+            .read(hid, complete.body.bytes(), None, now.unix_ms / 1000)
             .map_err(|_| DropReason::HelloInvalid)?;
         self.freshness.check_time(now, offered.time_ms() / 60_000)?;
         if !self.may_enter(&offered) {
@@ -60,8 +109,8 @@ impl Admission {
         let params = TransportParameters::parse(offered.params()).map_err(|_| DropReason::HelloInvalid)?;
         let mut entry = HalfOpen {
             hash,
-            hid: header.hid,
-            domain: index,
+            hid,
+            domain,
             route,
             kind: EnvelopeType::ServerHello,
             answer: Box::default(),
@@ -79,7 +128,7 @@ impl Admission {
                 tracer.tell_endpoint(&Event::HandshakeRefused { code });
             }
             None => self
-                .accept(now, offered, params, &mut entry, hall)
+                .accept(now, offered, params, complete.token, &mut entry, hall)
                 .map_err(|_| DropReason::HelloInvalid)?,
         }
         let result = answer(&mut entry, now, hall, tracer);
@@ -119,6 +168,7 @@ impl Admission {
         now: Now,
         offered: Offered,
         mut params: TransportParameters,
+        token: Option<Token>,
         entry: &mut HalfOpen,
         hall: &mut Hall<'_>,
     ) -> Result<(), HandshakeFailure> {
@@ -147,14 +197,14 @@ impl Admission {
             params: &announced,
             server_time_ms: now.unix_ms,
             early_accepted: false,
-            retry_token: None,
+            retry_token: token,
         };
         let mut answer = Vec::new();
-        let session = offered.accept(reply, hall.entropy, &mut answer)?.into_session();
+        let secrets = offered.accept(reply, hall.entropy, &mut answer)?;
         entry.answer = answer.into_boxed_slice();
         let domain = entry.domain;
         entry.waiting = Some(Waiting {
-            session,
+            secrets,
             ours,
             theirs,
             params,

@@ -2,13 +2,15 @@
 //!
 //! 1. The envelope opens (the hint has been checked before).
 //! 2. Its clock is near ours.
-//! 3. It has not come before.
-//! 4. Its fragments make a hello.
-//! 5. That hello has not come before, or is answered as before.
-//! 6. It reads: one KEM decapsulation.
-//! 7. Its sender may have a connection.
-//! 8. An answer, and a half-open entry.
-//! 9. The first packet that opens makes the connection.
+//! 3. Under load it shows a token; without one it gets RETRY and is forgotten: nothing below is touched.
+//! 4. It has not come before.
+//! 5. Its fragments make a hello.
+//! 6. That hello has not come before, or is answered as before.
+//! 7. It waits until there is time for it.
+//! 8. It reads: one KEM decapsulation.
+//! 9. Its sender may have a connection.
+//! 10. An answer, and a half-open entry.
+//! 11. The first packet that opens makes the connection.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -20,30 +22,40 @@
     )
 )]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy, EnvelopeType, Generation, Responder};
+use transport_crypto::{Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, Responder};
 
+use super::EndpointStats;
 use super::route::{Domain, Routes};
 use crate::buffer::Route;
 use crate::config::{Access, Now, ServerConfig, TransportConfig};
 use crate::packet::Sealed;
 use crate::random::Random;
-use crate::trace::{DropReason, Tracer};
+use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;
 
 mod answer;
 mod freshness;
+mod gate;
 mod half_open;
 mod hello;
+mod load;
+mod pace;
+mod queue;
 mod reassembly;
 mod register;
+mod sources;
 
 use freshness::Freshness;
+use gate::Gate;
 pub(super) use half_open::HalfOpen;
 use half_open::{HalfOpens, Waiting};
+use queue::Queue;
 use reassembly::Reassembly;
 
+/// Datagrams a hello comes in, about.
+const FRAGMENTS: u32 = 4;
 /// Our connection ids in the answer.
 const IDS_IN_ANSWER: usize = 2;
 
@@ -74,14 +86,16 @@ pub(super) struct Admission {
     max_connections: usize,
     pub(super) refuse_new: bool,
     pub(super) answered: u64,
+    gate: Gate,
     freshness: Freshness,
+    queue: Queue,
     reassembly: Reassembly,
     half_open: HalfOpens,
 }
 
 impl Admission {
-    /// Opens the door of a relay; its domains are entered into `routes`.
-    pub(super) fn new(config: ServerConfig, routes: &mut Routes) -> Self {
+    /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
+    pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
         let ServerConfig {
             statics,
             relay_id,
@@ -108,7 +122,9 @@ impl Admission {
             max_connections,
             refuse_new: false,
             answered: 0,
+            gate: Gate::new(relay_id),
             freshness: Freshness::new(),
+            queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
         }
@@ -118,14 +134,34 @@ impl Admission {
         self.access = access;
     }
 
-    /// Handshakes that were answered and are not yet connections.
-    pub(super) fn half_open(&self) -> usize {
-        self.half_open.len()
+    /// Enters the gauges and counters of the door.
+    pub(super) fn report(&self, stats: &mut EndpointStats) {
+        stats.half_open = self.half_open.len();
+        stats.handshakes_answered = self.answered;
+        stats.cookie_mode = self.gate.load.is_on();
+        stats.retries_sent = self.gate.retries_sent;
+        stats.reassembling = self.reassembly.len();
+        stats.hellos_waiting = self.queue.len();
+    }
+
+    /// What answering one hello costs whoever drives this.
+    pub(super) fn set_cost(&mut self, cost: Duration) {
+        self.queue.set_cost(cost);
+    }
+
+    /// Hellos that wait to be read.
+    pub(super) fn hellos_waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// When the next of them may be read.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.queue.due()
     }
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.freshness.memory() + self.reassembly.memory() + self.half_open.memory()
+        self.freshness.memory() + self.queue.memory() + self.reassembly.memory() + self.half_open.memory()
     }
 
     /// A datagram that looks like an envelope of domain `index`.
@@ -153,7 +189,7 @@ impl Admission {
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
-        self.expire(now.instant, hall.routes);
+        self.expire(now, hall.routes, tracer);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
@@ -165,13 +201,52 @@ impl Admission {
             return Err(DropReason::EnvelopeKind);
         }
         self.freshness.check_time(now, u64::from(header.unix_minutes))?;
+        let token = self.gate.proof(now, &header, route.remote);
+        if token.is_none() && self.gate.load.is_on() {
+            return Err(self.ask_for_token(now, route, index, &header, nonce, size, hall, tracer));
+        }
         self.freshness.note_envelope(now, nonce)?;
-        match self
-            .reassembly
-            .add(now.instant, route.remote, &header, fragment, size)?
-        {
+        self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        let from = (route.remote, token);
+        match self.reassembly.add(now.instant, from, &header, fragment, size)? {
             None => Ok(()),
-            Some(complete) => self.on_hello(now, route, index, &header, &complete, hall, tracer),
+            Some(complete) => self.on_hello(now, route, index, header.hid, complete, hall, tracer),
+        }
+    }
+
+    /// Cookie mode: RETRY, and no trace of who asked.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one datagram, and all that is known about it"
+    )]
+    fn ask_for_token(
+        &mut self,
+        now: Now,
+        route: Route,
+        index: usize,
+        header: &EnvelopeHeader,
+        nonce: u64,
+        size: usize,
+        hall: &mut Hall<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> DropReason {
+        if self.freshness.knows_envelope(nonce) {
+            return DropReason::EnvelopeReplayed;
+        }
+        self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        let (random, entropy) = (&mut *hall.random, &mut *hall.entropy);
+        let retry = hall.routes.domain(index).and_then(|domain| {
+            self.gate
+                .retry(now, header, route.remote, size, domain, random, entropy)
+        });
+        if let Some(datagram) = retry {
+            (hall.out)(route, datagram);
+            tracer.tell_endpoint(&Event::RetrySent);
+        }
+        if header.token.is_some() {
+            DropReason::TokenInvalid
+        } else {
+            DropReason::RetryRequired
         }
     }
 
@@ -187,12 +262,12 @@ impl Admission {
             .get_mut(id)
             .and_then(|entry| entry.waiting.as_mut())
             .ok_or(DropReason::Unknown)?;
-        let keys = &mut waiting.session.open;
-        let sealed = Sealed::unmask(datagram, cid, keys).ok_or(DropReason::Forged)?;
+        let mut keys = waiting.secrets.opener();
+        let sealed = Sealed::unmask(datagram, cid, &keys).ok_or(DropReason::Forged)?;
         // Nothing was received, so the truncated number is the number (RFC 9000 §A.3).
         let number = u64::from(sealed.truncated());
         let frames = sealed
-            .open(keys, Generation::Current, 0, number)
+            .open(&mut keys, Generation::Current, 0, number)
             .map_err(|_| DropReason::Forged)?;
         let mut entry = self.half_open.remove(id).ok_or(DropReason::Unknown)?;
         let waiting = entry.waiting.take().ok_or(DropReason::Unknown)?;
@@ -204,11 +279,24 @@ impl Admission {
         })
     }
 
-    /// Lets go what has waited too long.
-    pub(super) fn expire(&mut self, now: Instant, routes: &mut Routes) {
-        self.reassembly.expire(now);
-        while let Some(entry) = self.half_open.expire(now) {
+    /// Lets go what has waited too long, and decides whether strangers must show a token.
+    pub(super) fn expire(&mut self, now: Now, routes: &mut Routes, tracer: &mut Tracer<'_>) {
+        self.reassembly.expire(now.instant);
+        while let Some(hello) = self.queue.expire(now.instant) {
+            tracer.dropped(DropReason::Overload, hello.complete.received);
+        }
+        while let Some(entry) = self.half_open.expire(now.instant) {
             forget(&entry, routes);
+        }
+        let filled = [
+            self.reassembly.filled(),
+            self.half_open.filled(),
+            self.queue.filled(),
+            self.freshness.filled(),
+        ];
+        let fullest = filled.into_iter().max().unwrap_or(0);
+        if let Some(on) = self.gate.load.judge(now.instant, fullest) {
+            tracer.tell_endpoint(&Event::CookieMode { on });
         }
     }
 }
