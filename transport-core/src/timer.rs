@@ -63,6 +63,8 @@ pub enum Why {
     Pacing,
     /// A queued datagram becomes worthless.
     DatagramExpiry,
+    /// A relay's epoch ends, or its new bundle goes to more connections.
+    Rotation,
 }
 
 /// The earlier of two deadlines; the first one when they are equal.

@@ -122,10 +122,11 @@ impl Endpoint {
             theirs: relay_cids.into_iter().map(ConnectionId).collect(),
             params,
             rtt: (dial.sends == 1).then_some(handshake),
+            epoch: dial.epoch,
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Live(Box::new(connection), dial.domain);
+            place.occupant = Occupant::Live(Box::new(connection), Some(dial.domain));
         }
         self.watch.stats.handshakes_completed += 1;
         let handle = self.slab.handle(slot);

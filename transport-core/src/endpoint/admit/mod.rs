@@ -23,14 +23,15 @@
 use std::time::Instant;
 
 use transport_crypto::{
-    Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, HandshakeFailure, Offered, Responder,
+    Bundle, Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, HandshakeFailure, Offered,
     ServerAnswer, Suite, sha256,
 };
 
 use super::flight::{Flight, SIZES, SMALL_SIZES};
-use super::route::{Domain, Routes, Target};
+use super::route::{Routes, Target};
+use super::sessions::Usage;
 use crate::buffer::Route;
-use crate::config::{Access, Now, ServerConfig, TransportConfig};
+use crate::config::{Access, EpochsError, Now, RelayEpoch, ServerConfig, TransportConfig};
 use crate::connection::{Peer, announce};
 use crate::error::code;
 use crate::packet::Sealed;
@@ -38,11 +39,13 @@ use crate::random::Random;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::{ConnectionId, TransportParameters, Writer};
 
+mod epochs;
 mod half_open;
 mod reassembly;
 mod register;
 
 pub(super) use half_open::HalfOpen;
+use epochs::Epochs;
 use half_open::{HalfOpens, HelloHash, Waiting};
 use reassembly::{Complete, Reassembly};
 use register::Register;
@@ -78,7 +81,7 @@ pub(super) struct First<'d> {
 
 /// The door.
 pub(super) struct Admission {
-    responder: Responder,
+    pub(super) epochs: Epochs,
     access: Access,
     app: Vec<u8>,
     max_connections: usize,
@@ -95,25 +98,16 @@ impl Admission {
     /// Opens the door of a relay; its domains are entered into `routes`.
     pub(super) fn new(config: ServerConfig, routes: &mut Routes) -> Self {
         let ServerConfig {
-            statics,
             relay_id,
-            epoch,
+            epochs,
+            bundle,
             grants,
             access,
             app,
             max_connections,
         } = config;
-        for grant in grants.iter().take(ServerConfig::MAX_GRANTS) {
-            routes.enter(Domain::new(
-                relay_id,
-                epoch,
-                statics.kh(),
-                grant,
-                Direction::ClientToServer,
-            ));
-        }
         Self {
-            responder: Responder::new(statics, relay_id, epoch),
+            epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
             access,
             app,
             max_connections,
@@ -127,8 +121,62 @@ impl Admission {
         }
     }
 
-    pub(super) fn replace_access(&mut self, access: Access) {
+    /// Who may enter.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Another rule for who may enter; half-open handshakes of those it shuts out are forgotten.
+    pub(super) fn replace_access(&mut self, access: Access, routes: &mut Routes) {
         self.access = access;
+        let access = &self.access;
+        let shut_out = |entry: &HalfOpen| {
+            let peer = entry.waiting.as_ref().map(|waiting| waiting.peer);
+            peer.is_some_and(|peer| !lets_in(access, peer))
+        };
+        for entry in self.half_open.take_all(shut_out) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Other epochs from now on.
+    pub(super) fn replace_epochs(
+        &mut self,
+        epochs: Vec<RelayEpoch>,
+        bundle: Option<Bundle>,
+        routes: &mut Routes,
+    ) -> Result<(), EpochsError> {
+        let gone = self.epochs.replace(epochs, bundle, routes)?;
+        self.forget_domains(&gone, routes);
+        Ok(())
+    }
+
+    /// Lets the epochs go whose time is over: from now on their datagrams look like anybody's.
+    pub(super) fn retire(&mut self, now: Now, routes: &mut Routes) {
+        let gone = self.epochs.retire(now, routes);
+        self.forget_domains(&gone, routes);
+    }
+
+    /// Handshakes of these domains cannot be answered any more.
+    fn forget_domains(&mut self, gone: &[usize], routes: &mut Routes) {
+        if gone.is_empty() {
+            return;
+        }
+        for entry in self.half_open.take_all(|entry| gone.contains(&entry.domain)) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Connections at most.
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// How full everything at the door is.
+    pub(super) fn usage(&self) -> Vec<Usage> {
+        let mut usage = vec![self.half_open.usage()];
+        usage.extend(self.reassembly.usage());
+        usage
     }
 
     /// Handshakes that were answered and are not yet connections.
@@ -167,6 +215,7 @@ impl Admission {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
         self.expire(now.instant, hall.routes);
+        self.retire(now, hall.routes);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
@@ -229,8 +278,8 @@ impl Admission {
         if !self.hellos.insert(hash, now.unix_ms) {
             return Err(DropReason::HelloReplayed);
         }
-        let offered = self
-            .responder
+        let responder = self.epochs.responder(index).ok_or(DropReason::Unknown)?;
+        let offered = responder
             .read(header.hid, body)
             .map_err(|_| DropReason::HelloInvalid)?;
         self.check_time(now, offered.time_ms() / 60_000)?;
@@ -276,10 +325,8 @@ impl Admission {
     }
 
     fn may_enter(&self, offered: &Offered) -> bool {
-        match &self.access {
-            Access::Open => true,
-            Access::AllowList(list) => offered.enrolled() && list.contains(&offered.client_id()),
-        }
+        let client = offered.enrolled().then(|| offered.client_id());
+        self.access.allows(client.as_ref())
     }
 
     /// Why a client that may enter is told to stay out, as a wire code.
@@ -378,6 +425,15 @@ impl Admission {
         while let Some(entry) = self.half_open.expire(now) {
             forget(&entry, routes);
         }
+    }
+}
+
+/// Whether somebody may be here.
+pub(super) fn lets_in(access: &Access, peer: Peer) -> bool {
+    match peer {
+        Peer::Relay(_) => true,
+        Peer::Client(id) => access.allows(Some(&id)),
+        Peer::Anonymous => access.allows(None),
     }
 }
 
