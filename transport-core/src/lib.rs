@@ -31,10 +31,11 @@ pub mod wire;
 
 pub use buffer::{Batch, RecvBatch, Route};
 pub use config::{
-    Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
+    Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
+    TransportConfig,
 };
 pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
-pub use endpoint::{Endpoint, EndpointStats, Output};
+pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use timer::Why;

@@ -202,6 +202,10 @@ drop_reasons! {
     Refused = "refused",
     /// The application does not take datagram messages as fast as they come.
     DatagramQueueFull = "datagram_queue_full",
+    /// A message of the connection itself that nobody asked for.
+    ControlUnasked = "control_unasked",
+    /// A bundle that is forged, another relay's, not valid now or not newer; or too many of them came.
+    BundleRefused = "bundle_refused",
 }
 
 /// How many of what were dropped.

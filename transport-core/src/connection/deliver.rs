@@ -40,6 +40,7 @@ impl Connection {
                 Item::HandshakeDone | Item::NewCid(_) => {}
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
+                Item::Control(piece) => self.pending.control.piece_acked(piece),
                 Item::MtuProbe => self.mtu_probe_acked(content.size, tracer),
             }
         }
@@ -56,6 +57,7 @@ impl Connection {
                     Item::Ticket(serial) => self.pending.tickets.again(serial),
                     Item::NewCid(sequence) => self.ids.announce_again(sequence),
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                    Item::Control(piece) => self.pending.control.piece_lost(piece),
                     Item::MtuProbe => {
                         self.path.mtu.probe_lost(content.size);
                         probe = true;
@@ -81,6 +83,7 @@ impl Connection {
                 Item::Ticket(serial) => self.pending.tickets.again(serial),
                 Item::NewCid(sequence) => self.ids.announce_again(sequence),
                 Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                Item::Control(piece) => self.pending.control.piece_lost(piece),
                 Item::MtuProbe => {}
             }
         }

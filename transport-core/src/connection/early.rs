@@ -62,6 +62,7 @@ impl Connection {
 
     /// A client's connection before the relay has answered. `remembered`: what the relay announced the last time.
     pub(crate) fn early(
+        now: Now,
         peer: Peer,
         suite: Suite,
         route: Route,
@@ -76,7 +77,7 @@ impl Connection {
             resumed: false,
             early_accepted: None,
         };
-        let mut connection = Self::bare(Side::Client, info, route, remembered, transport, random);
+        let mut connection = Self::bare(now, Side::Client, info, route, remembered, transport, random);
         connection.scheduler.begin_early();
         // Whether the relay is there is the dial's to find out.
         connection.path.recovery.disarm_probe(true);

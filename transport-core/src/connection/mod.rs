@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
+use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
 use transport_reliability::Config;
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
@@ -24,7 +24,7 @@ use transport_scheduler::{
 
 use crate::buffer::Route;
 use crate::config::{Now, TransportConfig};
-use crate::error::CloseReason;
+use crate::error::{Breach, CloseReason, code};
 use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
@@ -32,6 +32,7 @@ use crate::wire::{ConnectionId, TransportParameters};
 mod alone;
 mod close;
 mod content;
+mod control;
 mod deliver;
 mod dispatch;
 mod early;
@@ -53,9 +54,10 @@ pub use tickets::Ticket;
 pub(crate) use tickets::Issued;
 
 use close::Closing;
+use control::Control;
 use ids::Ids;
 use inbox::Inbox;
-use keys::Keys;
+use keys::{KeyLimits, Keys};
 use path::{Path, mtu::Mtu};
 use state::State;
 use stats::Counters;
@@ -112,6 +114,9 @@ pub enum Event {
     },
     /// The relay gave a ticket to come back with. Each may be used once: keep it, and drop it when it is used.
     Ticket(Ticket),
+    /// At a client: the relay's next bundle. Its signatures are good, it is the same relay's, valid now and of a higher
+    /// epoch than any before; keep it and connect with it from now on.
+    Bundle(Bundle),
     /// The connection is over; the last event.
     Closed(CloseReason),
 }
@@ -133,12 +138,15 @@ pub(crate) struct Established {
     pub(crate) tickets: u8,
     /// The client has shown that it has the keys.
     pub(crate) confirmed: bool,
+    /// The epoch of the bundle the client used.
+    pub(crate) epoch: u64,
 }
 
 /// What stays as it is.
 struct Settings {
     side: Side,
     info: Info,
+    since: Instant,
     transport: Arc<TransportConfig>,
     /// The smaller of both idle timeouts; none for never.
     idle: Option<Duration>,
@@ -147,11 +155,11 @@ struct Settings {
 }
 
 /// Frames of the connection itself that wait to be sent.
-#[derive(Default)]
 struct Pending {
     handshake_done: bool,
     ping: bool,
     tickets: Tickets,
+    control: Control,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -173,13 +181,14 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(now: Now, made: Established, transport: Arc<TransportConfig>, random: Random) -> Self {
-        let mut connection = Self::bare(made.side, made.info, made.route, &made.params, transport, random);
+        let mut connection = Self::bare(now, made.side, made.info, made.route, &made.params, transport, random);
         connection.adopt(now, made);
         connection
     }
 
     /// A connection that has no keys.
     fn bare(
+        now: Now,
         side: Side,
         info: Info,
         route: Route,
@@ -204,11 +213,17 @@ impl Connection {
             timers: Timers::default(),
             closing: Closing::default(),
             inbox: Inbox::new(transport.datagram_receive_bytes),
-            pending: Pending::default(),
+            pending: Pending {
+                handshake_done: false,
+                ping: false,
+                tickets: Tickets::default(),
+                control: Control::new(0),
+            },
             counters: Counters::default(),
             settings: Settings {
                 side,
                 info,
+                since: now.instant,
                 idle: idle_timeout(transport.idle_timeout, params.idle_timeout_ms),
                 peer_max_datagram: usize::try_from(params.max_datagram).unwrap_or(usize::MAX),
                 transport,
@@ -235,11 +250,15 @@ impl Connection {
         self.settings.info = made.info;
         self.settings.idle = idle_timeout(self.settings.transport.idle_timeout, params.idle_timeout_ms);
         self.settings.peer_max_datagram = usize::try_from(params.max_datagram).unwrap_or(usize::MAX);
+        self.settings.since = now.instant;
         self.pending.tickets = Tickets::new(made.tickets, made.side, params);
+        self.pending.control = Control::new(made.epoch);
+        let limits = KeyLimits::of(&self.settings.transport);
         self.keys = Some(Keys::new(
             made.session,
             made.cids,
             outgoing,
+            limits,
             now.instant,
             &mut self.random,
         ));
@@ -384,10 +403,35 @@ impl Connection {
     /// Allocated bytes, roughly. Walks all streams.
     pub fn memory(&self) -> usize {
         let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
-        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + in_flight as usize
+        size_of::<Self>()
+            + self.scheduler.memory()
+            + self.pending.control.memory()
+            + self.inbox.memory()
+            + in_flight as usize
+    }
+
+    /// Time since the handshake.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.settings.since)
     }
 
     // --- engine face ---
+
+    /// At a relay: the newest epoch the client knows.
+    pub(crate) fn client_epoch(&self) -> Option<u64> {
+        let serves = self.settings.side == Side::Server && self.state.is_open();
+        serves.then(|| self.pending.control.epoch())
+    }
+
+    /// At a relay: the client shall have this bundle of `epoch`. False when it has it, or knows a newer one.
+    pub(crate) fn offer_bundle(&mut self, epoch: u64, bytes: Arc<[u8]>) -> bool {
+        self.state.is_open() && self.pending.control.offer(epoch, bytes)
+    }
+
+    /// The peer may no longer be here.
+    pub(crate) fn revoke(&mut self, now: Instant) {
+        self.end_for(Breach::new(code::ACCESS_REVOKED, 0), now);
+    }
 
     /// The next thing the application should know.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {

@@ -136,10 +136,11 @@ impl Endpoint {
             tickets: 0,
             confirmed: false,
             rtt: dial.round_trip(now.instant, retry_echoed),
+            epoch: dial.epoch,
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Live(Box::new(connection), dial.domain);
+            place.occupant = Occupant::Live(Box::new(connection), Some(dial.domain));
         }
         self.watch.stats.handshakes_completed += 1;
         let handle = self.slab.handle(slot);

@@ -50,6 +50,8 @@ pub(super) struct Dial {
     pub(super) domain: usize,
     pub(super) route: Route,
     pub(super) relay_id: RelayId,
+    /// The epoch of the bundle it was begun with.
+    pub(super) epoch: u64,
     pub(super) scid: ConnectionId,
     pub(super) app: Vec<u8>,
     body: Vec<u8>,
@@ -131,6 +133,7 @@ impl Dial {
             domain,
             route: Route { remote, local: None },
             relay_id: bundle.relay_id(),
+            epoch: bundle.epoch(),
             scid,
             app,
             body,

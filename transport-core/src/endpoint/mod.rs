@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use transport_crypto::{Direction, Entropy};
 
 use crate::buffer::{Batch, Route};
-use crate::config::{Access, Connect, EndpointConfig, Now, TransportConfig};
+use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
@@ -35,13 +35,18 @@ mod deadlines;
 mod dial;
 mod flight;
 mod relay;
+mod rotation;
 mod route;
+mod sessions;
 mod slab;
+
+pub use sessions::{SessionInfo, SessionPage, Usage};
 
 use admit::Admission;
 use deadlines::Deadlines;
 use dial::{Dial, Due};
 use flight::Hid;
+use rotation::Rotation;
 use route::{Domain, Routes, Target};
 use slab::{Occupant, Slab};
 
@@ -98,6 +103,19 @@ pub struct EndpointStats {
     pub received_bytes: u64,
     /// What was dropped, by reason.
     pub drops: Drops,
+    /// As a relay: the epochs that are answered, newest first.
+    pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
+    /// As a relay: the bundle that clients get in-band.
+    pub bundle: Option<EpochStats>,
+}
+
+/// An epoch or a bundle, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStats {
+    /// Its number.
+    pub epoch: u64,
+    /// Its last second, Unix seconds.
+    pub not_after_s: u64,
 }
 
 /// Whoever watches, and what was counted for them.
@@ -125,6 +143,7 @@ pub struct Endpoint {
     dials: BTreeMap<Hid, u32>,
     slab: Slab,
     deadlines: Deadlines,
+    rotation: Rotation,
     /// Handshake datagrams, each for its own address.
     waiting: VecDeque<(Route, Vec<u8>)>,
     /// The ends of dials; connections tell theirs themselves.
@@ -151,6 +170,7 @@ impl Endpoint {
             dials: BTreeMap::new(),
             slab: Slab::default(),
             deadlines: Deadlines::default(),
+            rotation: Rotation::default(),
             waiting: VecDeque::new(),
             notices: VecDeque::new(),
             watch: Watch {
@@ -256,16 +276,15 @@ impl Endpoint {
         }
     }
 
-    /// Replaces the rule for who may enter; connections that stand stay.
-    pub fn replace_access(&mut self, access: Access) {
-        if let Some(admission) = &mut self.admission {
-            admission.replace_access(access);
-        }
-    }
-
     /// Counters and gauges.
     pub fn stats(&self) -> EndpointStats {
+        let (epochs, bundle) = self
+            .admission
+            .as_ref()
+            .map_or(([None; ServerConfig::MAX_EPOCHS], None), |admission| admission.epochs.stats());
         let mut stats = EndpointStats {
+            epochs,
+            bundle,
             connections: self.slab.len().saturating_sub(self.dials.len()),
             dialing: self.dials.len(),
             ..self.watch.stats.clone()
@@ -344,6 +363,7 @@ impl Endpoint {
         if let Some(admission) = &mut self.admission {
             admission.expire(now, &mut self.routes, &mut self.watch.tracer(now, None));
         }
+        self.rotate(now);
     }
 
     fn on_deadline(&mut self, now: Now, slot: u32) {
@@ -391,10 +411,8 @@ impl Endpoint {
             }
         }
         let hello = self.admission.as_ref().and_then(|admission| admission.due());
-        Output::Wait(earlier(
-            self.deadlines.earliest(),
-            hello.map(|at| (at, Why::Hello)),
-        ))
+        let door = earlier(hello.map(|at| (at, Why::Hello)), self.next_rotation(now));
+        Output::Wait(earlier(self.deadlines.earliest(), door))
     }
 
     /// `None`: nothing more for now.
@@ -436,11 +454,7 @@ impl Endpoint {
         }
         if let Occupant::Live(connection, domain) = self.slab.remove(slot) {
             connection.issued_ids().for_each(|cid| self.routes.remove(&cid));
-            if self
-                .routes
-                .domain(domain)
-                .is_some_and(|domain| domain.incoming == Direction::ServerToClient)
-            {
+            if let Some(domain) = domain {
                 self.routes.leave(domain);
             }
         }

@@ -95,11 +95,12 @@ impl Endpoint {
             rtt: (entry.times_answered == 1).then_some(sample),
             tickets: 0,
             confirmed: true,
+            epoch: domain.epoch(),
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         let handle = self
             .slab
-            .insert(Occupant::Live(Box::new(connection), waiting.domain));
+            .insert(Occupant::Live(Box::new(connection), None));
         for cid in waiting.ours {
             self.routes.insert(cid, Target::Connection(handle.slot));
         }
@@ -110,5 +111,6 @@ impl Endpoint {
         if let Some(connection) = self.slab.connection(handle.slot) {
             connection.handle_first(now, route, size, number, frames, &mut tracer);
         }
+        self.tell_news(now, handle.slot);
     }
 }

@@ -10,6 +10,7 @@ use transport_crypto::{EnvelopeType, SessionSecrets};
 use crate::buffer::Route;
 use crate::connection::Peer;
 use crate::endpoint::flight::Hid;
+use crate::endpoint::sessions::Usage;
 use crate::wire::{ConnectionId, TransportParameters};
 
 use super::IDS_IN_ANSWER;
@@ -127,6 +128,18 @@ impl HalfOpens {
         let entry = self.entries.remove(&id)?;
         self.by_hello.remove(&entry.hash);
         Some(entry)
+    }
+
+    /// Takes out all that `wanted` names. Walks all of them.
+    pub(super) fn take_all(&mut self, wanted: impl Fn(&HalfOpen) -> bool) -> Vec<Box<HalfOpen>> {
+        let found = self.entries.iter().filter(|(_, entry)| wanted(entry));
+        let ids: Vec<u64> = found.map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// How full it is.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new("half_open", self.entries.len(), MAX_ENTRIES)
     }
 
     /// Takes out one whose time is over.

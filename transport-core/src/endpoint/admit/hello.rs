@@ -18,7 +18,7 @@ use super::queue::Hello;
 use super::reassembly::Complete;
 use super::{Admission, Hall, IDS_IN_ANSWER, forget};
 use crate::buffer::Route;
-use crate::config::{Access, Now};
+use crate::config::Now;
 use crate::connection::{Peer, announce};
 use crate::endpoint::flight::{Hid, Token};
 use crate::endpoint::route::Target;
@@ -99,7 +99,9 @@ impl Admission {
         // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
         let offered = self
-            .responder
+            .epochs
+            .responder(domain)
+            .ok_or(DropReason::Unknown)?
             .read(hid, complete.body.bytes(), None, now.unix_ms / 1000)
             .map_err(|_| DropReason::HelloInvalid)?;
         self.freshness.check_time(now, offered.time_ms() / 60_000)?;
@@ -145,10 +147,8 @@ impl Admission {
     }
 
     fn may_enter(&self, offered: &Offered) -> bool {
-        match &self.access {
-            Access::Open => true,
-            Access::AllowList(list) => offered.enrolled() && list.contains(&offered.client_id()),
-        }
+        let client = offered.enrolled().then(|| offered.client_id());
+        self.access.allows(client.as_ref())
     }
 
     /// Why a client that may enter is told to stay out, as a wire code.

@@ -24,18 +24,21 @@
 
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, Responder};
+use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation};
 
 use super::EndpointStats;
-use super::route::{Domain, Routes};
+use super::route::Routes;
+use super::sessions::Usage;
 use crate::buffer::Route;
-use crate::config::{Access, Now, ServerConfig, TransportConfig};
+use crate::config::{Access, EpochsError, Now, RelayEpoch, ServerConfig, TransportConfig};
+use crate::connection::Peer;
 use crate::packet::Sealed;
 use crate::random::Random;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;
 
 mod answer;
+mod epochs;
 mod freshness;
 mod gate;
 mod half_open;
@@ -47,6 +50,7 @@ mod reassembly;
 mod register;
 mod sources;
 
+use epochs::Epochs;
 use freshness::Freshness;
 use gate::Gate;
 pub(super) use half_open::HalfOpen;
@@ -80,7 +84,7 @@ pub(super) struct First<'d> {
 
 /// The door.
 pub(super) struct Admission {
-    responder: Responder,
+    pub(super) epochs: Epochs,
     access: Access,
     app: Vec<u8>,
     max_connections: usize,
@@ -97,26 +101,17 @@ impl Admission {
     /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
     pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
         let ServerConfig {
-            statics,
             relay_id,
-            epoch,
+            epochs,
+            bundle,
             grants,
             access,
             app,
             max_connections,
             ..
         } = config;
-        for grant in grants.iter().take(ServerConfig::MAX_GRANTS) {
-            routes.enter(Domain::new(
-                relay_id,
-                epoch,
-                statics.kh(),
-                grant,
-                Direction::ClientToServer,
-            ));
-        }
         Self {
-            responder: Responder::new(statics, relay_id, epoch),
+            epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
             access,
             app,
             max_connections,
@@ -130,8 +125,62 @@ impl Admission {
         }
     }
 
-    pub(super) fn replace_access(&mut self, access: Access) {
+    /// Who may enter.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Another rule for who may enter; half-open handshakes of those it shuts out are forgotten.
+    pub(super) fn replace_access(&mut self, access: Access, routes: &mut Routes) {
         self.access = access;
+        let access = &self.access;
+        let shut_out = |entry: &HalfOpen| {
+            let peer = entry.waiting.as_ref().map(|waiting| waiting.peer);
+            peer.is_some_and(|peer| !lets_in(access, peer))
+        };
+        for entry in self.half_open.take_all(shut_out) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Other epochs from now on.
+    pub(super) fn replace_epochs(
+        &mut self,
+        epochs: Vec<RelayEpoch>,
+        bundle: Option<Bundle>,
+        routes: &mut Routes,
+    ) -> Result<(), EpochsError> {
+        let gone = self.epochs.replace(epochs, bundle, routes)?;
+        self.forget_domains(&gone, routes);
+        Ok(())
+    }
+
+    /// Lets the epochs go whose time is over: from now on their datagrams look like anybody's.
+    pub(super) fn retire(&mut self, now: Now, routes: &mut Routes) {
+        let gone = self.epochs.retire(now, routes);
+        self.forget_domains(&gone, routes);
+    }
+
+    /// Handshakes of these domains cannot be answered any more.
+    fn forget_domains(&mut self, gone: &[usize], routes: &mut Routes) {
+        if gone.is_empty() {
+            return;
+        }
+        for entry in self.half_open.take_all(|entry| gone.contains(&entry.domain)) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Connections at most.
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// How full everything at the door is.
+    pub(super) fn usage(&self) -> Vec<Usage> {
+        let mut usage = vec![self.half_open.usage()];
+        usage.extend(self.reassembly.usage());
+        usage
     }
 
     /// Enters the gauges and counters of the door.
@@ -190,6 +239,7 @@ impl Admission {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
         self.expire(now, hall.routes, tracer);
+        self.retire(now, hall.routes);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
@@ -298,6 +348,15 @@ impl Admission {
         if let Some(on) = self.gate.load.judge(now.instant, fullest) {
             tracer.tell_endpoint(&Event::CookieMode { on });
         }
+    }
+}
+
+/// Whether somebody may be here.
+pub(super) fn lets_in(access: &Access, peer: Peer) -> bool {
+    match peer {
+        Peer::Relay(_) => true,
+        Peer::Client(id) => access.allows(Some(&id)),
+        Peer::Anonymous => access.allows(None),
     }
 }
 
