@@ -61,7 +61,10 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
         early_accepted: false,
         retry_token: None,
     };
-    let server = offered.accept(reply, &mut rng, &mut answer).unwrap().into_session();
+    let server = offered
+        .accept(reply, &mut rng, &mut answer)
+        .unwrap()
+        .into_session();
     (initiator.finish(&answer, &[]).unwrap().session, server)
 }
 
