@@ -98,6 +98,7 @@ impl Admission {
         } = *hello;
         // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
+        self.hellos_read += 1;
         let offered = self
             .responder
             .read(hid, complete.body.bytes(), None, now.unix_ms / 1000)
