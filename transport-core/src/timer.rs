@@ -65,6 +65,8 @@ pub enum Why {
     DatagramExpiry,
     /// A relay's epoch ends, or its new bundle goes to more connections.
     Rotation,
+    /// A client's first message waits until there is time to read it.
+    Hello,
 }
 
 /// The earlier of two deadlines; the first one when they are equal.
