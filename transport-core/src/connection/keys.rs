@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite,
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session, Suite,
 };
 
 use crate::config::TransportConfig;
@@ -48,6 +48,7 @@ pub(crate) struct Keys {
     pub(crate) seal: SealKeys,
     pub(crate) open: OpenKeys,
     pub(crate) exporter: Exporter,
+    pub(crate) resumption: Resumption,
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
     suite: Suite,
@@ -77,6 +78,7 @@ impl Keys {
             seal: session.seal,
             open: session.open,
             exporter: session.exporter,
+            resumption: session.resumption,
             cids,
             outgoing,
             suite: session.suite,

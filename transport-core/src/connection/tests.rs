@@ -85,6 +85,8 @@ impl Bed {
                 peer: Peer::Anonymous,
                 suite: server.suite,
                 handshake: Duration::ZERO,
+                resumed: false,
+                early_accepted: None,
             },
             session: server,
             cids: masks.clone(),

@@ -124,6 +124,8 @@ impl Endpoint {
                 peer: Peer::Relay(dial.relay_id),
                 suite: session.suite,
                 handshake,
+                resumed: false,
+                early_accepted: None,
             },
             session,
             cids: domain.masks.clone(),
@@ -131,6 +133,8 @@ impl Endpoint {
             ours: vec![dial.scid],
             theirs: relay_cids.into_iter().map(ConnectionId).collect(),
             params,
+            tickets: 0,
+            confirmed: false,
             rtt: dial.round_trip(now.instant, retry_echoed),
             epoch: dial.epoch,
         };

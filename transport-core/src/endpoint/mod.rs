@@ -81,6 +81,14 @@ pub struct EndpointStats {
     pub handshakes_answered: u64,
     /// Connections since the start.
     pub handshakes_completed: u64,
+    /// Of those, with a ticket.
+    pub resumed: u64,
+    /// Early flights taken, as the end that was asked or as the one that asked.
+    pub early_accepted: u64,
+    /// Early flights not taken; their content came again.
+    pub early_rejected: u64,
+    /// Tickets given, or got.
+    pub tickets_issued: u64,
     /// Strangers must show a token before anything is remembered of them: there are too many of them.
     pub cookie_mode: bool,
     /// RETRYs sent since the start.
@@ -399,9 +407,8 @@ impl Endpoint {
             }
         }
         let hello = self.admission.as_ref().and_then(|admission| admission.due());
-        let hello = hello.map(|at| (at, Why::Hello));
-        let rotation = self.next_rotation(now);
-        Output::Wait(earlier(earlier(self.deadlines.earliest(), hello), rotation))
+        let door = earlier(hello.map(|at| (at, Why::Hello)), self.next_rotation(now));
+        Output::Wait(earlier(self.deadlines.earliest(), door))
     }
 
     /// `None`: nothing more for now.

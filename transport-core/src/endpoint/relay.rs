@@ -79,6 +79,8 @@ impl Endpoint {
             peer: waiting.peer,
             suite: waiting.secrets.suite(),
             handshake: now.instant.saturating_duration_since(entry.born),
+            resumed: false,
+            early_accepted: None,
         };
         let sample = now.instant.saturating_duration_since(entry.answered);
         let made = Established {
@@ -91,6 +93,8 @@ impl Endpoint {
             theirs: vec![waiting.theirs],
             params: waiting.params,
             rtt: (entry.times_answered == 1).then_some(sample),
+            tickets: 0,
+            confirmed: true,
             epoch: domain.epoch(),
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());

@@ -98,8 +98,10 @@ impl Admission {
         } = *hello;
         // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
-        let responder = self.epochs.responder(domain).ok_or(DropReason::Unknown)?;
-        let offered = responder
+        let offered = self
+            .epochs
+            .responder(domain)
+            .ok_or(DropReason::Unknown)?
             .read(hid, complete.body.bytes(), None, now.unix_ms / 1000)
             .map_err(|_| DropReason::HelloInvalid)?;
         self.freshness.check_time(now, offered.time_ms() / 60_000)?;

@@ -108,6 +108,7 @@ impl Admission {
             access,
             app,
             max_connections,
+            ..
         } = config;
         Self {
             epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
@@ -238,8 +239,8 @@ impl Admission {
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
-        self.retire(now, hall.routes);
         self.expire(now, hall.routes, tracer);
+        self.retire(now, hall.routes);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
