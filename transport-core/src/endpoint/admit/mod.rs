@@ -208,6 +208,7 @@ impl Admission {
 
     /// Enters the gauges and counters of the door.
     pub(super) fn report(&self, stats: &mut EndpointStats) {
+        (stats.epochs, stats.bundle) = self.epochs.stats();
         stats.half_open = self.half_open.len();
         stats.handshakes_answered = self.answered;
         stats.envelopes_tried = self.envelopes_tried;
