@@ -15,8 +15,8 @@ use transport_api::{
 
 use crate::{
     exit::{Code, Context, Failure, Outcome},
-    files::State,
     output,
+    state::State,
 };
 
 /// Who is called, and as whom.

@@ -1,25 +1,27 @@
 //! `adit relay`: serves until it is told to stop, and reads its configuration again on SIGHUP.
 
+mod board;
+mod figures;
+mod rotation;
+
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge},
-    registry::{Registry, Unit},
-};
 use transport_api::{
     Access, Endpoint, EndpointConfig, ServerOptions,
     relay::{APP, Quota, RelayConfig, RelayService, TargetPolicy},
 };
 
+use board::Board;
+use rotation::{Change, Rotation};
+
 use crate::{
     cli,
     config::Config,
     exit::{Code, Context, Failure, Outcome, fail},
-    files,
-    init::RelayKeys,
-    metrics, output,
+    keyring::{KeyRing, unix_now},
+    metrics, output, secrets,
     signals::{Signal, Signals},
+    status::{self, Socket},
 };
 
 /// Time that tunnels have to end after SIGTERM.
@@ -30,26 +32,23 @@ const STEP: Duration = Duration::from_millis(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
+    let protection = secrets::protect();
     let config = Config::load(path)?;
-    let keys = RelayKeys::read(&config.identity.key)?;
-    let bundle = files::read_bundle(&config.identity.bundle)?;
-    let relay_id = keys.identity.relay_id();
-    if bundle.relay_id() != relay_id {
-        let shown = config.identity.bundle.display();
-        return fail(
-            Code::Config,
-            format!(
-                "{shown}: is of relay {}, the key of {relay_id}",
-                bundle.relay_id()
-            ),
-        );
-    }
-    crate::bundle::check(&bundle, None).or_fail(Code::Auth, config.identity.bundle.display())?;
+    let mut rotation = Rotation::new(&config.identity)?;
+    rotation.tick(unix_now());
+    crate::bundle::check(&rotation.ring().bundle, None)
+        .or_fail(Code::Auth, config.identity.bundle.display())?;
+    let relay_id = rotation.ring().relay_id();
     let signals = Signals::listen()?;
-    let serving = Serving::start(&config, &keys, bundle.epoch())?;
+    let serving = Serving::start(&config, rotation)?;
+    let board = Arc::new(Board::new(&serving, &config, protection));
+    let _socket = open_socket(&config, &relay_id, &board)?;
     if let Some(address) = config.metrics.listen {
         let (endpoints, services) = (serving.endpoints.clone(), Arc::clone(&serving.services));
-        let bound = metrics::serve(address, Arc::new(move || render(&endpoints, &services)))?;
+        let bound = metrics::serve(
+            address,
+            Arc::new(move || figures::render(&endpoints, &services)),
+        )?;
         tracing::info!(%bound, "metrics");
     }
     for endpoint in &serving.endpoints {
@@ -63,20 +62,49 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
             .collect();
         output::json_line(&serde_json::json!({ "relay_id": relay_id.to_string(), "listen": addresses }));
     }
-    serving.until_told(&signals, path)
+    serving.until_told(&signals, path, &board)
+}
+
+/// A path that was asked for must be had; the relay does without the default one.
+fn open_socket(
+    config: &Config,
+    relay_id: &transport_api::RelayId,
+    board: &Arc<Board>,
+) -> Outcome<Option<Socket>> {
+    let board = Arc::clone(board);
+    let document = move |page| board.document(page);
+    let Some(path) = &config.status.socket else {
+        let path = status::default_path(relay_id);
+        let opened = status::make_folder(&path).and_then(|()| status::serve(&path, document));
+        return Ok(opened
+            .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "no status socket"))
+            .ok());
+    };
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    status::serve(path, document).map(Some).map_err(|error| Failure {
+        code: match error.kind() {
+            std::io::ErrorKind::AddrInUse => Code::Failed,
+            std::io::ErrorKind::PermissionDenied => Code::Privilege,
+            _ => Code::Config,
+        },
+        message: format!("[status] socket {}: {error}", path.display()),
+    })
 }
 
 /// One endpoint and one service for each address.
 struct Serving {
     endpoints: Vec<Endpoint>,
     services: Arc<Vec<RelayService>>,
+    rotation: Rotation,
 }
 
 impl Serving {
-    fn start(config: &Config, keys: &RelayKeys, epoch: u64) -> Outcome<Self> {
+    fn start(config: &Config, rotation: Rotation) -> Outcome<Self> {
         let (mut endpoints, mut services) = (Vec::new(), Vec::new());
         for address in &config.listen.udp {
-            let endpoint = bind(*address, config, keys, epoch)?;
+            let endpoint = bind(*address, config, rotation.ring())?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
             let service =
@@ -87,19 +115,25 @@ impl Serving {
         Ok(Self {
             endpoints,
             services: Arc::new(services),
+            rotation,
         })
     }
 
-    fn until_told(self, signals: &Signals, path: &Path) -> Outcome {
+    fn until_told(mut self, signals: &Signals, path: &Path, board: &Board) -> Outcome {
         loop {
-            match signals.wait() {
-                Signal::Reload => self.reload(path),
-                Signal::Drain => {
+            match signals.wait_for(self.rotation.pause(unix_now())) {
+                None => {
+                    let change = self.rotation.tick(unix_now());
+                    self.adopt(change, board);
+                }
+                Some(Signal::Reload) => self.reload(path, board),
+                Some(Signal::Drain) => {
                     tracing::info!("draining");
+                    board.drains();
                     self.services.iter().for_each(|service| service.drain(DRAIN));
                     return self.ended(signals);
                 }
-                Signal::Stop => {
+                Some(Signal::Stop) => {
                     self.endpoints
                         .iter()
                         .for_each(|endpoint| endpoint.close(0x100, b"the relay stops"));
@@ -125,28 +159,44 @@ impl Serving {
         Ok(())
     }
 
-    /// A mistake in the new configuration leaves the old one in force.
-    fn reload(&self, path: &Path) {
-        let apply = || -> Outcome {
+    /// A mistake in the new configuration, or in the keys, leaves the old ones in force.
+    fn reload(&mut self, path: &Path, board: &Board) {
+        let mut apply = || -> Outcome<Change> {
             let config = Config::load(path)?;
             let (policy, quota) = (policy(&config), quota(&config)?);
+            let change = self.rotation.reload(&config.identity, unix_now())?;
             for service in self.services.iter() {
                 service.update(policy.clone(), quota);
             }
             for endpoint in &self.endpoints {
                 endpoint.replace_access(access(&config));
             }
-            Ok(())
+            board.limits(&config);
+            Ok(change)
         };
         match apply() {
-            Ok(()) => tracing::info!("configuration read again"),
+            Ok(change) => {
+                self.adopt(change, board);
+                tracing::info!("configuration read again");
+            }
             Err(failure) => output::complain(&format!("configuration not changed: {failure}")),
         }
     }
+
+    /// Serves with the keys there are now.
+    fn adopt(&self, change: Change, board: &Board) {
+        if change == Change::None {
+            return;
+        }
+        let ring = self.rotation.ring();
+        board.keys(&self.rotation);
+        let _ = ring;
+    }
 }
 
-fn bind(address: SocketAddr, config: &Config, keys: &RelayKeys, epoch: u64) -> Outcome<Endpoint> {
-    let mut server = ServerOptions::open(keys.identity.relay_id(), keys.statics_again(), epoch, APP);
+fn bind(address: SocketAddr, config: &Config, ring: &KeyRing) -> Outcome<Endpoint> {
+    let (statics, epoch) = (ring.keys.statics.clone(), ring.bundle.epoch());
+    let mut server = ServerOptions::open(ring.relay_id(), statics, epoch, APP);
     server.access = access(config);
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
@@ -191,63 +241,4 @@ fn quota(config: &Config) -> Outcome<Quota> {
         mbit_per_session: u32::try_from(limits.mbit_per_session)
             .or_fail(Code::Config, "[limits] mbit_per_session")?,
     })
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: String,
-}
-
-/// The present figures as OpenMetrics text.
-fn render(endpoints: &[Endpoint], services: &[RelayService]) -> String {
-    let mut registry = Registry::with_prefix("adit");
-    let snapshots: Vec<_> = services.iter().map(RelayService::snapshot).collect();
-    let names = snapshots
-        .first()
-        .into_iter()
-        .flat_map(|first| first.entries().map(|(name, _)| name));
-    for name in names {
-        let of =
-            |snapshot: &transport_api::relay::Snapshot| snapshot.entries().find(|(other, _)| *other == name);
-        let sum: u64 = snapshots.iter().filter_map(of).map(|(_, value)| value).sum();
-        let help = name.replace('_', " ");
-        if name.ends_with("_open") {
-            registry.register(
-                name,
-                help,
-                ConstGauge::<i64>::new(i64::try_from(sum).unwrap_or(i64::MAX)),
-            );
-        } else {
-            registry.register(name, help, ConstCounter::<u64>::new(sum));
-        }
-    }
-    let drops = Family::<Reason, prometheus_client::metrics::counter::Counter>::default();
-    let (mut received, mut handshakes) = (0, 0);
-    for stats in endpoints.iter().map(Endpoint::stats) {
-        received += stats.received_bytes;
-        handshakes += stats.handshakes_completed;
-        for (reason, count) in stats.drops.iter() {
-            drops
-                .get_or_create(&Reason {
-                    reason: reason.name().into(),
-                })
-                .inc_by(count);
-        }
-    }
-    registry.register("drops", "Datagrams dropped, by reason", drops);
-    registry.register_with_unit(
-        "received",
-        "UDP payload received",
-        Unit::Bytes,
-        ConstCounter::<u64>::new(received),
-    );
-    registry.register(
-        "handshakes",
-        "Handshakes completed",
-        ConstCounter::<u64>::new(handshakes),
-    );
-    let mut text = String::new();
-    // Writing to a String does not fail.
-    let _ = encode(&mut text, &registry);
-    text
 }
