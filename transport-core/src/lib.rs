@@ -30,9 +30,11 @@ pub mod trace;
 pub mod wire;
 
 pub use buffer::{Batch, RecvBatch, Route};
-pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
+pub use config::{
+    Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TransportConfig,
+};
 pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
-pub use endpoint::{Endpoint, EndpointStats, Output};
+pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use timer::Why;

@@ -3,6 +3,8 @@
 
 use transport_scheduler::Token;
 
+use super::control::Piece;
+
 /// One thing a packet carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Item {
@@ -14,6 +16,8 @@ pub(crate) enum Item {
     NewCid(u64),
     /// The retirement of one of the peer's connection ids.
     RetireCid(u64),
+    /// A piece of a message of the connection itself.
+    Control(Piece),
     /// A search for a larger path MTU; its size is the packet's.
     MtuProbe,
 }

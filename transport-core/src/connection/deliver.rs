@@ -39,6 +39,7 @@ impl Connection {
                 Item::Scheduled(token) => self.scheduler.acked(token),
                 Item::HandshakeDone | Item::NewCid(_) => {}
                 Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
+                Item::Control(piece) => self.pending.control.piece_acked(piece),
                 Item::MtuProbe => self.mtu_probe_acked(content.size, tracer),
             }
         }
@@ -54,6 +55,7 @@ impl Connection {
                     Item::HandshakeDone => self.pending.handshake_done = true,
                     Item::NewCid(sequence) => self.ids.announce_again(sequence),
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                    Item::Control(piece) => self.pending.control.piece_lost(piece),
                     Item::MtuProbe => {
                         self.path.mtu.probe_lost(content.size);
                         probe = true;
@@ -78,6 +80,7 @@ impl Connection {
                 Item::HandshakeDone => self.pending.handshake_done = true,
                 Item::NewCid(sequence) => self.ids.announce_again(sequence),
                 Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                Item::Control(piece) => self.pending.control.piece_lost(piece),
                 Item::MtuProbe => {}
             }
         }

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
+use transport_crypto::Bundle;
 use transport_reliability::{AckInput, AckRange};
 use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
 
 use super::close::reason_of;
 use super::receive::{Arrival, Verdict};
 use super::state::State;
-use super::{Connection, Event};
+use super::{Connection, Event, Peer};
+use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
 use crate::trace::{self, DropReason, Tracer};
-use crate::wire::frame::{Close, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
+use crate::wire::frame::{Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
 
 /// Why a packet is not taken further.
 enum Stop {
@@ -144,9 +146,45 @@ impl Connection {
             }
             Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
             Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
-            // Nothing this version asked for: bundles, proofs and rekeying come on request.
-            Frame::ControlData(_) => Ok(()),
+            Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
         }
+    }
+
+    fn on_control(
+        &mut self,
+        arrival: &Arrival,
+        piece: &ControlData<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> Result<(), Breach> {
+        if piece.kind != ControlKind::Bundle {
+            // Proofs and rekeying come on request, and this version asks for neither.
+            tracer.dropped(DropReason::ControlUnasked, piece.data.len());
+            return Ok(());
+        }
+        if let Some(bytes) = self.pending.control.receive(piece)? {
+            match self.read_bundle(arrival.now, &bytes) {
+                Some(bundle) => self.inbox.push(Event::Bundle(bundle)),
+                None => tracer.dropped(DropReason::BundleRefused, bytes.len()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A bundle that is worth more than the one we have; the cheap questions first.
+    fn read_bundle(&mut self, now: Now, bytes: &[u8]) -> Option<Bundle> {
+        let known = self.pending.control.epoch();
+        let newer = Bundle::claimed_epoch(bytes).is_some_and(|epoch| epoch > known);
+        if !newer || !self.pending.control.may_check(now.instant) {
+            return None;
+        }
+        let Peer::Relay(relay) = self.settings.info.peer else {
+            return None;
+        };
+        let bundle = Bundle::parse(bytes).ok()?;
+        bundle.check_id(&relay).ok()?;
+        bundle.check_time(now.unix_ms / 1000).ok()?;
+        self.pending.control.took(bundle.epoch());
+        Some(bundle)
     }
 
     fn on_ack(

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
+use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
 use transport_reliability::Config;
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
@@ -24,7 +24,7 @@ use transport_scheduler::{
 
 use crate::buffer::Route;
 use crate::config::{Now, TransportConfig};
-use crate::error::CloseReason;
+use crate::error::{Breach, CloseReason, code};
 use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
@@ -32,6 +32,7 @@ use crate::wire::{ConnectionId, TransportParameters};
 mod alone;
 mod close;
 mod content;
+mod control;
 mod deliver;
 mod dispatch;
 mod ids;
@@ -48,9 +49,10 @@ pub(crate) use ids::{CID_LIMIT, Change};
 pub use stats::ConnectionStats;
 
 use close::Closing;
+use control::Control;
 use ids::Ids;
 use inbox::Inbox;
-use keys::Keys;
+use keys::{KeyLimits, Keys};
 use path::{Path, mtu::Mtu};
 use state::State;
 use stats::Counters;
@@ -100,6 +102,9 @@ pub enum Event {
         /// The longest that fits, in bytes.
         max_datagram: usize,
     },
+    /// At a client: the relay's next bundle. Its signatures are good, it is the same relay's, valid now and of a higher
+    /// epoch than any before; keep it and connect with it from now on.
+    Bundle(Bundle),
     /// The connection is over; the last event.
     Closed(CloseReason),
 }
@@ -117,12 +122,15 @@ pub(crate) struct Established {
     pub(crate) params: TransportParameters,
     /// A round trip the handshake measured.
     pub(crate) rtt: Option<Duration>,
+    /// The epoch of the bundle the client used.
+    pub(crate) epoch: u64,
 }
 
 /// What stays as it is.
 struct Settings {
     side: Side,
     info: Info,
+    since: Instant,
     transport: Arc<TransportConfig>,
     /// The smaller of both idle timeouts; none for never.
     idle: Option<Duration>,
@@ -131,10 +139,10 @@ struct Settings {
 }
 
 /// Frames of the connection itself that wait to be sent.
-#[derive(Default)]
 struct Pending {
     handshake_done: bool,
     ping: bool,
+    control: Control,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -170,6 +178,7 @@ impl Connection {
             theirs,
             params,
             rtt,
+            epoch,
         } = made;
         let outgoing = if side == Side::Client {
             Way::ClientToServer
@@ -190,23 +199,29 @@ impl Connection {
         scheduler.set_srtt(path.recovery.rtt().smoothed());
         let mut inbox = Inbox::new(transport.datagram_receive_bytes);
         inbox.push(Event::Connected(info));
+        let limits = KeyLimits::of(&transport);
         let settings = Settings {
             side,
             info,
+            since: now.instant,
             idle: idle_timeout(transport.idle_timeout, params.idle_timeout_ms),
             peer_max_datagram: usize::try_from(params.max_datagram).unwrap_or(usize::MAX),
             transport,
         };
         let mut connection = Self {
             state: State::Unconfirmed,
-            keys: Keys::new(session, cids, outgoing, now.instant, &mut random),
+            keys: Keys::new(session, cids, outgoing, limits, now.instant, &mut random),
             path,
             scheduler,
             ids: Ids::new(&ours, &theirs, params.cid_limit),
             timers: Timers::default(),
             closing: Closing::default(),
             inbox,
-            pending: Pending::default(),
+            pending: Pending {
+                handshake_done: false,
+                ping: false,
+                control: Control::new(epoch),
+            },
             counters: Counters::default(),
             settings,
             random,
@@ -343,10 +358,35 @@ impl Connection {
     /// Allocated bytes, roughly. Walks all streams.
     pub fn memory(&self) -> usize {
         let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
-        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + in_flight as usize
+        size_of::<Self>()
+            + self.scheduler.memory()
+            + self.pending.control.memory()
+            + self.inbox.memory()
+            + in_flight as usize
+    }
+
+    /// Time since the handshake.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.settings.since)
     }
 
     // --- engine face ---
+
+    /// At a relay: the newest epoch the client knows.
+    pub(crate) fn client_epoch(&self) -> Option<u64> {
+        let serves = self.settings.side == Side::Server && self.state.is_open();
+        serves.then(|| self.pending.control.epoch())
+    }
+
+    /// At a relay: the client shall have this bundle of `epoch`. False when it has it, or knows a newer one.
+    pub(crate) fn offer_bundle(&mut self, epoch: u64, bytes: Arc<[u8]>) -> bool {
+        self.state.is_open() && self.pending.control.offer(epoch, bytes)
+    }
+
+    /// The peer may no longer be here.
+    pub(crate) fn revoke(&mut self, now: Instant) {
+        self.end_for(Breach::new(code::ACCESS_REVOKED, 0), now);
+    }
 
     /// The next thing the application should know.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {

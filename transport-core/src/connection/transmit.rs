@@ -108,6 +108,7 @@ impl Connection {
         self.pending.handshake_done
             || self.pending.ping
             || self.ids.has_pending()
+            || self.pending.control.has_pending()
             || self.scheduler.has_pending()
     }
 
@@ -231,6 +232,12 @@ impl Connection {
                 return;
             }
             self.ids.retired();
+        }
+        while let Some((frame, piece)) = self.pending.control.next_piece(draft.builder.room()) {
+            if !draft.put(&Frame::ControlData(frame), Some(Item::Control(piece))) {
+                return;
+            }
+            self.pending.control.piece_sent(piece);
         }
     }
 

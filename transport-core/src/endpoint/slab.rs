@@ -14,8 +14,8 @@ pub(super) enum Occupant {
     Free,
     /// A client on its way.
     Dial(Box<Dial>),
-    /// A connection, and the domain its datagrams belong to.
-    Live(Box<Connection>, usize),
+    /// A connection, and, at a client, the domain it keeps alive.
+    Live(Box<Connection>, Option<usize>),
 }
 
 /// A place for one connection.
@@ -125,10 +125,22 @@ impl Slab {
         }
     }
 
-    /// All slots in use.
+    /// All slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Occupant)> {
-        (0..)
-            .zip(&self.slots)
-            .map(|(slot, place)| (slot, &place.occupant))
+        self.iter_from(0)
+    }
+
+    /// The slots from `first` on.
+    pub(super) fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Occupant)> {
+        let slots = self.slots.get(first as usize..).unwrap_or_default();
+        (first..).zip(slots).map(|(slot, place)| (slot, &place.occupant))
+    }
+
+    /// The same, to be changed; whoever was given something to do must be marked.
+    pub(super) fn iter_mut_from(&mut self, first: u32) -> impl Iterator<Item = (u32, &mut Occupant)> {
+        let slots = self.slots.get_mut(first as usize..).unwrap_or_default();
+        (first..)
+            .zip(slots)
+            .map(|(slot, place)| (slot, &mut place.occupant))
     }
 }

@@ -230,6 +230,8 @@ impl<'a> Frame<'a> {
     pub fn is_allowed_from(&self, server: bool) -> bool {
         match self {
             Self::HandshakeDone => server,
+            // A client has no bundle to give.
+            Self::ControlData(data) => server || data.kind != ControlKind::Bundle,
             _ => true,
         }
     }
