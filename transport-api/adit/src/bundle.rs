@@ -25,7 +25,9 @@ pub(crate) fn run(what: cli::Bundle, as_json: bool) -> Outcome {
             show(&bundle, as_json);
             Ok(())
         }
-        cli::Bundle::Rotate { config, force } => rotate(&Config::load(&config)?.identity.paths(), force, as_json),
+        cli::Bundle::Rotate { config, force } => {
+            rotate(&Config::load(&config)?.identity.paths(), force, as_json)
+        }
     }
 }
 

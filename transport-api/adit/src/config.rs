@@ -223,7 +223,12 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("."));
         config.identity.key = folder.join(&config.identity.key);
         config.identity.bundle = folder.join(&config.identity.bundle);
-        if let Some(socket) = config.status.socket.as_mut().filter(|path| !path.as_os_str().is_empty()) {
+        if let Some(socket) = config
+            .status
+            .socket
+            .as_mut()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
             *socket = folder.join(&socket);
         }
         Ok(config)

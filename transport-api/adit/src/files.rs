@@ -112,12 +112,19 @@ pub(crate) fn read_blocks(path: &Path) -> Outcome<Vec<Block>> {
     let blocks: Vec<&str> = match &starts[..] {
         // What is no PEM at all is told by the decoder.
         [] => vec![text.as_str()],
-        _ => starts.iter().zip(ends).map(|(from, to)| &text[*from..to]).collect(),
+        _ => starts
+            .iter()
+            .zip(ends)
+            .map(|(from, to)| &text[*from..to])
+            .collect(),
     };
     if blocks.len() > MAX_BLOCKS {
         return fail(
             Code::Config,
-            format!("{shown}: {} keys; a key file holds at most {MAX_BLOCKS}", blocks.len()),
+            format!(
+                "{shown}: {} keys; a key file holds at most {MAX_BLOCKS}",
+                blocks.len()
+            ),
         );
     }
     let decode = |block: &str| {

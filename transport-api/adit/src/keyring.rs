@@ -18,7 +18,7 @@ use std::{
 };
 
 use transport_api::{
-    Bundle, BundleDraft, BundleEndpoint, OsEntropy, RelayId, RelayIdentity, RelayStatics,
+    Bundle, BundleDraft, BundleEndpoint, OsEntropy, RelayEpoch, RelayId, RelayIdentity, RelayStatics,
 };
 use zeroize::Zeroizing;
 
@@ -139,11 +139,25 @@ impl KeyRing {
         self.keys.identity.relay_id()
     }
 
+    /// What a relay answers: the present pair, and the previous one while there is one.
+    pub(crate) fn epochs(&self) -> Vec<RelayEpoch> {
+        let previous = self.previous.as_ref().map(|previous| RelayEpoch {
+            statics: previous.statics.clone(),
+            epoch: previous.epoch,
+            not_after_s: previous.not_after,
+        });
+        let present = RelayEpoch::of(&self.bundle, self.keys.statics.clone());
+        [present].into_iter().chain(previous).collect()
+    }
+
     /// The second from which new keys are due: half of the bundle's validity, but not while two pairs are alive.
     pub(crate) fn due(&self) -> u64 {
         let (from, to) = (self.bundle.not_before(), self.bundle.not_after());
         let half = from + to.saturating_sub(from) / 2;
-        let alone = self.previous.as_ref().map_or(0, |previous| previous.forgotten_after() + 1);
+        let alone = self
+            .previous
+            .as_ref()
+            .map_or(0, |previous| previous.forgotten_after() + 1);
         half.max(alone)
     }
 
@@ -191,7 +205,11 @@ impl KeyRing {
 
     /// Forgets the previous pair, here and in the file, once its bundle is no longer valid. True: it did.
     pub(crate) fn forget_expired(&mut self, paths: &Paths, now: u64) -> Outcome<bool> {
-        if !self.previous.as_ref().is_some_and(|previous| previous.is_over(now)) {
+        if !self
+            .previous
+            .as_ref()
+            .is_some_and(|previous| previous.is_over(now))
+        {
             return Ok(false);
         }
         self.previous = None;
@@ -265,7 +283,10 @@ fn read_key(path: &Path) -> Outcome<(RelayKeys, Option<Previous>)> {
         }
         more => {
             let shown = path.display();
-            return fail(Code::Config, format!("{shown}: {} previous pairs, wanted one at most", more.len()));
+            return fail(
+                Code::Config,
+                format!("{shown}: {} previous pairs, wanted one at most", more.len()),
+            );
         }
     };
     Ok((keys, previous))
@@ -314,7 +335,10 @@ fn newest_bundle(paths: &Paths, keys: &RelayKeys) -> Outcome<Bundle> {
     let shown = paths.bundle.display();
     fail(
         Code::Config,
-        format!("{shown}: is of relay {}, the key of {relay_id}", bundle.relay_id()),
+        format!(
+            "{shown}: is of relay {}, the key of {relay_id}",
+            bundle.relay_id()
+        ),
     )
 }
 
@@ -331,7 +355,10 @@ fn hold(key: &Path) -> Outcome<File> {
             return Ok(file);
         }
     }
-    fail(Code::Failed, format!("{shown}: other programs replace it again and again"))
+    fail(
+        Code::Failed,
+        format!("{shown}: other programs replace it again and again"),
+    )
 }
 
 #[cfg(test)]

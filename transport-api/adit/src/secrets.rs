@@ -39,7 +39,8 @@ mod system {
     use rustix::{
         mm::{MlockAllFlags, mlockall},
         process::{
-            DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit,
+            DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior,
+            setrlimit,
         },
     };
 

@@ -40,6 +40,8 @@ pub(crate) struct Shown {
 pub(crate) struct Link {
     pub(crate) at: Handle,
     target: Target,
+    /// The newest bundle: what the next connection is made with.
+    bundle: RefCell<Bundle>,
     shown: Shown,
     endpoint: Endpoint,
     server: SocketAddr,
@@ -70,6 +72,7 @@ impl Link {
         let (current, ever) = (RefCell::new(None), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
+            bundle: RefCell::new(target.bundle.clone()),
             target,
             shown,
             endpoint,
@@ -95,16 +98,33 @@ impl Link {
     }
 
     async fn attempt(&self) -> Result<Connection, ConnectError> {
-        let mut options = ConnectOptions::new(self.target.bundle.clone(), APP);
+        let bundle = self.bundle.borrow().clone();
+        let mut options = ConnectOptions::new(bundle.clone(), APP);
         options.identity = self.target.identity.clone();
         options.server = Some(self.server);
         let connection = self.endpoint.connect(options).await?;
+        self.remember(&bundle);
+        Ok(connection)
+    }
+
+    /// Keeps a bundle that this relay has proved to be its own.
+    fn remember(&self, bundle: &Bundle) {
         if let Some(state) = &self.target.state
-            && let Err(error) = state.remember(&self.target.bundle)
+            && let Err(error) = state.remember(bundle)
         {
             tracing::warn!(%error, "the relay's bundle could not be remembered");
         }
-        Ok(connection)
+    }
+
+    /// Takes the relay's next bundles as they come, until the connection ends.
+    async fn follow_bundles(self: Rc<Self>, connection: Connection) {
+        while let Ok(bundle) = connection.bundle_updates().await {
+            if bundle.epoch() > self.bundle.borrow().epoch() {
+                tracing::info!(epoch = bundle.epoch(), "the relay's next bundle");
+                self.remember(&bundle);
+                *self.bundle.borrow_mut() = bundle;
+            }
+        }
     }
 
     /// Serves this connection and every one after it.
@@ -118,6 +138,9 @@ impl Link {
             match self.at.spawn(work) {
                 Ok(()) => *self.current.borrow_mut() = Some(client),
                 Err(error) => tracing::warn!(%error, "the event loop is full"),
+            }
+            if let Err(error) = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone())) {
+                tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection);
             let reason = connection.closed().await;

@@ -19,8 +19,7 @@ pub(crate) use socks::listen as serve_socks;
 use crate::{
     cli,
     exit::{Code, Context, Outcome, fail},
-    files,
-    secrets,
+    files, secrets,
     signals::{Signal, Signals},
     state::State,
 };

@@ -83,7 +83,9 @@ impl Stage {
     }
 
     fn bundle(&self, relay: SocketAddr) -> Outcome<Bundle> {
-        let signed = self.keys.bundle(bundle_endpoint(&relay.ip().to_string(), relay.port()))?;
+        let signed = self
+            .keys
+            .bundle(bundle_endpoint(&relay.ip().to_string(), relay.port()))?;
         Bundle::parse(&signed).or_fail(Code::Failed, "bundle")
     }
 

@@ -31,14 +31,20 @@ fn a_rotation_keeps_the_old_pair_until_its_bundle_ends() {
     let mut read = KeyRing::load(&paths).unwrap();
     assert_eq!(read.keys.statics.kh(), ring.keys.statics.kh());
     let previous = read.previous.clone().unwrap();
-    assert_eq!((previous.epoch, previous.not_after), (1, before.bundle.not_after()));
+    assert_eq!(
+        (previous.epoch, previous.not_after),
+        (1, before.bundle.not_after())
+    );
     assert_eq!(previous.statics.kh(), before.keys.statics.kh());
     let mode = fs::metadata(&paths.key).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     // Not before its bundle has ended, and then from the file as well.
     assert!(!read.forget_expired(&paths, previous.not_after).unwrap());
-    assert!(read.forget_expired(&paths, previous.forgotten_after() + 1).unwrap());
+    assert!(
+        read.forget_expired(&paths, previous.forgotten_after() + 1)
+            .unwrap()
+    );
     assert!(read.previous.is_none());
     assert!(KeyRing::load(&paths).unwrap().previous.is_none());
 }
@@ -83,7 +89,10 @@ fn a_crash_at_any_step_leaves_a_whole_relay() {
         set(&old_key, &old_bundle, Some(next));
         let ring = KeyRing::load(&paths).unwrap();
         assert_eq!((ring.bundle.epoch(), ring.previous.is_none()), (1, true));
-        assert_eq!(KeyRing::rotate(&paths, unix_now(), false).unwrap().bundle.epoch(), 2);
+        assert_eq!(
+            KeyRing::rotate(&paths, unix_now(), false).unwrap().bundle.epoch(),
+            2
+        );
     }
     // The key is the new one, the bundle's name not yet.
     set(&new_key, &old_bundle, Some(&new_bundle));

@@ -4,14 +4,17 @@ use std::{
     collections::BTreeMap,
     process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use transport_api::{Endpoint, now, relay::RelayService};
+use transport_api::{Endpoint, Peer, SessionInfo, Usage, Wait, now, relay::RelayService};
 
 use super::{Serving, rotation::Rotation};
-use crate::{config::Config, keyring::unix_now, secrets::Protection, status::Page};
+use crate::{bench::suite_name, config::Config, keyring::unix_now, secrets::Protection, status::Page};
+
+/// A driver answers within a millisecond; one that has ended does not.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Everything a document is made from.
 pub(super) struct Board {
@@ -125,23 +128,97 @@ impl Board {
             "draining": live.draining,
             "listen": listen,
             "bundle": live.keys.json(unix_now()),
-            "cookie_mode": false,
+            "cookie_mode": stats.iter().any(|stats| stats.cookie_mode),
             "connections": {
                 "open": sum(|stats| stats.connections as u64),
                 "half_open": sum(|stats| stats.half_open as u64),
                 "handshakes_answered": sum(|stats| stats.handshakes_answered),
                 "handshakes_completed": sum(|stats| stats.handshakes_completed),
+                "retries_sent": sum(|stats| stats.retries_sent),
+                "revoked": sum(|stats| stats.revoked),
             },
             "received": {
                 "datagrams": sum(|stats| stats.received_datagrams),
                 "bytes": sum(|stats| stats.received_bytes),
             },
             "tunnels": tunnels,
-            "limits": live.limits.json(tunnels.get("sessions_open").copied()),
+            "limits": self.limits_json(&live.limits, tunnels.get("sessions_open").copied()),
             "drops": drops,
             "secrets": self.protection.json(),
+            "sessions": self.sessions(page, sum(|stats| stats.connections as u64)),
         })
     }
+
+    /// Those of the configuration, then those of the transport.
+    fn limits_json(&self, limits: &Limits, sessions: Option<u64>) -> Vec<Value> {
+        let mut rows = limits.json(sessions);
+        let mut sums: Vec<Usage> = Vec::new();
+        let ask = |endpoint: &Endpoint| endpoint.usage().wait_timeout(PATIENCE).flatten();
+        for usage in self.endpoints.iter().filter_map(ask).flatten() {
+            match sums.iter_mut().find(|sum| sum.name == usage.name) {
+                Some(sum) => {
+                    sum.used += usage.used;
+                    sum.limit += usage.limit;
+                }
+                None => sums.push(usage),
+            }
+        }
+        rows.extend(
+            sums.iter()
+                .map(|sum| json!({ "name": sum.name, "limit": sum.limit, "used": sum.used })),
+        );
+        rows
+    }
+
+    /// One page of the sessions of all endpoints.
+    fn sessions(&self, page: Page, total: u64) -> Value {
+        let (mut skip, mut list) = (page.skip, Vec::new());
+        for endpoint in &self.endpoints {
+            let mut walk = endpoint.sessions();
+            while list.len() < page.sessions
+                && let Some(found) = walk.next_page().wait_timeout(PATIENCE).flatten()
+            {
+                let passed = skip.min(found.len());
+                skip -= passed;
+                let room = page.sessions - list.len();
+                list.extend(found.iter().skip(passed).take(room).map(session));
+            }
+        }
+        json!({ "total": total, "skip": page.skip, "list": list })
+    }
+}
+
+fn session(session: &SessionInfo) -> Value {
+    let stats = &session.stats;
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    json!({
+        "id": session.id,
+        "peer": match session.peer {
+            Peer::Client(client) => client.to_string(),
+            Peer::Relay(relay) => relay.to_string(),
+            Peer::Anonymous => "anonymous".into(),
+        },
+        "remote": session.remote.to_string(),
+        "age_s": session.age.as_secs_f64(),
+        "suite": suite_name(session.suite),
+        "resumed": null,
+        "rtt_ms": ms(stats.srtt),
+        "mtu": stats.mtu,
+        "sent_bytes": stats.sent_bytes,
+        "received_bytes": stats.received_bytes,
+        "streams_open": stats.streams_open,
+        "paths": [{
+            "remote": session.remote.to_string(),
+            "rtt_ms": ms(stats.srtt),
+            "min_rtt_ms": ms(stats.min_rtt),
+            "mtu": stats.mtu,
+            "cwnd_bytes": stats.cwnd,
+            "in_flight_bytes": stats.in_flight,
+            "sent_packets": stats.sent_packets,
+            "lost_packets": stats.declared_lost,
+            "changes": stats.path_changes,
+        }],
+    })
 }
 
 impl Keys {

@@ -7,7 +7,7 @@ mod rotation;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use transport_api::{
-    Access, Endpoint, EndpointConfig, ServerOptions,
+    Access, Endpoint, EndpointConfig, ServerOptions, Wait,
     relay::{APP, Quota, RelayConfig, RelayService, TargetPolicy},
 };
 
@@ -45,10 +45,7 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
     let _socket = open_socket(&config, &relay_id, &board)?;
     if let Some(address) = config.metrics.listen {
         let (endpoints, services) = (serving.endpoints.clone(), Arc::clone(&serving.services));
-        let bound = metrics::serve(
-            address,
-            Arc::new(move || figures::render(&endpoints, &services)),
-        )?;
+        let bound = metrics::serve(address, Arc::new(move || figures::render(&endpoints, &services)))?;
         tracing::info!(%bound, "metrics");
     }
     for endpoint in &serving.endpoints {
@@ -168,9 +165,7 @@ impl Serving {
             for service in self.services.iter() {
                 service.update(policy.clone(), quota);
             }
-            for endpoint in &self.endpoints {
-                endpoint.replace_access(access(&config));
-            }
+            self.replace_access(&config);
             board.limits(&config);
             Ok(change)
         };
@@ -183,20 +178,57 @@ impl Serving {
         }
     }
 
+    /// Ends the sessions of clients that may no longer be here, and says how many they were.
+    fn replace_access(&self, config: &Config) {
+        let revoked = || -> u64 {
+            self.endpoints
+                .iter()
+                .map(|endpoint| endpoint.stats().revoked)
+                .sum()
+        };
+        let before = revoked();
+        for endpoint in &self.endpoints {
+            endpoint.replace_access(access(config));
+        }
+        for endpoint in &self.endpoints {
+            // Answered behind the change.
+            let _ = endpoint.usage().wait_timeout(Duration::from_secs(1));
+        }
+        // Figures are published behind the answers.
+        std::thread::park_timeout(STEP);
+        let ended = revoked().saturating_sub(before);
+        if ended > 0 {
+            output::tell(format_args!(
+                "ended {ended} sessions of clients that may no longer be here"
+            ));
+        }
+    }
+
     /// Serves with the keys there are now.
     fn adopt(&self, change: Change, board: &Board) {
         if change == Change::None {
             return;
         }
         let ring = self.rotation.ring();
+        for endpoint in &self.endpoints {
+            // Tickets and connections go on; clients get the new bundle in-band.
+            if let Err(error) = endpoint.replace_epochs(ring.epochs(), Some(ring.bundle.clone())) {
+                output::complain(&format!("the relay goes on with its old keys: {error}"));
+            }
+        }
         board.keys(&self.rotation);
-        let _ = ring;
+        tracing::info!(
+            epoch = ring.bundle.epoch(),
+            pairs = ring.epochs().len(),
+            "keys in use"
+        );
     }
 }
 
 fn bind(address: SocketAddr, config: &Config, ring: &KeyRing) -> Outcome<Endpoint> {
     let (statics, epoch) = (ring.keys.statics.clone(), ring.bundle.epoch());
     let mut server = ServerOptions::open(ring.relay_id(), statics, epoch, APP);
+    (server.epochs, server.bundle) = (ring.epochs(), Some(ring.bundle.clone()));
     server.access = access(config);
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
@@ -220,9 +252,14 @@ fn bind(address: SocketAddr, config: &Config, ring: &KeyRing) -> Outcome<Endpoin
 }
 
 fn access(config: &Config) -> Access {
+    let (clients, revoked) = (&config.access.clients, &config.access.revoked);
     match config.access.mode {
-        cli::Access::Open => Access::Open,
-        cli::Access::Allowlist => Access::AllowList(config.access.clients.iter().copied().collect()),
+        cli::Access::Open if revoked.is_empty() => Access::Open,
+        cli::Access::Open => Access::Except(revoked.iter().copied().collect()),
+        cli::Access::Allowlist => {
+            let let_in = clients.iter().filter(|client| !revoked.contains(client));
+            Access::AllowList(let_in.copied().collect())
+        }
     }
 }
 

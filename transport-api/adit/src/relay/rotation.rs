@@ -34,11 +34,7 @@ impl Rotation {
         let paths = identity.paths();
         let ring = KeyRing::load(&paths)?;
         let enabled = identity.rotate && may_rotate(&paths);
-        Ok(Self {
-            paths,
-            enabled,
-            ring,
-        })
+        Ok(Self { paths, enabled, ring })
     }
 
     pub(super) fn ring(&self) -> &KeyRing {
@@ -52,7 +48,9 @@ impl Rotation {
 
     /// How long nothing needs to be done.
     pub(super) fn pause(&self, now: u64) -> Duration {
-        let due = self.due().map_or(LOOK, |due| Duration::from_secs(due.saturating_sub(now)));
+        let due = self
+            .due()
+            .map_or(LOOK, |due| Duration::from_secs(due.saturating_sub(now)));
         // Never at once: what failed is not tried again in a circle.
         due.clamp(Duration::from_secs(5), LOOK)
     }
@@ -74,7 +72,9 @@ impl Rotation {
         match self.renew(now) {
             Ok(()) => Change::Keys,
             Err(failure) => {
-                output::complain(&format!("the static keys are due, but were not renewed: {failure}"));
+                output::complain(&format!(
+                    "the static keys are due, but were not renewed: {failure}"
+                ));
                 change
             }
         }
@@ -89,7 +89,11 @@ impl Rotation {
             KeyRing::rotate(&self.paths, now, false)?
         };
         let bundle = &self.ring.bundle;
-        tracing::info!(epoch = bundle.epoch(), not_after = bundle.not_after(), "new static keys");
+        tracing::info!(
+            epoch = bundle.epoch(),
+            not_after = bundle.not_after(),
+            "new static keys"
+        );
         Ok(())
     }
 

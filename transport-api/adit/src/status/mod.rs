@@ -37,8 +37,8 @@ pub(crate) fn run(options: &cli::Status, as_json: bool) -> Outcome {
     };
     let request = format!("sessions={} skip={}\n", options.sessions, options.skip);
     let text = ask(&path, &request).map_err(|error| explain(&path, &error))?;
-    let document: Value =
-        serde_json::from_str(&text).or_fail(Code::Failed, format!("{}: not a relay's answer", path.display()))?;
+    let document: Value = serde_json::from_str(&text)
+        .or_fail(Code::Failed, format!("{}: not a relay's answer", path.display()))?;
     if as_json {
         output::json_line(&document);
     } else {
@@ -96,7 +96,11 @@ fn the_only_one() -> Outcome<PathBuf> {
             ),
         ),
         (Some(last), more) => {
-            let all: Vec<String> = more.iter().chain([&last]).map(|path| path.display().to_string()).collect();
+            let all: Vec<String> = more
+                .iter()
+                .chain([&last])
+                .map(|path| path.display().to_string())
+                .collect();
             fail(
                 Code::Usage,
                 format!("several relays run; give --socket with one of: {}", all.join(" ")),
@@ -128,7 +132,10 @@ fn explain(path: &Path, error: &io::Error) -> Failure {
             format!("{shown}: {error}; ask as the user the relay runs as, or as root"),
         ),
         InvalidInput => (Code::Config, format!("{shown}: {error}")),
-        _ => (Code::Unreachable, format!("{shown}: the relay did not answer: {error}")),
+        _ => (
+            Code::Unreachable,
+            format!("{shown}: the relay did not answer: {error}"),
+        ),
     };
     Failure { code, message }
 }

@@ -77,10 +77,7 @@ impl Drop for Socket {
 
 /// Opens `path` with mode 0600 and answers with `document`. A socket another process serves is left alone; one whose owner
 /// is gone is taken over.
-pub(crate) fn serve(
-    path: &Path,
-    document: impl Fn(Page) -> Value + Send + 'static,
-) -> io::Result<Socket> {
+pub(crate) fn serve(path: &Path, document: impl Fn(Page) -> Value + Send + 'static) -> io::Result<Socket> {
     let lock = own(path)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -184,7 +181,9 @@ fn request(stream: &mut UnixStream) -> io::Result<String> {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => line.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                break;
+            }
             Err(error) => return Err(error),
         }
     }

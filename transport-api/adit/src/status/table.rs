@@ -43,7 +43,11 @@ fn head(text: &mut String, document: &Value) {
         let _ = write!(keys, ", next keys in {}", span(&bundle["rotate_in_s"]));
     }
     if bundle["previous"].is_object() {
-        let _ = write!(keys, ", epoch {} still in use", shown(&bundle["previous"]["epoch"]));
+        let _ = write!(
+            keys,
+            ", epoch {} still in use",
+            shown(&bundle["previous"]["epoch"])
+        );
     }
     let tickets = &document["tickets"];
     let lines = [
@@ -112,7 +116,9 @@ fn sessions(document: &Value) -> Vec<Vec<String>> {
                 shown(&session["remote"]),
                 span(&session["age_s"]),
                 shown(&session["suite"]),
-                session["rtt_ms"].as_f64().map_or("-".into(), |rtt| format!("{rtt:.1}")),
+                session["rtt_ms"]
+                    .as_f64()
+                    .map_or("-".into(), |rtt| format!("{rtt:.1}")),
                 shown(&session["mtu"]),
                 bytes(&session["sent_bytes"]),
                 bytes(&session["received_bytes"]),
@@ -124,7 +130,9 @@ fn sessions(document: &Value) -> Vec<Vec<String>> {
         })
         .collect();
     if !rows.is_empty() {
-        let names = ["peer", "remote", "age", "suite", "rtt ms", "mtu", "sent", "received", "resumed"];
+        let names = [
+            "peer", "remote", "age", "suite", "rtt ms", "mtu", "sent", "received", "resumed",
+        ];
         rows.insert(0, names.map(str::to_string).to_vec());
     }
     rows
@@ -161,7 +169,9 @@ fn shown(value: &Value) -> String {
 
 /// Seconds in the two largest units.
 fn span(value: &Value) -> String {
-    let Some(seconds) = value.as_f64() else { return "-".into() };
+    let Some(seconds) = value.as_f64() else {
+        return "-".into();
+    };
     let seconds = seconds as u64;
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -172,7 +182,9 @@ fn span(value: &Value) -> String {
 }
 
 fn bytes(value: &Value) -> String {
-    let Some(bytes) = value.as_f64() else { return "-".into() };
+    let Some(bytes) = value.as_f64() else {
+        return "-".into();
+    };
     match bytes {
         ..1e4 => format!("{bytes} B"),
         1e4..1e7 => format!("{:.1} kB", bytes / 1e3),
