@@ -159,6 +159,18 @@ pub(crate) fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
 /// Replaces a file whole and for good: readers, and a machine that loses power, see the old or the new, never a part.
 /// Two writers of one file must hold a lock between them.
 pub(crate) fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let (part, file) = part_of(path, mode, bytes)?;
+    file.sync_all()?;
+    rename(&part, path)
+}
+
+/// As [`replace`], but a machine that loses power may lose the file.
+pub(crate) fn swap(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let (part, _) = part_of(path, mode, bytes)?;
+    fs::rename(part, path)
+}
+
+fn part_of(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<(PathBuf, fs::File)> {
     let part = beside(path, ".part");
     remove_if_there(&part)?;
     let mut file = fs::OpenOptions::new()
@@ -167,8 +179,7 @@ pub(crate) fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
         .mode(mode)
         .open(&part)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    rename(&part, path)
+    Ok((part, file))
 }
 
 /// Renames within one folder, for good.

@@ -18,6 +18,7 @@ mod secrets;
 mod signals;
 mod state;
 mod status;
+mod tickets;
 
 use std::process::ExitCode;
 
