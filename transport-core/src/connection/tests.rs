@@ -100,6 +100,9 @@ impl Bed {
             ours: vec![CID],
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
+            tickets: 0,
+            confirmed: true,
+            epoch: 1,
             rtt: None,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -386,6 +389,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
+                early: false,
                 now: bed.now,
                 route: bed.connection.path.route,
                 number: 0,
