@@ -106,6 +106,8 @@ pub struct EndpointStats {
     pub received_bytes: u64,
     /// What was dropped, by reason.
     pub drops: Drops,
+    /// Connections closed because their client may no longer be here.
+    pub revoked: u64,
     /// As a relay: the epochs that are answered, newest first.
     pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
     /// As a relay: the bundle that clients get in-band.
@@ -294,15 +296,7 @@ impl Endpoint {
 
     /// Counters and gauges.
     pub fn stats(&self) -> EndpointStats {
-        let (epochs, bundle) = self
-            .admission
-            .as_ref()
-            .map_or(([None; ServerConfig::MAX_EPOCHS], None), |admission| {
-                admission.epochs.stats()
-            });
         let mut stats = EndpointStats {
-            epochs,
-            bundle,
             connections: self.slab.len().saturating_sub(self.dials.len()),
             dialing: self.dials.len(),
             ..self.watch.stats.clone()

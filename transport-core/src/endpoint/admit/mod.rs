@@ -204,6 +204,7 @@ impl Admission {
 
     /// Enters the gauges and counters of the door.
     pub(super) fn report(&self, stats: &mut EndpointStats) {
+        (stats.epochs, stats.bundle) = self.epochs.stats();
         stats.half_open = self.half_open.len();
         stats.handshakes_answered = self.answered;
         stats.cookie_mode = self.gate.load.is_on();
