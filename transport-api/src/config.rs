@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::driver::trace::Tracing;
 use crate::engine::{
     Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
-    RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TransportConfig,
+    RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
 };
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
@@ -126,6 +126,7 @@ impl ServerOptions {
             access: self.access,
             app: self.app,
             max_connections: self.max_connections,
+            tickets: TicketOptions::default(),
         }
     }
 }

@@ -5,6 +5,6 @@ pub(crate) use transport_core::{
     ConnectError as StartError, Connection, ConnectionStats, DatagramOptions, Direction, Endpoint,
     EndpointAddress, EndpointConfig as EngineConfig, EndpointStats, Entropy, EntropyFailed, EpochsError, Event,
     Grant, Handle, Info, Limits, Now, Observer, Output, Peer, ReadError as StreamReadError, RecvBatch, RelayEpoch, RelayId,
-    RelayStatics, Route, ServerConfig, SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, TransportConfig, Usage,
+    RelayStatics, Route, ServerConfig, SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, TicketOptions, TransportConfig, Usage,
     WriteError as StreamWriteError, net, trace,
 };

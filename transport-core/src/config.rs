@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Bundle, ClientId, ClientIdentity, Grant, RelayId, RelayStatics};
+use transport_crypto::{Bundle, ClientId, ClientIdentity, ClientTicket, Grant, RelayId, RelayStatics};
 use transport_reliability::Algorithm;
 use transport_scheduler::Limits;
 
@@ -76,6 +76,45 @@ pub struct ServerConfig {
     pub app: Vec<u8>,
     /// Connections at most, half-open ones included.
     pub max_connections: usize,
+    /// Tickets, with which clients come back, and what those allow.
+    pub tickets: TicketOptions,
+}
+
+/// The tickets a relay gives: how many, how long they last, whether data may come along with the first flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TicketOptions {
+    /// Given to a client when it is confirmed, at most [`TicketOptions::MAX_COUNT`]; one more with each address it proves later.
+    /// Zero: none at all, and tickets are not taken either.
+    pub count: u8,
+    /// Time a ticket lasts; at most [`TicketOptions::MAX_LIFETIME`].
+    pub lifetime: Duration,
+    /// Bytes of packets a client may send along with its first flight, at most [`TicketOptions::MAX_EARLY`]. Zero: never. The
+    /// relay's application then gets data that may be a copy of an earlier flight, once for each relay that has the same
+    /// ticket keys and `replay_domain`; what that means stands with [`crate::Connection::is_early`].
+    pub early_bytes: u32,
+    /// Names the one relay that takes early data on its tickets. Relays that share ticket keys must have different ones. Zero: a
+    /// random one is chosen at the start.
+    pub replay_domain: u32,
+}
+
+impl TicketOptions {
+    /// The most tickets given at once.
+    pub const MAX_COUNT: u8 = 4;
+    /// Tickets do not outlive the keys they are sealed with: a day.
+    pub const MAX_LIFETIME: Duration = Duration::from_hours(24);
+    /// The most early data of one flight, bytes: what the relay would hold for a hello that is not complete.
+    pub const MAX_EARLY: u32 = 16_384;
+}
+
+impl Default for TicketOptions {
+    fn default() -> Self {
+        Self {
+            count: 2,
+            lifetime: Self::MAX_LIFETIME,
+            early_bytes: 0,
+            replay_domain: 0,
+        }
+    }
 }
 
 impl ServerConfig {
@@ -100,15 +139,22 @@ impl ServerConfig {
             access,
             app,
             max_connections: 100_000,
+            tickets: TicketOptions::default(),
         }
     }
 
     /// Whether a relay `relay_id` can serve these epochs and hand out this bundle.
-    pub fn check(relay_id: RelayId, epochs: &[RelayEpoch], bundle: Option<&Bundle>) -> Result<(), EpochsError> {
+    pub fn check(
+        relay_id: RelayId,
+        epochs: &[RelayEpoch],
+        bundle: Option<&Bundle>,
+    ) -> Result<(), EpochsError> {
         if epochs.is_empty() || epochs.len() > Self::MAX_EPOCHS {
             return Err(EpochsError::Count);
         }
-        let repeats = |(at, one): (usize, &RelayEpoch)| epochs.iter().skip(at + 1).any(|other| other.epoch == one.epoch);
+        let repeats = |(at, one): (usize, &RelayEpoch)| {
+            epochs.iter().skip(at + 1).any(|other| other.epoch == one.epoch)
+        };
         if epochs.iter().enumerate().any(repeats) {
             return Err(EpochsError::Repeated);
         }
@@ -212,6 +258,11 @@ pub struct Connect {
     pub app: Vec<u8>,
     /// Cipher preference.
     pub suite: SuiteChoice,
+    /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used.
+    pub resume: Option<ClientTicket>,
+    /// With a ticket that allows it: the connection can be used at once, and what is marked as safe to be repeated
+    /// ([`crate::Connection::allow_early`]) goes along with the first flight.
+    pub early: bool,
 }
 
 /// Knobs of a connection. The defaults suit the open Internet.

@@ -12,6 +12,8 @@ pub(crate) enum Item {
     Scheduled(Token),
     /// HANDSHAKE_DONE.
     HandshakeDone,
+    /// NEW_TICKET, by serial number.
+    Ticket(u64),
     /// One of our connection ids, by sequence number.
     NewCid(u64),
     /// The retirement of one of the peer's connection ids.

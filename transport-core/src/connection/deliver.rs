@@ -38,6 +38,7 @@ impl Connection {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
                 Item::HandshakeDone | Item::NewCid(_) => {}
+                Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
                 Item::Control(piece) => self.pending.control.piece_acked(piece),
                 Item::MtuProbe => self.mtu_probe_acked(content.size, tracer),
@@ -53,6 +54,7 @@ impl Connection {
                 match item {
                     Item::Scheduled(token) => self.scheduler.lost(token),
                     Item::HandshakeDone => self.pending.handshake_done = true,
+                    Item::Ticket(serial) => self.pending.tickets.again(serial),
                     Item::NewCid(sequence) => self.ids.announce_again(sequence),
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
                     Item::Control(piece) => self.pending.control.piece_lost(piece),
@@ -78,6 +80,7 @@ impl Connection {
             match item {
                 Item::Scheduled(token) => self.scheduler.repeat(token),
                 Item::HandshakeDone => self.pending.handshake_done = true,
+                Item::Ticket(serial) => self.pending.tickets.again(serial),
                 Item::NewCid(sequence) => self.ids.announce_again(sequence),
                 Item::RetireCid(sequence) => self.ids.retire_again(sequence),
                 Item::Control(piece) => self.pending.control.piece_lost(piece),

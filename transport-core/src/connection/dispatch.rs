@@ -14,7 +14,9 @@ use super::{Connection, Event, Peer};
 use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
 use crate::trace::{self, DropReason, Tracer};
-use crate::wire::frame::{Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
+use crate::wire::frame::{
+    Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream,
+};
 
 /// Why a packet is not taken further.
 enum Stop {
@@ -48,7 +50,7 @@ impl Connection {
                     return Verdict::Breach(Breach::new(code::FRAME_ENCODING_ERROR, error.frame_type));
                 }
             };
-            if !frame.is_allowed_from(from_server) {
+            if !frame.is_allowed_from(from_server) || (arrival.early && !frame.is_allowed_early()) {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
             }
             eliciting |= frame.is_ack_eliciting();
@@ -144,6 +146,10 @@ impl Connection {
                 self.on_handshake_done(tracer);
                 Ok(())
             }
+            Frame::NewTicket(ticket) => {
+                self.on_ticket(arrival.now, ticket);
+                Ok(())
+            }
             Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
             Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
             Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
@@ -215,7 +221,9 @@ impl Connection {
             .recovery
             .on_ack(arrival.now.instant, input, &mut self.path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
-        self.keys.acknowledged(ack.largest());
+        if let Some(keys) = &mut self.keys {
+            keys.acknowledged(ack.largest());
+        }
         self.deliver(arrival.now.instant, tracer);
         Ok(())
     }
@@ -271,6 +279,7 @@ impl Connection {
         let remote = self.path.route.remote;
         self.timers.clear(crate::timer::Timer::PathValidation);
         self.counters.path_changes += 1;
+        self.pending.tickets.on_new_path();
         self.inbox.push(Event::PathChanged { remote });
         tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
         if moved {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite,
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session,
 };
 
 use crate::config::TransportConfig;
@@ -39,7 +39,8 @@ impl KeyLimits {
 
     /// An age ± a fifth.
     fn age(&self, random: &mut Random) -> Duration {
-        self.age.mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
+        self.age
+            .mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
     }
 }
 
@@ -48,9 +49,9 @@ pub(crate) struct Keys {
     pub(crate) seal: SealKeys,
     pub(crate) open: OpenKeys,
     pub(crate) exporter: Exporter,
+    pub(crate) resumption: Resumption,
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
-    suite: Suite,
     limits: KeyLimits,
     /// Smallest number received in the current phase: what is below and of the other phase is from before.
     first_received: u64,
@@ -77,9 +78,9 @@ impl Keys {
             seal: session.seal,
             open: session.open,
             exporter: session.exporter,
+            resumption: session.resumption,
             cids,
             outgoing,
-            suite: session.suite,
             limits,
             first_received: 0,
             first_sealed: None,
@@ -90,10 +91,6 @@ impl Keys {
             wanted: false,
             updates: 0,
         }
-    }
-
-    pub(crate) fn suite(&self) -> Suite {
-        self.suite
     }
 
     /// Changes since the start.
