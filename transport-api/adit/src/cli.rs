@@ -278,6 +278,9 @@ pub(crate) struct BenchClient {
     /// The server sends.
     #[arg(long)]
     pub(crate) reverse: bool,
+    /// Handshakes: come back with the ticket of the connection before; only such are measured.
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Congestion control; with --reverse the server's too.
     #[arg(long, value_enum, default_value_t = Cc::Cubic)]
     pub(crate) cc: Cc,

@@ -129,3 +129,6 @@ fn parse(bytes: &[u8]) -> Option<Vec<ClientTicket>> {
     }
     (rest.is_empty() && tickets.len() <= MAX_TICKETS).then_some(tickets)
 }
+
+#[cfg(test)]
+mod tests;

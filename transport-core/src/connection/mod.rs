@@ -403,6 +403,11 @@ impl Connection {
         self.settings.info.suite
     }
 
+    /// Whether the client came back with a ticket.
+    pub fn resumed(&self) -> bool {
+        self.settings.info.resumed
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
         stats::collect(&self.counters, &self.path, self.keys.as_ref(), &self.scheduler)

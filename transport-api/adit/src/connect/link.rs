@@ -17,6 +17,7 @@ use crate::{
     exit::{Code, Context, Failure, Outcome},
     output,
     state::State,
+    tickets::Tickets,
 };
 
 /// Who is called, and as whom.
@@ -25,6 +26,14 @@ pub(crate) struct Target {
     pub(crate) identity: Option<ClientIdentity>,
     /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
     pub(crate) state: Option<State>,
+}
+
+impl Target {
+    fn tickets(&self) -> Option<Tickets> {
+        let client = self.identity.as_ref().map(ClientIdentity::client_id);
+        let state = self.state.as_ref()?;
+        Some(Tickets::of(state, self.bundle.relay_id(), client))
+    }
 }
 
 /// How events are shown.
@@ -42,6 +51,8 @@ pub(crate) struct Link {
     target: Target,
     /// The newest bundle: what the next connection is made with.
     bundle: RefCell<Bundle>,
+    /// With which the relay is reached at less cost; nowhere for tests and demos.
+    tickets: Option<Tickets>,
     shown: Shown,
     endpoint: Endpoint,
     server: SocketAddr,
@@ -73,6 +84,7 @@ impl Link {
         Ok(Rc::new(Self {
             at: at.clone(),
             bundle: RefCell::new(target.bundle.clone()),
+            tickets: target.tickets(),
             target,
             shown,
             endpoint,
@@ -102,6 +114,7 @@ impl Link {
         let mut options = ConnectOptions::new(bundle.clone(), APP);
         options.identity = self.target.identity.clone();
         options.server = Some(self.server);
+        options.ticket = self.tickets.as_ref().and_then(Tickets::take);
         let connection = self.endpoint.connect(options).await?;
         self.remember(&bundle);
         Ok(connection)
@@ -127,6 +140,13 @@ impl Link {
         }
     }
 
+    /// Keeps the relay's tickets as they come, until the connection ends.
+    async fn follow_tickets(self: Rc<Self>, connection: Connection) {
+        while let (Some(tickets), Ok(ticket)) = (&self.tickets, connection.tickets().await) {
+            tickets.put(ticket);
+        }
+    }
+
     /// Serves this connection and every one after it.
     async fn stay(self: Rc<Self>, mut connection: Connection) {
         loop {
@@ -139,7 +159,9 @@ impl Link {
                 Ok(()) => *self.current.borrow_mut() = Some(client),
                 Err(error) => tracing::warn!(%error, "the event loop is full"),
             }
-            if let Err(error) = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone())) {
+            let bundles = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone()));
+            let tickets = self.at.spawn(Rc::clone(&self).follow_tickets(connection.clone()));
+            if let Err(error) = bundles.and(tickets) {
                 tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection);
@@ -211,7 +233,7 @@ impl Link {
             json!({
                 "relay_id": self.target.bundle.relay_id().to_string(),
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
-                "resumed": false,
+                "resumed": connection.resumed(),
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
                 "path_mtu": stats.mtu,
                 "carrier": "udp",

@@ -137,6 +137,12 @@ impl Board {
                 "retries_sent": sum(|stats| stats.retries_sent),
                 "revoked": sum(|stats| stats.revoked),
             },
+            "tickets": {
+                "issued": sum(|stats| stats.tickets_issued),
+                "resumed": sum(|stats| stats.resumed),
+                "early_accepted": sum(|stats| stats.early_accepted),
+                "early_rejected": sum(|stats| stats.early_rejected),
+            },
             "received": {
                 "datagrams": sum(|stats| stats.received_datagrams),
                 "bytes": sum(|stats| stats.received_bytes),
@@ -201,7 +207,7 @@ fn session(session: &SessionInfo) -> Value {
         "remote": session.remote.to_string(),
         "age_s": session.age.as_secs_f64(),
         "suite": suite_name(session.suite),
-        "resumed": null,
+        "resumed": session.resumed,
         "rtt_ms": ms(stats.srtt),
         "mtu": stats.mtu,
         "sent_bytes": stats.sent_bytes,

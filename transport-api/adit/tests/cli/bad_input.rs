@@ -209,6 +209,11 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     fails(
         &folder,
         2,
+        &["bench", "client", text(&bundle), "--workload", "echo", "--resume"],
+    );
+    fails(
+        &folder,
+        2,
         &["connect", text(&bundle), "--forward-udp", "nonsense"],
     );
     fails(

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -281,4 +282,65 @@ fn a_relay_leaves_no_core_and_locks_what_it_may() {
         !locked.contains(" 0 kB"),
         "{locked}"
     );
+}
+
+/// The first event of a client that is told to write JSON.
+fn first_event(client: &mut Running) -> Value {
+    let mut line = String::new();
+    BufReader::new(client.stdout()).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn a_client_comes_back_with_a_ticket_and_never_twice_with_the_same() {
+    let folder = folder("tickets");
+    let (relay_dir, _) = init_relay(&folder, "open");
+    let (client_id, key) = client_key(&folder);
+    let relay = start_relay(&folder, &relay_dir);
+    let identity = ["--identity", key.as_str()];
+    let (mut client, _) = start_client(&folder, &relay_dir, &identity);
+    assert_eq!(first_event(&mut client)["resumed"], false);
+    let tickets = state(&folder).join(format!("tickets-{client_id}"));
+    until("the client has tickets", || tickets.exists());
+    assert_eq!(fs::metadata(&tickets).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&tickets).unwrap();
+    client.signal("INT");
+    let (mut client, socks) = start_client(&folder, &relay_dir, &identity);
+    assert_eq!(first_event(&mut client)["resumed"], true);
+    let echo = tcp_echo();
+    let (_, mut stream) = socks_connect(socks, "127.0.0.1", echo.port());
+    echoes(&mut stream, 10_000);
+    let told = status(&folder);
+    assert_eq!(told["tickets"]["resumed"], 1, "{told}");
+    assert_eq!(told["sessions"]["list"][0]["resumed"], true);
+    assert_eq!(told["sessions"]["list"][0]["peer"], client_id.as_str());
+    client.signal("INT");
+    // A used ticket put back by somebody: the relay does not take it, and the client is none the worse.
+    fs::write(&tickets, &before).unwrap();
+    let (mut client, _) = start_client(&folder, &relay_dir, &identity);
+    assert_eq!(first_event(&mut client)["event"], "connected");
+    client.signal("INT");
+    // Somebody else's file, and no file at all.
+    fs::write(&tickets, "nonsense").unwrap();
+    let (mut client, _) = start_client(&folder, &relay_dir, &identity);
+    assert_eq!(first_event(&mut client)["resumed"], false);
+    assert_eq!(relay.signal("INT"), Some(130));
+}
+
+/// A relay that was started anew has other ticket keys.
+#[test]
+fn a_client_reconnects_whether_its_ticket_is_taken_or_not() {
+    let folder = folder("reconnect");
+    let (relay_dir, _) = init_relay(&folder, "open");
+    let relay = start_relay(&folder, &relay_dir);
+    let (mut client, _) = start_client(&folder, &relay_dir, &[]);
+    let lines = BufReader::new(client.stdout()).lines();
+    let mut events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    assert_eq!(events.next().unwrap()["event"], "connected");
+    let tickets = state(&folder).join("tickets-anonymous");
+    until("the client has tickets", || tickets.exists());
+    relay.signal("INT");
+    let _relay = start_relay(&folder, &relay_dir);
+    let event = events.find(|event| event["event"] == "reconnected").unwrap();
+    assert_eq!(event["resumed"], false, "{event}");
 }

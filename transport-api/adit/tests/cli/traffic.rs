@@ -289,6 +289,10 @@ fn bench_reports_every_key() {
             .unwrap()
             > 0
     );
+    let back = bench(&["handshakes", "--resume"]);
+    assert!(back["resumed"].as_u64().unwrap() > 0, "{back}");
+    assert_eq!(back["resumed"], back["handshakes"], "{back}");
+    assert_eq!(bench(&["handshakes"])["resumed"], 0);
     assert_eq!(bench(&["idle", "--connections", "20"])["connections"], 20);
     server.send("TERM");
     let report: serde_json::Value = serde_json::from_str(read_all(out).trim()).unwrap();
