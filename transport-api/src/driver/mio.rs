@@ -17,7 +17,7 @@ const ALARM: Token = Token(1);
 const TIMER: Token = Token(2);
 
 /// Kernel batches of up to this many GRO buffers.
-const RECEIVE_SLOTS: usize = 8;
+const RECEIVE_SLOTS: usize = 32;
 
 /// Sleeps shorter than this use the timer, because epoll counts in milliseconds and pacing does not.
 const PRECISE: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@
 mod app;
 pub(crate) mod clock;
 pub(crate) mod command;
+mod effort;
 pub(crate) mod entropy;
 mod io;
 mod link;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use self::app::App;
 use self::command::{Mailbox, Mark, Marked};
+use self::effort::Effort;
 use self::entropy::OsEntropy;
 use self::io::{Io, Sent};
 use self::mio::MioIo;
@@ -39,8 +41,10 @@ use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route, ServerConfig};
 use crate::wait::Waiters;
 
-/// Kernel batches received before packets are sent again: a flood must not keep ACKs back.
-const RECEIVE_BATCHES: usize = 4;
+/// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
+/// keep ACKs back. One batch of joined datagrams may bring more than a thousand; of a flood from everywhere it brings 32.
+const RECEIVE_BATCHES: usize = 8;
+const RECEIVE_DATAGRAMS: usize = 256;
 
 /// Drains after `settle` changed something: more would mean that something changes forever.
 const MAX_DRAINS: usize = 8;
@@ -133,6 +137,8 @@ struct Driver<I: Io> {
     marks: Vec<Mark>,
     /// When the engine wants to be called.
     deadline: Option<Instant>,
+    /// What handshakes cost here.
+    effort: Effort,
 }
 
 impl<I: Io> Driver<I> {
@@ -146,6 +152,7 @@ impl<I: Io> Driver<I> {
             blocked: None,
             marks: Vec::new(),
             deadline: None,
+            effort: Effort::default(),
         }
     }
 
@@ -207,10 +214,14 @@ impl<I: Io> Driver<I> {
 
     fn receive(&mut self, now: Now) -> Result<()> {
         let Self { io, engine, .. } = self;
+        let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            if !io.has_input()
-                || !io.receive(&mut |route, datagram| engine.handle_datagram(now, route, datagram))?
-            {
+            let more = io.has_input()
+                && io.receive(&mut |route, datagram| {
+                    datagrams += 1;
+                    engine.handle_datagram(now, route, datagram);
+                })?;
+            if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
             }
         }
@@ -231,7 +242,7 @@ impl<I: Io> Driver<I> {
     /// Until the engine waits. False when the kernel takes no more.
     fn drain_once(&mut self, now: Now) -> bool {
         loop {
-            match self.engine.poll(now, &mut self.batch) {
+            match self.effort.poll(&mut self.engine, now, &mut self.batch) {
                 Output::Transmit(route) => {
                     if self.io.send(route, &mut self.batch) == Sent::Blocked {
                         self.blocked = Some(route);

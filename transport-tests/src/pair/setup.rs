@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use transport_core::{
     Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Endpoint, EndpointAddress, EndpointConfig,
-    RelayIdentity, RelayStatics, SeededEntropy, ServerConfig, SuiteChoice, TransportConfig,
+    RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig, SuiteChoice, TicketKeys, TicketOptions,
+    TransportConfig,
 };
 
 use crate::sim::clock::EPOCH_UNIX_MS;
@@ -114,6 +115,10 @@ pub struct Options {
     pub skew_ms: i64,
     /// Time a datagram travels.
     pub latency: Duration,
+    /// The relay's tickets.
+    pub tickets: TicketOptions,
+    /// The ticket keys the relay shares with others.
+    pub fleet: Option<[u8; 32]>,
 }
 
 impl Options {
@@ -130,7 +135,16 @@ impl Options {
             app: APP.to_vec(),
             skew_ms: 0,
             latency: Duration::from_millis(20),
+            tickets: TicketOptions::default(),
+            fleet: None,
         }
+    }
+
+    /// With a relay that takes early data.
+    #[must_use]
+    pub fn with_early(mut self) -> Self {
+        self.tickets.early_bytes = TicketOptions::MAX_EARLY;
+        self
     }
 
     /// The same knobs at both ends.
@@ -142,7 +156,8 @@ impl Options {
 }
 
 pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
-    let server = RELAY.config(options.access.clone(), APP);
+    let mut server = RELAY.config(options.access.clone(), APP);
+    server.tickets = options.tickets;
     let config = EndpointConfig {
         server: Some(server),
         transport: options.server.clone(),
@@ -150,5 +165,10 @@ pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     };
     let label = format!("pair server {start}");
     let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
-    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+    let mut endpoint = Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy));
+    if let Some(secret) = options.fleet {
+        let relay_id = RELAY.bundle.relay_id();
+        endpoint.install_ticket_keys(TicketKeys::from_secret(relay_id, 1, &Secret::new(secret)));
+    }
+    endpoint
 }
