@@ -159,7 +159,7 @@ impl Raw {
             answer.resize(usize::from(header.total_len), 0);
             answer[offset..offset + fragment.len()].copy_from_slice(fragment);
         }
-        let established = initiator.finish(&answer).expect("the relay's answer");
+        let established = initiator.finish(&answer, &[]).expect("the relay's answer");
         let mut raw = Self {
             session: established.session,
             address: client_address(),
