@@ -60,6 +60,19 @@ impl Bits {
         }
     }
 
+    /// Clears `low..high`, a word at a time: how far a number jumps is the peer's choice, what it costs is not.
+    fn clear(&mut self, low: u64, high: u64) {
+        let mut at = low;
+        while at < high {
+            let next = ((at | 63) + 1).min(high);
+            let below = u64::MAX.checked_shr((64 - (next - at)) as u32).unwrap_or(0);
+            if let Some(word) = self.0.get_mut((at / 64) as usize % WORDS) {
+                *word &= !(below << (at % 64));
+            }
+            at = next;
+        }
+    }
+
     /// The largest number in `low..=high` whose bit equals `value`; a word at a time.
     fn last(&self, value: bool, low: u64, high: u64) -> Option<u64> {
         let mut at = high;
@@ -176,10 +189,8 @@ impl Window {
             }
             None => number,
         };
-        for skipped in from..=number {
-            self.seen.put(skipped, false);
-            self.report.put(skipped, false);
-        }
+        self.seen.clear(from, number + 1);
+        self.report.clear(from, number + 1);
         self.floor = if self.largest.is_none() {
             number
         } else {
@@ -241,9 +252,7 @@ impl Window {
         let lowest = self
             .largest
             .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
-        for number in self.floor.max(lowest)..floor {
-            self.report.put(number, false);
-        }
+        self.report.clear(self.floor.max(lowest), floor);
         self.floor = self.floor.max(floor);
     }
 }

@@ -71,7 +71,8 @@ impl Endpoint {
             info,
             session: waiting.session,
             cids: domain.masks.clone(),
-            route,
+            // The answer arrived there, or the packet could not have been sealed. Where the packet came from is unproved.
+            route: entry.route,
             ours: waiting.ours.to_vec(),
             theirs: vec![waiting.theirs],
             params: waiting.params,
