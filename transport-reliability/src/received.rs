@@ -18,6 +18,8 @@ use crate::ack::AckRange;
 /// Numbers the window spans; a packet reordered further than this is dropped.
 pub(crate) const WINDOW: u64 = 8192;
 const WORDS: usize = (WINDOW / 64) as usize;
+/// Bytes a window allocates.
+pub(crate) const MEMORY: usize = 2 * WORDS * 8;
 /// Ranges an ACK reports at most, the newest ones.
 pub(crate) const MAX_RANGES: usize = 64;
 

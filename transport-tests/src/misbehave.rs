@@ -290,6 +290,8 @@ impl Raw {
     pub fn forget(&mut self, pair: &mut Pair) {
         pair.record.clear();
         self.seen = 0;
+        let old = self.heard.len().saturating_sub(500);
+        self.heard.drain(..old);
     }
 
     fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {

@@ -342,8 +342,7 @@ impl Connection {
 
     /// Allocated bytes, roughly. Walks all streams.
     pub fn memory(&self) -> usize {
-        let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
-        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + in_flight as usize
+        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + self.path.recovery.memory()
     }
 
     // --- engine face ---

@@ -33,8 +33,9 @@ impl Overheard {
             let Ok((header, fragment)) = envelopes.keys.open(UP, &mut bytes) else {
                 continue;
             };
-            // Parity fragments carry no bytes of their own.
-            if header.kind != EnvelopeType::ClientHello || header.index >= header.count {
+            // The parity of the others says nothing of its own: it stands last, and at the beginning.
+            let parity = header.index > 0 && header.fragment_offset == 0;
+            if header.kind != EnvelopeType::ClientHello || parity {
                 continue;
             }
             let (newest, body) = messages.entry(header.hid).or_default();

@@ -15,7 +15,7 @@ use transport_tests::misbehave::encode;
 use transport_tests::oracle::memory::Counting;
 use transport_tests::pair::{Way, client_address};
 
-use crate::{ended, pair};
+use crate::{ended, forget_what_is_sent, pair};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LABEL: &[u8] = b"attacks/1";
@@ -25,7 +25,7 @@ const LABEL: &[u8] = b"attacks/1";
 #[test]
 fn a_million_empty_messages_are_bounded_by_what_they_cost() {
     let (mut pair, mut raw) = pair(1);
-    pair.recording = false;
+    forget_what_is_sent(&mut pair, &mut raw);
     let packet = encode(&vec![Frame::Datagram(Datagram { data: b"" }); 575]);
     let route = Route {
         remote: client_address(),

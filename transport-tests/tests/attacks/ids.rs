@@ -6,7 +6,7 @@ use transport_tests::misbehave::{Raw, encode};
 use transport_tests::oracle::memory::{Counting, cpu_ns};
 use transport_tests::pair::Pair;
 
-use crate::{ended, pair};
+use crate::{ended, forget_what_is_sent, pair};
 
 /// Ids the relay keeps of a client, and retirements it lets wait: its bounds.
 const KEPT: usize = 4;
@@ -31,8 +31,9 @@ fn retire(sequence: u64) -> Frame<'static> {
 fn million(pair: &mut Pair, raw: &mut Raw, frame: Frame<'_>) -> (i64, [u64; 2]) {
     let length = frame.encoded_len();
     let packet = encode(&vec![frame; 1150 / length]);
+    forget_what_is_sent(pair, raw);
+    raw.say_bytes(pair, &packet);
     let (held, mut cpu) = (Counting::held(), [0; 2]);
-    (pair.recording, pair.record) = (false, Vec::new());
     for half in &mut cpu {
         let before = cpu_ns();
         for _ in 0..500_000 / (1150 / length) {

@@ -18,7 +18,7 @@ use transport_core::wire::frame::{Frame, Stream};
 use transport_core::{By, CloseReason, DropReason};
 use transport_tests::misbehave::Raw;
 use transport_tests::oracle::memory::Counting;
-use transport_tests::pair::{Options, Pair};
+use transport_tests::pair::{Options, Pair, Passing};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -37,6 +37,13 @@ fn stream(id: u64, offset: u64, data: &[u8], fin: bool) -> Frame<'_> {
         data,
         fin,
     })
+}
+
+/// From now on the pipe keeps nothing: what is held is held by the relay.
+fn forget_what_is_sent(pair: &mut Pair, raw: &mut Raw) {
+    raw.forget(pair);
+    pair.recording = false;
+    pair.hook(Passing::lose);
 }
 
 /// The code with which the relay ended the connection, if it did.
