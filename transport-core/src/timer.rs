@@ -63,6 +63,10 @@ pub enum Why {
     Pacing,
     /// A queued datagram becomes worthless.
     DatagramExpiry,
+    /// A client's first message waits until there is time to read it.
+    Hello,
+    /// A relay's epoch ends, or its new bundle goes to more connections.
+    Rotation,
 }
 
 /// The earlier of two deadlines; the first one when they are equal.

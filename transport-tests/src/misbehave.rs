@@ -189,7 +189,7 @@ impl Raw {
             answer.resize(usize::from(header.total_len), 0);
             answer[offset..offset + fragment.len()].copy_from_slice(fragment);
         }
-        let established = initiator.finish(&answer).expect("the relay's answer");
+        let established = initiator.finish(&answer, &[]).expect("the relay's answer");
         let theirs = ConnectionId(established.relay_cids[0]);
         Self::new(pair, established.session, theirs, Way::Up)
     }

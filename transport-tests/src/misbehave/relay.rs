@@ -56,9 +56,12 @@ impl Overheard {
 
     /// Reads it with the relay's own keys.
     pub fn read(&self) -> Offered {
-        let config = RELAY.config(Access::Open, APP);
-        let responder = Responder::new(config.statics, config.relay_id, config.epoch);
-        responder.read(self.hid, &self.body).expect("an honest hello")
+        let mut config = RELAY.config(Access::Open, APP);
+        let epoch = config.epochs.remove(0);
+        let responder = Responder::new(epoch.statics, config.relay_id, epoch.epoch);
+        responder
+            .read(self.hid, &self.body, None, EPOCH_UNIX_MS / 1000)
+            .expect("an honest hello")
     }
 }
 
@@ -105,13 +108,16 @@ impl Raw {
             relay_cids: &[RELAY_CID],
             params: &params,
             server_time_ms: EPOCH_UNIX_MS,
+            early_accepted: false,
+            retry_token: None,
         };
         let mut entropy = SeededEntropy::new(seed_bytes(seed, "standing in"));
         let (offered, mut body) = (overheard.read(), Vec::new());
         let theirs = ConnectionId(offered.scid());
         let session = offered
             .accept(answer, &mut entropy, &mut body)
-            .expect("an honest hello");
+            .expect("an honest hello")
+            .into_session();
         let raw = Self::new(pair, session, theirs, Way::Down);
         for datagram in envelopes.answer(overheard.hid, EnvelopeType::ServerHello, &body) {
             pair.inject(Way::Down, server_address(), &datagram);
