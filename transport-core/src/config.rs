@@ -144,11 +144,17 @@ impl ServerConfig {
     }
 
     /// Whether a relay `relay_id` can serve these epochs and hand out this bundle.
-    pub fn check(relay_id: RelayId, epochs: &[RelayEpoch], bundle: Option<&Bundle>) -> Result<(), EpochsError> {
+    pub fn check(
+        relay_id: RelayId,
+        epochs: &[RelayEpoch],
+        bundle: Option<&Bundle>,
+    ) -> Result<(), EpochsError> {
         if epochs.is_empty() || epochs.len() > Self::MAX_EPOCHS {
             return Err(EpochsError::Count);
         }
-        let repeats = |(at, one): (usize, &RelayEpoch)| epochs.iter().skip(at + 1).any(|other| other.epoch == one.epoch);
+        let repeats = |(at, one): (usize, &RelayEpoch)| {
+            epochs.iter().skip(at + 1).any(|other| other.epoch == one.epoch)
+        };
         if epochs.iter().enumerate().any(repeats) {
             return Err(EpochsError::Repeated);
         }

@@ -42,8 +42,9 @@ pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
 pub use transport_crypto::{
-    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket, EndpointAddress, Entropy,
-    EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret, SeededEntropy, Suite, TicketKeys,
+    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
+    EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
+    SeededEntropy, Suite, TicketKeys,
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{

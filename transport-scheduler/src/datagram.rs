@@ -64,12 +64,7 @@ impl Datagrams {
     }
 
     /// Queues a datagram no larger than [`max_len`](Self::max_len).
-    pub(crate) fn push(
-        &mut self,
-        now: Instant,
-        data: Vec<u8>,
-        options: DatagramOptions,
-    ) -> DatagramId {
+    pub(crate) fn push(&mut self, now: Instant, data: Vec<u8>, options: DatagramOptions) -> DatagramId {
         let DatagramOptions {
             class,
             deadline,

@@ -244,10 +244,7 @@ impl Scheduler {
     /// Tells the order what a stream wants now, and the peer if its limit holds the stream back.
     fn refresh(&mut self, slot: Slot) {
         let early = self.early;
-        let stream = self
-            .streams
-            .get_mut(slot)
-            .filter(|stream| !early || stream.early);
+        let stream = self.streams.get_mut(slot).filter(|stream| !early || stream.early);
         let Some(send) = stream.and_then(|stream| stream.send.as_mut()) else {
             self.fair.set(stream_flow(slot), Interest::None);
             return;

@@ -39,7 +39,11 @@ impl Marks {
 
     fn set(&mut self, at: usize, on: bool) {
         let bit = 1 << (at % 64);
-        let Some(word) = self.words.get_mut(at / 64).filter(|word| (**word & bit != 0) != on) else {
+        let Some(word) = self
+            .words
+            .get_mut(at / 64)
+            .filter(|word| (**word & bit != 0) != on)
+        else {
             return;
         };
         *word ^= bit;
@@ -229,7 +233,10 @@ impl Control {
         if piece.message > self.received {
             return Err(LIE);
         }
-        let total = usize::try_from(piece.total).ok().filter(|total| *total <= MOST).ok_or(LIE)?;
+        let total = usize::try_from(piece.total)
+            .ok()
+            .filter(|total| *total <= MOST)
+            .ok_or(LIE)?;
         let message = self.receiving.get_or_insert_with(|| {
             Box::new(Receiving {
                 total: piece.total,
@@ -238,7 +245,10 @@ impl Control {
             })
         });
         let start = usize::try_from(piece.offset).map_err(|_| LIE)?;
-        let place = message.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..piece.data.len()));
+        let place = message
+            .bytes
+            .get_mut(start..)
+            .and_then(|rest| rest.get_mut(..piece.data.len()));
         let place = place.filter(|_| message.total == piece.total).ok_or(LIE)?;
         for ((at, byte), new) in (start..).zip(place).zip(piece.data) {
             if message.arrived.get(at) && *byte != *new {
@@ -272,7 +282,10 @@ impl Control {
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
         let out = if self.sending.is_some() { 2 * MOST / 8 } else { 0 };
-        let within = self.receiving.as_ref().map_or(0, |message| message.bytes.capacity() + MOST / 8);
+        let within = self
+            .receiving
+            .as_ref()
+            .map_or(0, |message| message.bytes.capacity() + MOST / 8);
         out + within
     }
 }

@@ -14,7 +14,9 @@ use super::{Connection, Event, Peer};
 use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
 use crate::trace::{self, DropReason, Tracer};
-use crate::wire::frame::{Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
+use crate::wire::frame::{
+    Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream,
+};
 
 /// Why a packet is not taken further.
 enum Stop {

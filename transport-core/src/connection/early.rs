@@ -22,7 +22,7 @@ use super::transmit::Draft;
 use super::{Connection, Established, Info, Peer, peer_limits};
 use crate::buffer::{Batch, Route};
 use crate::config::{Now, TransportConfig};
-use crate::error::{Breach, code};
+use crate::error::{Breach, CloseReason, code};
 use crate::packet::Builder;
 use crate::random::Random;
 use crate::timer::Timer;
@@ -114,9 +114,7 @@ impl Connection {
     /// The packet left, in a datagram of `size` bytes.
     pub(crate) fn early_sent(&mut self, now: Now, packet: EarlyPacket, size: usize, tracer: &mut Tracer<'_>) {
         let EarlyPacket {
-            number,
-            mut content,
-            ..
+            number, mut content, ..
         } = packet;
         content.size = size as u16;
         let sent = Sent {
@@ -137,6 +135,11 @@ impl Connection {
             size,
             eliciting: true,
         });
+    }
+
+    /// Whether the application gave up before the relay has answered, and what it said.
+    pub(crate) fn given_up(&mut self) -> Option<CloseReason> {
+        self.closing.take_news()
     }
 
     /// The relay has answered: the connection gets its keys, and goes on.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session, Suite,
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session,
 };
 
 use crate::config::TransportConfig;
@@ -39,7 +39,8 @@ impl KeyLimits {
 
     /// An age ± a fifth.
     fn age(&self, random: &mut Random) -> Duration {
-        self.age.mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
+        self.age
+            .mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
     }
 }
 
@@ -51,7 +52,6 @@ pub(crate) struct Keys {
     pub(crate) resumption: Resumption,
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
-    suite: Suite,
     limits: KeyLimits,
     /// Smallest number received in the current phase: what is below and of the other phase is from before.
     first_received: u64,
@@ -60,6 +60,8 @@ pub(crate) struct Keys {
     followed: bool,
     changed_at: Option<Instant>,
     peer_changed_at: Option<Instant>,
+    /// Age at which the current keys are replaced, drawn anew with each update of ours.
+    age: Duration,
     replace_at: Instant,
     wanted: bool,
     updates: u64,
@@ -74,6 +76,7 @@ impl Keys {
         now: Instant,
         random: &mut Random,
     ) -> Self {
+        let age = limits.age(random);
         Self {
             seal: session.seal,
             open: session.open,
@@ -81,21 +84,17 @@ impl Keys {
             resumption: session.resumption,
             cids,
             outgoing,
-            suite: session.suite,
             limits,
             first_received: 0,
             first_sealed: None,
             followed: false,
             changed_at: None,
             peer_changed_at: None,
-            replace_at: now + limits.age(random),
+            age,
+            replace_at: now + age,
             wanted: false,
             updates: 0,
         }
-    }
-
-    pub(crate) fn suite(&self) -> Suite {
-        self.suite
     }
 
     /// Changes since the start.
@@ -184,8 +183,8 @@ impl Keys {
         if !(due && spaced && self.in_step()) {
             return false;
         }
+        self.age = self.limits.age(random);
         self.change_seal(now);
-        self.replace_at = now + self.limits.age(random);
         true
     }
 
@@ -197,6 +196,8 @@ impl Keys {
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
         self.changed_at = Some(now);
+        // Whoever began: the keys are new.
+        self.replace_at = now + self.age;
         self.first_sealed = None;
         self.followed = false;
         self.wanted = false;

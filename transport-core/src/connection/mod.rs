@@ -47,11 +47,11 @@ mod tickets;
 mod timeout;
 mod transmit;
 
-pub(crate) use early::Confirmation;
+pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
 pub use stats::ConnectionStats;
-pub use tickets::Ticket;
 pub(crate) use tickets::Issued;
+pub use tickets::Ticket;
 
 use close::Closing;
 use control::Control;
@@ -181,7 +181,15 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(now: Now, made: Established, transport: Arc<TransportConfig>, random: Random) -> Self {
-        let mut connection = Self::bare(now, made.side, made.info, made.route, &made.params, transport, random);
+        let mut connection = Self::bare(
+            now,
+            made.side,
+            made.info,
+            made.route,
+            &made.params,
+            transport,
+            random,
+        );
         connection.adopt(now, made);
         connection
     }
@@ -408,6 +416,11 @@ impl Connection {
             + self.pending.control.memory()
             + self.inbox.memory()
             + in_flight as usize
+    }
+
+    /// Whether it came by a ticket.
+    pub fn is_resumed(&self) -> bool {
+        self.settings.info.resumed
     }
 
     /// Time since the handshake.

@@ -121,13 +121,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn handle_opened(
-        &mut self,
-        now: Now,
-        opened: Opened,
-        frames: &[u8],
-        tracer: &mut Tracer<'_>,
-    ) {
+    pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
         let Opened {
             route,
             size,

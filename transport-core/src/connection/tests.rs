@@ -67,7 +67,10 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
         early_accepted: false,
         retry_token: None,
     };
-    let server = offered.accept(reply, &mut rng, &mut answer).unwrap().into_session();
+    let server = offered
+        .accept(reply, &mut rng, &mut answer)
+        .unwrap()
+        .into_session();
     (initiator.finish(&answer, &[]).unwrap().session, server)
 }
 
@@ -108,6 +111,8 @@ impl Bed {
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
             rtt: None,
+            tickets: 0,
+            confirmed: true,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -400,6 +405,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 number: 0,
                 size: bytes.len(),
                 newest: true,
+                early: false,
             };
             let mut tracer = Tracer {
                 now: bed.now,

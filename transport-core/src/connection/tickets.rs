@@ -108,12 +108,12 @@ impl Tickets {
 }
 
 impl Connection {
-    /// How many tickets are to be made, and what from.
-    pub(crate) fn tickets_due(&self) -> Option<(u8, &Resumption)> {
+    /// What a ticket that is due is to be made from.
+    pub(crate) fn tickets_due(&self) -> Option<&Resumption> {
         let tickets = &self.pending.tickets;
         let open = tickets.due > 0 && self.state.is_open() && tickets.under_way() < MAX_UNDER_WAY;
         let keys = self.keys.as_ref().filter(|_| open)?;
-        Some((tickets.due, &keys.resumption))
+        Some(&keys.resumption)
     }
 
     /// A ticket was made, or cannot be: in either case it is no longer due.

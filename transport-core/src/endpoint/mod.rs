@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy};
+use transport_crypto::{Direction, Entropy, TicketKeys};
 
 use crate::buffer::{Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
@@ -33,7 +33,9 @@ mod admit;
 mod client;
 mod deadlines;
 mod dial;
+mod early;
 mod flight;
+mod opening;
 mod relay;
 mod rotation;
 mod route;
@@ -45,6 +47,7 @@ pub use sessions::{SessionInfo, SessionPage, Usage};
 use admit::Admission;
 use deadlines::Deadlines;
 use dial::{Dial, Due};
+use early::on_time;
 use flight::Hid;
 use rotation::Rotation;
 use route::{Domain, Routes, Target};
@@ -83,11 +86,11 @@ pub struct EndpointStats {
     pub handshakes_completed: u64,
     /// Of those, with a ticket.
     pub resumed: u64,
-    /// Early flights taken, as the end that was asked or as the one that asked.
+    /// Early flights taken: this relay's clients', or this client's.
     pub early_accepted: u64,
     /// Early flights not taken; their content came again.
     pub early_rejected: u64,
-    /// Tickets given, or got.
+    /// Tickets given.
     pub tickets_issued: u64,
     /// Strangers must show a token before anything is remembered of them: there are too many of them.
     pub cookie_mode: bool,
@@ -142,7 +145,9 @@ pub struct Endpoint {
     transport: Arc<TransportConfig>,
     admission: Option<Box<Admission>>,
     routes: Routes,
+    /// By the name of the hello that is sent, and by those of hellos that were given up but may be answered yet.
     dials: BTreeMap<Hid, u32>,
+    former: BTreeMap<Hid, u32>,
     slab: Slab,
     deadlines: Deadlines,
     rotation: Rotation,
@@ -170,6 +175,7 @@ impl Endpoint {
             admission,
             routes,
             dials: BTreeMap::new(),
+            former: BTreeMap::new(),
             slab: Slab::default(),
             deadlines: Deadlines::default(),
             rotation: Rotation::default(),
@@ -186,7 +192,8 @@ impl Endpoint {
 
     // --- the application's calls ---
 
-    /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows; until then there is no [`Connection`].
+    /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows. Until then there is no [`Connection`], unless a
+    /// ticket allows [early data](Connect::early).
     pub fn connect(&mut self, now: Now, target: Connect) -> Result<Handle, ConnectError> {
         target
             .bundle
@@ -211,7 +218,8 @@ impl Endpoint {
                 return Err(error);
             }
         };
-        let (hid, scid) = (dial.hid, dial.scid);
+        let scid = dial.scid;
+        let hid = dial.hids().next().unwrap_or_default();
         let handle = self.slab.insert(Occupant::Dial(Box::new(dial)));
         self.dials.insert(hid, handle.slot);
         self.routes.insert(scid, Target::Connection(handle.slot));
@@ -235,8 +243,8 @@ impl Endpoint {
         }
     }
 
-    /// A connection that stands, for the calls of its application; poll the endpoint afterwards. A closed one stays until
-    /// the poll after its [`Event::Closed`].
+    /// A connection that stands, or one that may be used [`early`](Connect::early), for the calls of its application; poll the
+    /// endpoint afterwards. A closed one stays until the poll after its [`Event::Closed`].
     pub fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
         let slot = self.slab.find(handle)?;
         self.slab.mark(slot);
@@ -269,6 +277,14 @@ impl Endpoint {
         self.admission
             .as_ref()
             .map_or(0, |admission| admission.hellos_waiting())
+    }
+
+    /// Tickets are made and opened with these keys from now on. They do not change by themselves: relays that share them
+    /// change them together. Their [replay domains](crate::TicketOptions::replay_domain) must differ.
+    pub fn install_ticket_keys(&mut self, keys: TicketKeys) {
+        if let Some(admission) = &mut self.admission {
+            admission.tickets.install(keys);
+        }
     }
 
     /// Whether new clients are told to stay out.
@@ -370,8 +386,9 @@ impl Endpoint {
         place.armed = None;
         match &mut place.occupant {
             Occupant::Free => {}
-            Occupant::Dial(dial) => match dial.due(now.instant) {
+            Occupant::Dial(dial) => match on_time(dial, now, &mut self.watch.tracer(now, Some(handle))) {
                 Some(Due::Send) => self.send_hello(now, slot),
+                Some(Due::FallBack) => self.fall_back(now, slot),
                 Some(Due::Over(reason)) => self.end_dial(now, slot, reason),
                 None => {}
             },
@@ -414,10 +431,11 @@ impl Endpoint {
     /// `None`: nothing more for now.
     fn poll_slot(&mut self, now: Now, slot: u32, batch: &mut Batch) -> Option<Output> {
         let handle = self.slab.handle(slot);
+        self.issue_tickets(now, slot);
         let place = self.slab.get_mut(slot)?;
         let next = match &mut place.occupant {
             Occupant::Free => return None,
-            Occupant::Dial(dial) => Some(dial.next_timeout()),
+            Occupant::Dial(_) => return self.poll_dial(now, slot, batch),
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
                 if let Some(event) = connection.poll_event() {

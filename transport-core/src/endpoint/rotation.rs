@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, ClientId};
 
-use super::admit::{Admission, lets_in};
 use super::Endpoint;
+use super::admit::{Admission, lets_in};
 use super::slab::Occupant;
 use crate::config::{Access, EpochsError, Now, RelayEpoch};
 use crate::connection::Connection;
@@ -107,7 +107,14 @@ impl Endpoint {
             self.note_epochs(now);
         }
         let announce = self.rotation.announcing.map(|(_, at)| at);
-        let next = [announce, self.rotation.epoch_ends].into_iter().flatten().min();
+        let keys = self
+            .admission
+            .as_ref()
+            .and_then(|admission| admission.tickets.next_rotation(now));
+        let next = [announce, self.rotation.epoch_ends, keys]
+            .into_iter()
+            .flatten()
+            .min();
         next.map(|at| (at, Why::Rotation))
     }
 
@@ -118,6 +125,9 @@ impl Endpoint {
                 admission.retire(now, &mut self.routes);
             }
             self.note_epochs(now);
+        }
+        if let Some(admission) = &mut self.admission {
+            admission.tickets.rotate(now, &mut *self.entropy);
         }
         if let Some((next, _)) = self.rotation.announcing.take_if(|(_, at)| *at <= now.instant) {
             let next = self.announce(now, next);
@@ -148,7 +158,10 @@ impl Endpoint {
     /// The end the wall clock gives the oldest epoch becomes a deadline; asked again when it passes, so that a clock that was
     /// set in between changes little.
     fn note_epochs(&mut self, now: Now) {
-        let end = self.admission.as_ref().and_then(|admission| admission.epochs.next_end_ms());
+        let end = self
+            .admission
+            .as_ref()
+            .and_then(|admission| admission.epochs.next_end_ms());
         self.rotation.epoch_ends = end.and_then(|end| moment(now, end));
         self.rotation.noted = true;
     }

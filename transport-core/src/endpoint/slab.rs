@@ -76,11 +76,12 @@ impl Slab {
         self.slots.get_mut(slot as usize)
     }
 
-    /// The connection in `slot`.
+    /// The connection in `slot`: one that stands, or one that begins early.
     pub(super) fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
         match &mut self.get_mut(slot)?.occupant {
             Occupant::Live(connection, _) => Some(connection),
-            Occupant::Free | Occupant::Dial(_) => None,
+            Occupant::Dial(dial) => dial.early.as_mut().map(|early| &mut *early.connection),
+            Occupant::Free => None,
         }
     }
 

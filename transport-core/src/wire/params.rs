@@ -163,7 +163,10 @@ impl TransportParameters {
                 params.max_datagram,
             ]
         };
-        limits(self).iter().zip(limits(other)).all(|(now, before)| *now >= before)
+        limits(self)
+            .iter()
+            .zip(limits(other))
+            .all(|(now, before)| *now >= before)
     }
 
     fn set(&mut self, id: u64, value: &[u8]) -> Result<(), ParamError> {

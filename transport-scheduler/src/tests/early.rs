@@ -52,7 +52,11 @@ fn only_what_is_marked_goes_early_and_the_rest_follows() {
     tokens.into_iter().for_each(|token| client.lost(token));
     let (frames, _) = packet(&mut client, now, 1200).unwrap();
     assert_eq!(frames.len(), 3, "{frames:?}");
-    assert!(frames.iter().any(|frame| matches!(frame, Frame::Control(Control::ResetStream { id, .. }) if *id == held)));
+    assert!(
+        frames
+            .iter()
+            .any(|frame| matches!(frame, Frame::Control(Control::ResetStream { id, .. }) if *id == held))
+    );
     assert!(frames.contains(&Frame::Datagram(b"later".to_vec())));
     for frame in &frames {
         deliver(&mut server, now, frame).unwrap();

@@ -1,4 +1,7 @@
-#![expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on it")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin; nothing depends on it"
+)]
 
 use transport_crypto::{Bundle, BundleDraft, RelayIdentity, RelayStatics, SeededEntropy};
 use transport_scheduler::Side;
@@ -76,7 +79,10 @@ fn no_scrap_is_sent_where_more_waits() {
     assert!(out.offer(2, message(1000).into()));
     assert_eq!(out.next_piece(100), None);
     assert_eq!(out.next_piece(3), None);
-    assert!(out.next_piece(400).is_some_and(|(frame, _)| Frame::ControlData(frame).encoded_len() <= 400));
+    assert!(
+        out.next_piece(400)
+            .is_some_and(|(frame, _)| Frame::ControlData(frame).encoded_len() <= 400)
+    );
 }
 
 #[test]
@@ -100,10 +106,16 @@ fn pieces_in_any_order_with_copies_and_overlaps_make_one_message() {
 #[test]
 fn a_late_copy_is_no_piece_of_the_next_message() {
     let mut inner = Control::new(1);
-    assert_eq!(inner.receive(&piece(0, 3, 0, b"abc")).unwrap(), Some(b"abc".to_vec()));
+    assert_eq!(
+        inner.receive(&piece(0, 3, 0, b"abc")).unwrap(),
+        Some(b"abc".to_vec())
+    );
     assert_eq!(inner.receive(&piece(0, 3, 0, b"abc")).unwrap(), None);
     assert_eq!(inner.memory(), 0);
-    assert_eq!(inner.receive(&piece(1, 3, 0, b"xyz")).unwrap(), Some(b"xyz".to_vec()));
+    assert_eq!(
+        inner.receive(&piece(1, 3, 0, b"xyz")).unwrap(),
+        Some(b"xyz".to_vec())
+    );
 }
 
 #[test]
@@ -115,7 +127,10 @@ fn contradictions_are_breaches() {
     };
     assert!(breaks(piece(0, 7, 3, b"d")), "another length");
     assert!(breaks(piece(0, 6, 2, b"xd")), "another byte");
-    assert!(breaks(piece(1, 6, 0, b"a")), "the next before the end of this one");
+    assert!(
+        breaks(piece(1, 6, 0, b"a")),
+        "the next before the end of this one"
+    );
     assert!(!breaks(piece(0, 6, 2, b"cd")));
     let mut inner = Control::new(1);
     assert!(inner.receive(&piece(0, 8193, 0, b"a")).is_err(), "too long");

@@ -144,7 +144,9 @@ impl Epochs {
     }
 
     /// What is served, newest first, and the bundle that is handed out.
-    pub(in crate::endpoint) fn stats(&self) -> ([Option<EpochStats>; ServerConfig::MAX_EPOCHS], Option<EpochStats>) {
+    pub(in crate::endpoint) fn stats(
+        &self,
+    ) -> ([Option<EpochStats>; ServerConfig::MAX_EPOCHS], Option<EpochStats>) {
         let mut served = [None; ServerConfig::MAX_EPOCHS];
         for (slot, one) in served.iter_mut().zip(&self.serving) {
             *slot = Some(one.stats);

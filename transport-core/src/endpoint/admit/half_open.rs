@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{EnvelopeType, SessionSecrets};
+use transport_crypto::{EarlyOpen, EnvelopeType, SessionSecrets};
 
 use crate::buffer::Route;
 use crate::connection::Peer;
@@ -34,6 +34,9 @@ pub(crate) struct Waiting {
     pub(crate) params: TransportParameters,
     pub(crate) peer: Peer,
     pub(crate) domain: usize,
+    pub(crate) resumed: bool,
+    /// Whether early data is taken; `None`: none was announced.
+    pub(crate) early: Option<bool>,
 }
 
 /// A handshake that was answered.
@@ -54,6 +57,8 @@ pub(crate) struct HalfOpen {
     pub(super) sent: usize,
     /// Size of the largest datagram the client sent: it may not get larger ones.
     pub(super) largest: usize,
+    /// What opens its early data, until that is begun.
+    pub(super) early: Option<EarlyOpen>,
 }
 
 impl HalfOpen {

@@ -38,6 +38,7 @@ use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;
 
 mod answer;
+mod early;
 mod epochs;
 mod freshness;
 mod gate;
@@ -49,14 +50,21 @@ mod queue;
 mod reassembly;
 mod register;
 mod sources;
+mod strikes;
+mod tickets;
 
+use early::Lanes;
+pub(super) use early::{Guest, Packet, Visit};
 use epochs::Epochs;
 use freshness::Freshness;
 use gate::Gate;
 pub(super) use half_open::HalfOpen;
-use half_open::{HalfOpens, Waiting};
+use half_open::HalfOpens;
+pub(super) use half_open::Waiting;
 use queue::Queue;
 use reassembly::Reassembly;
+use tickets::Tickets;
+pub(super) use tickets::params_digest;
 
 /// Datagrams a hello comes in, about.
 const FRAGMENTS: u32 = 4;
@@ -70,6 +78,8 @@ pub(super) struct Hall<'a> {
     pub(super) random: &'a mut Random,
     pub(super) entropy: &'a mut dyn Entropy,
     pub(super) out: &'a mut dyn FnMut(Route, Vec<u8>),
+    /// Those who come with early data.
+    pub(super) visits: &'a mut Vec<Visit>,
     /// Connections that stand.
     pub(super) connections: usize,
 }
@@ -95,6 +105,8 @@ pub(super) struct Admission {
     queue: Queue,
     reassembly: Reassembly,
     half_open: HalfOpens,
+    pub(super) tickets: Tickets,
+    pub(super) lanes: Lanes,
 }
 
 impl Admission {
@@ -108,7 +120,7 @@ impl Admission {
             access,
             app,
             max_connections,
-            ..
+            tickets,
         } = config;
         Self {
             epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
@@ -122,7 +134,14 @@ impl Admission {
             queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
+            tickets: Tickets::new(relay_id, tickets),
+            lanes: Lanes::default(),
         }
+    }
+
+    /// What the streams carry.
+    pub(super) fn app(&self) -> &[u8] {
+        &self.app
     }
 
     /// Who may enter.
@@ -192,6 +211,9 @@ impl Admission {
         stats.retries_sent = self.gate.retries_sent;
         stats.reassembling = self.reassembly.len();
         stats.hellos_waiting = self.queue.len();
+        stats.tickets_issued = self.tickets.issued;
+        stats.early_accepted += self.tickets.early_accepted;
+        stats.early_rejected += self.tickets.early_rejected;
     }
 
     /// What answering one hello costs whoever drives this.
@@ -211,7 +233,12 @@ impl Admission {
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.freshness.memory() + self.queue.memory() + self.reassembly.memory() + self.half_open.memory()
+        self.freshness.memory()
+            + self.queue.memory()
+            + self.reassembly.memory()
+            + self.half_open.memory()
+            + self.tickets.memory()
+            + self.lanes.memory()
     }
 
     /// A datagram that looks like an envelope of domain `index`.
@@ -248,21 +275,48 @@ impl Admission {
             .envelope
             .open(domain.incoming, datagram)
             .map_err(|_| DropReason::EnvelopeForged)?;
-        if header.kind != EnvelopeType::ClientHello {
+        if !matches!(header.kind, EnvelopeType::ClientHello | EnvelopeType::Early) {
             return Err(DropReason::EnvelopeKind);
         }
+        let is_early = header.kind == EnvelopeType::Early;
         self.freshness.check_time(now, u64::from(header.unix_minutes))?;
         let token = self.gate.proof(now, &header, route.remote);
         if token.is_none() && self.gate.load.is_on() {
+            // Early data waits until the hello has shown a token, and then comes again.
+            if is_early {
+                return Err(DropReason::RetryRequired);
+            }
             return Err(self.ask_for_token(now, route, index, &header, nonce, size, hall, tracer));
         }
         self.freshness.note_envelope(now, nonce)?;
         self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        if is_early {
+            return self.on_early(now, route, &header, fragment, size, hall);
+        }
         let from = (route.remote, token);
         match self.reassembly.add(now.instant, from, &header, fragment, size)? {
             None => Ok(()),
             Some(complete) => self.on_hello(now, route, index, header.hid, complete, hall, tracer),
         }
+    }
+
+    /// Early data: kept, handed on, or dropped.
+    fn on_early(
+        &mut self,
+        now: Now,
+        route: Route,
+        header: &EnvelopeHeader,
+        fragment: &[u8],
+        size: usize,
+        hall: &mut Hall<'_>,
+    ) -> Result<(), DropReason> {
+        if !self.tickets.takes_early() {
+            return Err(DropReason::EarlyRejected);
+        }
+        let key = (header.hid, route.remote);
+        let visit = self.lanes.add(now.instant, key, header, fragment, size)?;
+        hall.visits.extend(visit);
+        Ok(())
     }
 
     /// Cookie mode: RETRY, and no trace of who asked.
@@ -333,6 +387,7 @@ impl Admission {
     /// Lets go what has waited too long, and decides whether strangers must show a token.
     pub(super) fn expire(&mut self, now: Now, routes: &mut Routes, tracer: &mut Tracer<'_>) {
         self.reassembly.expire(now.instant);
+        self.lanes.expire(now.instant);
         while let Some(hello) = self.queue.expire(now.instant) {
             tracer.dropped(DropReason::Overload, hello.complete.received);
         }

@@ -35,7 +35,8 @@ impl<'a> NewTicket<'a> {
 
     pub(super) fn decode(input: &mut Reader<'a>) -> Result<Self, FrameFault> {
         let serial = u64::from_be_bytes(input.array()?);
-        let short = |value: u64| u32::try_from(value).map_err(|_| FrameFault::Invalid("ticket field above 2^32 - 1"));
+        let short =
+            |value: u64| u32::try_from(value).map_err(|_| FrameFault::Invalid("ticket field above 2^32 - 1"));
         let (lifetime_s, max_early) = (short(input.varint()?)?, short(input.varint()?)?);
         let ticket = input.bytes(TICKET_LEN)?;
         Ok(Self {
