@@ -417,6 +417,11 @@ impl Connection {
             + self.path.recovery.memory()
     }
 
+    /// Whether it came by a ticket.
+    pub fn is_resumed(&self) -> bool {
+        self.settings.info.resumed
+    }
+
     /// Time since the handshake.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.settings.since)
