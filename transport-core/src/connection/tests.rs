@@ -114,6 +114,8 @@ impl Bed {
             confirmed: true,
             epoch: 1,
             rtt: None,
+            tickets: 0,
+            confirmed: true,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -407,6 +409,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 number: 0,
                 size: bytes.len(),
                 newest: true,
+                early: false,
             };
             let mut tracer = Tracer {
                 now: bed.now,
