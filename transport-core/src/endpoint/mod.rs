@@ -100,6 +100,10 @@ pub struct EndpointStats {
     pub reassembling: usize,
     /// First messages that are complete and wait to be read.
     pub hellos_waiting: usize,
+    /// Envelopes of strangers decrypted, whether they opened or not: what a flood costs at least.
+    pub envelopes_tried: u64,
+    /// First messages of clients read, one KEM decapsulation each, whether they were good or not.
+    pub hellos_read: u64,
     /// Datagrams received.
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.
