@@ -110,9 +110,6 @@ impl Bed {
             ours: vec![CID],
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
-            tickets: 0,
-            confirmed: true,
-            epoch: 1,
             rtt: None,
             tickets: 0,
             confirmed: true,
@@ -403,7 +400,6 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
-                early: false,
                 now: bed.now,
                 route: bed.connection.path.route,
                 number: 0,

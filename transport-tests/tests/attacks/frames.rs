@@ -41,6 +41,7 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
     let retire = |path, sequence| PathRetireConnectionId { path, sequence };
     let data = ControlData {
         kind: ControlKind::Bundle,
+        message: 0,
         offset: 0,
         total: 4,
         data: b"data",
