@@ -33,7 +33,7 @@ pub struct SessionInfo {
     pub age: Duration,
     /// The packet cipher.
     pub suite: Suite,
-    /// The client came back with a ticket.
+    /// It came by a ticket.
     pub resumed: bool,
     /// Counters and gauges: the path, streams, bytes, losses.
     pub stats: ConnectionStats,

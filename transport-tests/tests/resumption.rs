@@ -215,10 +215,16 @@ fn tickets_of_the_revoked_are_dead() {
 #[test]
 fn the_connection_of_a_ticket_that_is_lost_in_flight_is_a_full_one() {
     let (mut pair, mut tickets) = parted(Options::new(13));
-    // The relay ends between the two flights.
+    // The relay ends between the two flights, and its answer is lost.
+    let until = pair.elapsed() + 500 * MS;
+    pair.hook(move |passing| {
+        if passing.way == Way::Down && passing.at < until {
+            passing.lose();
+        }
+    });
     pair.come_back(tickets.remove(0), false);
     pair.run_for(25 * MS);
-    pair.hook(|passing| if passing.way == Way::Down && passing.at < Duration::from_secs(6) { passing.lose() });
+    assert_eq!(pair.server.endpoint.stats().half_open, 1);
     pair.restart_server();
     assert!(pair.run_until(LONG, Pair::is_connected));
     assert!(pair.transfer(Way::Up, 5000, LONG));

@@ -183,7 +183,7 @@ fn what_is_refused_arrives_all_the_same_and_once() {
         let stats = pair.client.connection().stats();
         assert!(stats.declared_lost >= 5 && stats.cwnd >= 12_320, "{name}: {stats:?}");
         assert!(drops(&pair, DropReason::EarlyRejected) >= 5, "{name}");
-        assert_eq!(pair.server.endpoint.stats().early_rejected, u64::from(name != "no early data any more"), "{name}");
+        assert_eq!(pair.server.endpoint.stats().early_rejected, 1, "{name}");
     }
 }
 
@@ -277,6 +277,7 @@ fn a_replayed_flight_opens_nothing_on_another_relay_with_the_same_keys() {
     pair.come_back(ticket, true);
     let mut requests = Requests::send(&mut pair, 5, 400);
     assert!(pair.run_until(LONG, |pair| requests.all_read(pair)));
+    pair.run_for(Duration::from_secs(1));
     assert_eq!(accepted(&pair), Some(true));
     let flight = first_flight(&pair);
     // The other relay has run for a while: it is not the caution after a start that refuses.

@@ -110,10 +110,9 @@ impl Bed {
             ours: vec![CID],
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
+            rtt: None,
             tickets: 0,
             confirmed: true,
-            epoch: 1,
-            rtt: None,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -401,12 +400,12 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
-                early: false,
                 now: bed.now,
                 route: bed.connection.path.route,
                 number: 0,
                 size: bytes.len(),
                 newest: true,
+                early: false,
             };
             let mut tracer = Tracer {
                 now: bed.now,

@@ -28,7 +28,7 @@ pub struct SessionInfo {
     pub age: Duration,
     /// The packet cipher.
     pub suite: Suite,
-    /// The client came back with a ticket.
+    /// It came by a ticket.
     pub resumed: bool,
     /// Counters and gauges.
     pub stats: ConnectionStats,
@@ -83,7 +83,7 @@ impl Endpoint {
                     remote: connection.remote(),
                     age: connection.age(now.instant),
                     suite: connection.suite(),
-                    resumed: connection.resumed(),
+                    resumed: connection.is_resumed(),
                     stats: connection.stats(),
                 });
             }
