@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, TICKETS, lock};
+use super::shared::{
+    ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, TICKETS, lock,
+};
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
 use crate::engine::{Bundle, Connection, Direction, Handle, Now, StreamId, Ticket};

@@ -51,7 +51,10 @@ fn the_newest_four_are_kept_and_each_is_taken_once() {
     assert_eq!(first.ticket[0], 6);
     // Gone from the file before it is used.
     let left = parse(&fs::read(&tickets.path).unwrap()).unwrap();
-    assert_eq!(left.iter().map(|one| one.ticket[0]).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(
+        left.iter().map(|one| one.ticket[0]).collect::<Vec<_>>(),
+        [3, 4, 5]
+    );
     assert_eq!(taken(&tickets), [5, 4, 3]);
     assert!(!tickets.path.exists());
 }
