@@ -111,4 +111,6 @@ impl SessionSecrets {
 }
 
 #[cfg(test)]
+mod fail_closed;
+#[cfg(test)]
 mod tests;
