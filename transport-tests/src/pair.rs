@@ -1,6 +1,7 @@
 //! Two endpoints of the product joined by an in-memory pipe, on virtual time: for tests of whole connections that want
 //! their hands on every datagram. A [`Hook`] may see, drop, change, delay or duplicate each of them.
 
+mod comeback;
 mod setup;
 mod transfer;
 
@@ -260,6 +261,8 @@ impl Pair {
             remote: server_address(),
             app: options.app.clone(),
             suite: options.suite,
+            resume: None,
+            early: false,
         }
     }
 

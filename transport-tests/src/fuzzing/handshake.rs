@@ -91,7 +91,8 @@ pub fn bundle_damaged(data: &[u8]) {
 
 fn responder() -> Responder {
     let config = RELAY.config(transport_core::Access::Open, b"");
-    Responder::new(config.statics, config.relay_id, config.epoch)
+    let [epoch] = config.epochs.try_into().ok().expect("one epoch");
+    Responder::new(epoch.statics, config.relay_id, epoch.epoch)
 }
 
 /// Arbitrary bytes, and an honest hello with a piece replaced, are no hello; under another name neither.
