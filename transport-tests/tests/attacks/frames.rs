@@ -6,9 +6,10 @@ use std::time::Duration;
 use transport_core::trace::{self, Observer};
 use transport_core::wire::ConnectionId;
 use transport_core::wire::frame::{
-    Close, ControlData, ControlKind, Datagram, Frame, PathNewConnectionId, PathRetireConnectionId,
+    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathNewConnectionId, PathRetireConnectionId,
 };
 use transport_core::{Access, By, CloseReason, Endpoint, EndpointConfig, Now, SeededEntropy, TransportConfig};
+use transport_crypto::TICKET_LEN;
 use transport_tests::misbehave::{Raw, encode, generous};
 use transport_tests::pair::{APP, End, Options, Pair, RELAY, Way};
 
@@ -41,6 +42,7 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
     let retire = |path, sequence| PathRetireConnectionId { path, sequence };
     let data = ControlData {
         kind: ControlKind::Bundle,
+        message: 0,
         offset: 0,
         total: 4,
         data: b"data",
@@ -90,7 +92,23 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
         (blocked(1), state, None),
         (blocked(2), None, state),
         (blocked(3), state, None),
-        (Frame::ControlData(data), None, None),
+        // A bundle that is none is refused, and the connection stands; a client has none to give.
+        (Frame::ControlData(data), breach, None),
+        (
+            Frame::ControlData(ControlData { message: 1, ..data }),
+            breach,
+            breach,
+        ),
+        (
+            Frame::NewTicket(NewTicket {
+                serial: 1,
+                lifetime_s: u32::MAX,
+                max_early: u32::MAX,
+                ticket: &[7; TICKET_LEN],
+            }),
+            breach,
+            None,
+        ),
     ]
 }
 
