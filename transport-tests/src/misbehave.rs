@@ -26,6 +26,8 @@ pub use relay::Overheard;
 const UP: Direction = Direction::ClientToServer;
 const DOWN: Direction = Direction::ServerToClient;
 const SCID: [u8; 9] = *b"misbehave";
+/// Bytes of a hello in each of its fragments: a token fits as well.
+const PIECE: usize = 1100;
 
 /// Seals fragments of a hello, or of an answer, honest or not.
 pub struct Envelopes {
@@ -82,6 +84,17 @@ impl Envelopes {
 
     /// A message in fragments of `length` bytes, each in a datagram of 1232.
     pub fn fragments(&mut self, hid: [u8; 8], body: &[u8], length: usize) -> Vec<Vec<u8>> {
+        self.fragments_with(hid, body, length, None)
+    }
+
+    /// The same, each with a token.
+    pub fn fragments_with(
+        &mut self,
+        hid: [u8; 8],
+        body: &[u8],
+        length: usize,
+        token: Option<[u8; 20]>,
+    ) -> Vec<Vec<u8>> {
         let count = body.len().div_ceil(length) as u8;
         let parts = body.chunks(length).enumerate();
         parts
@@ -91,11 +104,68 @@ impl Envelopes {
                     index: index as u8,
                     count,
                     fragment_offset: offset,
+                    token,
                     ..Self::header(hid, body.len())
                 };
                 self.seal(&header, part, 1232)
             })
             .collect()
+    }
+}
+
+impl Envelopes {
+    /// A RETRY as a relay would send it, with any token at all.
+    pub fn retry(&mut self, hid: [u8; 8], token: Option<[u8; 20]>) -> Vec<u8> {
+        let header = EnvelopeHeader {
+            kind: EnvelopeType::Retry,
+            token,
+            ..Self::header(hid, 0)
+        };
+        let mut out = Vec::new();
+        self.keys
+            .seal(DOWN, &header, &[], 150, &mut self.entropy, &mut out)
+            .expect("a size that fits");
+        out
+    }
+
+    /// Sends a hello from where its sender can be reached; again with the token when it is asked for one, which is given.
+    pub fn knock(
+        &mut self,
+        pair: &mut Pair,
+        from: SocketAddr,
+        hid: [u8; 8],
+        body: &[u8],
+    ) -> Option<[u8; 20]> {
+        let seen = pair.record.len();
+        for datagram in self.fragments(hid, body, PIECE) {
+            pair.inject(Way::Up, from, &datagram);
+        }
+        let token = self.tokens_for(pair, seen, from).pop()?;
+        for datagram in self.fragments_with(hid, body, PIECE, Some(token)) {
+            pair.inject(Way::Up, from, &datagram);
+        }
+        Some(token)
+    }
+
+    /// The tokens in what the relay sent to `to` since the record had `seen` datagrams.
+    pub fn tokens_for(&self, pair: &Pair, seen: usize, to: SocketAddr) -> Vec<[u8; 20]> {
+        let sent = pair.record.iter().skip(seen);
+        sent.filter(|passing| passing.way == Way::Down && passing.to == to)
+            .filter_map(|passing| self.open_down(&passing.bytes)?.0.token)
+            .collect()
+    }
+
+    /// Reads the header of what a client sent.
+    pub fn open_up(&self, datagram: &[u8]) -> Option<EnvelopeHeader> {
+        let mut bytes = datagram.to_vec();
+        self.keys.open(UP, &mut bytes).ok().map(|(header, _)| header)
+    }
+
+    /// Reads what a relay sent.
+    pub fn open_down(&self, datagram: &[u8]) -> Option<(EnvelopeHeader, Vec<u8>)> {
+        let mut bytes = datagram.to_vec();
+        let (header, fragment) = self.keys.open(DOWN, &mut bytes).ok()?;
+        Some((header, fragment.to_vec()))
     }
 }
 

@@ -245,6 +245,7 @@ fn keys_are_replaced_after_as_many_packets_as_the_configuration_says() {
     }
 }
 
+/// The relay forgets its round trip with each move, and the client does not: it was sent away for updating too fast.
 #[test]
 fn updates_during_loss_and_while_the_client_moves_lose_nothing() {
     for seed in 0..4 {

@@ -60,6 +60,9 @@ pub(crate) struct Keys {
     followed: bool,
     changed_at: Option<Instant>,
     peer_changed_at: Option<Instant>,
+    /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
+    /// breaks no rule by keeping to its own.
+    shortest_pto: Duration,
     /// Age at which the current keys are replaced, drawn anew with each update of ours.
     age: Duration,
     replace_at: Instant,
@@ -90,6 +93,7 @@ impl Keys {
             followed: false,
             changed_at: None,
             peer_changed_at: None,
+            shortest_pto: Duration::MAX,
             age,
             replace_at: now + age,
             wanted: false,
@@ -140,10 +144,9 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        if self
-            .peer_changed_at
-            .is_some_and(|at| now.saturating_duration_since(at) < pto)
-        {
+        self.shortest_pto = self.shortest_pto.min(pto);
+        let since = self.peer_changed_at.map(|at| now.saturating_duration_since(at));
+        if since.is_some_and(|since| since < self.shortest_pto) {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
@@ -175,6 +178,7 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
+        self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
         let spaced = self

@@ -383,6 +383,11 @@ impl Connection {
         keys.inspect(|keys| keys.exporter.export(label, out)).is_some()
     }
 
+    /// Where the peer is, and the address of ours it speaks to, if known.
+    pub fn route(&self) -> Route {
+        self.path.route
+    }
+
     /// Where the peer is.
     pub fn remote(&self) -> SocketAddr {
         self.path.route.remote

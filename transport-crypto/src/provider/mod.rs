@@ -6,6 +6,8 @@
 
 pub(crate) mod hash;
 mod key_agreement;
+#[cfg(test)]
+mod known_answers;
 mod packet;
 pub(crate) mod signature;
 pub(crate) mod symmetric;

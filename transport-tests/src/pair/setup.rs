@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use transport_core::{
     Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Endpoint, EndpointAddress, EndpointConfig,
-    RelayEpoch, RelayIdentity, RelayStatics, SeededEntropy, ServerConfig, SuiteChoice, TransportConfig,
+    RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig, SuiteChoice, TicketKeys,
+    TicketOptions, TransportConfig,
 };
 
 use crate::sim::clock::EPOCH_UNIX_MS;
@@ -143,6 +144,10 @@ pub struct Options {
     pub skew_ms: i64,
     /// Time a datagram travels.
     pub latency: Duration,
+    /// The relay's tickets.
+    pub tickets: TicketOptions,
+    /// The ticket keys the relay shares with others.
+    pub fleet: Option<[u8; 32]>,
 }
 
 impl Options {
@@ -160,7 +165,16 @@ impl Options {
             app: APP.to_vec(),
             skew_ms: 0,
             latency: Duration::from_millis(20),
+            tickets: TicketOptions::default(),
+            fleet: None,
         }
+    }
+
+    /// With a relay that takes early data.
+    #[must_use]
+    pub fn with_early(mut self) -> Self {
+        self.tickets.early_bytes = TicketOptions::MAX_EARLY;
+        self
     }
 
     /// The same knobs at both ends.
@@ -173,6 +187,7 @@ impl Options {
 
 pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     let mut server = RELAY.config(options.access.clone(), APP);
+    server.tickets = options.tickets;
     if let Some((epochs, bundle)) = options.epochs.clone() {
         (server.epochs, server.bundle) = (epochs, Some(bundle));
     }
@@ -183,5 +198,10 @@ pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     };
     let label = format!("pair server {start}");
     let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
-    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+    let mut endpoint = Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy));
+    if let Some(secret) = options.fleet {
+        let relay_id = RELAY.bundle.relay_id();
+        endpoint.install_ticket_keys(TicketKeys::from_secret(relay_id, 1, &Secret::new(secret)));
+    }
+    endpoint
 }
