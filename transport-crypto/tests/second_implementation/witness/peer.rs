@@ -124,14 +124,14 @@ fn prologue(head: &[u8], hid: &[u8; 8], relay_id: &[u8; 32], kh: &[u8; 32], open
     parts.concat()
 }
 
-fn psk0(kh: &[u8; 32], ss_s: &[u8; 32], ct_s: &[u8; CT]) -> [u8; 32] {
+pub(crate) fn psk0(kh: &[u8; 32], ss_s: &[u8; 32], ct_s: &[u8; CT]) -> [u8; 32] {
     expand(
         &extract(kh, &[ss_s]),
         &[b"adit1 psk0 full", &sha256(&[&ct_s[..]])],
     )
 }
 
-fn psk0_resume(rms: &[u8; 32], ticket: &[u8; 180]) -> [u8; 32] {
+pub(crate) fn psk0_resume(rms: &[u8; 32], ticket: &[u8; 180]) -> [u8; 32] {
     expand(
         &extract(b"adit1 res", &[rms]),
         &[b"adit1 psk0 resume", &sha256(&[ticket])],
@@ -139,7 +139,7 @@ fn psk0_resume(rms: &[u8; 32], ticket: &[u8; 180]) -> [u8; 32] {
 }
 
 /// `ct_c` is empty and `ss_c` zero for an anonymous client.
-fn psk2(
+pub(crate) fn psk2(
     h1: &[u8; 32],
     [ss_e, ss_c]: [&[u8; 32]; 2],
     head: &[u8],
@@ -150,7 +150,7 @@ fn psk2(
     expand(&extract(h1, &[ss_e, ss_c]), &info)
 }
 
-fn client_id(x25519: &[u8; 32], ek_c: Option<&[u8]>) -> [u8; 32] {
+pub(crate) fn client_id(x25519: &[u8; 32], ek_c: Option<&[u8]>) -> [u8; 32] {
     match ek_c {
         Some(ek_c) => sha256(&[b"adit1 client", x25519, ek_c]),
         None => sha256(&[x25519]),
