@@ -119,7 +119,10 @@ fn losses_of_one_direction_do_not_shrink_the_window_of_the_other() {
         up.drive(pair)
     }));
     let beside = pair.since(from);
-    assert!(pair.server.connection().stats().declared_lost > 5, "the download loses");
+    assert!(
+        pair.server.connection().stats().declared_lost > 5,
+        "the download loses"
+    );
     assert_eq!(pair.client.connection().stats().declared_lost, 0);
     assert!(beside < alone * 2, "{beside:?} beside, {alone:?} alone");
 }
@@ -143,19 +146,31 @@ fn nobody_waits_for_ever_when_the_path_narrows() {
         let client = pair.client.connection();
         if queued < 200 && client.datagram_queue().len == 0 {
             let longest = client.max_datagram();
-            queued += u32::from(client.send_datagram(now, vec![1; longest], DatagramOptions::default()).is_ok());
+            queued += u32::from(
+                client
+                    .send_datagram(now, vec![1; longest], DatagramOptions::default())
+                    .is_ok(),
+            );
         }
         transfer.drive(pair) && queued >= 200
     });
     assert!(over, "{queued} messages, and somebody still waits");
     pair.run_for(Duration::from_secs(5));
-    assert!(pair.client.connection().max_datagram() < wide, "the path narrowed");
+    assert!(
+        pair.client.connection().max_datagram() < wide,
+        "the path narrowed"
+    );
     assert_eq!(pair.client.connection().datagram_queue().len, 0);
     let told = |event: &&Event| {
-        matches!(event, Event::Stream(StreamEvent::DatagramAcked { .. }
+        matches!(
+            event,
+            Event::Stream(
+                StreamEvent::DatagramAcked { .. }
                     | StreamEvent::DatagramLost { .. }
                     | StreamEvent::DatagramExpired { .. }
-                    | StreamEvent::DatagramDropped { .. }))
+                    | StreamEvent::DatagramDropped { .. }
+            )
+        )
     };
     let told = pair.client.events.iter().filter(told).count();
     assert_eq!(told, 200, "each message's fate is told");

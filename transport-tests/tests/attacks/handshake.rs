@@ -20,7 +20,10 @@ use crate::dropped;
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn up(pair: &Pair) -> usize {
-    pair.record.iter().filter(|passing| passing.way == Way::Up).count()
+    pair.record
+        .iter()
+        .filter(|passing| passing.way == Way::Up)
+        .count()
 }
 
 /// The right keys under another relay's name: whoever stole the keys of one node, or was handed a bundle that names somebody
@@ -80,11 +83,20 @@ fn hellos_that_cannot_be_read_are_silence() {
             body
         }),
         ("short ciphertext".into(), [&good[..12], &good[13..]].concat()),
-        ("long ciphertext".into(), [&good[..12], &[7], &good[12..]].concat()),
-        ("no ciphertext".into(), [&good[..CT.start], &good[CT.end..]].concat()),
+        (
+            "long ciphertext".into(),
+            [&good[..12], &[7], &good[12..]].concat(),
+        ),
+        (
+            "no ciphertext".into(),
+            [&good[..CT.start], &good[CT.end..]].concat(),
+        ),
         ("nothing but a head".into(), good[..12].to_vec()),
         ("another mode".into(), [&[9], &good[1..]].concat()),
-        ("another suite of KEMs".into(), [&good[..1], &[2], &good[2..]].concat()),
+        (
+            "another suite of KEMs".into(),
+            [&good[..1], &[2], &good[2..]].concat(),
+        ),
         ("one byte too many".into(), [&good[..], &[0]].concat()),
     ];
     for (index, point) in low_order.iter().enumerate() {
@@ -155,7 +167,11 @@ fn abort(pair: &mut Pair, envelopes: &mut Envelopes, params: &[u8], serial: u64)
     let [.., b, c, d] = hid;
     let from: SocketAddr = ([10, d, c, b + 1], 7).into();
     let real = serial % 64 == 0;
-    let body = if real { hello(serial, hid, params).1 } else { vec![serial as u8; 1300] };
+    let body = if real {
+        hello(serial, hid, params).1
+    } else {
+        vec![serial as u8; 1300]
+    };
     let mut fragments = envelopes.fragments(hid, &body, 1232 - ENVELOPE_OVERHEAD);
     match serial % 4 {
         // Answered and never heard of again.
@@ -224,7 +240,10 @@ fn a_hundred_thousand_aborted_handshakes_leave_nothing() {
     let peak = abort_many(&mut pair, &mut envelopes, 50_000);
     assert!(peak < 24 << 20, "{peak} bytes at the worst moment");
     let left = [after_half - before, Counting::held() - after_half];
-    assert!(left[0] < 2 << 20 && left[1] < 128 << 10, "{left:?} bytes stay behind");
+    assert!(
+        left[0] < 2 << 20 && left[1] < 128 << 10,
+        "{left:?} bytes stay behind"
+    );
     pair.dial().unwrap();
     assert!(pair.run_until(LIMIT, Pair::is_connected), "the door is open");
 }
