@@ -1,6 +1,7 @@
 //! Two endpoints of the product joined by an in-memory pipe, on virtual time: for tests of whole connections that want
 //! their hands on every datagram. A [`Hook`] may see, drop, change, delay or duplicate each of them.
 
+mod comeback;
 mod setup;
 mod transfer;
 
@@ -145,6 +146,11 @@ impl End {
                 None
             }
         })
+    }
+
+    /// Turns its wall clock by so many milliseconds.
+    pub fn turn_clock(&mut self, ms: i64) {
+        self.skew_ms += ms;
     }
 
     /// Messages that arrived; they are taken out of the events.
