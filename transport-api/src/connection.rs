@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
-use crate::engine::{Bundle, ConnectionStats, Direction, Peer, Suite};
+use crate::engine::{Bundle, ConnectionStats, Direction, Info, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
 use crate::wait::Wait;
@@ -123,14 +123,18 @@ impl Connection {
         *lock(&self.shared().remote)
     }
 
-    /// The cipher of this connection.
+    /// The cipher of this connection; before the end of the handshake that of the ticket's.
     pub fn suite(&self) -> Suite {
-        self.shared().suite
+        self.info().map_or(self.shared().suite, |info| info.suite)
     }
 
-    /// How long the handshake took.
+    /// How long the handshake took; zero before its end.
     pub fn handshake_duration(&self) -> Duration {
-        self.shared().handshake
+        self.info().map_or(Duration::ZERO, |info| info.handshake)
+    }
+
+    pub(crate) fn info(&self) -> Option<Info> {
+        lock(&self.shared().state).info
     }
 
     /// Figures of this connection: asks the driver thread and waits for it (well under a millisecond). After the end,
@@ -185,7 +189,7 @@ impl Connection {
 
     /// Fills `out` with keying material both sides share and nobody else knows (as RFC 5705): the same `label` gives
     /// the same bytes at both ends. Asks the driver thread and waits for it. False, and `out` untouched, when the
-    /// connection has ended.
+    /// connection has ended, and before the end of the handshake.
     pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
         match self
             .ask(|reply| Query::Export(label.to_vec(), out.len(), reply))
@@ -200,7 +204,7 @@ impl Connection {
     }
 
     /// Asks the driver and waits. `None` when there is nobody to ask, or it would be this thread.
-    fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+    pub(crate) fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
         if std::thread::current().id() == self.shared().driver {
             return None;
         }

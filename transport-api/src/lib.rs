@@ -18,6 +18,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod resume;
 mod sessions;
 mod stream;
 mod wait;
@@ -41,12 +42,13 @@ pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
+pub use resume::{EarlyAccepted, NextTicket};
 pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
-    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
+    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity, ClientTicket,
     CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
     EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity,
-    RelayStatics, StreamId, Suite, SuiteChoice, Usage, code, trace,
+    RelayStatics, Secret, StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, Usage, code, trace,
 };
 pub use wait::Wait;
