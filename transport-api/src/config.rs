@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, Limits, Observer,
-    RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, KeyLog,
+    Limits, Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions,
+    TransportConfig,
 };
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
@@ -35,6 +36,8 @@ pub struct EndpointConfig {
     pub observer: Option<Box<dyn Observer + Send>>,
     /// Kernel socket buffers in bytes (`SO_RCVBUF`, `SO_SNDBUF`); the system may give less.
     pub socket_buffer: usize,
+    /// Is told the secrets of every connection, on the driver thread: whoever has them reads the traffic. See [`KeyLog`].
+    pub key_log: Option<Box<dyn KeyLog + Send>>,
 }
 
 impl EndpointConfig {
@@ -46,6 +49,7 @@ impl EndpointConfig {
             transport: TransportOptions::default(),
             observer: None,
             socket_buffer: 4 << 20,
+            key_log: None,
         }
     }
 
@@ -138,7 +142,10 @@ impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerOptions")
             .field("relay_id", &self.relay_id)
-            .field("epochs", &self.epochs.iter().map(|one| one.epoch).collect::<Vec<_>>())
+            .field(
+                "epochs",
+                &self.epochs.iter().map(|one| one.epoch).collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }

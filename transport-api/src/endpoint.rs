@@ -195,7 +195,9 @@ impl Endpoint {
     /// lists the new epoch and the one before. `bundle`, the newest, is sent in-band to clients that come by an older epoch,
     /// and to those connected now (3,200 of them a second). Connections stay, whatever becomes of the epoch they came by.
     pub fn replace_epochs(&self, epochs: Vec<RelayEpoch>, bundle: Option<Bundle>) -> Result<(), EpochsError> {
-        let relay_id = lock(&self.shared().state).relay_id.ok_or(EpochsError::NotARelay)?;
+        let relay_id = lock(&self.shared().state)
+            .relay_id
+            .ok_or(EpochsError::NotARelay)?;
         ServerConfig::check(relay_id, &epochs, bundle.as_ref())?;
         self.change(Change::Epochs(epochs, bundle));
         Ok(())

@@ -26,8 +26,8 @@ impl Connection {
     /// are given. Those that came before the end of the connection are still given out.
     ///
     /// Cancel-safe.
-    pub fn tickets(&self) -> NextTicket {
-        NextTicket {
+    pub fn tickets(&self) -> TicketUpdate {
+        TicketUpdate {
             shared: Arc::clone(self.shared()),
         }
     }
@@ -58,11 +58,11 @@ impl Connection {
 /// Future of [`Connection::tickets`]. It does not keep the connection open.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
-pub struct NextTicket {
+pub struct TicketUpdate {
     shared: Arc<ConnectionShared>,
 }
 
-impl Future for NextTicket {
+impl Future for TicketUpdate {
     type Output = Result<ClientTicket, ConnectionError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

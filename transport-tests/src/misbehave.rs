@@ -1,12 +1,13 @@
-//! A client made by hand: it holds real keys, and says what no honest client would.
+//! A peer made by hand: it holds real keys, and says what no honest peer would.
 //!
-//! It shakes hands with the relay of a [`Pair`] through the crypto crate alone, then seals whatever bytes a test wants as
-//! frames, under whatever number.
+//! It shakes hands with one end of a [`Pair`] through the crypto crate alone, as a client ([`Raw::join`]) or as the relay
+//! ([`Raw::stand_in`]), then seals whatever bytes a test wants as frames, under whatever number.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use transport_core::packet::{Sealed, clear_cid, sample};
-use transport_core::wire::frame::{Frame, Frames, kind};
+use transport_core::wire::frame::{Frame, Frames, ack};
 use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
 use transport_core::{Grant, SeededEntropy};
 use transport_crypto::{
@@ -14,9 +15,13 @@ use transport_crypto::{
     EnvelopeType, Generation, Initiator, Session,
 };
 
-use crate::pair::{APP, Pair, RELAY, Way, client_address};
+use crate::pair::{APP, Pair, RELAY, Way, client_address, server_address};
 use crate::sim::clock::EPOCH_UNIX_MS;
 use crate::sim::rng::seed_bytes;
+
+mod relay;
+
+pub use relay::Overheard;
 
 const UP: Direction = Direction::ClientToServer;
 const DOWN: Direction = Direction::ServerToClient;
@@ -24,10 +29,11 @@ const SCID: [u8; 9] = *b"misbehave";
 /// Bytes of a hello in each of its fragments: a token fits as well.
 const PIECE: usize = 1100;
 
-/// Seals fragments of a hello, honest or not.
+/// Seals fragments of a hello, or of an answer, honest or not.
 pub struct Envelopes {
     keys: EnvelopeKeys,
     entropy: SeededEntropy,
+    later: u32,
 }
 
 impl Envelopes {
@@ -38,6 +44,7 @@ impl Envelopes {
         Self {
             keys,
             entropy: SeededEntropy::new(seed_bytes(seed, "envelopes")),
+            later: 0,
         }
     }
 
@@ -56,9 +63,15 @@ impl Envelopes {
         }
     }
 
+    /// From now on envelopes are sealed so many minutes later.
+    pub fn minutes_later(&mut self, minutes: u32) {
+        self.later += minutes;
+    }
+
     /// One datagram of `size` bytes.
     pub fn seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
         let header = EnvelopeHeader {
+            unix_minutes: header.unix_minutes + self.later,
             fragment_len: fragment.len() as u16,
             ..header.clone()
         };
@@ -190,7 +203,7 @@ pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
     (initiator, body)
 }
 
-/// The client.
+/// The peer.
 pub struct Raw {
     /// Its keys.
     pub session: Session,
@@ -198,17 +211,34 @@ pub struct Raw {
     pub address: SocketAddr,
     /// The number of its next packet, unless a test says otherwise.
     pub next: u64,
+    /// The id it writes on its packets.
+    pub theirs: ConnectionId,
+    /// The numbers it heard, as they came.
+    pub heard: Vec<u64>,
+    /// The way its packets go.
+    way: Way,
     masks: CidMasks,
-    theirs: ConnectionId,
     seen: usize,
-    largest: Option<u64>,
 }
 
 impl Raw {
     /// Shakes hands with the relay of an idle pair, and shows that it has the keys.
     pub fn join(pair: &mut Pair, seed: u64) -> Self {
+        Self::join_saying(pair, seed, &generous())
+    }
+
+    /// The same, with parameters of the test's choice.
+    pub fn join_saying(pair: &mut Pair, seed: u64, said: &TransportParameters) -> Self {
+        let mut raw = Self::shake_hands(pair, seed, said);
+        raw.say(pair, &[Frame::Ping]);
+        assert!(pair.server.info().is_some(), "the relay takes the first packet");
+        raw
+    }
+
+    /// Shakes hands with the relay of an idle pair, and does not yet show that it has the keys.
+    pub fn shake_hands(pair: &mut Pair, seed: u64, said: &TransportParameters) -> Self {
         let mut params = Vec::new();
-        generous().encode(&mut params).expect("parameters that fit");
+        said.encode(&mut params).expect("parameters that fit");
         let hid = seed.to_be_bytes();
         let (mut initiator, body) = hello(seed, hid, &params);
         let mut envelopes = Envelopes::new(seed);
@@ -230,18 +260,32 @@ impl Raw {
             answer[offset..offset + fragment.len()].copy_from_slice(fragment);
         }
         let established = initiator.finish(&answer, &[]).expect("the relay's answer");
-        let mut raw = Self {
-            session: established.session,
-            address: client_address(),
+        let theirs = ConnectionId(established.relay_cids[0]);
+        Self::new(pair, established.session, theirs, Way::Up)
+    }
+
+    fn new(pair: &Pair, session: Session, theirs: ConnectionId, way: Way) -> Self {
+        Self {
+            session,
+            address: match way {
+                Way::Up => client_address(),
+                Way::Down => server_address(),
+            },
             next: 0,
+            theirs,
+            heard: Vec::new(),
+            way,
             masks: CidMasks::new(&RELAY.bundle.relay_id(), &Grant::default()),
-            theirs: ConnectionId(established.relay_cids[0]),
             seen: pair.record.len(),
-            largest: None,
-        };
-        raw.say(pair, &[Frame::Ping]);
-        assert!(pair.server.info().is_some(), "the relay takes the first packet");
-        raw
+        }
+    }
+
+    /// The directions of what it says and of what it hears.
+    fn directions(&self) -> (Direction, Direction) {
+        match self.way {
+            Way::Up => (UP, DOWN),
+            Way::Down => (DOWN, UP),
+        }
     }
 
     /// Sends frames under the next number.
@@ -252,7 +296,7 @@ impl Raw {
     /// Sends any bytes as the frames of a packet under the next number.
     pub fn say_bytes(&mut self, pair: &mut Pair, frames: &[u8]) {
         let datagram = self.seal(frames);
-        pair.inject(Way::Up, self.address, &datagram);
+        pair.inject(self.way, self.address, &datagram);
     }
 
     /// Seals a packet under the next number, and keeps it.
@@ -288,7 +332,7 @@ impl Raw {
     fn mask(&self, datagram: &mut [u8]) {
         let sample = [sample(datagram).expect("long enough")];
         let (mut cid, mut packet) = ([[0; 9]], [[0; 5]]);
-        self.masks.masks(UP, &sample, &mut cid);
+        self.masks.masks(self.directions().0, &sample, &mut cid);
         self.session.seal.masks(&sample, &mut packet);
         let mask = cid[0].iter().chain(&packet[0]);
         datagram
@@ -297,13 +341,13 @@ impl Raw {
             .for_each(|(byte, mask)| *byte ^= mask);
     }
 
-    /// What the relay has sent since the last call: the frames of each packet, decrypted.
+    /// What the other end has sent since the last call: the frames of each packet, decrypted.
     pub fn hear(&mut self, pair: &Pair) -> Vec<Vec<u8>> {
         let new = pair
             .record
             .iter()
             .skip(self.seen)
-            .filter(|passing| passing.way == Way::Down && passing.to == self.address);
+            .filter(|passing| passing.way != self.way && passing.to == self.address);
         let datagrams: Vec<Vec<u8>> = new.map(|passing| passing.bytes.clone()).collect();
         self.seen = pair.record.len();
         datagrams
@@ -312,11 +356,20 @@ impl Raw {
             .collect()
     }
 
+    /// Empties the pair's record; what is sent from now on can still be heard.
+    pub fn forget(&mut self, pair: &mut Pair) {
+        pair.record.clear();
+        self.seen = 0;
+        let old = self.heard.len().saturating_sub(500);
+        self.heard.drain(..old);
+    }
+
     fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {
         let mut mask = [[0; 9]];
-        self.masks.masks(DOWN, &[sample(datagram)?], &mut mask);
+        self.masks
+            .masks(self.directions().1, &[sample(datagram)?], &mut mask);
         let sealed = Sealed::unmask(datagram, clear_cid(datagram, &mask[0])?, &self.session.open)?;
-        let number = u64::from(sealed.truncated());
+        let number = self.expand(u64::from(sealed.truncated()), sealed.number_len());
         let which = if sealed.key_phase() == self.session.open.phase() {
             Generation::Current
         } else {
@@ -329,11 +382,25 @@ impl Raw {
         if which == Generation::Next {
             self.session.open.update();
         }
-        self.largest = self.largest.max(Some(number));
+        self.heard.push(number);
         Some(frames)
     }
 
-    /// The code of the relay's CLOSE among what it said since the last call.
+    /// The number whose low bytes these are: the smallest that is not far below the last one heard.
+    fn expand(&self, truncated: u64, length: usize) -> u64 {
+        let window = 1 << (8 * length);
+        let expected = self.heard.last().map_or(0, |last| last + 1);
+        let number = expected / window * window + truncated;
+        if number + window / 2 <= expected {
+            number + window
+        } else if number > expected + window / 2 && number >= window {
+            number - window
+        } else {
+            number
+        }
+    }
+
+    /// The code of the other end's CLOSE among what it said since the last call.
     pub fn heard_close(&mut self, pair: &Pair) -> Option<u64> {
         let packets = self.hear(pair);
         let closes = packets.iter().flat_map(|frames| Frames::new(frames)).flatten();
@@ -348,13 +415,33 @@ impl Raw {
 
     /// PATH_ACK for the numbers `first` to `last`, as bytes.
     pub fn ack(first: u64, last: u64) -> Vec<u8> {
-        let mut space = [0; 64];
+        Self::ack_ranges(0, &[first..=last])
+    }
+
+    /// PATH_ACK for `ranges`, which descend, after a delay in microseconds, as bytes.
+    pub fn ack_ranges(delay_us: u64, ranges: &[RangeInclusive<u64>]) -> Vec<u8> {
+        let mut space = vec![0; 64 + 16 * ranges.len()];
         let mut out = Writer::new(&mut space);
-        for value in [kind::PATH_ACK, 0, last, 0, 0, last - first] {
-            out.varint(value).expect("room for an ACK");
-        }
+        ack::encode(&mut out, 0, delay_us, ranges.iter().cloned()).expect("ranges that descend");
         let used = out.len();
-        space[..used].to_vec()
+        space.truncate(used);
+        space
+    }
+
+    /// An honest PATH_ACK for the last of what was heard.
+    pub fn honest_ack(&self, delay_us: u64) -> Option<Vec<u8>> {
+        let mut numbers: Vec<u64> = self.heard.iter().rev().take(500).copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
+        for number in numbers.into_iter().rev() {
+            match ranges.last_mut() {
+                Some(range) if *range.start() == number + 1 => *range = number..=*range.end(),
+                _ => ranges.push(number..=number),
+            }
+        }
+        ranges.truncate(64);
+        (!ranges.is_empty()).then(|| Self::ack_ranges(delay_us, &ranges))
     }
 }
 

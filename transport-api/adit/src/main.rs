@@ -9,11 +9,17 @@ mod demo;
 mod exit;
 mod files;
 mod init;
+mod key_log;
+mod keyring;
 mod measure;
 mod metrics;
 mod output;
 mod relay;
+mod secrets;
 mod signals;
+mod state;
+mod status;
+mod tickets;
 
 use std::process::ExitCode;
 
@@ -42,7 +48,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Demo(options) => demo::run(&options, json),
         Command::Init { who } => init::run(who, json),
         Command::Bundle { what } => bundle::run(what, json),
-        Command::Relay { config } => relay::run(&config, json),
+        Command::Relay { config, key_log } => relay::run(&config, key_log.as_deref(), json),
         Command::Connect(options) => connect::run(&options, json),
         Command::Bench { end } => bench::run(end, json),
         Command::Version => output::version(json),
@@ -50,9 +56,8 @@ fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "adit", &mut std::io::stdout());
             Ok(())
         }
-        Command::Status | Command::Doctor => {
-            fail(Code::Usage, "this command does not exist yet in this version")
-        }
+        Command::Status(options) => status::run(&options, json),
+        Command::Doctor => fail(Code::Usage, "this command does not exist yet in this version"),
     }
 }
 

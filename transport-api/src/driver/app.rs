@@ -367,7 +367,10 @@ impl App {
             state.close = None;
             state.incoming_waiters.take_into(&mut self.out.wakers);
             state.idle_waiters.take_into(&mut self.out.wakers);
-            (std::mem::take(&mut state.connects), std::mem::take(&mut state.queries))
+            (
+                std::mem::take(&mut state.connects),
+                std::mem::take(&mut state.queries),
+            )
         };
         for query in queries {
             match query {

@@ -18,9 +18,11 @@ pub(crate) mod command;
 mod effort;
 pub(crate) mod entropy;
 mod io;
+mod lanes;
 mod link;
 mod mio;
 pub(crate) mod shared;
+mod strangers;
 mod streams;
 pub(crate) mod trace;
 
@@ -36,15 +38,16 @@ use self::entropy::OsEntropy;
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
+use self::strangers::Strangers;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
-use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route, ServerConfig};
+use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
 use crate::wait::Waiters;
 
 /// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
 /// keep ACKs back. One batch of joined datagrams may bring more than a thousand; of a flood from everywhere it brings 32.
 const RECEIVE_BATCHES: usize = 8;
-const RECEIVE_DATAGRAMS: usize = 256;
+const RECEIVE_DATAGRAMS: u32 = 256;
 
 /// Drains after `settle` changed something: more would mean that something changes forever.
 const MAX_DRAINS: usize = 8;
@@ -53,7 +56,7 @@ const MAX_DRAINS: usize = 8;
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// Binds, starts the thread.
-pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
+pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let (listen, buffer) = (config.listen, config.socket_buffer);
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
@@ -69,7 +72,11 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
-    let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let key_log = config.key_log.take();
+    let mut engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    if let Some(log) = key_log {
+        engine.set_key_log(log);
+    }
     let shared = Arc::new(EndpointShared {
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
@@ -139,6 +146,7 @@ struct Driver<I: Io> {
     deadline: Option<Instant>,
     /// What handshakes cost here.
     effort: Effort,
+    strangers: Strangers,
 }
 
 impl<I: Io> Driver<I> {
@@ -153,6 +161,7 @@ impl<I: Io> Driver<I> {
             marks: Vec::new(),
             deadline: None,
             effort: Effort::default(),
+            strangers: Strangers::default(),
         }
     }
 
@@ -177,6 +186,9 @@ impl<I: Io> Driver<I> {
             return Ok(());
         }
         let limit = self.time_to_sleep();
+        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
+        let rests = self.io.has_input() && self.strangers.rest(clock::now().instant).is_some();
+        self.io.listen(!rests)?;
         self.io.wait(limit)
     }
 
@@ -216,15 +228,40 @@ impl<I: Io> Driver<I> {
         let Self { io, engine, .. } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.has_input()
-                && io.receive(&mut |route, datagram| {
-                    datagrams += 1;
-                    engine.handle_datagram(now, route, datagram);
-                })?;
+            let more = io.receive_lane(now, &mut |route, datagram| {
+                datagrams += 1;
+                engine.handle_datagram(now, route, datagram);
+            });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
             }
         }
+        if datagrams > 0 {
+            self.strangers.lanes_work(now.instant);
+        }
+        if self.strangers.rest(now.instant).is_none() {
+            self.receive_common(now)?;
+        }
+        Ok(())
+    }
+
+    fn receive_common(&mut self, now: Now) -> Result<()> {
+        let Self { io, engine, .. } = self;
+        if !io.has_input() {
+            return Ok(());
+        }
+        let begun = clock::now().instant;
+        let (mut datagrams, mut ours) = (0, 0);
+        for _ in 0..RECEIVE_BATCHES {
+            let more = io.receive(&mut |route, datagram| {
+                datagrams += 1;
+                ours += u32::from(engine.handle_datagram(now, route, datagram));
+            })?;
+            if !more || datagrams >= RECEIVE_DATAGRAMS {
+                break;
+            }
+        }
+        self.strangers.spent(begun, clock::now().instant, datagrams, ours);
         Ok(())
     }
 
@@ -250,12 +287,31 @@ impl<I: Io> Driver<I> {
                     }
                     self.batch.clear();
                 }
-                Output::Event(handle, event) => self.app.on_event(now, &mut self.engine, handle, event),
+                Output::Event(handle, event) => {
+                    self.follow(now, handle, &event);
+                    self.app.on_event(now, &mut self.engine, handle, event);
+                }
                 Output::Wait(deadline) => {
                     self.deadline = deadline.map(|(at, _)| at);
                     return true;
                 }
             }
+        }
+    }
+
+    /// Connections that came to us get lanes, where their peers are at present.
+    fn follow(&mut self, now: Now, handle: Handle, event: &Event) {
+        let wanted = match event {
+            Event::Connected(info) => !matches!(info.peer, Peer::Relay(_)),
+            Event::PathChanged { .. } => self.io.close_lane(handle),
+            Event::Closed(_) => {
+                self.io.close_lane(handle);
+                false
+            }
+            _ => false,
+        };
+        if wanted && let Some(connection) = self.engine.connection(handle) {
+            self.io.open_lane(now, handle, connection.route());
         }
     }
 
@@ -265,10 +321,20 @@ impl<I: Io> Driver<I> {
             // Write readiness comes with an event; if it is lost, ask again.
             return Duration::from_millis(10);
         }
-        if self.io.has_input() || !self.shared.mailbox.try_sleep() {
+        let rest = self
+            .strangers
+            .rest(clock::now().instant)
+            .filter(|_| self.io.has_input());
+        let input = self.io.has_lane_input() || (self.io.has_input() && rest.is_none());
+        if input || !self.shared.mailbox.try_sleep() {
             return Duration::ZERO;
         }
-        let next = self.deadline.into_iter().chain(self.app.deadline()).min();
+        let next = self
+            .deadline
+            .into_iter()
+            .chain(self.app.deadline())
+            .chain(rest)
+            .min();
         let until = next.map_or(LONGEST_SLEEP, |at| {
             at.saturating_duration_since(clock::now().instant)
         });

@@ -60,6 +60,11 @@ pub(crate) struct Keys {
     followed: bool,
     changed_at: Option<Instant>,
     peer_changed_at: Option<Instant>,
+    /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
+    /// breaks no rule by keeping to its own.
+    shortest_pto: Duration,
+    /// Age at which the current keys are replaced, drawn anew with each update of ours.
+    age: Duration,
     replace_at: Instant,
     wanted: bool,
     updates: u64,
@@ -74,6 +79,7 @@ impl Keys {
         now: Instant,
         random: &mut Random,
     ) -> Self {
+        let age = limits.age(random);
         Self {
             seal: session.seal,
             open: session.open,
@@ -87,7 +93,9 @@ impl Keys {
             followed: false,
             changed_at: None,
             peer_changed_at: None,
-            replace_at: now + limits.age(random),
+            shortest_pto: Duration::MAX,
+            age,
+            replace_at: now + age,
             wanted: false,
             updates: 0,
         }
@@ -136,10 +144,9 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        if self
-            .peer_changed_at
-            .is_some_and(|at| now.saturating_duration_since(at) < pto)
-        {
+        self.shortest_pto = self.shortest_pto.min(pto);
+        let since = self.peer_changed_at.map(|at| now.saturating_duration_since(at));
+        if since.is_some_and(|since| since < self.shortest_pto) {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
@@ -171,6 +178,7 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
+        self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
         let spaced = self
@@ -179,8 +187,8 @@ impl Keys {
         if !(due && spaced && self.in_step()) {
             return false;
         }
+        self.age = self.limits.age(random);
         self.change_seal(now);
-        self.replace_at = now + self.limits.age(random);
         true
     }
 
@@ -192,6 +200,8 @@ impl Keys {
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
         self.changed_at = Some(now);
+        // Whoever began: the keys are new.
+        self.replace_at = now + self.age;
         self.first_sealed = None;
         self.followed = false;
         self.wanted = false;

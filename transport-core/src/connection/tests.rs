@@ -11,7 +11,7 @@ use crate::error::{By, code};
 use crate::packet::{Builder, clear_cid, mask_batch, sample};
 use crate::trace::{DropReason, Drops, Tracer};
 use crate::wire::Header;
-use crate::wire::frame::{Close, Frame, PathNewConnectionId, PathRetireConnectionId, Stream};
+use crate::wire::frame::{Close, Datagram, Frame, PathNewConnectionId, PathRetireConnectionId, Stream};
 
 const CID: ConnectionId = ConnectionId([3; 9]);
 
@@ -110,10 +110,10 @@ impl Bed {
             ours: vec![CID],
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
+            rtt: None,
             tickets: 0,
             confirmed: true,
             epoch: 1,
-            rtt: None,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
         Self {
@@ -414,12 +414,12 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
-                early: false,
                 now: bed.now,
                 route: bed.connection.path.route,
                 number: 0,
                 size: bytes.len(),
                 newest: true,
+                early: false,
             };
             let mut tracer = Tracer {
                 now: bed.now,

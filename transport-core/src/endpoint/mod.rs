@@ -14,16 +14,18 @@
 )]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy, TicketKeys};
+use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
 use crate::buffer::{Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
+use crate::key_log::{KeyLog, KeyLogEntry};
 use crate::random::Random;
 use crate::timer::{Why, earlier};
 use crate::trace::{self, DropReason, Drops, Observer, Tracer};
@@ -100,6 +102,10 @@ pub struct EndpointStats {
     pub reassembling: usize,
     /// First messages that are complete and wait to be read.
     pub hellos_waiting: usize,
+    /// Envelopes of strangers decrypted, whether they opened or not: what a flood costs at least.
+    pub envelopes_tried: u64,
+    /// First messages of clients read, one KEM decapsulation each, whether they were good or not.
+    pub hellos_read: u64,
     /// Datagrams received.
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.
@@ -126,10 +132,32 @@ pub struct EpochStats {
 /// Whoever watches, and what was counted for them.
 struct Watch {
     observer: Option<Box<dyn Observer + Send>>,
+    key_log: Option<Box<dyn KeyLog + Send>>,
     stats: EndpointStats,
 }
 
 impl Watch {
+    /// The secrets are made only if there is a key log.
+    fn log_keys(
+        &mut self,
+        now: Now,
+        client: bool,
+        remote: SocketAddr,
+        secrets: impl FnOnce() -> TrafficSecrets,
+    ) {
+        if let Some(log) = &mut self.key_log {
+            let secrets = &secrets();
+            log.connection(
+                now,
+                &KeyLogEntry {
+                    client,
+                    remote,
+                    secrets,
+                },
+            );
+        }
+    }
+
     fn tracer(&mut self, now: Now, connection: Option<Handle>) -> Tracer<'_> {
         Tracer {
             now,
@@ -183,6 +211,7 @@ impl Endpoint {
             notices: VecDeque::new(),
             watch: Watch {
                 observer,
+                key_log: None,
                 stats: EndpointStats::default(),
             },
             random,
@@ -191,6 +220,11 @@ impl Endpoint {
     }
 
     // --- the application's calls ---
+
+    /// Tells `log` the secrets of every connection from now on. See [`KeyLog`] for what that means.
+    pub fn set_key_log(&mut self, log: Box<dyn KeyLog + Send>) {
+        self.watch.key_log = Some(log);
+    }
 
     /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows. Until then there is no [`Connection`], unless a
     /// ticket allows [early data](Connect::early).
@@ -323,27 +357,28 @@ impl Endpoint {
 
     // --- datagrams in ---
 
-    /// A datagram arrived. It is decrypted where it lies.
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+    /// A datagram arrived. It is decrypted where it lies. Gives whether it names a connection or a handshake of ours: what
+    /// does not is a stranger's, and may be part of a flood.
+    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) -> bool {
         self.watch.stats.received_datagrams += 1;
         self.watch.stats.received_bytes += datagram.len() as u64;
-        if datagram.len() > MAX_DATAGRAM {
-            return self
-                .watch
-                .tracer(now, None)
-                .dropped(DropReason::Length, datagram.len());
-        }
-        match self.routes.find(datagram) {
-            Some((cid, Target::Connection(slot))) => self.on_packet(now, route, slot, cid, datagram),
-            Some((cid, Target::HalfOpen(id))) => self.on_first(now, route, id, cid, datagram),
+        let unknown = match self.routes.find(datagram) {
+            _ if datagram.len() > MAX_DATAGRAM => DropReason::Length,
+            Some((cid, Target::Connection(slot))) => {
+                self.on_packet(now, route, slot, cid, datagram);
+                return true;
+            }
+            Some((cid, Target::HalfOpen(id))) => {
+                self.on_first(now, route, id, cid, datagram);
+                return true;
+            }
             None => match self.routes.recognise(datagram) {
-                Some(index) => self.on_envelope(now, route, index, datagram),
-                None => self
-                    .watch
-                    .tracer(now, None)
-                    .dropped(DropReason::Unknown, datagram.len()),
+                Some(index) => return self.on_envelope(now, route, index, datagram),
+                None => DropReason::Unknown,
             },
-        }
+        };
+        self.watch.tracer(now, None).dropped(unknown, datagram.len());
+        false
     }
 
     fn on_packet(&mut self, now: Now, route: Route, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
@@ -357,12 +392,14 @@ impl Endpoint {
         self.slab.mark(slot);
     }
 
-    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        match self.routes.domain(index).map(|domain| domain.incoming) {
+    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> bool {
+        let incoming = self.routes.domain(index).map(|domain| domain.incoming);
+        match incoming {
             Some(Direction::ClientToServer) => self.on_stranger(now, route, index, datagram),
             Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
             None => {}
         }
+        incoming == Some(Direction::ServerToClient)
     }
 
     // --- time ---

@@ -87,7 +87,8 @@ impl Endpoint {
         let sample = now.instant.saturating_duration_since(entry.answered);
         let rtt = (entry.times_answered == 1).then_some(sample);
         let confirmed = Proof {
-            route,
+            // The answer arrived there, or the packet could not have been sealed. Where the packet came from is unproved.
+            route: entry.route,
             born: entry.born,
             rtt,
             confirmed: true,
@@ -150,6 +151,8 @@ impl Endpoint {
             .admission
             .as_ref()
             .map_or(0, |admission| admission.tickets.count());
+        self.watch
+            .log_keys(now, false, proof.route.remote, || waiting.secrets.traffic());
         let info = Info {
             peer: waiting.peer,
             suite: waiting.secrets.suite(),

@@ -9,11 +9,13 @@ mod protocol;
 mod report;
 mod server;
 
+pub(crate) use report::suite_name;
+
 use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
     match end {
-        cli::Bench::Server { dir, listen } => server::run(&dir, listen),
+        cli::Bench::Server { dir, listen, key_log } => server::run(&dir, listen, key_log.as_deref()),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }

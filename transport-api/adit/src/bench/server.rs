@@ -25,7 +25,8 @@ use crate::{
     cli::Workload,
     exit::{Code, Context, Outcome, fail},
     files,
-    init::RelayKeys,
+    init::bundle_endpoint,
+    keyring::RelayKeys,
     output,
     signals::Signals,
 };
@@ -35,7 +36,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
+pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -46,12 +47,15 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let keys = RelayKeys::generate()?;
     let relay_id = keys.identity.relay_id();
     let signals = Signals::listen()?;
-    let statics = keys.statics_again();
+    let statics = keys.statics.clone();
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
     config.transport.idle_timeout = Duration::from_mins(2);
     config.transport.datagram_policy = DatagramPolicy::Wait;
+    if let Some(path) = key_log {
+        config.key_log = Some(crate::key_log::open(path, &relay_id)?);
+    }
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
@@ -59,7 +63,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     files::create(
         &path,
         0o644,
-        &keys.bundle(&address.ip().to_string(), address.port())?,
+        &keys.bundle(bundle_endpoint(&address.ip().to_string(), address.port()))?,
     )?;
     output::tell(format_args!("READY {address}"));
     let totals = serve(&endpoint, &signals)?;
