@@ -34,8 +34,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     send.finish()?;
     let answer = recv.read_to_end(1000).wait()?;
     eprintln!("answer: {}", answer.escape_ascii());
-    eprintln!("taken before the handshake was over: {}", connection.early_accepted().wait()?);
-    eprintln!("resumed: {} in {:?}", connection.resumed(), connection.handshake_duration());
+    eprintln!(
+        "taken before the handshake was over: {}",
+        connection.early_accepted().wait()?
+    );
+    eprintln!(
+        "resumed: {} in {:?}",
+        connection.resumed(),
+        connection.handshake_duration()
+    );
     Ok(())
 }
 

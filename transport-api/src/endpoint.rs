@@ -24,7 +24,8 @@ use crate::driver::shared::{
 };
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig, TicketKeys, Usage,
+    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig,
+    TicketKeys, Usage,
 };
 use crate::error::ConnectError;
 use crate::sessions::Sessions;
@@ -98,7 +99,12 @@ impl Endpoint {
         }
     }
 
-    fn ask(&self, options: ConnectOptions, early: bool, reply: &Arc<ConnectReply>) -> Result<(), ConnectError> {
+    fn ask(
+        &self,
+        options: ConnectOptions,
+        early: bool,
+        reply: &Arc<ConnectReply>,
+    ) -> Result<(), ConnectError> {
         let remote = options.address().ok_or(ConnectError::NoAddress)?;
         let connect = Connect {
             bundle: options.bundle,

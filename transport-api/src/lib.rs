@@ -33,7 +33,7 @@ pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
 pub use connection::{
-    AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni
+    AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni,
 };
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;

@@ -123,10 +123,17 @@ fn accept(relay: &Endpoint) -> Connection {
 
 /// A first connection, and what it leaves.
 fn ticket_of(relay: &Endpoint, client: &Endpoint, through: SocketAddr) -> ClientTicket {
-    let connection = client.connect(options(relay, through, None)).wait().expect("a connection");
+    let connection = client
+        .connect(options(relay, through, None))
+        .wait()
+        .expect("a connection");
     assert!(!connection.resumed());
     let at_relay = accept(relay);
-    let ticket = connection.tickets().wait_timeout(PATIENCE).expect("in time").expect("a ticket");
+    let ticket = connection
+        .tickets()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a ticket");
     connection.close(0, b"");
     at_relay.closed().wait_timeout(PATIENCE).expect("in time");
     ticket
@@ -152,7 +159,9 @@ fn a_ticket_resumes_once_stored_and_read_again() {
     assert!(connection.resumed());
     assert!(accept(&relay).resumed());
     assert_eq!(connection.early_accepted().wait(), Ok(false), "none was sent");
-    eventually("both count it", || (client.stats().resumed, relay.stats().resumed) == (1, 1));
+    eventually("both count it", || {
+        (client.stats().resumed, relay.stats().resumed) == (1, 1)
+    });
 }
 
 #[test]
@@ -179,12 +188,21 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
         deadline: None,
         early: true,
     };
-    connection.send_datagram_with(b"hint".to_vec(), datagram).expect("room");
+    connection
+        .send_datagram_with(b"hint".to_vec(), datagram)
+        .expect("room");
     assert!(!connection.export(b"label", &mut [0; 8]), "there are no keys yet");
 
     let at_relay = accept(&relay);
-    assert!(at_relay.is_early(), "it came before the client could show that it is there");
-    let (mut answer, mut request) = at_relay.accept_bi().wait_timeout(PATIENCE).expect("in time").expect("a stream");
+    assert!(
+        at_relay.is_early(),
+        "it came before the client could show that it is there"
+    );
+    let (mut answer, mut request) = at_relay
+        .accept_bi()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a stream");
     assert_eq!(request.read_to_end(100).wait().expect("all of it"), b"request");
     let hint = at_relay.read_datagram().wait_timeout(PATIENCE).expect("in time");
     assert_eq!(hint.expect("a datagram"), b"hint");
@@ -211,9 +229,15 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
     });
     let after = relay.stats();
     assert_eq!((after.early_accepted, after.handshakes_completed), (1, 2));
-    assert_eq!((after.handshakes_answered, after.half_open), (before.handshakes_answered, before.half_open));
+    assert_eq!(
+        (after.handshakes_answered, after.half_open),
+        (before.handshakes_answered, before.half_open)
+    );
     assert!(after.drops.get(DropReason::EnvelopeReplayed) >= 6, "{after:?}");
-    assert!(at_relay.accept_bi().wait_timeout(WAY).is_none(), "nothing is asked again");
+    assert!(
+        at_relay.accept_bi().wait_timeout(WAY).is_none(),
+        "nothing is asked again"
+    );
 
     // Another relay that opens the same tickets.
     let other = self::relay();
@@ -221,10 +245,23 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
         stranger.send_to(datagram, other.local_addr()).expect("sent");
     }
     eventually("the other relay judged it", || other.stats().early_rejected == 1);
-    assert!(other.accept().wait_timeout(WAY).is_none(), "no connection comes of it");
+    assert!(
+        other.accept().wait_timeout(WAY).is_none(),
+        "no connection comes of it"
+    );
     let stats = other.stats();
-    assert_eq!((stats.early_accepted, stats.handshakes_completed, stats.connections), (0, 0, 0));
-    assert_eq!(stats.handshakes_answered, 1, "it would resume, without the early data");
+    assert_eq!(
+        (
+            stats.early_accepted,
+            stats.handshakes_completed,
+            stats.connections
+        ),
+        (0, 0, 0)
+    );
+    assert_eq!(
+        stats.handshakes_answered, 1,
+        "it would resume, without the early data"
+    );
 }
 
 #[test]
@@ -241,11 +278,18 @@ fn what_another_relay_refuses_comes_again_by_itself() {
     send.write_all(&[7; 5000]).wait().expect("written");
     send.finish().expect("open");
     let at_relay = accept(&second);
-    let mut recv = at_relay.accept_uni().wait_timeout(PATIENCE).expect("in time").expect("a stream");
+    let mut recv = at_relay
+        .accept_uni()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a stream");
     assert_eq!(recv.read_to_end(10_000).wait().expect("all of it"), [7; 5000]);
     assert_eq!(connection.early_accepted().wait(), Ok(false));
     assert!(connection.resumed());
-    assert_eq!((second.stats().early_rejected, client.stats().early_rejected), (1, 1));
+    assert_eq!(
+        (second.stats().early_rejected, client.stats().early_rejected),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -263,6 +307,9 @@ fn an_early_connection_without_a_relay_ends_like_any_other() {
     assert!(format!("{reason}").contains("code 3"), "{reason}");
     assert!(accepted.wait_timeout(PATIENCE).expect("in time").is_err());
     // Without a ticket it is a connect.
-    let connection = client.connect_early(options(&relay, relay.local_addr(), None)).wait().expect("a connection");
+    let connection = client
+        .connect_early(options(&relay, relay.local_addr(), None))
+        .wait()
+        .expect("a connection");
     assert_eq!(connection.early_accepted().wait(), Ok(false));
 }

@@ -14,8 +14,8 @@ use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch, RelayId, StreamId, Ticket,
-    TicketKeys, Usage,
+    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
+    RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};

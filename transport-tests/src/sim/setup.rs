@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use transport_core::{
-    Access, ClientTicket, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig,
-    Suite, SuiteChoice, TicketOptions, TransportConfig,
+    Access, ClientTicket, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics,
+    ServerConfig, Suite, SuiteChoice, TicketOptions, TransportConfig,
 };
 use transport_crypto::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, SeededEntropy};
 

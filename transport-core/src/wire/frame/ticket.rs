@@ -76,6 +76,9 @@ mod tests {
         }
         let mut long = golden;
         long[9..13].copy_from_slice(&[0xc0, 0, 0, 1]);
-        assert!(Frames::new(&long).any(|frame| frame.is_err()), "a lifetime beyond 32 bits");
+        assert!(
+            Frames::new(&long).any(|frame| frame.is_err()),
+            "a lifetime beyond 32 bits"
+        );
     }
 }

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    World,
     super::{
         link::Link,
         record::Percentiles,
         report::{self, FlowReport, LinkReport, Links, Report},
         scenario::Side,
     },
+    World,
 };
 
 impl World<'_> {

@@ -33,10 +33,16 @@ fn add(lanes: &mut Lanes, now: Instant, hid: u64, len: usize) -> Result<bool, Dr
 fn what_waits_for_a_hello_is_bounded() {
     let now = Instant::now();
     let mut lanes = Lanes::default();
-    let kept = (0..40).filter(|_| add(&mut lanes, now, 1, 1150) == Ok(false)).count();
+    let kept = (0..40)
+        .filter(|_| add(&mut lanes, now, 1, 1150) == Ok(false))
+        .count();
     assert_eq!(kept, MAX_OF_ONE / 1150);
     assert_eq!(add(&mut lanes, now, 1, 1150), Err(DropReason::EarlyBuffer));
-    assert_eq!(add(&mut lanes, now, 1, 20), Err(DropReason::FragmentMismatch), "nothing but overhead");
+    assert_eq!(
+        add(&mut lanes, now, 1, 20),
+        Err(DropReason::FragmentMismatch),
+        "nothing but overhead"
+    );
     // All together: newcomers take the oldest place.
     for hid in 2..5000 {
         for _ in 0..14 {
@@ -47,10 +53,16 @@ fn what_waits_for_a_hello_is_bounded() {
     assert!(lanes.memory() < 2 << 20, "{}", lanes.memory());
     assert_eq!(lanes.refuse(now, key(4999)), 14);
     assert_eq!(add(&mut lanes, now, 4999, 1150), Err(DropReason::EarlyRejected));
-    assert_eq!(lanes.refuse(now, key(1)), 0, "it is gone, and remembered as refused");
+    assert_eq!(
+        lanes.refuse(now, key(1)),
+        0,
+        "it is gone, and remembered as refused"
+    );
     // Tiny ones cost as much as their place.
     let mut lanes = Lanes::default();
-    let kept = (0..1000).filter(|_| add(&mut lanes, now, 1, 21) == Ok(false)).count();
+    let kept = (0..1000)
+        .filter(|_| add(&mut lanes, now, 1, 21) == Ok(false))
+        .count();
     assert_eq!(kept, MAX_OF_ONE / COST);
     for hid in 0..5000 {
         assert_eq!(add(&mut lanes, now, hid + 2, 21), Ok(false));
