@@ -141,4 +141,6 @@ impl SessionSecrets {
 }
 
 #[cfg(test)]
+mod fail_closed;
+#[cfg(test)]
 mod tests;

@@ -201,7 +201,7 @@ impl Admission {
 
     /// How full everything at the door is.
     pub(super) fn usage(&self) -> Vec<Usage> {
-        let mut usage = vec![self.half_open.usage()];
+        let mut usage = vec![self.half_open.usage(), self.queue.usage()];
         usage.extend(self.reassembly.usage());
         usage
     }
