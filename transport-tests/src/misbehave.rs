@@ -1,6 +1,6 @@
-//! A client made by hand: it holds real keys, and says what no honest client would.
+//! A client, or a relay, made by hand: it holds real keys, and says what no honest one would.
 //!
-//! It shakes hands with the relay of a [`Pair`] through the crypto crate alone, then seals whatever bytes a test wants as
+//! It shakes hands with the other end of a [`Pair`] through the crypto crate alone, then seals whatever bytes a test wants as
 //! frames, under whatever number.
 
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use transport_core::packet::{Sealed, clear_cid, sample};
 use transport_core::wire::frame::{Frame, Frames, kind};
 use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
-use transport_core::{Grant, SeededEntropy};
+use transport_core::{Access, Grant, SeededEntropy};
 use transport_crypto::{
     Auth, CidMasks, ClientHello, Counter, Direction, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys,
-    EnvelopeType, Generation, Initiator, Session,
+    EnvelopeType, Generation, Initiator, Responder, ServerAnswer, Session, Suite,
 };
 
-use crate::pair::{APP, Pair, RELAY, Way, client_address};
+use crate::pair::{APP, Pair, RELAY, Way, client_address, server_address};
 use crate::sim::clock::EPOCH_UNIX_MS;
 use crate::sim::rng::seed_bytes;
 
@@ -56,25 +56,41 @@ impl Envelopes {
 
     /// One datagram of `size` bytes.
     pub fn seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
+        self.try_seal(header, fragment, size)
+            .expect("a fragment that fits")
+    }
+
+    /// The same, unless no envelope has such a header or size.
+    pub fn try_seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Option<Vec<u8>> {
         let header = EnvelopeHeader {
             fragment_len: fragment.len() as u16,
             ..header.clone()
         };
+        let way = if header.kind == EnvelopeType::ClientHello {
+            UP
+        } else {
+            DOWN
+        };
         let mut out = Vec::new();
         self.keys
-            .seal(UP, &header, fragment, size, &mut self.entropy, &mut out)
-            .expect("a fragment that fits");
-        out
+            .seal(way, &header, fragment, size, &mut self.entropy, &mut out)
+            .ok()?;
+        Some(out)
     }
 
-    /// A message in fragments of `length` bytes, each in a datagram of 1232.
+    /// A client's message in fragments of `length` bytes, each in a datagram of 1232.
     pub fn fragments(&mut self, hid: [u8; 8], body: &[u8], length: usize) -> Vec<Vec<u8>> {
+        self.fragments_of(EnvelopeType::ClientHello, hid, body, length)
+    }
+
+    fn fragments_of(&mut self, kind: EnvelopeType, hid: [u8; 8], body: &[u8], length: usize) -> Vec<Vec<u8>> {
         let count = body.len().div_ceil(length) as u8;
         let parts = body.chunks(length).enumerate();
         parts
             .map(|(index, part)| {
                 let offset = (index * length) as u16;
                 let header = EnvelopeHeader {
+                    kind,
                     index: index as u8,
                     count,
                     fragment_offset: offset,
@@ -83,6 +99,21 @@ impl Envelopes {
                 self.seal(&header, part, 1232)
             })
             .collect()
+    }
+
+    /// The message of the other side that `pair` has recorded since `from`, put together, and the id of its handshake.
+    fn message(&self, pair: &Pair, from: usize, way: Way) -> ([u8; 8], Vec<u8>) {
+        let sealed = if way == Way::Up { UP } else { DOWN };
+        let (mut hid, mut message) = ([0; 8], Vec::new());
+        for passing in pair.record.iter().skip(from).filter(|passing| passing.way == way) {
+            let mut bytes = passing.bytes.clone();
+            let (header, fragment) = self.keys.open(sealed, &mut bytes).expect("an envelope");
+            let offset = usize::from(header.fragment_offset);
+            message.resize(usize::from(header.total_len), 0);
+            message[offset..offset + fragment.len()].copy_from_slice(fragment);
+            hid = header.hid;
+        }
+        (hid, message)
     }
 }
 
@@ -120,7 +151,7 @@ pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
     (initiator, body)
 }
 
-/// The client.
+/// The misbehaving end.
 pub struct Raw {
     /// Its keys.
     pub session: Session,
@@ -128,6 +159,8 @@ pub struct Raw {
     pub address: SocketAddr,
     /// The number of its next packet, unless a test says otherwise.
     pub next: u64,
+    /// The way its datagrams go.
+    way: Way,
     masks: CidMasks,
     theirs: ConnectionId,
     seen: usize,
@@ -146,24 +179,13 @@ impl Raw {
         for datagram in envelopes.fragments(hid, &body, 1232 - ENVELOPE_OVERHEAD) {
             pair.inject(Way::Up, client_address(), &datagram);
         }
-        let mut answer = Vec::new();
-        for passing in pair
-            .record
-            .iter_mut()
-            .skip(seen)
-            .filter(|passing| passing.way == Way::Down)
-        {
-            let mut bytes = passing.bytes.clone();
-            let (header, fragment) = envelopes.keys.open(DOWN, &mut bytes).expect("an envelope");
-            let offset = usize::from(header.fragment_offset);
-            answer.resize(usize::from(header.total_len), 0);
-            answer[offset..offset + fragment.len()].copy_from_slice(fragment);
-        }
+        let (_, answer) = envelopes.message(pair, seen, Way::Down);
         let established = initiator.finish(&answer).expect("the relay's answer");
         let mut raw = Self {
             session: established.session,
             address: client_address(),
             next: 0,
+            way: Way::Up,
             masks: CidMasks::new(&RELAY.bundle.relay_id(), &Grant::default()),
             theirs: ConnectionId(established.relay_cids[0]),
             seen: pair.record.len(),
@@ -171,6 +193,48 @@ impl Raw {
         };
         raw.say(pair, &[Frame::Ping]);
         assert!(pair.server.info().is_some(), "the relay takes the first packet");
+        raw
+    }
+
+    /// Takes the place of the relay of a fresh pair, answers its client's dial, and shows that it has the keys.
+    pub fn answer(pair: &mut Pair, seed: u64) -> Self {
+        pair.hook(|passing| passing.lose());
+        pair.settle();
+        let mut envelopes = Envelopes::new(seed);
+        let (hid, hello) = envelopes.message(pair, 0, Way::Up);
+        let config = RELAY.config(Access::Open, b"");
+        let responder = Responder::new(config.statics, config.relay_id, config.epoch);
+        let offered = responder.read(hid, &hello).expect("an honest hello");
+        let theirs = ConnectionId(offered.scid());
+        let mut params = Vec::new();
+        generous().encode(&mut params).expect("parameters that fit");
+        let answer = ServerAnswer {
+            suite: Suite::ChaCha20Poly1305,
+            relay_cids: &[SCID],
+            params: &params,
+            server_time_ms: EPOCH_UNIX_MS,
+        };
+        let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving answer"));
+        let mut body = Vec::new();
+        let session = offered
+            .accept(answer, &mut entropy, &mut body)
+            .expect("an answer");
+        let kind = EnvelopeType::ServerHello;
+        for datagram in envelopes.fragments_of(kind, hid, &body, 1232 - ENVELOPE_OVERHEAD) {
+            pair.inject(Way::Down, server_address(), &datagram);
+        }
+        assert!(pair.client.info().is_some(), "the client takes the answer");
+        let mut raw = Self {
+            session,
+            address: server_address(),
+            next: 0,
+            way: Way::Down,
+            masks: CidMasks::new(&RELAY.bundle.relay_id(), &Grant::default()),
+            theirs,
+            seen: 0,
+            largest: None,
+        };
+        raw.say(pair, &[Frame::HandshakeDone]);
         raw
     }
 
@@ -182,7 +246,7 @@ impl Raw {
     /// Sends any bytes as the frames of a packet under the next number.
     pub fn say_bytes(&mut self, pair: &mut Pair, frames: &[u8]) {
         let datagram = self.seal(frames);
-        pair.inject(Way::Up, self.address, &datagram);
+        pair.inject(self.way, self.address, &datagram);
     }
 
     /// Seals a packet under the next number, and keeps it.
@@ -218,7 +282,7 @@ impl Raw {
     fn mask(&self, datagram: &mut [u8]) {
         let sample = [sample(datagram).expect("long enough")];
         let (mut cid, mut packet) = ([[0; 9]], [[0; 5]]);
-        self.masks.masks(UP, &sample, &mut cid);
+        self.masks.masks(directions(self.way).0, &sample, &mut cid);
         self.session.seal.masks(&sample, &mut packet);
         let mask = cid[0].iter().chain(&packet[0]);
         datagram
@@ -227,13 +291,13 @@ impl Raw {
             .for_each(|(byte, mask)| *byte ^= mask);
     }
 
-    /// What the relay has sent since the last call: the frames of each packet, decrypted.
+    /// What the other end has sent since the last call: the frames of each packet, decrypted.
     pub fn hear(&mut self, pair: &Pair) -> Vec<Vec<u8>> {
         let new = pair
             .record
             .iter()
             .skip(self.seen)
-            .filter(|passing| passing.way == Way::Down && passing.to == self.address);
+            .filter(|passing| passing.way != self.way && passing.to == self.address);
         let datagrams: Vec<Vec<u8>> = new.map(|passing| passing.bytes.clone()).collect();
         self.seen = pair.record.len();
         datagrams
@@ -242,9 +306,15 @@ impl Raw {
             .collect()
     }
 
+    /// What was recorded so far is no more: the next look begins at the first record.
+    pub fn forget(&mut self) {
+        self.seen = 0;
+    }
+
     fn open(&mut self, datagram: &mut [u8]) -> Option<Vec<u8>> {
         let mut mask = [[0; 9]];
-        self.masks.masks(DOWN, &[sample(datagram)?], &mut mask);
+        self.masks
+            .masks(directions(self.way).1, &[sample(datagram)?], &mut mask);
         let sealed = Sealed::unmask(datagram, clear_cid(datagram, &mask[0])?, &self.session.open)?;
         let number = u64::from(sealed.truncated());
         let which = if sealed.key_phase() == self.session.open.phase() {
@@ -263,7 +333,7 @@ impl Raw {
         Some(frames)
     }
 
-    /// The code of the relay's CLOSE among what it said since the last call.
+    /// The code of the other end's CLOSE among what it said since the last call.
     pub fn heard_close(&mut self, pair: &Pair) -> Option<u64> {
         let packets = self.hear(pair);
         let closes = packets.iter().flat_map(|frames| Frames::new(frames)).flatten();
@@ -285,6 +355,14 @@ impl Raw {
         }
         let used = out.len();
         space[..used].to_vec()
+    }
+}
+
+/// How an end that sends this way seals, and how its peer does.
+fn directions(way: Way) -> (Direction, Direction) {
+    match way {
+        Way::Up => (UP, DOWN),
+        Way::Down => (DOWN, UP),
     }
 }
 
