@@ -63,6 +63,8 @@ pub enum Why {
     Pacing,
     /// A queued datagram becomes worthless.
     DatagramExpiry,
+    /// A client's first message waits until there is time to read it.
+    Hello,
 }
 
 /// The earlier of two deadlines; the first one when they are equal.

@@ -38,6 +38,18 @@ pub enum Event<'a> {
         /// A copy of an answer given before.
         again: bool,
     },
+    /// A relay asks strangers for a token from now on, or no longer.
+    CookieMode {
+        /// From now on.
+        on: bool,
+    },
+    /// A relay asked one for a token.
+    RetrySent,
+    /// A client was asked for a token, and sends its first message again with it.
+    RetryReceived {
+        /// The connection to be.
+        connection: Handle,
+    },
     /// A relay told a client that it will not serve it.
     HandshakeRefused {
         /// The code it was told.
@@ -149,10 +161,17 @@ drop_reasons! {
     Stale = "stale",
     /// The same envelope came before.
     EnvelopeReplayed = "envelope_replayed",
+    /// In cookie mode: a fragment without a token; its sender was asked for one, as far as the rate allows.
+    RetryRequired = "retry_required",
+    /// The same with a token that is not ours, too old, or of another handshake or address.
+    TokenInvalid = "token_invalid",
     /// No room to put fragments together, or too many from one place.
     ReassemblyFull = "reassembly_full",
     /// A fragment that contradicts those before it.
     FragmentMismatch = "fragment_mismatch",
+    /// More hellos than there is time for: from one place, or altogether; then the one that has waited longest.
+    /// As a client: more RETRYs than are answered at once.
+    Overload = "overload",
     /// The same hello came before, and is not to be answered again.
     HelloReplayed = "hello_replayed",
     /// A hello that does not read.

@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     Direction, Entropy, EnvelopeError, Forged, Grant, Secret,
     kdf::{self, label},
-    provider::symmetric::{Block128, EnvelopeCipher},
+    provider::symmetric::{Block128, LongNonceCipher},
 };
 
 /// Bytes an envelope without a token adds to its fragment.
@@ -184,7 +184,7 @@ impl EnvelopeHeader {
 pub struct EnvelopeKeys([HalfKeys; 2]);
 
 struct HalfKeys {
-    outer: EnvelopeCipher,
+    outer: LongNonceCipher,
     hint: Block128,
 }
 
@@ -197,7 +197,7 @@ impl EnvelopeKeys {
             let outer_key: Secret<32> = kdf::expand(&outer, &[direction.label()]);
             let hint_key: Secret<16> = kdf::expand(&hint, &[direction.label()]);
             HalfKeys {
-                outer: EnvelopeCipher::new(&outer_key),
+                outer: LongNonceCipher::new(&outer_key),
                 hint: Block128::new(&hint_key),
             }
         }))
@@ -230,7 +230,7 @@ impl EnvelopeKeys {
         }
         let (nonce, rest) = datagram.split_first_chunk_mut::<NONCE>().ok_or(Forged)?;
         let (body, tag) = rest.split_last_chunk_mut::<TAG>().ok_or(Forged)?;
-        direction.of(&self.0).outer.open(nonce, body, tag)?;
+        direction.of(&self.0).outer.open(nonce, &[], body, tag)?;
         let (header, rest) = EnvelopeHeader::decode(body).ok_or(Forged)?;
         let (fragment, padding) = rest.split_at_checked(header.fragment_len.into()).ok_or(Forged)?;
         if padding.iter().any(|&byte| byte != 0) {
@@ -270,7 +270,7 @@ impl EnvelopeKeys {
         out.resize(start + size - TAG, 0);
         let sealed = out
             .get_mut(start + NONCE..)
-            .and_then(|body| keys.outer.seal(&nonce, body));
+            .and_then(|body| keys.outer.seal(&nonce, &[], body));
         match sealed {
             Some(tag) => out.extend_from_slice(&tag),
             None => out.truncate(start),

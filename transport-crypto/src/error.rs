@@ -35,6 +35,10 @@ pub struct InvalidKemKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidId;
 
+/// Bytes that are no stored ticket, or one of another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidTicket;
+
 /// A handshake datagram could not be sealed: always a mistake or a failure on this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvelopeError {
@@ -85,6 +89,14 @@ pub enum HandshakeFailure {
     SuiteNotOffered,
     /// The client has no use for this bundle's version.
     UnusableBundle,
+    /// The relay cannot open the ticket, its time is over, or another client shows it.
+    TicketRefused,
+    /// The ticket is of another relay, or of another identity than the one at hand.
+    TicketMismatch,
+    /// The server's message echoes another address token than the one this side sent.
+    RetryMismatch,
+    /// The server accepted early data that was not offered.
+    EarlyNotOffered,
     /// A part of the message exceeds its bound.
     TooLong(&'static str),
     /// The state is used up, or was called out of order.
@@ -106,9 +118,13 @@ impl HandshakeFailure {
             | Self::LowOrderPoint
             | Self::InvalidKemKey
             | Self::DegenerateKey
+            | Self::TicketRefused
+            | Self::RetryMismatch
+            | Self::EarlyNotOffered
             | Self::AuthMismatch => Fault::Peer,
             Self::SuiteNotOffered
             | Self::UnusableBundle
+            | Self::TicketMismatch
             | Self::TooLong(_)
             | Self::Misused
             | Self::EntropyFailed => Fault::Local,
@@ -196,6 +212,12 @@ impl fmt::Display for InvalidId {
     }
 }
 
+impl fmt::Display for InvalidTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a stored ticket of this version")
+    }
+}
+
 impl fmt::Display for EnvelopeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -219,6 +241,10 @@ impl fmt::Display for HandshakeFailure {
             Self::InvalidKemKey => f.write_str("ML-KEM-768 key fails the modulus check"),
             Self::DegenerateKey => f.write_str("key encapsulation gave an unusable key"),
             Self::AuthMismatch => f.write_str("answer does not fit the client's authentication"),
+            Self::TicketRefused => f.write_str("the ticket cannot be used"),
+            Self::TicketMismatch => f.write_str("the ticket belongs to another relay or identity"),
+            Self::RetryMismatch => f.write_str("answer echoes another address token"),
+            Self::EarlyNotOffered => f.write_str("early data accepted but not offered"),
             Self::SuiteNotOffered => f.write_str("AES-256-GCM chosen but not offered"),
             Self::UnusableBundle => f.write_str("the bundle is for another protocol version"),
             Self::TooLong(what) => write!(f, "{what} too long for a handshake message"),
@@ -270,6 +296,7 @@ impl Error for KeyExhausted {}
 impl Error for EntropyFailed {}
 impl Error for InvalidKemKey {}
 impl Error for InvalidId {}
+impl Error for InvalidTicket {}
 impl Error for EnvelopeError {}
 impl Error for HandshakeFailure {}
 impl Error for BundleError {}

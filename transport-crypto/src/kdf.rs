@@ -38,6 +38,8 @@ pub(crate) mod label {
         PROLOGUE = b"adit1/noise";
         /// The first pre-shared key: encapsulation to the relay's static key.
         PSK0 = b"adit1 psk0 full";
+        /// The first pre-shared key of a resumption: the secret behind a ticket.
+        PSK0_RESUME = b"adit1 psk0 resume";
         /// The second pre-shared key: encapsulation to the client's ephemeral (and static) key.
         PSK2 = b"adit1 psk2";
         /// Client-to-server application secret, generation 0.
@@ -46,6 +48,16 @@ pub(crate) mod label {
         SERVER_AP = b"adit1 s ap";
         /// Exporter secret.
         EXPORTER = b"adit1 exp";
+        /// Resumption secret; also the salt of the resumption's pre-shared key.
+        RESUMPTION = b"adit1 res";
+        /// Secret of one ticket, from the resumption secret.
+        TICKET = b"tkt";
+        /// Hash of a ticket holder's static X25519 key.
+        TICKET_STATIC = b"adit1 tkt static";
+        /// Key of the address tokens of one window.
+        COOKIE_KEY = b"adit1 cookie key";
+        /// Address token.
+        COOKIE = b"adit1 ck";
         /// Values exported to the application.
         EXPORTED = b"adit1 exported";
         /// Packet key of a generation.

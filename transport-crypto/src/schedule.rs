@@ -3,6 +3,7 @@
 //! ```text
 //! MS     = Extract(salt = h, ikm = k1 ‖ k2)
 //! c_ap_0 = Expand(MS, "adit1 c ap")   s_ap_0 = Expand(MS, "adit1 s ap")   exp = Expand(MS, "adit1 exp")
+//! res    = Expand(MS, "adit1 res")    rms_i  = Expand(res, "tkt" ‖ serial u64)
 //! key_n  = Expand(ap_n, "adit1 key")  iv_n = Expand(ap_n, "adit1 iv")     ap_n+1 = Expand(ap_n, "adit1 ku")
 //! hp     = Expand(ap_0, "adit1 hp")   never updated, as in QUIC
 //! ```
@@ -21,6 +22,8 @@ pub(crate) struct KeySchedule {
     pub(crate) server: Secret<32>,
     /// For values the application exports.
     pub(crate) exporter: Exporter,
+    /// What the secrets of tickets are derived from.
+    pub(crate) resumption: Secret<32>,
 }
 
 impl KeySchedule {
@@ -31,6 +34,7 @@ impl KeySchedule {
             client: kdf::expand(&master, &[label::CLIENT_AP]),
             server: kdf::expand(&master, &[label::SERVER_AP]),
             exporter: Exporter(kdf::expand(&master, &[label::EXPORTER])),
+            resumption: kdf::expand(&master, &[label::RESUMPTION]),
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::{Entropy, EntropyFailed};
 
 /// `N` secret bytes: zeroized on drop, without `Debug`, compared in constant time.
 ///
-/// There is no `Clone` and no `Copy`; where a second holder is needed, the owner is shared instead.
+/// There is no `Clone` and no `Copy`; where a second holder is needed, the owner is shared instead, or the copy is made by
+/// a function of this crate that says so.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Secret<const N: usize>([u8; N]);
 
@@ -22,6 +23,18 @@ impl<const N: usize> Secret<N> {
         let mut secret = Self([0; N]);
         rng.fill(&mut secret.0)?;
         Ok(secret)
+    }
+
+    /// A copy of the first `N` bytes of `bytes`, written in place; `None` if there are fewer.
+    pub(crate) fn copy_of(bytes: &[u8]) -> Option<Self> {
+        let mut secret = Self([0; N]);
+        secret.0.copy_from_slice(bytes.get(..N)?);
+        Some(secret)
+    }
+
+    /// A second holder of the same bytes.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self(self.0)
     }
 
     /// The bytes themselves. The name marks every place where a secret is looked at.

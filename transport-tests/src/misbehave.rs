@@ -180,7 +180,7 @@ impl Raw {
             pair.inject(Way::Up, client_address(), &datagram);
         }
         let (_, answer) = envelopes.message(pair, seen, Way::Down);
-        let established = initiator.finish(&answer).expect("the relay's answer");
+        let established = initiator.finish(&answer, &[]).expect("the relay's answer");
         let mut raw = Self {
             session: established.session,
             address: client_address(),
@@ -204,7 +204,7 @@ impl Raw {
         let (hid, hello) = envelopes.message(pair, 0, Way::Up);
         let config = RELAY.config(Access::Open, b"");
         let responder = Responder::new(config.statics, config.relay_id, config.epoch);
-        let offered = responder.read(hid, &hello).expect("an honest hello");
+        let offered = responder.read(hid, &hello, None, 0).expect("an honest hello");
         let theirs = ConnectionId(offered.scid());
         let mut params = Vec::new();
         generous().encode(&mut params).expect("parameters that fit");
@@ -213,12 +213,15 @@ impl Raw {
             relay_cids: &[SCID],
             params: &params,
             server_time_ms: EPOCH_UNIX_MS,
+            early_accepted: false,
+            retry_token: None,
         };
         let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving answer"));
         let mut body = Vec::new();
         let session = offered
             .accept(answer, &mut entropy, &mut body)
-            .expect("an answer");
+            .expect("an answer")
+            .into_session();
         let kind = EnvelopeType::ServerHello;
         for datagram in envelopes.fragments_of(kind, hid, &body, 1232 - ENVELOPE_OVERHEAD) {
             pair.inject(Way::Down, server_address(), &datagram);

@@ -50,7 +50,7 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
     };
     let mut initiator = Initiator::start(&bundle, [1; 8], client, &mut rng, &mut hello).unwrap();
     let offered = Responder::new(statics, relay.relay_id(), 1)
-        .read([1; 8], &hello)
+        .read([1; 8], &hello, None, 0)
         .unwrap();
     let suite = Suite::ChaCha20Poly1305;
     let reply = ServerAnswer {
@@ -58,9 +58,11 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
         relay_cids: &[CID.0],
         params: &[],
         server_time_ms: 0,
+        early_accepted: false,
+        retry_token: None,
     };
-    let server = offered.accept(reply, &mut rng, &mut answer).unwrap();
-    (initiator.finish(&answer).unwrap().session, server)
+    let server = offered.accept(reply, &mut rng, &mut answer).unwrap().into_session();
+    (initiator.finish(&answer, &[]).unwrap().session, server)
 }
 
 impl Bed {

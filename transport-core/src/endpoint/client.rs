@@ -4,7 +4,7 @@
 use transport_crypto::ClientEstablished;
 use transport_scheduler::Side;
 
-use super::dial::Dial;
+use super::dial::{Dial, Heard};
 use super::slab::Occupant;
 use super::{Endpoint, enqueue};
 use crate::buffer::Route;
@@ -66,10 +66,18 @@ impl Endpoint {
         if dial.route.remote != route.remote {
             return Err(DropReason::WrongAddress);
         }
-        let established = dial.handle(now.instant, &header, fragment)?;
+        let heard = dial.handle(now.instant, &header, fragment)?;
         self.slab.mark(slot);
-        if let Some(established) = established {
-            self.establish(now, slot, *established);
+        match heard {
+            Heard::Nothing => {}
+            Heard::Retry => {
+                let handle = self.slab.handle(slot);
+                self.watch
+                    .tracer(now, Some(handle))
+                    .tell(|connection| trace::Event::RetryReceived { connection });
+                self.send_hello(now, slot);
+            }
+            Heard::Answer(established) => self.establish(now, slot, *established),
         }
         Ok(())
     }
@@ -88,6 +96,8 @@ impl Endpoint {
             relay_cids,
             params,
             server_time_ms,
+            retry_echoed,
+            ..
         } = established;
         let params = match TransportParameters::parse(&params) {
             Ok(params) if params.app == dial.app => params,
@@ -121,7 +131,7 @@ impl Endpoint {
             ours: vec![dial.scid],
             theirs: relay_cids.into_iter().map(ConnectionId).collect(),
             params,
-            rtt: (dial.sends == 1).then_some(handshake),
+            rtt: dial.round_trip(now.instant, retry_echoed),
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         if let Some(place) = self.slab.get_mut(slot) {

@@ -1,7 +1,8 @@
 //! A client on its way to a connection.
 //!
 //! The hello goes out in padded fragments, again after a second, then every two seconds; from the second time on with a
-//! parity fragment, after two timeouts in smaller datagrams. Whatever does not read as the relay's answer is ignored. A
+//! parity fragment, after two timeouts in smaller datagrams. A RETRY makes it go out once more, with the token it brought;
+//! which of several is good cannot be told, so each new one is tried and the answer may belong to any of them. Whatever does not read as the relay's answer is ignored. A
 //! refusal is only a hint, which anyone with the bundle could send: it is believed after one more timeout without an answer.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -21,7 +22,7 @@ use transport_crypto::{
     RelayId,
 };
 
-use super::flight::{Body, Flight, Hid, SIZES, SMALL_SIZES};
+use super::flight::{Body, Flight, Hid, SIZES, SMALL_SIZES, Token};
 use super::route::Domain;
 use crate::buffer::Route;
 use crate::config::{Connect, Now, SuiteChoice, TransportConfig};
@@ -37,6 +38,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Transmissions in full size before smaller datagrams are tried.
 const FULL_SIZE_SENDS: u32 = 2;
+/// RETRYs answered at once until the next timeout: somebody may forge them, but not make us send without end.
+const RETRIES_AT_ONCE: u32 = 4;
+/// Tokens kept, for an answer that belongs to an earlier one.
+const MAX_TOKENS: usize = 8;
 
 /// A handshake under way.
 pub(super) struct Dial {
@@ -49,12 +54,30 @@ pub(super) struct Dial {
     pub(super) app: Vec<u8>,
     body: Vec<u8>,
     answer: Option<Body>,
+    /// What RETRYs brought, the newest last.
+    tokens: Vec<Token>,
+    /// RETRYs that may still be answered before the next timeout.
+    retries_left: u32,
+    /// The hello goes out because of a RETRY, not because of time.
+    retrying: bool,
+    /// When it went out, unless it went out twice with the same token: an answer could belong to either.
+    sent: Option<Instant>,
     pub(super) started: Instant,
     pub(super) sends: u32,
     next_send: Instant,
     give_up: Instant,
     /// A refusal, and when it is believed.
     refused: Option<(u64, Instant)>,
+}
+
+/// What the relay said.
+pub(super) enum Heard {
+    /// Nothing yet that leads on.
+    Nothing,
+    /// The hello is to be sent again at once, with a token.
+    Retry,
+    /// The handshake is complete.
+    Answer(Box<ClientEstablished>),
 }
 
 /// What time brought.
@@ -112,6 +135,10 @@ impl Dial {
             app,
             body,
             answer: None,
+            tokens: Vec::new(),
+            retries_left: RETRIES_AT_ONCE,
+            retrying: false,
+            sent: None,
             started: now.instant,
             sends: 0,
             next_send: now.instant,
@@ -128,8 +155,15 @@ impl Dial {
         random: &mut Random,
         entropy: &mut dyn Entropy,
     ) -> Vec<Vec<u8>> {
+        if std::mem::take(&mut self.retrying) {
+            self.sent = Some(now.instant);
+        } else {
+            self.sent = (self.sends == 0).then_some(now.instant);
+            self.sends += 1;
+            self.retries_left = RETRIES_AT_ONCE;
+        }
         let wait = FIRST_WAIT
-            .saturating_mul(1 << self.sends.min(8))
+            .saturating_mul(1 << (self.sends - 1).min(8))
             .min(LONGEST_WAIT);
         self.next_send = now.instant + wait;
         let flight = Flight {
@@ -139,14 +173,14 @@ impl Dial {
             hid: self.hid,
             unix_ms: domain.relay_time(now.unix_ms),
             body: &self.body,
-            sizes: if self.sends < FULL_SIZE_SENDS {
+            sizes: if self.sends <= FULL_SIZE_SENDS {
                 SIZES
             } else {
                 SMALL_SIZES
             },
-            parity: self.sends > 0,
+            parity: self.sends > 1,
+            token: self.tokens.last().copied(),
         };
-        self.sends += 1;
         // Without randomness nothing is sent, and the next timeout tries again.
         flight.seal(random, entropy).unwrap_or_default()
     }
@@ -157,7 +191,7 @@ impl Dial {
         now: Instant,
         header: &EnvelopeHeader,
         fragment: &[u8],
-    ) -> Result<Option<Box<ClientEstablished>>, DropReason> {
+    ) -> Result<Heard, DropReason> {
         match header.kind {
             EnvelopeType::ServerHello => self.on_answer(header, fragment),
             EnvelopeType::HandshakeClose => {
@@ -165,19 +199,14 @@ impl Dial {
                     .varint()
                     .map_err(|_| DropReason::AnswerInvalid)?;
                 self.refused.get_or_insert((code, now + FIRST_WAIT));
-                Ok(None)
+                Ok(Heard::Nothing)
             }
-            EnvelopeType::ClientHello | EnvelopeType::Retry | EnvelopeType::Early => {
-                Err(DropReason::EnvelopeKind)
-            }
+            EnvelopeType::Retry => self.on_retry(header.token.ok_or(DropReason::AnswerInvalid)?),
+            EnvelopeType::ClientHello | EnvelopeType::Early => Err(DropReason::EnvelopeKind),
         }
     }
 
-    fn on_answer(
-        &mut self,
-        header: &EnvelopeHeader,
-        fragment: &[u8],
-    ) -> Result<Option<Box<ClientEstablished>>, DropReason> {
+    fn on_answer(&mut self, header: &EnvelopeHeader, fragment: &[u8]) -> Result<Heard, DropReason> {
         let mut answer = match self.answer.take() {
             Some(answer) => answer,
             None => Body::new(header.total_len).ok_or(DropReason::FragmentMismatch)?,
@@ -188,13 +217,37 @@ impl Dial {
             .map_err(|_| DropReason::FragmentMismatch)?
         {
             self.answer = Some(answer);
-            return Ok(None);
+            return Ok(Heard::Nothing);
         }
         let established = self
             .initiator
-            .finish(answer.bytes())
+            .finish(answer.bytes(), &self.tokens)
             .map_err(|_| DropReason::AnswerInvalid)?;
-        Ok(Some(Box::new(established)))
+        Ok(Heard::Answer(Box::new(established)))
+    }
+
+    /// A token; the hello goes out again with it, unless it is known or there were too many of them.
+    fn on_retry(&mut self, token: Token) -> Result<Heard, DropReason> {
+        if self.tokens.contains(&token) {
+            return Ok(Heard::Nothing);
+        }
+        if self.retries_left == 0 {
+            return Err(DropReason::Overload);
+        }
+        if self.tokens.len() >= MAX_TOKENS {
+            self.tokens.remove(0);
+        }
+        self.tokens.push(token);
+        self.retries_left -= 1;
+        self.retrying = true;
+        Ok(Heard::Retry)
+    }
+
+    /// How long the answer took, if it is known which hello it answers.
+    pub(super) fn round_trip(&self, now: Instant, retry_echoed: bool) -> Option<Duration> {
+        let sent = self.sent?;
+        let certain = self.tokens.is_empty() || (self.tokens.len() == 1 && retry_echoed);
+        certain.then(|| now.saturating_duration_since(sent))
     }
 
     /// The next deadline.

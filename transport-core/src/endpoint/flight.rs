@@ -18,12 +18,15 @@ use std::ops::RangeInclusive;
 
 use transport_crypto::{
     Direction, ENVELOPE_OVERHEAD, Entropy, EnvelopeError, EnvelopeHeader, EnvelopeKeys, EnvelopeType,
+    TOKEN_LEN,
 };
 
 use crate::random::Random;
 
 /// Name of a handshake, chosen by the client.
 pub(super) type Hid = [u8; 8];
+/// What a relay under load wants to see again.
+pub(super) type Token = [u8; TOKEN_LEN];
 
 /// Sizes of handshake datagrams, bytes.
 pub(super) const SIZES: RangeInclusive<usize> = 900..=1232;
@@ -44,6 +47,8 @@ pub(super) struct Flight<'a> {
     pub(super) body: &'a [u8],
     pub(super) sizes: RangeInclusive<usize>,
     pub(super) parity: bool,
+    /// Carried by every datagram.
+    pub(super) token: Option<Token>,
 }
 
 impl Flight<'_> {
@@ -53,7 +58,7 @@ impl Flight<'_> {
         random: &mut Random,
         entropy: &mut dyn Entropy,
     ) -> Result<Vec<Vec<u8>>, EnvelopeError> {
-        let most = self.sizes.end().saturating_sub(ENVELOPE_OVERHEAD).max(1);
+        let most = self.sizes.end().saturating_sub(self.overhead()).max(1);
         let pieces = self.body.len().div_ceil(most).max(1);
         let length = self.body.len().div_ceil(pieces).max(1);
         let mut parity = vec![0; length];
@@ -71,6 +76,10 @@ impl Flight<'_> {
             datagrams.push(self.seal_one(pieces, count, 0, &parity, random, entropy)?);
         }
         Ok(datagrams)
+    }
+
+    fn overhead(&self) -> usize {
+        ENVELOPE_OVERHEAD + self.token.map_or(0, |token| token.len())
     }
 
     fn seal_one(
@@ -91,9 +100,9 @@ impl Flight<'_> {
             total_len: self.body.len() as u16,
             fragment_offset: offset as u16,
             fragment_len: fragment.len() as u16,
-            token: None,
+            token: self.token,
         };
-        let low = (fragment.len() + ENVELOPE_OVERHEAD).max(*self.sizes.start());
+        let low = (fragment.len() + self.overhead()).max(*self.sizes.start());
         let size = random.within(low as u64, (*self.sizes.end()).max(low) as u64) as usize;
         let mut datagram = Vec::with_capacity(size);
         self.keys
@@ -136,6 +145,12 @@ impl Body {
     /// Allocated bytes, as if a parity fragment had come.
     pub(super) fn cost(total: u16) -> usize {
         usize::from(total) * 2 + MAX_PIECES * size_of::<(usize, usize)>()
+    }
+
+    /// Allocated bytes.
+    pub(super) fn memory(&self) -> usize {
+        let parity = self.parity.as_ref().map_or(0, |(_, bytes)| bytes.capacity());
+        self.bytes.capacity() + parity + self.pieces.capacity() * size_of::<(usize, usize)>()
     }
 
     /// Adds a fragment. True when the message is complete.
@@ -247,6 +262,7 @@ mod tests {
             body,
             sizes: sizes.clone(),
             parity,
+            token: None,
         };
         let sealed = flight
             .seal(&mut Random::new([2; 32]), &mut SeededEntropy::new([3; 32]))

@@ -3,21 +3,37 @@
 
 use transport_scheduler::Side;
 
-use super::admit::{First, Hall};
+use super::admit::{Admission, First, Hall};
 use super::route::Target;
 use super::slab::Occupant;
 use super::{Endpoint, enqueue};
 use crate::buffer::Route;
 use crate::config::Now;
 use crate::connection::{Connection, Established, Info};
-use crate::trace;
+use crate::trace::{self, Tracer};
 use crate::wire::ConnectionId;
 
 impl Endpoint {
     pub(super) fn on_stranger(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        let Some(admission) = &mut self.admission else {
-            return;
-        };
+        self.at_the_door(now, |admission, hall, tracer| {
+            admission.handle_envelope(now, route, index, datagram, hall, tracer);
+        });
+    }
+
+    /// Answers one hello that waits. False: there is none, or it is too early.
+    pub(super) fn answer_stranger(&mut self, now: Now) -> bool {
+        self.at_the_door(now, |admission, hall, tracer| {
+            admission.answer_next(now, hall, tracer)
+        })
+        .unwrap_or(false)
+    }
+
+    fn at_the_door<R>(
+        &mut self,
+        now: Now,
+        call: impl FnOnce(&mut Admission, &mut Hall<'_>, &mut Tracer<'_>) -> R,
+    ) -> Option<R> {
+        let admission = self.admission.as_mut()?;
         let waiting = &mut self.waiting;
         let mut hall = Hall {
             routes: &mut self.routes,
@@ -27,8 +43,7 @@ impl Endpoint {
             out: &mut |route, datagram| enqueue(waiting, route, datagram),
             connections: self.slab.len(),
         };
-        let mut tracer = self.watch.tracer(now, None);
-        admission.handle_envelope(now, route, index, datagram, &mut hall, &mut tracer);
+        Some(call(admission, &mut hall, &mut self.watch.tracer(now, None)))
     }
 
     pub(super) fn on_first(
@@ -62,14 +77,14 @@ impl Endpoint {
         };
         let info = Info {
             peer: waiting.peer,
-            suite: waiting.session.suite,
+            suite: waiting.secrets.suite(),
             handshake: now.instant.saturating_duration_since(entry.born),
         };
         let sample = now.instant.saturating_duration_since(entry.answered);
         let made = Established {
             side: Side::Server,
             info,
-            session: waiting.session,
+            session: waiting.secrets.into_session(),
             cids: domain.masks.clone(),
             route,
             ours: waiting.ours.to_vec(),

@@ -51,14 +51,17 @@ fn sessions(suite: Suite) -> (Session, Session) {
         relay_cids: &[CID.0],
         params: &[],
         server_time_ms: 0,
+        early_accepted: false,
+        retry_token: None,
     };
     let mut reply = Vec::new();
     let server = responder
-        .read([4; 8], &body)
+        .read([4; 8], &body, None, 0)
         .unwrap()
         .accept(answer, &mut rng, &mut reply)
-        .unwrap();
-    (initiator.finish(&reply).unwrap().session, server)
+        .unwrap()
+        .into_session();
+    (initiator.finish(&reply, &[]).unwrap().session, server)
 }
 
 fn cids() -> CidMasks {

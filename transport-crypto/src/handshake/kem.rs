@@ -1,10 +1,11 @@
-//! Pre-shared keys that can only come from ML-KEM.
+//! Pre-shared keys that can only come from ML-KEM, or from a ticket of a connection that did.
 //!
-//! [`Psk0`] and [`Psk2`] have no other constructors than encapsulation and decapsulation, and the Noise state takes
-//! nothing else: a handshake without both KEM secrets cannot be written down.
+//! [`Psk0`] and [`Psk2`] have no other constructors than encapsulation and decapsulation, for [`Psk0`] also the secret of
+//! a ticket, and the Noise state takes nothing else: a handshake without a fresh KEM secret cannot be written down.
 //!
 //! ```text
 //! psk0 = HKDF(salt = KH, ikm = ss_s, info = "adit1 psk0 full" ‖ SHA-256(ct_s))
+//!      | HKDF(salt = "adit1 res", ikm = rms, info = "adit1 psk0 resume" ‖ SHA-256(ticket))     resumption
 //! psk2 = HKDF(salt = h1, ikm = ss_e ‖ (ss_c or 32 zeros),
 //!             info = "adit1 psk2" ‖ SH[0..2] ‖ SHA-256(ct_e) ‖ SHA-256(ct_c or "") ‖ client_id)
 //! ```
@@ -12,12 +13,12 @@
 use subtle::ConstantTimeEq;
 
 use crate::{
-    ClientId, Entropy, HandshakeFailure, Secret,
+    ClientId, Entropy, HandshakeFailure, Secret, TICKET_LEN,
     kdf::{self, label},
     provider::{KemCiphertext, KemKeyPair, KemPublic, Provider},
 };
 
-/// From the encapsulation to the relay's static key.
+/// From the encapsulation to the relay's static key, or from a ticket.
 pub(super) struct Psk0(Secret<32>);
 
 /// From the encapsulation to the client's ephemeral key, and to its static key if it is enrolled.
@@ -42,6 +43,15 @@ impl Psk0 {
         ct_s: &KemCiphertext,
     ) -> Result<Self, HandshakeFailure> {
         Self::derive(kh, &relay.decapsulate(ct_s), ct_s)
+    }
+
+    /// Both sides: the secret `rms` behind `ticket`.
+    pub(super) fn resume(rms: &Secret<32>, ticket: &[u8; TICKET_LEN]) -> Result<Self, HandshakeFailure> {
+        refuse_zero(rms)?;
+        let prk = kdf::extract(label::RESUMPTION, &[rms.expose()]);
+        let psk = kdf::expand(&prk, &[label::PSK0_RESUME, &kdf::hash(&[ticket])]);
+        refuse_zero(&psk)?;
+        Ok(Self(psk))
     }
 
     fn derive(kh: &[u8; 32], ss_s: &Secret<32>, ct_s: &KemCiphertext) -> Result<Self, HandshakeFailure> {

@@ -6,7 +6,8 @@
 //! <- ct_e [ct_c], e, ee, se, psk2  { .. }           psk2 = KEM to the client's ephemeral (and enrolled) key
 //! ```
 //!
-//! The ciphertexts travel in front of the Noise messages and are bound into them through the prologue and the
+//! A client with a ticket puts it in the place of `ct_s`, and `psk0` comes from the ticket's secret; `ek_c` and `ct_c` fall
+//! away, `ek_e` and `ct_e` never. The ciphertexts travel in front of the Noise messages and are bound into them through the prologue and the
 //! pre-shared keys; ML-KEM's implicit rejection turns any change into a failed decryption.
 
 mod initiator;
@@ -19,7 +20,10 @@ pub use initiator::{Auth, ClientEstablished, ClientHello, Initiator};
 pub use message::{MAX_CLIENT_HELLO, MAX_PARAMS, MAX_RELAY_CIDS};
 pub use responder::{Offered, Responder, ServerAnswer};
 
-use crate::{Exporter, OpenKeys, SealKeys, Suite, provider::Provider, schedule::KeySchedule};
+use crate::{
+    Exporter, OpenKeys, Resumption, SealKeys, Secret, Suite, provider::Provider, resumption::Parties,
+    schedule::KeySchedule,
+};
 
 /// The keys of a connection, one side.
 pub struct Session {
@@ -31,8 +35,21 @@ pub struct Session {
     pub open: OpenKeys,
     /// Keys for the application.
     pub exporter: Exporter,
+    /// For tickets of later connections.
+    pub resumption: Resumption,
     /// The hash of the whole handshake, the same on both sides; public.
     pub transcript: [u8; 32],
+}
+
+/// A [`Session`] before its keys are expanded: some 300 bytes, for a relay that waits for a client's first packet.
+pub struct SessionSecrets {
+    provider: &'static dyn Provider,
+    suite: Suite,
+    ours: Secret<32>,
+    theirs: Secret<32>,
+    exporter: Exporter,
+    resumption: Resumption,
+    transcript: [u8; 32],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,24 +58,54 @@ enum Role {
     Server,
 }
 
-impl Session {
+impl SessionSecrets {
     fn new(
         provider: &'static dyn Provider,
         suite: Suite,
         role: Role,
-        keys: KeySchedule,
-        transcript: [u8; 32],
+        finished: noise::Finished,
+        parties: Parties,
     ) -> Self {
+        let KeySchedule {
+            client,
+            server,
+            exporter,
+            resumption,
+        } = finished.keys;
         let (ours, theirs) = match role {
-            Role::Client => (keys.client, keys.server),
-            Role::Server => (keys.server, keys.client),
+            Role::Client => (client, server),
+            Role::Server => (server, client),
         };
         Self {
+            provider,
             suite,
-            seal: SealKeys::new(provider, suite, ours),
-            open: OpenKeys::new(provider, suite, theirs),
-            exporter: keys.exporter,
-            transcript,
+            ours,
+            theirs,
+            exporter,
+            resumption: Resumption::new(resumption, suite, parties),
+            transcript: finished.transcript,
+        }
+    }
+
+    /// The packet cipher of both directions.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// What opens the other side's packets, expanded for this one use. To be dropped if the packet does not open.
+    pub fn opener(&self) -> OpenKeys {
+        OpenKeys::new(self.provider, self.suite, self.theirs.duplicate())
+    }
+
+    /// All keys, expanded.
+    pub fn into_session(self) -> Session {
+        Session {
+            suite: self.suite,
+            seal: SealKeys::new(self.provider, self.suite, self.ours),
+            open: OpenKeys::new(self.provider, self.suite, self.theirs),
+            exporter: self.exporter,
+            resumption: self.resumption,
+            transcript: self.transcript,
         }
     }
 }

@@ -10,16 +10,21 @@
     )
 )]
 
+use subtle::ConstantTimeEq;
+
 use super::{
-    Role, Session,
+    Role, SessionSecrets,
     initiator::prologue,
     kem::{Binding, Psk0, Psk2},
-    message::{ClientBody, Payload1, Payload2, server_head},
-    noise::{Finished, Noise},
+    message::{ClientBody, Mode, Opening, Payload1, Payload2, ServerHead, retry_echo},
+    noise::Noise,
 };
 use crate::{
-    ClientId, Entropy, HandshakeFailure, RelayId, RelayStatics, Secret, Suite,
+    ClientId, EarlyOpen, Entropy, HandshakeFailure, RelayId, RelayStatics, Secret, Suite, TICKET_LEN, TOKEN_LEN,
+    TicketContent, TicketKeys,
     provider::{self, KemPublic, Provider},
+    resumption::{Parties, Side},
+    ticket::static_tag,
 };
 
 /// A relay's long-term side of all handshakes; holds no state of any.
@@ -35,6 +40,12 @@ pub struct Responder {
 pub struct Offered {
     provider: &'static dyn Provider,
     noise: Noise,
+    relay_id: RelayId,
+    hid: [u8; 8],
+    mode: Mode,
+    resumed: Option<Box<TicketContent>>,
+    enrolled: bool,
+    x25519: [u8; 32],
     client_id: ClientId,
     has_aes: bool,
     time_ms: u64,
@@ -55,6 +66,10 @@ pub struct ServerAnswer<'a> {
     pub params: &'a [u8],
     /// The relay's clock, milliseconds since the Unix epoch.
     pub server_time_ms: u64,
+    /// Early data is taken; only if the client [`Offered::wants_early`].
+    pub early_accepted: bool,
+    /// The address token the client came with, if one was asked for: it gets an echo.
+    pub retry_token: Option<[u8; TOKEN_LEN]>,
 }
 
 impl Responder {
@@ -78,31 +93,52 @@ impl Responder {
         }
     }
 
-    /// Reads a client's message. Costs one decapsulation and three X25519; nothing is kept of what is refused.
-    pub fn read(&self, hid: [u8; 8], client_hello: &[u8]) -> Result<Offered, HandshakeFailure> {
+    /// Reads a client's message; `now_s` is the relay's clock in Unix seconds, for tickets. Without `tickets` nothing is resumed.
+    ///
+    /// Costs one decapsulation, or the opening of a ticket, and three X25519; nothing is kept of what is refused.
+    pub fn read(
+        &self,
+        hid: [u8; 8],
+        client_hello: &[u8],
+        tickets: Option<&TicketKeys>,
+        now_s: u64,
+    ) -> Result<Offered, HandshakeFailure> {
         let body = ClientBody::parse(client_hello)?;
         if body.epoch != self.epoch {
             return Err(HandshakeFailure::WrongEpoch { offered: body.epoch });
         }
-        // 1. Decapsulate: psk0.
+        // 1. Decapsulate, or open the ticket: psk0.
         let (keys, kh) = (self.statics.keys(), self.statics.kh());
-        let psk0 = Psk0::decapsulate(kh, &*keys.kem, body.ct_s)?;
+        let (psk0, resumed) = match body.opening {
+            Opening::Encapsulation(ct_s) => (Psk0::decapsulate(kh, &*keys.kem, ct_s)?, None),
+            Opening::Ticket(ticket) => {
+                let content = open_ticket(tickets, ticket, now_s)?;
+                (Psk0::resume(&content.rms, ticket)?, Some(Box::new(content)))
+            }
+        };
         // 2. The Noise message.
-        let prologue = prologue(body.head, hid, &self.relay_id, kh, body.ct_s);
+        let prologue = prologue(body.head, hid, &self.relay_id, kh, body.opening);
         let mut noise = Noise::responder(self.provider, &keys.x25519, &prologue, psk0)?;
         let payload = noise.read(body.noise)?;
-        let payload = Payload1::parse(&payload)?;
+        let payload = Payload1::parse(&payload, body.mode)?;
         // 3. Who it is, and keys that can be answered to.
         let x25519 = noise.remote_static()?;
-        let client_id = match payload.ek_c {
-            Some(ek_c) => ClientId::enrolled(&x25519, ek_c),
-            None => ClientId::anonymous(&x25519),
+        let client_id = match (&resumed, payload.ek_c) {
+            (Some(content), _) => ticket_holder(content, &x25519, payload.enrolled)?,
+            (None, Some(ek_c)) => ClientId::enrolled(&x25519, ek_c),
+            (None, None) => ClientId::anonymous(&x25519),
         };
         for key in [Some(payload.ek_e), payload.ek_c].into_iter().flatten() {
             self.provider.kem_check(key)?;
         }
         Ok(Offered {
             provider: self.provider,
+            relay_id: self.relay_id,
+            hid,
+            mode: body.mode,
+            resumed,
+            enrolled: payload.enrolled,
+            x25519,
             client_id,
             has_aes: body.has_aes,
             time_ms: payload.time_ms,
@@ -115,15 +151,59 @@ impl Responder {
     }
 }
 
+fn open_ticket(
+    tickets: Option<&TicketKeys>,
+    ticket: &[u8; TICKET_LEN],
+    now_s: u64,
+) -> Result<TicketContent, HandshakeFailure> {
+    tickets
+        .and_then(|keys| keys.open(ticket).ok())
+        .filter(|content| content.is_valid_at(now_s))
+        .ok_or(HandshakeFailure::TicketRefused)
+}
+
+/// The name in the ticket, if it is its holder who shows it.
+fn ticket_holder(
+    content: &TicketContent,
+    x25519: &[u8; 32],
+    enrolled: bool,
+) -> Result<ClientId, HandshakeFailure> {
+    let same: bool = static_tag(x25519).ct_eq(&content.static_tag).into();
+    if same && enrolled == content.flags.enrolled {
+        Ok(content.client_id)
+    } else {
+        Err(HandshakeFailure::TicketRefused)
+    }
+}
+
 impl Offered {
     /// The client's name; for an anonymous client that of its throw-away key.
     pub fn client_id(&self) -> ClientId {
         self.client_id
     }
 
-    /// The client named its long-term keys; the answer will be readable to their holder alone.
+    /// The client named its long-term keys: the answer will be readable to their holder alone, or, in a resumption, to the
+    /// holder of a ticket that was issued to them.
     pub fn enrolled(&self) -> bool {
-        self.ek_c.is_some()
+        self.enrolled
+    }
+
+    /// The content of the ticket this handshake resumes from.
+    pub fn resumed(&self) -> Option<&TicketContent> {
+        self.resumed.as_deref()
+    }
+
+    /// The client sends early data, and its ticket allows it. Whether the ticket was used before is for the caller to know.
+    pub fn wants_early(&self) -> bool {
+        let allowed = |content: &TicketContent| content.flags.early_ok && content.max_early > 0;
+        self.mode == Mode::ResumeEarly && self.resumed().is_some_and(allowed)
+    }
+
+    /// What opens the client's early data, if it [`Self::wants_early`].
+    pub fn early_open(&self) -> Option<EarlyOpen> {
+        let content = self.resumed().filter(|_| self.wants_early())?;
+        let h1 = self.noise.transcript().ok()?;
+        Some(EarlyOpen::new(self.provider, &h1, &content.rms))
     }
 
     /// The client has AES instructions.
@@ -148,31 +228,30 @@ impl Offered {
 
     /// Writes the relay's message into `body` (its former content is discarded).
     ///
-    /// The client is confirmed by the first packet that opens; send no application data before.
+    /// The client is confirmed by the first packet that opens; send no application data before, unless the handshake
+    /// [`Self::resumed`].
     pub fn accept(
         mut self,
         answer: ServerAnswer<'_>,
         rng: &mut dyn Entropy,
         body: &mut Vec<u8>,
-    ) -> Result<Session, HandshakeFailure> {
+    ) -> Result<SessionSecrets, HandshakeFailure> {
         body.clear();
         if answer.suite == Suite::Aes256Gcm && !self.has_aes {
             return Err(HandshakeFailure::SuiteNotOffered);
         }
-        let ServerAnswer {
-            relay_cids,
-            params,
-            server_time_ms,
-            ..
-        } = answer;
+        if answer.early_accepted && !self.wants_early() {
+            return Err(HandshakeFailure::Misused);
+        }
         let payload = Payload2 {
-            server_time_ms,
-            relay_cids,
-            params,
+            server_time_ms: answer.server_time_ms,
+            retry_echo: answer.retry_token.map(|token| retry_echo(self.hid, &token)),
+            relay_cids: answer.relay_cids,
+            params: answer.params,
         }
         .encode()?;
         // 1. Encapsulate to the client's keys: psk2.
-        let head = server_head(answer.suite, self.enrolled());
+        let head = self.head(&answer).encode();
         let h1 = self.noise.transcript()?;
         let binding = Binding {
             h1: &h1,
@@ -184,17 +263,37 @@ impl Offered {
         self.noise.set_psk2(&kem.psk)?;
         let message = self.noise.write(&payload, Secret::generate(rng)?)?;
         // 3. Keys.
-        let Finished { keys, transcript } = self.noise.finish()?;
+        let parties = self.parties();
+        let finished = self.noise.finish()?;
         let ct_c: &[u8] = kem.ct_c.as_ref().map_or(&[], |ct_c| ct_c);
         for part in [&head[..], &kem.ct_e, ct_c, &message] {
             body.extend_from_slice(part);
         }
-        Ok(Session::new(
+        Ok(SessionSecrets::new(
             self.provider,
             answer.suite,
             Role::Server,
-            keys,
-            transcript,
+            finished,
+            parties,
         ))
+    }
+
+    fn head(&self, answer: &ServerAnswer<'_>) -> ServerHead {
+        ServerHead {
+            resumed: self.resumed.is_some(),
+            suite: answer.suite,
+            ct_c: self.ek_c.is_some(),
+            early_accepted: answer.early_accepted,
+            retry: answer.retry_token.is_some(),
+        }
+    }
+
+    fn parties(&self) -> Parties {
+        Parties {
+            relay_id: self.relay_id,
+            client_id: self.client_id,
+            enrolled: self.enrolled,
+            side: Side::relay(&self.x25519),
+        }
     }
 }

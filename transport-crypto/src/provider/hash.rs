@@ -1,7 +1,9 @@
 //! SHA-256 and HKDF-SHA-256 (FIPS 180-4, RFC 5869).
 
 use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::Secret;
 
@@ -26,6 +28,18 @@ impl RunningHash {
     pub(crate) fn finish(&mut self) -> [u8; 32] {
         self.0.finalize_reset().into()
     }
+}
+
+/// HMAC-SHA-256 over the concatenation of `parts` (RFC 2104).
+pub(crate) fn hmac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
+    // RFC 2104: a key shorter than a block is filled up with zeros.
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(key.expose()).for_each(|(to, from)| *to = *from);
+    let mut mac = Hmac::<Sha256>::new((&*block).into());
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// HKDF-Extract over the concatenation of `ikm` (RFC 5869 §2.2).

@@ -23,25 +23,25 @@ impl Block128 {
     }
 }
 
-/// `XChaCha20-Poly1305` without associated data.
-pub(crate) struct EnvelopeCipher(XChaCha20Poly1305);
+/// `XChaCha20-Poly1305`: nonces long enough to be drawn at random.
+pub(crate) struct LongNonceCipher(XChaCha20Poly1305);
 
-impl EnvelopeCipher {
+impl LongNonceCipher {
     pub(crate) fn new(key: &Secret<32>) -> Self {
         Self(XChaCha20Poly1305::new(key.expose().into()))
     }
 
     /// Encrypts `body` in place. `None` only for bodies no datagram can hold.
-    pub(crate) fn seal(&self, nonce: &[u8; 24], body: &mut [u8]) -> Option<Tag> {
-        let sealed = self.0.encrypt_inout_detached(nonce.into(), &[], body.into());
+    pub(crate) fn seal(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8]) -> Option<Tag> {
+        let sealed = self.0.encrypt_inout_detached(nonce.into(), ad, body.into());
         sealed.map(Into::into).ok()
     }
 
     /// Verifies, then decrypts `body` in place.
-    pub(crate) fn open(&self, nonce: &[u8; 24], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
+    pub(crate) fn open(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
         let opened = self
             .0
-            .decrypt_inout_detached(nonce.into(), &[], body.into(), tag.into());
+            .decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
         opened.map_err(|_| Forged)
     }
 }
@@ -97,17 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn envelope_cipher_refuses_every_bit_flip() {
-        let cipher = EnvelopeCipher::new(&Secret::new([9; 32]));
+    fn long_nonce_cipher_refuses_every_bit_flip() {
+        let cipher = LongNonceCipher::new(&Secret::new([9; 32]));
         let mut body = *b"fragment";
-        let tag = cipher.seal(&[1; 24], &mut body).unwrap();
+        let tag = cipher.seal(&[1; 24], b"ad", &mut body).unwrap();
         for bit in 0..(8 * body.len()) {
             let mut bad = body;
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(cipher.open(&[1; 24], &mut bad, &tag), Err(Forged));
+            assert_eq!(cipher.open(&[1; 24], b"ad", &mut bad, &tag), Err(Forged));
         }
-        assert_eq!(cipher.open(&[2; 24], &mut body.clone(), &tag), Err(Forged));
-        cipher.open(&[1; 24], &mut body, &tag).unwrap();
+        assert_eq!(cipher.open(&[2; 24], b"ad", &mut body.clone(), &tag), Err(Forged));
+        assert_eq!(cipher.open(&[1; 24], b"", &mut body.clone(), &tag), Err(Forged));
+        cipher.open(&[1; 24], b"ad", &mut body, &tag).unwrap();
         assert_eq!(&body, b"fragment");
     }
 }

@@ -226,11 +226,11 @@ pub fn client_hello(data: &[u8]) {
         static HELLO: Vec<u8> = hello(0xF2, HID, &encoded_params()).1;
     }
     RESPONDER.with(|responder| {
-        assert!(responder.read(HID, data).is_err());
+        assert!(responder.read(HID, data, None, 0).is_err());
         HELLO.with(|hello| {
             let damaged = damage(hello, data);
-            assert_eq!(responder.read(HID, &damaged).is_ok(), damaged == *hello);
-            assert!(responder.read(*b"another!", hello).is_err());
+            assert_eq!(responder.read(HID, &damaged, None, 0).is_ok(), damaged == *hello);
+            assert!(responder.read(*b"another!", hello, None, 0).is_err());
         });
     });
 }
@@ -258,15 +258,15 @@ fn damage(good: &[u8], data: &[u8]) -> Vec<u8> {
 pub fn server_hello(data: &[u8]) {
     thread_local!(static FLIGHT: RefCell<(Initiator, Vec<u8>)> = RefCell::new(flight()));
     FLIGHT.with_borrow_mut(|(initiator, answer)| {
-        assert!(initiator.finish(data).is_err());
+        assert!(initiator.finish(data, &[]).is_err());
         let damaged = damage(answer, data);
         if damaged == *answer {
             return;
         }
-        assert!(initiator.finish(&damaged).is_err());
+        assert!(initiator.finish(&damaged, &[]).is_err());
         // Once in a while prove that all those left the state usable.
         if data.len() % 64 == 63 {
-            assert!(initiator.finish(answer).is_ok());
+            assert!(initiator.finish(answer, &[]).is_ok());
             (*initiator, *answer) = flight();
         }
     });
@@ -274,13 +274,15 @@ pub fn server_hello(data: &[u8]) {
 
 fn flight() -> (Initiator, Vec<u8>) {
     let (initiator, body) = hello(0xF3, HID, &encoded_params());
-    let offered = responder().read(HID, &body).expect("an honest hello");
+    let offered = responder().read(HID, &body, None, 0).expect("an honest hello");
     let params = encoded_params();
     let answer = ServerAnswer {
         suite: Suite::ChaCha20Poly1305,
         relay_cids: &[[1; 9], [2; 9]],
         params: &params,
         server_time_ms: 5,
+        early_accepted: false,
+        retry_token: None,
     };
     let mut reply = Vec::new();
     offered

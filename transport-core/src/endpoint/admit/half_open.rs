@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{EnvelopeType, Session};
+use transport_crypto::{EnvelopeType, SessionSecrets};
 
 use crate::buffer::Route;
 use crate::connection::Peer;
@@ -26,7 +26,8 @@ pub(super) type HelloHash = [u8; 16];
 
 /// What a client's first packet is opened with, and what its connection is made of.
 pub(crate) struct Waiting {
-    pub(crate) session: Session,
+    /// Keys are made of them when they are needed: expanded they would be the largest part.
+    pub(crate) secrets: SessionSecrets,
     pub(crate) ours: [ConnectionId; IDS_IN_ANSWER],
     pub(crate) theirs: ConnectionId,
     pub(crate) params: TransportParameters,
@@ -77,6 +78,11 @@ impl HalfOpens {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Per cent.
+    pub(super) fn filled(&self) -> u32 {
+        (self.entries.len() * 100 / MAX_ENTRIES) as u32
     }
 
     /// Takes out the oldest if another one has no place.

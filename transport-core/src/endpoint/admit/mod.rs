@@ -2,13 +2,15 @@
 //!
 //! 1. The envelope opens (the hint has been checked before).
 //! 2. Its clock is near ours.
-//! 3. It has not come before.
-//! 4. Its fragments make a hello.
-//! 5. That hello has not come before, or is answered as before.
-//! 6. It reads: one KEM decapsulation.
-//! 7. Its sender may have a connection.
-//! 8. An answer, and a half-open entry.
-//! 9. The first packet that opens makes the connection.
+//! 3. Under load it shows a token; without one it gets RETRY and is forgotten: nothing below is touched.
+//! 4. It has not come before.
+//! 5. Its fragments make a hello.
+//! 6. That hello has not come before, or is answered as before.
+//! 7. It waits until there is time for it.
+//! 8. It reads: one KEM decapsulation.
+//! 9. Its sender may have a connection.
+//! 10. An answer, and a half-open entry.
+//! 11. The first packet that opens makes the connection.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -20,42 +22,42 @@
     )
 )]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use transport_crypto::{
-    Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, HandshakeFailure, Offered, Responder,
-    ServerAnswer, Suite, sha256,
-};
+use transport_crypto::{Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, Responder};
 
-use super::flight::{Flight, SIZES, SMALL_SIZES};
-use super::route::{Domain, Routes, Target};
+use super::EndpointStats;
+use super::route::{Domain, Routes};
 use crate::buffer::Route;
 use crate::config::{Access, Now, ServerConfig, TransportConfig};
-use crate::connection::{Peer, announce};
-use crate::error::code;
 use crate::packet::Sealed;
 use crate::random::Random;
 use crate::trace::{DropReason, Event, Tracer};
-use crate::wire::{ConnectionId, TransportParameters, Writer};
+use crate::wire::ConnectionId;
 
+mod answer;
+mod freshness;
+mod gate;
 mod half_open;
+mod hello;
+mod load;
+mod pace;
+mod queue;
 mod reassembly;
 mod register;
+mod sources;
 
+use freshness::Freshness;
+use gate::Gate;
 pub(super) use half_open::HalfOpen;
-use half_open::{HalfOpens, HelloHash, Waiting};
-use reassembly::{Complete, Reassembly};
-use register::Register;
+use half_open::{HalfOpens, Waiting};
+use queue::Queue;
+use reassembly::Reassembly;
 
-/// How far a client's clock may be off, minutes.
-const TOLERANCE: u64 = 10;
-/// What the nonces and the hellos that came before may take, two generations each: a hello comes in four envelopes or so.
-const NONCE_BYTES: usize = 8 << 20;
-const HELLO_BYTES: usize = 4 << 20;
+/// Datagrams a hello comes in, about.
+const FRAGMENTS: u32 = 4;
 /// Our connection ids in the answer.
 const IDS_IN_ANSWER: usize = 2;
-/// Size of a refusal, bytes.
-const REFUSAL_SIZES: std::ops::RangeInclusive<usize> = 200..=400;
 
 /// What the door needs from the house for one call.
 pub(super) struct Hall<'a> {
@@ -84,16 +86,16 @@ pub(super) struct Admission {
     max_connections: usize,
     pub(super) refuse_new: bool,
     pub(super) answered: u64,
-    started_ms: Option<u64>,
-    nonces: Register<u64>,
-    hellos: Register<HelloHash>,
+    gate: Gate,
+    freshness: Freshness,
+    queue: Queue,
     reassembly: Reassembly,
     half_open: HalfOpens,
 }
 
 impl Admission {
-    /// Opens the door of a relay; its domains are entered into `routes`.
-    pub(super) fn new(config: ServerConfig, routes: &mut Routes) -> Self {
+    /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
+    pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
         let ServerConfig {
             statics,
             relay_id,
@@ -119,9 +121,9 @@ impl Admission {
             max_connections,
             refuse_new: false,
             answered: 0,
-            started_ms: None,
-            nonces: Register::new(Register::<u64>::capacity_within(NONCE_BYTES), 0),
-            hellos: Register::new(Register::<HelloHash>::capacity_within(HELLO_BYTES), 0),
+            gate: Gate::new(relay_id),
+            freshness: Freshness::new(),
+            queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
         }
@@ -131,14 +133,34 @@ impl Admission {
         self.access = access;
     }
 
-    /// Handshakes that were answered and are not yet connections.
-    pub(super) fn half_open(&self) -> usize {
-        self.half_open.len()
+    /// Enters the gauges and counters of the door.
+    pub(super) fn report(&self, stats: &mut EndpointStats) {
+        stats.half_open = self.half_open.len();
+        stats.handshakes_answered = self.answered;
+        stats.cookie_mode = self.gate.load.is_on();
+        stats.retries_sent = self.gate.retries_sent;
+        stats.reassembling = self.reassembly.len();
+        stats.hellos_waiting = self.queue.len();
+    }
+
+    /// What answering one hello costs whoever drives this.
+    pub(super) fn set_cost(&mut self, cost: Duration) {
+        self.queue.set_cost(cost);
+    }
+
+    /// Hellos that wait to be read.
+    pub(super) fn hellos_waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// When the next of them may be read.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.queue.due()
     }
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.nonces.memory() + self.hellos.memory() + self.reassembly.memory() + self.half_open.memory()
+        self.freshness.memory() + self.queue.memory() + self.reassembly.memory() + self.half_open.memory()
     }
 
     /// A datagram that looks like an envelope of domain `index`.
@@ -166,7 +188,7 @@ impl Admission {
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
-        self.expire(now.instant, hall.routes);
+        self.expire(now, hall.routes, tracer);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
@@ -177,170 +199,54 @@ impl Admission {
         if header.kind != EnvelopeType::ClientHello {
             return Err(DropReason::EnvelopeKind);
         }
-        self.check_time(now, u64::from(header.unix_minutes))?;
-        if !self.nonces.insert(nonce, now.unix_ms) {
-            return Err(DropReason::EnvelopeReplayed);
+        self.freshness.check_time(now, u64::from(header.unix_minutes))?;
+        let token = self.gate.proof(now, &header, route.remote);
+        if token.is_none() && self.gate.load.is_on() {
+            return Err(self.ask_for_token(now, route, index, &header, nonce, size, hall, tracer));
         }
-        match self
-            .reassembly
-            .add(now.instant, route.remote, &header, fragment, size)?
-        {
+        self.freshness.note_envelope(now, nonce)?;
+        self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        let from = (route.remote, token);
+        match self.reassembly.add(now.instant, from, &header, fragment, size)? {
             None => Ok(()),
-            Some(complete) => self.on_hello(now, route, index, &header, &complete, hall, tracer),
+            Some(complete) => self.on_hello(now, route, index, header.hid, complete, hall, tracer),
         }
     }
 
-    /// Minutes of the sender near ours; just after a start only such that no copy from before is taken.
-    fn check_time(&mut self, now: Now, minutes: u64) -> Result<(), DropReason> {
-        let present = now.unix_minutes();
-        let started = *self.started_ms.get_or_insert(now.unix_ms) / 60_000;
-        let tolerance = self
-            .nonces
-            .tolerance(now.unix_ms, TOLERANCE)
-            .min(self.hellos.tolerance(now.unix_ms, TOLERANCE));
-        let fresh_start = present.saturating_sub(started) < TOLERANCE;
-        if minutes.abs_diff(present) > tolerance || (fresh_start && minutes + 1 < started) {
-            return Err(DropReason::Stale);
-        }
-        Ok(())
-    }
-
+    /// Cookie mode: RETRY, and no trace of who asked.
     #[expect(
         clippy::too_many_arguments,
-        reason = "one message, and all that is known about it"
+        reason = "one datagram, and all that is known about it"
     )]
-    fn on_hello(
+    fn ask_for_token(
         &mut self,
         now: Now,
         route: Route,
         index: usize,
         header: &EnvelopeHeader,
-        complete: &Complete,
+        nonce: u64,
+        size: usize,
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
-    ) -> Result<(), DropReason> {
-        let body = complete.body.bytes();
-        let hash = hello_hash(body);
-        if let Some(entry) = self.half_open.of_hello(&hash, route.remote) {
-            entry.received += complete.received;
-            entry.largest = entry.largest.min(complete.largest);
-            return answer(entry, now, hall, tracer);
+    ) -> DropReason {
+        if self.freshness.knows_envelope(nonce) {
+            return DropReason::EnvelopeReplayed;
         }
-        if !self.hellos.insert(hash, now.unix_ms) {
-            return Err(DropReason::HelloReplayed);
-        }
-        let offered = self
-            .responder
-            .read(header.hid, body)
-            .map_err(|_| DropReason::HelloInvalid)?;
-        self.check_time(now, offered.time_ms() / 60_000)?;
-        if !self.may_enter(&offered) {
-            return Err(DropReason::AccessDenied);
-        }
-        let params = TransportParameters::parse(offered.params()).map_err(|_| DropReason::HelloInvalid)?;
-        let mut entry = HalfOpen {
-            hash,
-            hid: header.hid,
-            domain: index,
-            route,
-            kind: EnvelopeType::ServerHello,
-            answer: Box::default(),
-            waiting: None,
-            born: complete.born,
-            answered: now.instant,
-            times_answered: 0,
-            received: complete.received,
-            sent: 0,
-            largest: complete.largest,
-        };
-        match self.objection(&params, hall.connections) {
-            Some(code) => {
-                refuse(&mut entry, code);
-                tracer.tell_endpoint(&Event::HandshakeRefused { code });
-            }
-            None => self
-                .accept(now, offered, params, &mut entry, hall)
-                .map_err(|_| DropReason::HelloInvalid)?,
-        }
-        let result = answer(&mut entry, now, hall, tracer);
-        if let Some(oldest) = self.half_open.make_room() {
-            forget(&oldest, hall.routes);
-            tracer.dropped(DropReason::HalfOpenFull, complete.received);
-        }
-        let ids = entry.waiting.as_ref().map(|waiting| waiting.ours);
-        let id = self.half_open.insert(entry);
-        for cid in ids.into_iter().flatten() {
-            hall.routes.insert(cid, Target::HalfOpen(id));
-        }
-        result
-    }
-
-    fn may_enter(&self, offered: &Offered) -> bool {
-        match &self.access {
-            Access::Open => true,
-            Access::AllowList(list) => offered.enrolled() && list.contains(&offered.client_id()),
-        }
-    }
-
-    /// Why a client that may enter is told to stay out, as a wire code.
-    fn objection(&self, params: &TransportParameters, connections: usize) -> Option<u64> {
-        let full = connections + self.half_open.len() >= self.max_connections;
-        if params.app != self.app {
-            Some(code::NO_APPLICATION_PROTOCOL)
-        } else if self.refuse_new || full {
-            Some(code::CONNECTION_REFUSED)
-        } else {
-            None
-        }
-    }
-
-    fn accept(
-        &mut self,
-        now: Now,
-        offered: Offered,
-        mut params: TransportParameters,
-        entry: &mut HalfOpen,
-        hall: &mut Hall<'_>,
-    ) -> Result<(), HandshakeFailure> {
-        // It is ours; no need to keep a copy of it for each.
-        params.app = Vec::new();
-        let both = offered.has_aes() && hall.transport.aes;
-        let suite = if both {
-            Suite::Aes256Gcm
-        } else {
-            Suite::ChaCha20Poly1305
-        };
-        let ours: [ConnectionId; IDS_IN_ANSWER] = std::array::from_fn(|_| hall.random.cid());
-        let mut announced = Vec::new();
-        announce(hall.transport, &self.app)
-            .encode(&mut announced)
-            .map_err(|_| HandshakeFailure::TooLong("parameters"))?;
-        let peer = if offered.enrolled() {
-            Peer::Client(offered.client_id())
-        } else {
-            Peer::Anonymous
-        };
-        let theirs = ConnectionId(offered.scid());
-        let reply = ServerAnswer {
-            suite,
-            relay_cids: &ours.map(|cid| cid.0),
-            params: &announced,
-            server_time_ms: now.unix_ms,
-        };
-        let mut answer = Vec::new();
-        let session = offered.accept(reply, hall.entropy, &mut answer)?;
-        entry.answer = answer.into_boxed_slice();
-        let domain = entry.domain;
-        entry.waiting = Some(Waiting {
-            session,
-            ours,
-            theirs,
-            params,
-            peer,
-            domain,
+        self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        let (random, entropy) = (&mut *hall.random, &mut *hall.entropy);
+        let retry = hall.routes.domain(index).and_then(|domain| {
+            self.gate
+                .retry(now, header, route.remote, size, domain, random, entropy)
         });
-        self.answered += 1;
-        Ok(())
+        if let Some(datagram) = retry {
+            (hall.out)(route, datagram);
+            tracer.tell_endpoint(&Event::RetrySent);
+        }
+        if header.token.is_some() {
+            DropReason::TokenInvalid
+        } else {
+            DropReason::RetryRequired
+        }
     }
 
     /// A packet for a half-open handshake: if it opens, the client has the keys and becomes a connection.
@@ -355,12 +261,12 @@ impl Admission {
             .get_mut(id)
             .and_then(|entry| entry.waiting.as_mut())
             .ok_or(DropReason::Unknown)?;
-        let keys = &mut waiting.session.open;
-        let sealed = Sealed::unmask(datagram, cid, keys).ok_or(DropReason::Forged)?;
+        let mut keys = waiting.secrets.opener();
+        let sealed = Sealed::unmask(datagram, cid, &keys).ok_or(DropReason::Forged)?;
         // Nothing was received, so the truncated number is the number (RFC 9000 §A.3).
         let number = u64::from(sealed.truncated());
         let frames = sealed
-            .open(keys, Generation::Current, 0, number)
+            .open(&mut keys, Generation::Current, 0, number)
             .map_err(|_| DropReason::Forged)?;
         let mut entry = self.half_open.remove(id).ok_or(DropReason::Unknown)?;
         let waiting = entry.waiting.take().ok_or(DropReason::Unknown)?;
@@ -372,11 +278,24 @@ impl Admission {
         })
     }
 
-    /// Lets go what has waited too long.
-    pub(super) fn expire(&mut self, now: Instant, routes: &mut Routes) {
-        self.reassembly.expire(now);
-        while let Some(entry) = self.half_open.expire(now) {
+    /// Lets go what has waited too long, and decides whether strangers must show a token.
+    pub(super) fn expire(&mut self, now: Now, routes: &mut Routes, tracer: &mut Tracer<'_>) {
+        self.reassembly.expire(now.instant);
+        while let Some(hello) = self.queue.expire(now.instant) {
+            tracer.dropped(DropReason::Overload, hello.complete.received);
+        }
+        while let Some(entry) = self.half_open.expire(now.instant) {
             forget(&entry, routes);
+        }
+        let filled = [
+            self.reassembly.filled(),
+            self.half_open.filled(),
+            self.queue.filled(),
+            self.freshness.filled(),
+        ];
+        let fullest = filled.into_iter().max().unwrap_or(0);
+        if let Some(on) = self.gate.load.judge(now.instant, fullest) {
+            tracer.tell_endpoint(&Event::CookieMode { on });
         }
     }
 }
@@ -387,69 +306,9 @@ fn forget(entry: &HalfOpen, routes: &mut Routes) {
     ids.for_each(|cid| routes.remove(cid));
 }
 
-/// HSCLOSE instead of an answer.
-fn refuse(entry: &mut HalfOpen, code: u64) {
-    let mut bytes = [0; 8];
-    let mut writer = Writer::new(&mut bytes);
-    // Cannot fail: our codes are short.
-    let _ = writer.varint(code);
-    let used = writer.len();
-    entry.kind = EnvelopeType::HandshakeClose;
-    entry.answer = bytes.get(..used).unwrap_or_default().into();
-}
-
-/// Sends the answer, or sends it again, as far as three times what the client sent goes.
-fn answer(
-    entry: &mut HalfOpen,
-    now: Now,
-    hall: &mut Hall<'_>,
-    tracer: &mut Tracer<'_>,
-) -> Result<(), DropReason> {
-    let domain = hall.routes.domain(entry.domain).ok_or(DropReason::Unknown)?;
-    let flight = Flight {
-        keys: &domain.envelope,
-        direction: Direction::ServerToClient,
-        kind: entry.kind,
-        hid: entry.hid,
-        unix_ms: now.unix_ms,
-        body: &entry.answer,
-        sizes: match entry.kind {
-            EnvelopeType::HandshakeClose => REFUSAL_SIZES,
-            _ if entry.largest <= *SMALL_SIZES.end() => SMALL_SIZES,
-            _ => SIZES,
-        },
-        parity: false,
-    };
-    let datagrams = flight
-        .seal(hall.random, hall.entropy)
-        .map_err(|_| DropReason::HelloInvalid)?;
-    let size: usize = datagrams.iter().map(Vec::len).sum();
-    if size > entry.allowance() {
-        return Err(DropReason::Amplification);
-    }
-    entry.sent += size;
-    entry.times_answered += 1;
-    for datagram in datagrams {
-        (hall.out)(entry.route, datagram);
-    }
-    tracer.tell_endpoint(&Event::HelloAnswered {
-        again: entry.times_answered > 1,
-    });
-    Ok(())
-}
-
 /// Envelopes are told apart by eight of the random bytes they begin with.
 fn nonce_key(datagram: &[u8]) -> u64 {
     datagram
         .first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
-
-fn hello_hash(body: &[u8]) -> HelloHash {
-    let hash = sha256(&[body]);
-    let (half, _) = hash.split_first_chunk().unwrap_or((&[0; 16], &[]));
-    *half
-}
-
-#[cfg(test)]
-mod tests;

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use transport_crypto::EnvelopeHeader;
 
-use crate::endpoint::flight::{Body, Hid, is_parity};
+use super::sources::{Prefix, prefix};
+use crate::endpoint::flight::{Body, Hid, Token, is_parity};
 use crate::trace::DropReason;
 
 /// Messages at once.
@@ -20,7 +21,6 @@ const MAX_BYTES: usize = 8 << 20;
 const LIFETIME: Duration = Duration::from_secs(10);
 
 type Key = (Hid, SocketAddr);
-type Prefix = (bool, u64);
 
 struct Entry {
     body: Body,
@@ -28,6 +28,7 @@ struct Entry {
     born: Instant,
     received: usize,
     largest: usize,
+    token: Option<Token>,
 }
 
 /// A message that is complete.
@@ -38,6 +39,8 @@ pub(super) struct Complete {
     /// Bytes of datagrams it came in, and the largest of them.
     pub(super) received: usize,
     pub(super) largest: usize,
+    /// The good token it came with, if any.
+    pub(super) token: Option<Token>,
 }
 
 /// Messages in the making.
@@ -50,11 +53,25 @@ pub(super) struct Reassembly {
 }
 
 impl Reassembly {
-    /// Adds a fragment that came in a datagram of `size` bytes.
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Per cent, of the places or of the bytes.
+    pub(super) fn filled(&self) -> u32 {
+        let (entries, bytes) = (
+            self.entries.len() * 100 / MAX_ENTRIES,
+            self.bytes * 100 / MAX_BYTES,
+        );
+        entries.max(bytes) as u32
+    }
+
+    /// Adds a fragment that came in a datagram of `size` bytes, from where, and with which good token.
     pub(super) fn add(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        (from, token): (SocketAddr, Option<Token>),
         header: &EnvelopeHeader,
         fragment: &[u8],
         size: usize,
@@ -71,6 +88,7 @@ impl Reassembly {
         let entry = self.entries.get_mut(&key).ok_or(DropReason::ReassemblyFull)?;
         entry.received += size;
         entry.largest = entry.largest.max(size);
+        entry.token = token.or(entry.token);
         match entry.body.add(header, fragment) {
             Ok(false) => Ok(None),
             Ok(true) => Ok(self.remove(&key).map(|entry| Complete {
@@ -78,6 +96,7 @@ impl Reassembly {
                 born: entry.born,
                 received: entry.received,
                 largest: entry.largest,
+                token: entry.token,
             })),
             Err(_) => {
                 // What contradicts itself starts over with the next fragment.
@@ -104,6 +123,7 @@ impl Reassembly {
                 born: now,
                 received: 0,
                 largest: 0,
+                token: None,
             },
         );
         self.by_age.push_back((now, key));
@@ -145,14 +165,6 @@ impl Reassembly {
     }
 }
 
-/// A /24, or a /56: what one subscriber may hold.
-fn prefix(address: SocketAddr) -> Prefix {
-    match address.ip() {
-        IpAddr::V4(ip) => (false, u64::from(ip.to_bits() >> 8)),
-        IpAddr::V6(ip) => (true, (ip.to_bits() >> 72) as u64),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use transport_crypto::EnvelopeType;
@@ -184,11 +196,23 @@ mod tests {
             |net: u32, port: u16| SocketAddr::new(std::net::Ipv4Addr::from_bits(net << 8 | 1).into(), port);
         let mut table = Reassembly::default();
         for hid in 0..40 {
-            let result = table.add(now, from(1, hid as u16), &header(hid, 4000), &[0; 100], 900);
+            let result = table.add(
+                now,
+                (from(1, hid as u16), None),
+                &header(hid, 4000),
+                &[0; 100],
+                900,
+            );
             assert_eq!(result.is_ok(), hid < u64::from(MAX_OF_PREFIX), "{hid}");
         }
         for hid in 0..5000 {
-            let _ = table.add(now, from(hid as u32, 9), &header(hid, 4000), &[0; 100], 900);
+            let _ = table.add(
+                now,
+                (from(hid as u32, 9), None),
+                &header(hid, 4000),
+                &[0; 100],
+                900,
+            );
         }
         assert!(table.entries.len() <= MAX_ENTRIES && table.bytes <= MAX_BYTES);
         assert!(table.memory() < 10 << 20, "{}", table.memory());
@@ -214,7 +238,7 @@ mod tests {
         let mut table = Reassembly::default();
         assert!(
             table
-                .add(now, from, &header(1, 150), &[1; 100], 900)
+                .add(now, (from, None), &header(1, 150), &[1; 100], 900)
                 .unwrap()
                 .is_none()
         );
@@ -225,7 +249,10 @@ mod tests {
             ..header(1, 150)
         };
         let later = now + Duration::from_millis(5);
-        let complete = table.add(later, from, &second, &[2; 50], 1000).unwrap().unwrap();
+        let complete = table
+            .add(later, (from, None), &second, &[2; 50], 1000)
+            .unwrap()
+            .unwrap();
         assert_eq!(
             (complete.born, complete.received, complete.largest),
             (now, 1900, 1000)
@@ -246,7 +273,12 @@ mod tests {
             count: 3,
             ..header(1, 150)
         };
-        assert!(table.add(later, from, &parity, &[3; 75], 900).unwrap().is_none());
+        assert!(
+            table
+                .add(later, (from, None), &parity, &[3; 75], 900)
+                .unwrap()
+                .is_none()
+        );
         assert!(table.entries.is_empty());
     }
 }

@@ -47,6 +47,16 @@ impl<K: Ord> Register<K> {
         self.young.insert(key)
     }
 
+    /// Whether `key` is known; nothing is noted.
+    pub(super) fn contains(&self, key: &K) -> bool {
+        self.young.contains(key) || self.old.contains(key)
+    }
+
+    /// How full the young generation is, per cent.
+    pub(super) fn filled(&self) -> u32 {
+        (self.young.len() * 100 / self.capacity.max(1)) as u32
+    }
+
     fn age(&mut self, now_ms: u64) {
         let age = now_ms.saturating_sub(self.young_since_ms);
         let full = self.young.len() >= self.capacity;

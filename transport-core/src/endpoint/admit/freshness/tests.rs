@@ -1,6 +1,6 @@
-//! What a flood does to the door.
+//! What a flood does to the memory of what came before.
 
-use transport_crypto::{RelayIdentity, RelayStatics, SeededEntropy};
+use std::time::Instant;
 
 use super::*;
 
@@ -17,16 +17,8 @@ fn at(minute: u64) -> Now {
     }
 }
 
-fn door() -> Admission {
-    let mut entropy = SeededEntropy::new([1; 32]);
-    let statics = RelayStatics::generate(&mut entropy).unwrap();
-    let relay = RelayIdentity::generate(&mut entropy).unwrap();
-    let config = ServerConfig::new(statics, relay.relay_id(), 1, Access::Open, b"x".to_vec());
-    Admission::new(config, &mut Routes::default())
-}
-
 /// How far from `minute` a sender's clock may be.
-fn accepted(door: &mut Admission, minute: u64) -> u64 {
+fn accepted(door: &mut Freshness, minute: u64) -> u64 {
     let off = |by: u64| [minute - by, minute + by];
     (0..20)
         .take_while(|by| off(*by).map(|minutes| door.check_time(at(minute), minutes)) == [Ok(()), Ok(())])
@@ -36,7 +28,7 @@ fn accepted(door: &mut Admission, minute: u64) -> u64 {
 
 #[test]
 fn a_flood_of_nonces_is_bounded_and_narrows_the_accepted_minutes() {
-    let mut door = door();
+    let mut door = Freshness::new();
     let _ = door.check_time(at(1000), 1000);
     assert_eq!(accepted(&mut door, 1100), 10);
     let capacity = Register::<u64>::capacity_within(NONCE_BYTES) as u64;
@@ -60,7 +52,7 @@ fn a_flood_of_nonces_is_bounded_and_narrows_the_accepted_minutes() {
 
 #[test]
 fn a_flood_of_hellos_is_bounded_and_narrows_too() {
-    let mut door = door();
+    let mut door = Freshness::new();
     let _ = door.check_time(at(1000), 1000);
     let capacity = Register::<HelloHash>::capacity_within(HELLO_BYTES) as u128;
     for hello in 0..3 * capacity {

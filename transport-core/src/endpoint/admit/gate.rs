@@ -1,0 +1,111 @@
+//! RETRY: a stranger gets a token, is forgotten, and comes back with it (the role of RFC 9000 §8.1.2).
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use transport_crypto::{
+    CookieKeys, Direction, ENVELOPE_OVERHEAD, Entropy, EnvelopeHeader, EnvelopeType, RelayId, TOKEN_LEN,
+};
+
+use super::load::Load;
+use super::pace::Pace;
+use crate::config::Now;
+use crate::endpoint::flight::Token;
+use crate::endpoint::route::Domain;
+use crate::random::Random;
+
+/// Size of a RETRY, bytes; always less than what it answers.
+const SIZES: std::ops::RangeInclusive<usize> = ENVELOPE_OVERHEAD + TOKEN_LEN..=200;
+/// RETRYs: 20,000 in a second, and so many at once.
+const RETRY_INTERVAL: Duration = Duration::from_micros(50);
+const RETRY_BURST: u32 = 256;
+
+/// Who must show a token, and whether it is good.
+pub(super) struct Gate {
+    pub(super) load: Load,
+    relay_id: RelayId,
+    /// Made with the first RETRY.
+    keys: Option<CookieKeys>,
+    retries: Pace,
+    pub(super) retries_sent: u64,
+}
+
+impl Gate {
+    pub(super) fn new(relay_id: RelayId) -> Self {
+        Self {
+            load: Load::default(),
+            relay_id,
+            keys: None,
+            retries: Pace::default(),
+            retries_sent: 0,
+        }
+    }
+
+    /// The token of a fragment, if it is one of ours for this handshake and address.
+    pub(super) fn proof(&self, now: Now, header: &EnvelopeHeader, remote: SocketAddr) -> Option<Token> {
+        let (token, keys) = (header.token.as_ref()?, self.keys.as_ref()?);
+        let good = keys.check(now.unix_ms / 1000, &self.relay_id, &header.hid, remote, token);
+        good.then_some(*token)
+    }
+
+    /// The answer to a fragment without a good token, of `asked` bytes; none when enough were sent.
+    pub(super) fn retry(
+        &mut self,
+        now: Now,
+        header: &EnvelopeHeader,
+        remote: SocketAddr,
+        asked: usize,
+        domain: &Domain,
+        random: &mut Random,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Vec<u8>> {
+        let most = asked.saturating_sub(1).min(*SIZES.end());
+        if most < *SIZES.start() || !self.retries.take(now.instant, RETRY_INTERVAL, RETRY_BURST) {
+            return None;
+        }
+        if self.keys.is_none() {
+            self.keys = CookieKeys::new(entropy).ok();
+        }
+        let unix_s = now.unix_ms / 1000;
+        let token = self
+            .keys
+            .as_ref()?
+            .token(unix_s, &self.relay_id, &header.hid, remote);
+        let header = EnvelopeHeader {
+            kind: EnvelopeType::Retry,
+            hid: header.hid,
+            unix_minutes: u32::try_from(now.unix_ms / 60_000).unwrap_or(u32::MAX),
+            index: 0,
+            count: 1,
+            total_len: 0,
+            fragment_offset: 0,
+            fragment_len: 0,
+            token: Some(token),
+        };
+        let size = random.within(*SIZES.start() as u64, most as u64) as usize;
+        let mut datagram = Vec::with_capacity(size);
+        domain
+            .envelope
+            .seal(
+                Direction::ServerToClient,
+                &header,
+                &[],
+                size,
+                entropy,
+                &mut datagram,
+            )
+            .ok()?;
+        self.retries_sent += 1;
+        Some(datagram)
+    }
+}
