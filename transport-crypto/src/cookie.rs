@@ -104,3 +104,94 @@ impl CookieKeys {
 fn seconds(unix_s: u64) -> u32 {
     u32::try_from(unix_s).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SeededEntropy;
+
+    const NOW: u64 = 1_800_000_000;
+    const HID: [u8; 8] = [3; 8];
+
+    fn keys(seed: u8) -> CookieKeys {
+        CookieKeys::new(&mut SeededEntropy::new([seed; 32])).unwrap()
+    }
+
+    fn relay() -> RelayId {
+        RelayId::from_bytes([2; 32])
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_for_two_minutes_from_any_second() {
+        let (keys, from) = (keys(1), address("192.0.2.1:5000"));
+        // Every place in a window of keys, so that most tokens outlive the window they were made in.
+        for made in NOW..NOW + 130 {
+            let token = keys.token(made, &relay(), &HID, from);
+            assert_eq!(token[..4], (made as u32).to_be_bytes());
+            let good = |now| keys.check(now, &relay(), &HID, from, &token);
+            assert!(good(made) && good(made + 120), "{made}");
+            assert!(!good(made + 121) && !good(made + 240), "{made}");
+            assert!(good(made - 2) && !good(made - 3), "{made}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_for_one_handshake_address_and_relay() {
+        let (keys, from) = (keys(1), address("192.0.2.1:5000"));
+        let token = keys.token(NOW, &relay(), &HID, from);
+        assert!(keys.check(NOW, &relay(), &HID, from, &token));
+        for other in ["192.0.2.1:5001", "192.0.2.2:5000", "[2001:db8::1]:5000"] {
+            assert!(
+                !keys.check(NOW, &relay(), &HID, address(other), &token),
+                "{other}"
+            );
+        }
+        assert!(!keys.check(NOW, &relay(), &[4; 8], from, &token));
+        assert!(!keys.check(NOW, &RelayId::from_bytes([9; 32]), &HID, from, &token));
+        assert!(!self::keys(2).check(NOW, &relay(), &HID, from, &token));
+        for bit in 0..8 * TOKEN_LEN {
+            let mut bad = token;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!keys.check(NOW, &relay(), &HID, from, &bad), "{bit}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_on_a_dual_stack_socket() {
+        let keys = keys(1);
+        let token = keys.token(NOW, &relay(), &HID, address("192.0.2.1:5000"));
+        let mapped = address("[::ffff:192.0.2.1]:5000");
+        assert!(keys.check(NOW, &relay(), &HID, mapped, &token));
+    }
+
+    #[test]
+    fn each_window_has_a_key_of_its_own() {
+        let keys = keys(1);
+        let from = address("192.0.2.1:5000");
+        // The time is in the MAC too, so compare keys, not tokens.
+        let key =
+            |window: u32| -> Secret<32> { kdf::expand(&keys.0, &[label::COOKIE_KEY, &window.to_be_bytes()]) };
+        assert!(key(1) != key(2));
+        let token = keys.token(240, &relay(), &HID, from);
+        let ip = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
+        let port = 5000u16.to_be_bytes();
+        let parts: [&[u8]; 6] = [b"adit1 ck", &HID, &ip, &port, &240u32.to_be_bytes(), &[2; 32]];
+        assert_eq!(token[4..], hmac(&key(2), &parts)[..16]);
+        assert_ne!(token[4..], hmac(&key(1), &parts)[..16]);
+    }
+
+    #[test]
+    fn times_at_the_ends_do_not_wrap() {
+        let (keys, from) = (keys(1), address("192.0.2.1:5000"));
+        for now in [0, 1, u64::from(u32::MAX), u64::MAX] {
+            let token = keys.token(now, &relay(), &HID, from);
+            assert!(keys.check(now, &relay(), &HID, from, &token), "{now}");
+        }
+        let token = keys.token(u64::MAX, &relay(), &HID, from);
+        assert!(!keys.check(0, &relay(), &HID, from, &token));
+    }
+}

@@ -64,7 +64,7 @@ pub enum Fault {
 pub enum HandshakeFailure {
     /// Lengths or fields that no honest peer sends.
     Malformed(&'static str),
-    /// A mode this side does not speak (resumption).
+    /// A mode of the client's message, or a status of the server's, that does not exist.
     UnsupportedMode(u8),
     /// A key agreement other than X25519 + ML-KEM-768.
     UnsupportedKemSuite(u8),
@@ -83,7 +83,7 @@ pub enum HandshakeFailure {
     InvalidKemKey,
     /// A pre-shared key came out as zero or equal to the other one.
     DegenerateKey,
-    /// The server answered an enrolled client without `ct_c`, or an anonymous one with it.
+    /// The server answered an enrolled client without `ct_c`, or an anonymous one with it, or a full handshake as resumed.
     AuthMismatch,
     /// Suite 2 was chosen although the client did not offer it.
     SuiteNotOffered,

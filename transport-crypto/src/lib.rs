@@ -28,9 +28,9 @@ pub mod provider;
 mod resumption;
 mod schedule;
 mod secret;
-mod ticket;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 pub use aead::{Counter, Generation, OpenKeys, SealKeys, Suite, Tag};
 pub use bundle::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, MAX_BUNDLE_BYTES};
@@ -41,8 +41,8 @@ pub use envelope::{
     ENVELOPE_MAX, ENVELOPE_MIN, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys, EnvelopeType,
 };
 pub use error::{
-    BundleError, EntropyFailed, EnvelopeError, Fault, Forged, HandshakeFailure, InvalidId, InvalidKemKey, InvalidTicket,
-    KeyExhausted,
+    BundleError, EntropyFailed, EnvelopeError, Fault, Forged, HandshakeFailure, InvalidId, InvalidKemKey,
+    InvalidTicket, KeyExhausted,
 };
 pub use handshake::{
     Auth, ClientEstablished, ClientHello, Initiator, MAX_CLIENT_HELLO, MAX_PARAMS, MAX_RELAY_CIDS, Offered,

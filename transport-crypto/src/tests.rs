@@ -5,9 +5,10 @@
 use std::{env, fmt::Write, fs, path::PathBuf};
 
 use crate::{
-    Auth, Bundle, BundleDraft, BundleEndpoint, CidMasks, ClientHello, ClientIdentity, Counter, Direction,
-    EndpointAddress, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Grant, Initiator, RelayIdentity,
-    RelayStatics, Responder, SealKeys, Secret, SeededEntropy, ServerAnswer, Session, Suite, kdf,
+    Auth, Bundle, BundleDraft, BundleEndpoint, CidMasks, ClientHello, ClientIdentity, ClientTicket,
+    CookieKeys, Counter, Direction, EndpointAddress, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Grant,
+    Initiator, IssuedTicket, RelayIdentity, RelayStatics, Responder, SealKeys, Secret, SeededEntropy,
+    ServerAnswer, Session, Suite, TicketGrant, TicketKeys, kdf,
     provider::{self, MaskCipher},
     schedule::{Generations, KeySchedule},
 };
@@ -119,13 +120,16 @@ fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>
         relay_cids: &[*b"relay id0"],
         params: b"relay params",
         server_time_ms: 1,
+        early_accepted: false,
+        retry_token: None,
     };
-    let offered = responder.read(HID, &ch).unwrap();
+    let offered = responder.read(HID, &ch, None, 0).unwrap();
     v.put("client_id", offered.client_id().as_bytes());
     let mut relay: Session = offered
         .accept(answer, &mut SeededEntropy::new(RELAY_ENTROPY), &mut sh)
-        .unwrap();
-    let mut client = initiator.finish(&sh).unwrap().session;
+        .unwrap()
+        .into_session();
+    let mut client = initiator.finish(&sh, &[]).unwrap().session;
     v.digest("client_hello", &ch);
     v.digest("server_hello", &sh);
     v.put("transcript", &client.transcript);
@@ -135,6 +139,161 @@ fn handshake(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>
     v.0.push_str("# lane 2, numbers 5 and 6, header \"header\", body \"sixteen byte txt\"\n");
     packets(v, "client", &mut client.seal);
     packets(v, "relay", &mut relay.seal);
+}
+
+const TICKET_SECRET: [u8; 32] = [0x77; 32];
+const TICKET_ENTROPY: [u8; 32] = [0x88; 32];
+const SERIAL: u64 = 9;
+const NOW_S: u64 = 1_800_000_123;
+
+fn flight(identity: Option<&ClientIdentity>) -> (ClientHello<'_>, ServerAnswer<'static>) {
+    const CIDS: [[u8; 9]; 1] = [*b"relay id0"];
+    let hello = ClientHello {
+        has_aes: false,
+        time_ms: NOW_S * 1000,
+        scid: *b"client id",
+        auth: identity.map_or(Auth::Anonymous, Auth::Enrolled),
+        params: b"client params",
+    };
+    let answer = ServerAnswer {
+        suite: Suite::ChaCha20Poly1305,
+        relay_cids: &CIDS,
+        params: b"relay params",
+        server_time_ms: 1,
+        early_accepted: false,
+        retry_token: None,
+    };
+    (hello, answer)
+}
+
+/// A full handshake, and the ticket issued on its connection.
+fn issue(
+    v: &mut Vectors,
+    bundle: &Bundle,
+    responder: &Responder,
+    keys: &TicketKeys,
+    identity: Option<&ClientIdentity>,
+) -> ClientTicket {
+    let (hello, answer) = flight(identity);
+    let (mut client, mut relay) = (
+        SeededEntropy::new(CLIENT_ENTROPY),
+        SeededEntropy::new(RELAY_ENTROPY),
+    );
+    let (mut ch, mut sh) = (Vec::new(), Vec::new());
+    let mut initiator = Initiator::start(bundle, HID, hello, &mut client, &mut ch).unwrap();
+    let offered = responder.read(HID, &ch, None, NOW_S).unwrap();
+    let relay = offered
+        .accept(answer, &mut relay, &mut sh)
+        .unwrap()
+        .into_session();
+    let client = initiator.finish(&sh, &[]).unwrap().session;
+    let grant = TicketGrant {
+        serial: SERIAL,
+        issued_s: NOW_S as u32,
+        lifetime_s: 3600,
+        max_early: 4096,
+        replay_domain: 5,
+        policy: 6,
+        rtt_us: 50_000,
+        bdp: 1 << 20,
+        params_digest: [0x99; 16],
+    };
+    let content = relay.resumption.relay_content(&grant).unwrap();
+    let ticket = keys
+        .seal(&content, &mut SeededEntropy::new(TICKET_ENTROPY))
+        .unwrap();
+    v.put("rms", content.rms.expose());
+    v.put("static_tag", &content.static_tag);
+    v.put("ticket", &ticket);
+    let issued = IssuedTicket {
+        ticket,
+        serial: SERIAL,
+        lifetime_s: 3600,
+        max_early: 4096,
+        rtt_us: 50_000,
+        now_s: NOW_S,
+        params: b"relay params",
+    };
+    let kept = client.resumption.client_ticket(&issued).unwrap();
+    v.put("as the client stores it", &kept.to_bytes());
+    kept
+}
+
+fn resumption(v: &mut Vectors, bundle: &Bundle, identity: Option<&ClientIdentity>) {
+    let name = if identity.is_some() {
+        "enrolled"
+    } else {
+        "anonymous"
+    };
+    v.title(&format!(
+        "{name}: a full handshake, its ticket of serial 9, a resumption with early data"
+    ));
+    let keys = TicketKeys::from_secret(bundle.relay_id(), 1, &Secret::new(TICKET_SECRET));
+    let statics = RelayStatics::from_seeds(STATICS_SEEDS);
+    let responder = Responder::new(statics, bundle.relay_id(), bundle.epoch());
+    let ticket = issue(v, bundle, &responder, &keys, identity);
+
+    let (hello, answer) = flight(identity);
+    let token = [0xaa; 20];
+    let (mut ch, mut sh) = (Vec::new(), Vec::new());
+    let mut entropy = SeededEntropy::new(CLIENT_ENTROPY);
+    let resumed = Initiator::resume(bundle, &ticket, true, HID, hello, &mut entropy, &mut ch);
+    let (mut initiator, early) = resumed.unwrap();
+    let offered = responder.read(HID, &ch, Some(&keys), NOW_S).unwrap();
+    let mut frames = b"sixteen byte txt".to_vec();
+    early.unwrap().seal(5, &mut frames).unwrap();
+    v.put("early packet 5 of \"sixteen byte txt\"", &frames);
+    let answer = ServerAnswer {
+        early_accepted: true,
+        retry_token: Some(token),
+        ..answer
+    };
+    let mut entropy = SeededEntropy::new(RELAY_ENTROPY);
+    let relay = offered.accept(answer, &mut entropy, &mut sh).unwrap();
+    let client = initiator.finish(&sh, &[token]).unwrap().session;
+    v.digest("client_hello", &ch);
+    v.digest("server_hello", &sh);
+    v.put("head of server_hello", &sh[..2]);
+    v.put("transcript", &client.transcript);
+    v.put(
+        "rms of serial 9",
+        client.resumption.ticket_secret(SERIAL).expose(),
+    );
+    let mut relay = relay.into_session();
+    packets(v, "relay", &mut relay.seal);
+}
+
+fn resumptions() -> String {
+    let mut v = Vectors(String::from(
+        "# Identities, bundle, hid and entropy as in handshake.txt; every flight starts its stream anew.\n\
+         # A resuming client draws: ML-KEM seed of ek_e (64), X25519 ephemeral (32). A ticket draws its nonce (24).\n\
+         # The relay takes the early data and echoes the address token aa..\n",
+    ));
+    v.put("ticket_key of id 1", &TICKET_SECRET);
+    v.put("ticket_entropy", &TICKET_ENTROPY);
+    let bundle = bundle(&mut v);
+    resumption(&mut v, &bundle, None);
+    resumption(&mut v, &bundle, Some(&ClientIdentity::from_seeds(CLIENT_SEEDS)));
+    v.0
+}
+
+fn cookies() -> String {
+    let mut v = Vectors(String::from(
+        "# The secret is drawn (32) from the stream of relay_entropy; relay_id is 02..\n",
+    ));
+    v.put("relay_entropy", &RELAY_ENTROPY);
+    v.put("hid", &HID);
+    let keys = CookieKeys::new(&mut SeededEntropy::new(RELAY_ENTROPY)).unwrap();
+    let relay_id = crate::RelayId::from_bytes([2; 32]);
+    for (unix_s, address) in [
+        (1_800_000_000, "192.0.2.1:4433"),
+        (1_800_000_119, "192.0.2.1:4433"),
+        (1_800_000_120, "[2001:db8::1]:4433"),
+    ] {
+        let token = keys.token(unix_s, &relay_id, &HID, address.parse().unwrap());
+        v.put(&format!("token at {unix_s} for {address}"), &token);
+    }
+    v.0
 }
 
 fn handshakes() -> String {
@@ -165,6 +324,7 @@ fn key_schedule() -> String {
     v.put("h", &h);
     v.put("k1", k1.expose());
     v.put("k2", k2.expose());
+    v.put("res", keys.resumption.expose());
     v.put("c_ap_0", keys.client.expose());
     v.put("s_ap_0", keys.server.expose());
     let mut ap = Secret::new(*keys.client.expose());
@@ -239,6 +399,16 @@ fn check(name: &str, found: &str) {
 #[test]
 fn handshake_vectors() {
     check("handshake.txt", &handshakes());
+}
+
+#[test]
+fn resumption_vectors() {
+    check("resumption.txt", &resumptions());
+}
+
+#[test]
+fn cookie_vectors() {
+    check("cookie.txt", &cookies());
 }
 
 #[test]

@@ -116,7 +116,9 @@ impl TicketContent {
             &self.serial.to_be_bytes(),
             &self.static_tag,
         ];
-        parts.iter().for_each(|part| out.extend_from_slice(part));
+        for part in parts {
+            out.extend_from_slice(part);
+        }
     }
 
     fn decode(content: &[u8; CONTENT]) -> Option<Self> {
@@ -243,7 +245,9 @@ impl TicketKeys {
         let nonce = fields.bytes().ok_or(Forged)?;
         let mut content: Zeroizing<[u8; CONTENT]> = Zeroizing::new(fields.bytes().ok_or(Forged)?);
         let tag = fields.bytes().ok_or(Forged)?;
-        let mut keys = [Some(&self.current), self.previous.as_ref()].into_iter().flatten();
+        let mut keys = [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten();
         let key = keys.find(|key| key.id == id).ok_or(Forged)?;
         key.cipher
             .open(&nonce, self.relay_id.as_bytes(), &mut *content, &tag)?;

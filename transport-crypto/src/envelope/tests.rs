@@ -175,7 +175,7 @@ fn misbehave(plaintext: &[u8]) -> Result<(), Forged> {
     let half = ClientToServer.of(&keys.0);
     let nonce = half.nonce(&mut rng).unwrap();
     let mut body = plaintext.to_vec();
-    let tag = half.outer.seal(&nonce, &mut body).unwrap();
+    let tag = half.outer.seal(&nonce, &[], &mut body).unwrap();
     let mut datagram = [&nonce[..], &body, &tag].concat();
     keys.open(ClientToServer, &mut datagram).map(|_| ())
 }

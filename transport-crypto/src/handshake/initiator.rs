@@ -17,8 +17,8 @@ use super::{
     noise::Noise,
 };
 use crate::{
-    Bundle, ClientId, ClientIdentity, ClientTicket, EarlySeal, Entropy, HandshakeFailure, RelayId, Secret, Suite,
-    TOKEN_LEN,
+    Bundle, ClientId, ClientIdentity, ClientTicket, EarlySeal, Entropy, HandshakeFailure, RelayId, Secret,
+    Suite, TOKEN_LEN,
     kdf::{self, label},
     provider::{self, KemKeyPair, Provider},
     resumption::{Parties, Side},
@@ -166,8 +166,7 @@ impl Initiator {
             opening: Opening::Ticket(&ticket.ticket),
         };
         let state = begin.write(psk0, |_| Ok(key), rng, body)?;
-        let seal =
-            (mode == Mode::ResumeEarly).then(|| EarlySeal::new(provider, &state.h1, &ticket.rms));
+        let seal = (mode == Mode::ResumeEarly).then(|| EarlySeal::new(provider, &state.h1, &ticket.rms));
         Ok((Self(Some(state)), seal))
     }
 
@@ -200,8 +199,7 @@ impl Initiator {
             side: Side::Client(state.key.throw_away),
         };
         let finished = state.noise.finish()?;
-        let secrets =
-            SessionSecrets::new(state.provider, body.says.suite, Role::Client, finished, parties);
+        let secrets = SessionSecrets::new(state.provider, body.says.suite, Role::Client, finished, parties);
         Ok(ClientEstablished {
             session: secrets.into_session(),
             relay_cids: payload.relay_cids.to_vec(),
@@ -356,7 +354,9 @@ impl StaticKey {
 
     fn secret(&self) -> Result<&Secret<32>, HandshakeFailure> {
         let identity = self.identity.as_ref().map(|identity| &identity.keys().x25519);
-        identity.or(self.throw_away.as_ref()).ok_or(HandshakeFailure::Misused)
+        identity
+            .or(self.throw_away.as_ref())
+            .ok_or(HandshakeFailure::Misused)
     }
 }
 

@@ -116,9 +116,7 @@ pub(super) struct ClientBody<'a> {
 pub(super) fn client_head(mode: Mode, has_aes: bool, epoch: u64) -> [u8; CLIENT_HEAD] {
     let [f0, f1] = if has_aes { CLIENT_HAS_AES } else { 0 }.to_be_bytes();
     let [e0, e1, e2, e3, e4, e5, e6, e7] = epoch.to_be_bytes();
-    [
-        mode as u8, KEM_SUITE, f0, f1, e0, e1, e2, e3, e4, e5, e6, e7,
-    ]
+    [mode as u8, KEM_SUITE, f0, f1, e0, e1, e2, e3, e4, e5, e6, e7]
 }
 
 impl<'a> ClientBody<'a> {
@@ -243,11 +241,7 @@ pub(super) struct ServerHead {
 
 impl ServerHead {
     pub(super) fn encode(self) -> [u8; 2] {
-        let status = if self.resumed {
-            STATUS_RESUMED
-        } else {
-            STATUS_FULL
-        };
+        let status = if self.resumed { STATUS_RESUMED } else { STATUS_FULL };
         let flags = [
             (self.ct_c, SERVER_CT_C),
             (self.early_accepted, SERVER_EARLY),

@@ -20,8 +20,8 @@ use super::{
     noise::Noise,
 };
 use crate::{
-    ClientId, EarlyOpen, Entropy, HandshakeFailure, RelayId, RelayStatics, Secret, Suite, TICKET_LEN, TOKEN_LEN,
-    TicketContent, TicketKeys,
+    ClientId, EarlyOpen, Entropy, HandshakeFailure, RelayId, RelayStatics, Secret, Suite, TICKET_LEN,
+    TOKEN_LEN, TicketContent, TicketKeys,
     provider::{self, KemPublic, Provider},
     resumption::{Parties, Side},
     ticket::static_tag,

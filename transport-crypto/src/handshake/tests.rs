@@ -5,7 +5,7 @@ use std::sync::{
 
 use super::{
     kem::{Binding, Psk0, Psk2},
-    message::{Payload1, client_head, server_head},
+    message::{Mode, Opening, Payload1, ServerHead, client_head},
     noise::Noise,
     *,
 };
@@ -15,6 +15,8 @@ use crate::{
     RelayIdentity, RelayStatics, Secret, SeededEntropy,
     provider::{self, KemCiphertext, KemKeyPair, KemPublic, MaskCipher, PacketCipher, RustCrypto},
 };
+
+mod resume;
 
 const HID: [u8; 8] = *b"a handsh";
 const EPOCH: u64 = 12;
@@ -76,6 +78,8 @@ fn answer(suite: Suite) -> ServerAnswer<'static> {
         relay_cids: &CIDS,
         params: b"relay params",
         server_time_ms: 88,
+        early_accepted: false,
+        retry_token: None,
     }
 }
 
@@ -92,17 +96,25 @@ fn start(enrolled: bool, rng: &mut dyn Entropy) -> (Initiator, Vec<u8>) {
 fn accept(client_hello: &[u8], suite: Suite, rng: &mut dyn Entropy) -> (Session, Vec<u8>) {
     let mut body = Vec::new();
     let session = responder()
-        .read(HID, client_hello)
+        .read(HID, client_hello, None, 0)
         .unwrap()
         .accept(answer(suite), rng, &mut body)
-        .unwrap();
+        .unwrap()
+        .into_session();
     (session, body)
 }
 
 fn complete(enrolled: bool, suite: Suite, seed: u8) -> (Session, Session) {
     let (mut initiator, ch) = start(enrolled, &mut rng(seed));
     let (server, sh) = accept(&ch, suite, &mut rng(seed + 1));
-    (initiator.finish(&sh).unwrap().session, server)
+    (initiator.finish(&sh, &[]).unwrap().session, server)
+}
+
+fn ct_s<'a>(body: &message::ClientBody<'a>) -> &'a KemCiphertext {
+    match body.opening {
+        Opening::Encapsulation(ct_s) => ct_s,
+        Opening::Ticket(_) => panic!("a full handshake"),
+    }
 }
 
 fn failure<T>(result: Result<T, HandshakeFailure>) -> HandshakeFailure {
@@ -125,7 +137,7 @@ fn both_sides_agree() {
     for (enrolled, suite) in [false, true].into_iter().flat_map(|e| SUITES.map(|s| (e, s))) {
         let (mut initiator, ch) = start(enrolled, &mut rng(1));
         assert_eq!(ch.len(), if enrolled { 2399 + 13 + 1184 } else { 2399 + 13 });
-        let offered = responder().read(HID, &ch).unwrap();
+        let offered = responder().read(HID, &ch, None, 0).unwrap();
         assert_eq!(offered.enrolled(), enrolled);
         assert_eq!(offered.client_id() == WORLD.client.client_id(), enrolled);
         assert!(offered.has_aes());
@@ -135,8 +147,11 @@ fn both_sides_agree() {
         );
 
         let mut sh = Vec::new();
-        let mut server = offered.accept(answer(suite), &mut rng(2), &mut sh).unwrap();
-        let established = initiator.finish(&sh).unwrap();
+        let mut server = offered
+            .accept(answer(suite), &mut rng(2), &mut sh)
+            .unwrap()
+            .into_session();
+        let established = initiator.finish(&sh, &[]).unwrap();
         assert_eq!(established.relay_cids, [*b"relay id0", *b"relay id1"]);
         assert_eq!(
             (&established.params[..], established.server_time_ms),
@@ -155,7 +170,7 @@ fn both_sides_agree() {
         client.exporter.export(b"label", &mut ours);
         server.exporter.export(b"label", &mut theirs);
         assert_eq!(ours, theirs);
-        assert_eq!(failure(initiator.finish(&sh)), HandshakeFailure::Misused);
+        assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Misused);
     }
 }
 
@@ -220,7 +235,7 @@ fn a_replayed_client_hello_leads_to_other_keys() {
         accept(&ch, SUITES[0], &mut rng(3)).0,
     );
     let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
-    let mut client = initiator.finish(&sh).unwrap().session;
+    let mut client = initiator.finish(&sh, &[]).unwrap().session;
     assert!(client.transcript != replayed.transcript);
     assert!(deliver(&mut client, &mut replayed, 0, Generation::Current).is_err());
 }
@@ -233,13 +248,13 @@ fn every_byte_of_the_client_hello_matters() {
         for at in (0..ch.len()).step_by(step) {
             let mut bad = ch.clone();
             bad[at] ^= 1 << (at % 8);
-            assert!(responder.read(HID, &bad).is_err(), "{at}");
+            assert!(responder.read(HID, &bad, None, 0).is_err(), "{at}");
         }
         for len in (0..ch.len()).step_by(97).chain(ch.len() - 40..ch.len()) {
-            assert!(responder.read(HID, &ch[..len]).is_err(), "{len}");
+            assert!(responder.read(HID, &ch[..len], None, 0).is_err(), "{len}");
         }
-        assert!(responder.read(HID, &[&ch[..], &[0]].concat()).is_err());
-        assert!(responder.read(HID, &ch).is_ok());
+        assert!(responder.read(HID, &[&ch[..], &[0]].concat(), None, 0).is_err());
+        assert!(responder.read(HID, &ch, None, 0).is_ok());
     }
 }
 
@@ -251,14 +266,14 @@ fn every_byte_of_the_server_hello_matters_and_the_client_survives() {
         for at in (0..sh.len()).step_by(step) {
             let mut bad = sh.clone();
             bad[at] ^= 1 << (at % 8);
-            assert!(initiator.finish(&bad).is_err(), "{at}");
+            assert!(initiator.finish(&bad, &[]).is_err(), "{at}");
         }
         for len in (0..sh.len()).step_by(97).chain(sh.len() - 40..sh.len()) {
-            assert!(initiator.finish(&sh[..len]).is_err(), "{len}");
+            assert!(initiator.finish(&sh[..len], &[]).is_err(), "{len}");
         }
-        assert!(initiator.finish(&[&sh[..], &[0]].concat()).is_err());
+        assert!(initiator.finish(&[&sh[..], &[0]].concat(), &[]).is_err());
         assert!(
-            initiator.finish(&sh).is_ok(),
+            initiator.finish(&sh, &[]).is_ok(),
             "after all that the true one is still welcome"
         );
     }
@@ -308,14 +323,23 @@ fn every_byte_of_the_datagrams_matters() {
 fn the_name_of_handshake_relay_and_epoch_is_bound() {
     let (_, ch) = start(false, &mut rng(1));
     let offered = EPOCH;
-    assert_eq!(failure(responder().read([0; 8], &ch)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(responder().read([0; 8], &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_name = Responder::new(WORLD.statics.clone(), RelayId::from_bytes([7; 32]), EPOCH);
-    assert_eq!(failure(other_name.read(HID, &ch)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(other_name.read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_keys = Responder::new(RelayStatics::from_seeds([8; 96]), WORLD.relay_id, EPOCH);
-    assert_eq!(failure(other_keys.read(HID, &ch)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(other_keys.read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
     let other_epoch = Responder::new(WORLD.statics.clone(), WORLD.relay_id, EPOCH + 1);
     assert_eq!(
-        failure(other_epoch.read(HID, &ch)),
+        failure(other_epoch.read(HID, &ch, None, 0)),
         HandshakeFailure::WrongEpoch { offered }
     );
 }
@@ -328,7 +352,7 @@ fn both_static_keys_of_the_relay_are_needed() {
         seeds[at].fill(8);
         let relay = Responder::new(RelayStatics::from_seeds(seeds), WORLD.relay_id, EPOCH);
         let (_, ch) = start(false, &mut rng(1));
-        assert_eq!(failure(relay.read(HID, &ch)), HandshakeFailure::Forged);
+        assert_eq!(failure(relay.read(HID, &ch, None, 0)), HandshakeFailure::Forged);
     }
 }
 
@@ -337,7 +361,7 @@ fn an_answer_to_another_client_is_refused() {
     let (mut first, _) = start(true, &mut rng(1));
     let (_, second) = start(true, &mut rng(2));
     let (_, sh) = accept(&second, SUITES[0], &mut rng(3));
-    assert_eq!(failure(first.finish(&sh)), HandshakeFailure::Forged);
+    assert_eq!(failure(first.finish(&sh, &[])), HandshakeFailure::Forged);
 }
 
 #[test]
@@ -349,7 +373,7 @@ fn suite_2_needs_an_offer_and_is_bound() {
     };
     let mut initiator = Initiator::start(&WORLD.bundle, HID, hello, &mut rng(1), &mut ch).unwrap();
     let mut sh = Vec::new();
-    let read = || responder().read(HID, &ch).unwrap();
+    let read = || responder().read(HID, &ch, None, 0).unwrap();
     let refused = read().accept(answer(Suite::Aes256Gcm), &mut rng(2), &mut sh);
     assert_eq!(failure(refused), HandshakeFailure::SuiteNotOffered);
     assert!(sh.is_empty());
@@ -359,18 +383,21 @@ fn suite_2_needs_an_offer_and_is_bound() {
     let mut upgraded = sh.clone();
     upgraded[1] |= 8;
     assert!(matches!(
-        failure(initiator.finish(&upgraded)),
+        failure(initiator.finish(&upgraded, &[])),
         HandshakeFailure::Malformed(_)
     ));
-    initiator.finish(&sh).unwrap();
+    initiator.finish(&sh, &[]).unwrap();
 
     // The offer cannot be taken away, nor the choice.
     let (mut initiator, mut ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, Suite::Aes256Gcm, &mut rng(2));
     sh[1] &= !8;
-    assert_eq!(failure(initiator.finish(&sh)), HandshakeFailure::Forged);
+    assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
     ch[3] = 0;
-    assert_eq!(failure(responder().read(HID, &ch)), HandshakeFailure::Forged);
+    assert_eq!(
+        failure(responder().read(HID, &ch, None, 0)),
+        HandshakeFailure::Forged
+    );
 }
 
 #[test]
@@ -379,9 +406,10 @@ fn unknown_modes_suites_and_flags_are_refused() {
     let read = |at: usize, value: u8| {
         let mut bad = ch.clone();
         bad[at] = value;
-        failure(responder().read(HID, &bad))
+        failure(responder().read(HID, &bad, None, 0))
     };
-    assert_eq!(read(0, 1), HandshakeFailure::UnsupportedMode(1));
+    assert_eq!(read(0, 1), HandshakeFailure::TicketRefused);
+    assert_eq!(read(0, 3), HandshakeFailure::UnsupportedMode(3));
     assert_eq!(read(1, 0), HandshakeFailure::UnsupportedKemSuite(0));
     assert_eq!(read(1, 2), HandshakeFailure::UnsupportedKemSuite(2));
     assert!(matches!(read(2, 1), HandshakeFailure::Malformed(_)));
@@ -393,14 +421,17 @@ fn a_low_order_ephemeral_is_refused() {
     let (_, mut ch) = start(false, &mut rng(1));
     ch[12 + CT..12 + CT + 32].fill(0);
     assert_eq!(
-        failure(responder().read(HID, &ch)),
+        failure(responder().read(HID, &ch, None, 0)),
         HandshakeFailure::LowOrderPoint
     );
 
     let (mut initiator, ch) = start(false, &mut rng(1));
     let (_, mut sh) = accept(&ch, SUITES[0], &mut rng(2));
     sh[2 + CT..2 + CT + 32].fill(0);
-    assert_eq!(failure(initiator.finish(&sh)), HandshakeFailure::LowOrderPoint);
+    assert_eq!(
+        failure(initiator.finish(&sh, &[])),
+        HandshakeFailure::LowOrderPoint
+    );
 }
 
 #[test]
@@ -410,13 +441,19 @@ fn ct_c_is_there_exactly_for_enrolled_clients() {
     let mut without = sh.clone();
     without[1] &= !1;
     without.drain(2 + CT..2 + 2 * CT);
-    assert_eq!(failure(enrolled.finish(&without)), HandshakeFailure::AuthMismatch);
+    assert_eq!(
+        failure(enrolled.finish(&without, &[])),
+        HandshakeFailure::AuthMismatch
+    );
 
     let (mut anonymous, ch) = start(false, &mut rng(1));
     let (_, mut with) = accept(&ch, SUITES[0], &mut rng(2));
     with[1] |= 1;
     with.splice(2..2, [0; CT]);
-    assert_eq!(failure(anonymous.finish(&with)), HandshakeFailure::AuthMismatch);
+    assert_eq!(
+        failure(anonymous.finish(&with, &[])),
+        HandshakeFailure::AuthMismatch
+    );
 }
 
 #[test]
@@ -424,8 +461,8 @@ fn without_psk2_nothing_is_written() {
     let (_, ch) = start(false, &mut rng(1));
     let body = message::ClientBody::parse(&ch).unwrap();
     let keys = WORLD.statics.keys();
-    let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, body.ct_s).unwrap();
-    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.ct_s);
+    let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
+    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
     let mut noise = Noise::responder(provider::DEFAULT, &keys.x25519, &prologue, psk0).unwrap();
     noise.read(body.noise).unwrap();
     assert_eq!(
@@ -439,8 +476,8 @@ fn without_psk2_nothing_is_written() {
 fn client_hello_by(secret: &Secret<32>, payload: &[u8]) -> (Noise, Vec<u8>) {
     let (kh, provider) = (WORLD.bundle.kh(), provider::DEFAULT);
     let (ct_s, psk0) = Psk0::encapsulate(provider, kh, WORLD.bundle.ml_kem(), &mut rng(1)).unwrap();
-    let head = client_head(true, EPOCH);
-    let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, kh, &ct_s);
+    let head = client_head(Mode::Full, true, EPOCH);
+    let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, kh, Opening::Encapsulation(&ct_s));
     let mut noise = Noise::initiator(provider, secret, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
     let message = noise.write(payload, Secret::new([6; 32])).unwrap();
     (noise, [&head[..], &ct_s, &message].concat())
@@ -456,6 +493,7 @@ fn authentic_but_wrong_payloads_are_refused() {
             time_ms: 0,
             scid: [1; 9],
             ek_e,
+            enrolled: Option::is_some(&ek_c),
             ek_c,
             params,
         }
@@ -463,7 +501,7 @@ fn authentic_but_wrong_payloads_are_refused() {
     };
     let read = |payload: &[u8]| {
         responder()
-            .read(HID, &client_hello_by(&Secret::new([5; 32]), payload).1)
+            .read(HID, &client_hello_by(&Secret::new([5; 32]), payload).1, None, 0)
             .map(|_| ())
     };
     let malformed = |payload: &[u8]| matches!(read(payload), Err(HandshakeFailure::Malformed(_)));
@@ -497,12 +535,19 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     let (mut initiator, ch) = start(true, &mut rng(1));
     let body = message::ClientBody::parse(&ch).unwrap();
     let keys = WORLD.statics.keys();
-    let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, body.ct_s).unwrap();
-    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.ct_s);
+    let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
+    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
     let mut noise = Noise::responder(provider::DEFAULT, &keys.x25519, &prologue, psk0).unwrap();
     let payload = noise.read(body.noise).unwrap();
-    let payload = Payload1::parse(&payload).unwrap();
-    let head = server_head(SUITES[0], true);
+    let payload = Payload1::parse(&payload, Mode::Full).unwrap();
+    let head = ServerHead {
+        resumed: false,
+        suite: SUITES[0],
+        ct_c: true,
+        early_accepted: false,
+        retry: false,
+    }
+    .encode();
     let h1 = noise.transcript().unwrap();
     let binding = Binding {
         h1: &h1,
@@ -513,7 +558,7 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     noise.set_psk2(&kem.psk).unwrap();
     let message = noise.write(&[0; 40], Secret::new([9; 32])).unwrap();
     let sh = [&head[..], &kem.ct_e, &[0; CT], &message].concat();
-    assert_eq!(failure(initiator.finish(&sh)), HandshakeFailure::Forged);
+    assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
 }
 
 #[test]
@@ -544,7 +589,7 @@ fn limits_of_our_own_messages() {
     ];
     for answer in answers {
         let accepted = responder()
-            .read(HID, &ch)
+            .read(HID, &ch, None, 0)
             .unwrap()
             .accept(answer, &mut rng(1), &mut body);
         assert!(matches!(failure(accepted), HandshakeFailure::TooLong(_)));
@@ -556,7 +601,7 @@ fn limits_of_our_own_messages() {
     };
     Initiator::start(&WORLD.bundle, HID, largest, &mut rng(1), &mut body).unwrap();
     assert!(body.len() <= MAX_CLIENT_HELLO);
-    responder().read(HID, &body).unwrap();
+    responder().read(HID, &body, None, 0).unwrap();
 }
 
 /// Fails at one draw.
@@ -593,7 +638,7 @@ fn without_entropy_nothing_leaves() {
     .unwrap();
     for draws in 0..3 {
         let mut body = vec![1];
-        let offered = responder().read(HID, &ch).unwrap();
+        let offered = responder().read(HID, &ch, None, 0).unwrap();
         let accepted = offered.accept(answer(SUITES[0]), &mut FailsAt(draws, rng(1)), &mut body);
         assert_eq!(failure(accepted), HandshakeFailure::EntropyFailed);
         assert!(body.is_empty());
@@ -692,7 +737,7 @@ fn without_the_static_kem_secret_there_is_no_handshake() {
         let provider = Tampered::leak(Some(0), false, secret);
         let mut ch = Vec::new();
         let done = Initiator::start_with(provider, &WORLD.bundle, HID, hello(true), &mut rng(1), &mut ch)
-            .and_then(|_| responder().read(HID, &ch));
+            .and_then(|_| responder().read(HID, &ch, None, 0));
         assert_eq!(failure(done), expected);
     }
 }
@@ -706,13 +751,13 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         let relay = Responder::with_provider(provider, WORLD.statics.clone(), WORLD.relay_id, EPOCH);
         let mut sh = Vec::new();
         let accepted = relay
-            .read(HID, &ch)
+            .read(HID, &ch, None, 0)
             .unwrap()
             .accept(answer(SUITES[0]), &mut rng(2), &mut sh);
         if secret == 0 {
             assert_eq!(failure(accepted), HandshakeFailure::DegenerateKey);
         } else {
-            assert_eq!(failure(initiator.finish(&sh)), HandshakeFailure::Forged);
+            assert_eq!(failure(initiator.finish(&sh, &[])), HandshakeFailure::Forged);
         }
     }
     // The client lacks ss_e.
@@ -725,7 +770,7 @@ fn without_an_ephemeral_or_enrolled_kem_secret_there_is_no_handshake() {
         let mut initiator =
             Initiator::start_with(provider, &WORLD.bundle, HID, hello(true), &mut rng(1), &mut ch).unwrap();
         let (_, sh) = accept(&ch, SUITES[0], &mut rng(2));
-        assert_eq!(failure(initiator.finish(&sh)), expected);
+        assert_eq!(failure(initiator.finish(&sh, &[])), expected);
     }
 }
 
@@ -741,7 +786,7 @@ fn half_of_a_client_s_keys_is_another_client() {
         };
         let mut ch = Vec::new();
         Initiator::start(&WORLD.bundle, HID, hello, &mut rng(1), &mut ch).unwrap();
-        let offered = responder().read(HID, &ch).unwrap();
+        let offered = responder().read(HID, &ch, None, 0).unwrap();
         assert!(offered.client_id() != WORLD.client.client_id());
     }
 }
@@ -755,11 +800,12 @@ fn a_thief_of_the_x25519_half_cannot_read_the_answer() {
         time_ms: 0,
         scid: [1; 9],
         ek_e: ephemeral.public(),
+        enrolled: true,
         ek_c: Some(ek_c),
         params: b"",
     };
     let (mut noise, ch) = client_hello_by(&Secret::new([3; 32]), &payload.encode());
-    let offered = responder().read(HID, &ch).unwrap();
+    let offered = responder().read(HID, &ch, None, 0).unwrap();
     assert_eq!(offered.client_id(), WORLD.client.client_id());
     let mut sh = Vec::new();
     offered.accept(answer(SUITES[0]), &mut rng(2), &mut sh).unwrap();
@@ -794,10 +840,12 @@ fn arbitrary_messages_are_refused_quietly() {
     let (mut initiator, _) = start(false, &mut rng(1));
     arbtest::arbtest(|u| {
         let bytes: Vec<u8> = u.arbitrary()?;
-        assert!(responder.read(HID, &bytes).is_err());
-        assert!(initiator.finish(&bytes).is_err());
-        let _ = Payload1::parse(&bytes);
-        let _ = message::Payload2::parse(&bytes);
+        assert!(responder.read(HID, &bytes, None, 0).is_err());
+        assert!(initiator.finish(&bytes, &[]).is_err());
+        for (mode, retry) in [(Mode::Full, false), (Mode::Resume, true)] {
+            let _ = Payload1::parse(&bytes, mode);
+            let _ = message::Payload2::parse(&bytes, retry);
+        }
         Ok(())
     })
     .budget_ms(300);

@@ -34,7 +34,10 @@ impl RunningHash {
 pub(crate) fn hmac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
     // RFC 2104: a key shorter than a block is filled up with zeros.
     let mut block = Zeroizing::new([0; 64]);
-    block.iter_mut().zip(key.expose()).for_each(|(to, from)| *to = *from);
+    block
+        .iter_mut()
+        .zip(key.expose())
+        .for_each(|(to, from)| *to = *from);
     let mut mac = Hmac::<Sha256>::new((&*block).into());
     for part in parts {
         mac.update(part);
@@ -81,6 +84,16 @@ mod tests {
         expand(&prk, &[&info[..3], &info[3..]], &mut okm);
         assert_eq!(okm[..8], [0x3c, 0xb2, 0x5f, 0x25, 0xfa, 0xac, 0xd5, 0x7a]);
         assert_eq!(okm[38..], [0x87, 0x18, 0x58, 0x65]);
+    }
+
+    #[test]
+    fn rfc_4231_hmac() {
+        // Test case 1, whose 20-byte key is ours filled up with zeros (RFC 2104).
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let mac = hmac(&Secret::new(key), &[b"Hi ", b"There"]);
+        assert_eq!(mac[..8], [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53]);
+        assert_eq!(mac[28..], [0x2e, 0x32, 0xcf, 0xf7]);
     }
 
     #[test]

@@ -9,9 +9,7 @@
 use zeroize::Zeroizing;
 
 use super::{MAX_TICKET_LIFETIME_S, TICKET_LEN};
-use crate::{
-    ClientId, InvalidTicket, MAX_PARAMS, RelayId, Secret, Suite, fields::Fields,
-};
+use crate::{ClientId, InvalidTicket, MAX_PARAMS, RelayId, Secret, Suite, fields::Fields};
 
 const VERSION: u8 = 1;
 const FIXED: usize = 333;
@@ -76,7 +74,9 @@ impl ClientTicket {
             &(self.params.len().min(MAX_PARAMS) as u16).to_be_bytes(),
         ];
         let mut bytes = Zeroizing::new(Vec::with_capacity(FIXED + self.params.len()));
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         bytes.extend(self.params.iter().take(MAX_PARAMS));
         bytes
     }
