@@ -135,19 +135,23 @@ pub fn generous() -> TransportParameters {
     }
 }
 
-/// A hello with any parameters at all, and what finishes it.
-pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
-    let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
-    let hello = ClientHello {
+/// What an anonymous client says of itself.
+pub fn client_hello(params: &[u8]) -> ClientHello<'_> {
+    ClientHello {
         has_aes: false,
         time_ms: EPOCH_UNIX_MS,
         scid: SCID,
         auth: Auth::Anonymous,
         params,
-    };
+    }
+}
+
+/// A hello with any parameters at all, and what finishes it.
+pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
+    let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
     let mut body = Vec::new();
-    let initiator =
-        Initiator::start(&RELAY.bundle, hid, hello, &mut entropy, &mut body).expect("a good bundle");
+    let initiator = Initiator::start(&RELAY.bundle, hid, client_hello(params), &mut entropy, &mut body)
+        .expect("a good bundle");
     (initiator, body)
 }
 

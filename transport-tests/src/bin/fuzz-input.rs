@@ -74,7 +74,12 @@ fn replay(name: &str, files: &[PathBuf]) -> Result<(), String> {
     };
     for file in files {
         let data = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        println!("{} ({} bytes)\n{}", file.display(), data.len(), (target.show)(&data));
+        println!(
+            "{} ({} bytes)\n{}",
+            file.display(),
+            data.len(),
+            (target.show)(&data)
+        );
         fuzzing::run(name, &data);
         println!("{}: ok", file.display());
     }

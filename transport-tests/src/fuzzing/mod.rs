@@ -11,6 +11,7 @@ pub mod programs;
 pub mod recovery;
 pub mod seeds;
 pub mod streams;
+pub mod tickets;
 pub mod tunnel;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -60,13 +61,20 @@ pub const TARGETS: &[Target] = &[
             ("bundle_drafts", handshake::bundle_drafts),
         ],
     ),
+    plain(
+        "tickets",
+        &[
+            ("stored_ticket", tickets::stored_ticket),
+            ("sealed_ticket", tickets::sealed_ticket),
+            ("ticket_fields", tickets::ticket_fields),
+            ("resume_hello", tickets::resume_hello),
+            ("tokens", tickets::tokens),
+        ],
+    ),
     plain("params", &[("params", engine::params)]),
     plain(
         "frames",
-        &[
-            ("frames", engine::frames),
-            ("frame_fields", engine::frame_fields),
-        ],
+        &[("frames", engine::frames), ("frame_fields", engine::frame_fields)],
     ),
     Target {
         name: "packets_up",

@@ -2,9 +2,12 @@
 
 use transport_api::http::{Field, RequestHead, ResponseHead, Settings, frame};
 use transport_api::masque::{Target, Template, capsule, udp};
-use transport_core::wire::frame::{Close, ControlData, ControlKind, Datagram, Frame, PathRetireConnectionId, Stream};
+use transport_core::wire::frame::{
+    Close, ControlData, ControlKind, Datagram, Frame, PathRetireConnectionId, Stream,
+};
 use transport_core::wire::{ConnectionId, TransportParameters};
 
+use super::tickets;
 use crate::house::root;
 use crate::misbehave::{Raw, encode, generous};
 use crate::pair::RELAY;
@@ -21,6 +24,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "templates" => templates(),
         "scenario" => scenarios(),
         "bundle" => bundles(),
+        "tickets" => [vec![tickets::stored()], random(target, 20, 100)].concat(),
         "envelope" | "hellos" => random(target, 40, 300),
         "strangers" | "acks" | "streams" | "programs" => random(target, 400, 800),
         _ => Vec::new(),
@@ -66,7 +70,11 @@ fn each_frame() -> Vec<Vec<u8>> {
         stream(1, 0, true),
         stream(2, 700, true),
         stream(3, 1 << 20, false),
-        Frame::ResetStream { id: 0, code: 3, final_size: 10 },
+        Frame::ResetStream {
+            id: 0,
+            code: 3,
+            final_size: 10,
+        },
         Frame::StopSending { id: 1, code: 3 },
         Frame::MaxData { max: 1 << 30 },
         Frame::MaxStreamData { id: 1, max: 1 << 20 },
@@ -134,7 +142,12 @@ fn capsules() -> Vec<Vec<u8>> {
     capsule::put(&mut one, 0, b"\0payload");
     capsule::put(&mut one, 0x1234, b"");
     capsule::put(&mut one, 0, &[0; 200]);
-    let mut all = vec![one, udp::datagram(3, b"datagram"), vec![0x40, 0x19, 1, 2], vec![0xc0; 20]];
+    let mut all = vec![
+        one,
+        udp::datagram(3, b"datagram"),
+        vec![0x40, 0x19, 1, 2],
+        vec![0xc0; 20],
+    ];
     all.extend(random("capsules", 10, 150));
     all
 }
@@ -162,7 +175,10 @@ fn http() -> Vec<Vec<u8>> {
         add(&|out| {
             let mut head = ResponseHead::new(status);
             head.fields.push(Field::new("capsule-protocol", "?1"));
-            head.fields.push(Field::new("proxy-status", "adit; error=dns_timeout; details=\"none\""));
+            head.fields.push(Field::new(
+                "proxy-status",
+                "adit; error=dns_timeout; details=\"none\"",
+            ));
             head.put(out);
         });
     }
@@ -194,7 +210,12 @@ fn templates() -> Vec<Vec<u8>> {
     texts
         .iter()
         // The template property maps bytes onto printable characters, the others take the text as it is.
-        .flat_map(|text| [text.bytes().map(|byte| byte - 32).collect(), text.as_bytes().to_vec()])
+        .flat_map(|text| {
+            [
+                text.bytes().map(|byte| byte - 32).collect(),
+                text.as_bytes().to_vec(),
+            ]
+        })
         .collect()
 }
 

@@ -21,7 +21,12 @@ const BOOKKEEPING: usize = (80 * 3 + 256) * 8192 + (256 << 10);
 #[derive(Arbitrary, Clone, Debug)]
 enum Act {
     /// Bytes arrive.
-    Data { id: u8, offset: u16, length: u16, fin: bool },
+    Data {
+        id: u8,
+        offset: u16,
+        length: u16,
+        fin: bool,
+    },
     /// The same, at any place.
     Far { id: u64, offset: u64, fin: bool },
     /// The peer gives a stream up.
@@ -51,7 +56,11 @@ enum Act {
     /// It changes what matters.
     Rank { id: u8, class: u8 },
     /// It sends a message.
-    Message { length: u16, class: u8, deadline: Option<u8> },
+    Message {
+        length: u16,
+        class: u8,
+        deadline: Option<u8>,
+    },
     /// A packet leaves.
     Send { room: u16 },
     /// A packet meets its fate.
@@ -195,7 +204,11 @@ impl World {
         let result = self.scheduler.receive(self.now, input);
         self.refused = matches!(result, Err(ReceiveError::Refused(_)));
         if self.refused {
-            assert_eq!(self.scheduler.stats(), before, "refused, and yet something changed");
+            assert_eq!(
+                self.scheduler.stats(),
+                before,
+                "refused, and yet something changed"
+            );
         }
         match result {
             Err(ReceiveError::Violation(_)) => Err(Violated),
