@@ -464,6 +464,9 @@ impl World {
                 self.stats[usize::from(up)] = end.connection().stats();
             }
         }
+        if self.closed {
+            return;
+        }
         let [down, up] = self.stats;
         for (sender, receiver, messages) in [
             (up, down, self.sent_messages[1]),
@@ -501,7 +504,7 @@ impl World {
             if self.halves.values().all(over) && self.streams() == [0, 0] {
                 return;
             }
-            let state = (&self.halves, self.streams_of_stats());
+            let state = (&self.halves, self.stats);
             assert!(self.pair.elapsed() < end, "never over: {state:?}");
             self.pair.run_for(Duration::from_millis(50));
         }
@@ -509,10 +512,6 @@ impl World {
 
     fn streams(&mut self) -> [usize; 2] {
         [false, true].map(|up| self.pair.sender(way(up)).connection().stats().streams_open)
-    }
-
-    fn streams_of_stats(&self) -> [&ConnectionStats; 2] {
-        [&self.stats[0], &self.stats[1]]
     }
 
     /// With nothing to do, nothing is held and nothing is in flight for long.
