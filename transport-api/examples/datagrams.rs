@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options = DatagramOptions {
             class: Class::Realtime,
             deadline,
+            early: false,
         };
         sender
             .send_datagram_wait(tick.to_be_bytes().to_vec(), options)

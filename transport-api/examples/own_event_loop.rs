@@ -144,6 +144,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         remote: server.socket.local_addr()?,
         app: APP.to_vec(),
         suite: SuiteChoice::Auto,
+        resume: None,
+        early: false,
     };
     client.engine.connect(transport_api::now(), target)?;
     let mut answer = Vec::new();

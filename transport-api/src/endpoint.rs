@@ -85,6 +85,8 @@ impl Endpoint {
             remote,
             app: options.app,
             suite: options.suite,
+            resume: None,
+            early: false,
         };
         {
             let mut state = lock(&self.shared().state);

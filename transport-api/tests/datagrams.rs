@@ -49,6 +49,7 @@ fn waiting_senders_lose_nothing_here() {
     let options = DatagramOptions {
         class: Class::Bulk,
         deadline: None,
+        early: false,
     };
     let writer = std::thread::spawn(move || {
         for index in 0..3000_u32 {
@@ -95,6 +96,7 @@ fn an_unread_queue_keeps_the_newest() {
         let options = DatagramOptions {
             class: Class::Bulk,
             deadline: None,
+            early: false,
         };
         pair.at_client
             .send_datagram_wait(data, options)

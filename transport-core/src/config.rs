@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Bundle, ClientId, ClientIdentity, Grant, RelayId, RelayStatics};
+use transport_crypto::{Bundle, ClientId, ClientIdentity, ClientTicket, Grant, RelayId, RelayStatics};
 use transport_reliability::Algorithm;
 use transport_scheduler::Limits;
 
@@ -37,14 +38,36 @@ pub struct EndpointConfig {
     pub observer: Option<Box<dyn Observer + Send>>,
 }
 
+/// The handshake keys of one epoch of a relay, and how long they serve.
+#[derive(Clone)]
+pub struct RelayEpoch {
+    /// The keys.
+    pub statics: RelayStatics,
+    /// The number the bundle gives them.
+    pub epoch: u64,
+    /// The last second they answer anybody, Unix seconds: that of the bundle.
+    pub not_after_s: u64,
+}
+
+impl RelayEpoch {
+    /// The epoch `bundle` announces; `statics` are the secret half of the keys in it.
+    pub fn of(bundle: &Bundle, statics: RelayStatics) -> Self {
+        Self {
+            statics,
+            epoch: bundle.epoch(),
+            not_after_s: bundle.not_after(),
+        }
+    }
+}
+
 /// Who this endpoint is when it answers.
 pub struct ServerConfig {
-    /// The handshake keys of one epoch.
-    pub statics: RelayStatics,
     /// The identity clients know from the bundle.
     pub relay_id: RelayId,
-    /// The epoch the bundle gives the keys.
-    pub epoch: u64,
+    /// The epochs whose holders are answered; of more than [`ServerConfig::MAX_EPOCHS`] the newest.
+    pub epochs: Vec<RelayEpoch>,
+    /// The newest bundle: sent in-band to clients that came by an older one. See [`ServerConfig::check`].
+    pub bundle: Option<Bundle>,
     /// Whose datagrams are answered; at most [`ServerConfig::MAX_GRANTS`], more are ignored.
     pub grants: Vec<Grant>,
     /// Which identities get a connection.
@@ -53,25 +76,130 @@ pub struct ServerConfig {
     pub app: Vec<u8>,
     /// Connections at most, half-open ones included.
     pub max_connections: usize,
+    /// Tickets, with which clients come back, and what those allow.
+    pub tickets: TicketOptions,
+}
+
+/// The tickets a relay gives: how many, how long they last, whether data may come along with the first flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TicketOptions {
+    /// Given to a client when it is confirmed, at most [`TicketOptions::MAX_COUNT`]; one more with each address it proves later.
+    /// Zero: none at all, and tickets are not taken either.
+    pub count: u8,
+    /// Time a ticket lasts; at most [`TicketOptions::MAX_LIFETIME`].
+    pub lifetime: Duration,
+    /// Bytes of packets a client may send along with its first flight, at most [`TicketOptions::MAX_EARLY`]. Zero: never. The
+    /// relay's application then gets data that may be a copy of an earlier flight, once for each relay that has the same
+    /// ticket keys and `replay_domain`; what that means stands with [`crate::Connection::is_early`].
+    pub early_bytes: u32,
+    /// Names the one relay that takes early data on its tickets. Relays that share ticket keys must have different ones. Zero: a
+    /// random one is chosen at the start.
+    pub replay_domain: u32,
+}
+
+impl TicketOptions {
+    /// The most tickets given at once.
+    pub const MAX_COUNT: u8 = 4;
+    /// Tickets do not outlive the keys they are sealed with: a day.
+    pub const MAX_LIFETIME: Duration = Duration::from_hours(24);
+    /// The most early data of one flight, bytes: what the relay would hold for a hello that is not complete.
+    pub const MAX_EARLY: u32 = 16_384;
+}
+
+impl Default for TicketOptions {
+    fn default() -> Self {
+        Self {
+            count: 2,
+            lifetime: Self::MAX_LIFETIME,
+            early_bytes: 0,
+            replay_domain: 0,
+        }
+    }
 }
 
 impl ServerConfig {
-    /// Trial decryption costs one AES block a grant and datagram, so their number is small.
+    /// Trial decryption costs one AES block for each grant, epoch and datagram, so their number is small.
     pub const MAX_GRANTS: usize = 4;
+    /// The epoch in use and the one before, which lives until its bundle ends.
+    pub const MAX_EPOCHS: usize = 2;
 
-    /// A relay with the zero grant (everyone who has the bundle) and room for 100,000 connections.
+    /// A relay with one epoch that does not end, the zero grant (everyone who has the bundle) and room for 100,000
+    /// connections.
     pub fn new(statics: RelayStatics, relay_id: RelayId, epoch: u64, access: Access, app: Vec<u8>) -> Self {
-        Self {
+        let only = RelayEpoch {
             statics,
-            relay_id,
             epoch,
+            not_after_s: u64::MAX,
+        };
+        Self {
+            relay_id,
+            epochs: vec![only],
+            bundle: None,
             grants: vec![Grant::default()],
             access,
             app,
             max_connections: 100_000,
+            tickets: TicketOptions::default(),
+        }
+    }
+
+    /// Whether a relay `relay_id` can serve these epochs and hand out this bundle.
+    pub fn check(
+        relay_id: RelayId,
+        epochs: &[RelayEpoch],
+        bundle: Option<&Bundle>,
+    ) -> Result<(), EpochsError> {
+        if epochs.is_empty() || epochs.len() > Self::MAX_EPOCHS {
+            return Err(EpochsError::Count);
+        }
+        let repeats = |(at, one): (usize, &RelayEpoch)| {
+            epochs.iter().skip(at + 1).any(|other| other.epoch == one.epoch)
+        };
+        if epochs.iter().enumerate().any(repeats) {
+            return Err(EpochsError::Repeated);
+        }
+        let Some(bundle) = bundle else { return Ok(()) };
+        if bundle.relay_id() != relay_id {
+            return Err(EpochsError::WrongRelay);
+        }
+        let served = |one: &RelayEpoch| one.epoch == bundle.epoch() && one.statics.kh() == bundle.kh();
+        if epochs.iter().any(served) {
+            Ok(())
+        } else {
+            Err(EpochsError::NotServed)
         }
     }
 }
+
+/// Why epochs cannot be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum EpochsError {
+    /// This endpoint answers nobody.
+    NotARelay,
+    /// None, or more than [`ServerConfig::MAX_EPOCHS`].
+    Count,
+    /// Two epochs of the same number.
+    Repeated,
+    /// The bundle is another relay's.
+    WrongRelay,
+    /// The bundle names keys that are not among the epochs: whoever took it would be locked out.
+    NotServed,
+}
+
+impl fmt::Display for EpochsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotARelay => "this endpoint is no relay",
+            Self::Count => "a relay serves one or two epochs",
+            Self::Repeated => "two epochs have the same number",
+            Self::WrongRelay => "the bundle belongs to another relay",
+            Self::NotServed => "the bundle's keys are not among those served",
+        })
+    }
+}
+
+impl std::error::Error for EpochsError {}
 
 /// Which identities a relay serves. Others meet silence.
 #[derive(Clone, Debug)]
@@ -80,6 +208,28 @@ pub enum Access {
     Open,
     /// Enrolled clients of this list.
     AllowList(BTreeSet<ClientId>),
+    /// Everyone but these enrolled clients. Anonymous clients have no name to be refused by.
+    Except(BTreeSet<ClientId>),
+}
+
+impl Access {
+    /// Whether an enrolled client, or an anonymous one (`None`), may have a connection.
+    pub fn allows(&self, client: Option<&ClientId>) -> bool {
+        match self {
+            Self::Open => true,
+            Self::AllowList(list) => client.is_some_and(|id| list.contains(id)),
+            Self::Except(list) => client.is_none_or(|id| !list.contains(id)),
+        }
+    }
+
+    /// From now on none of `clients` may have a connection.
+    pub fn revoke(&mut self, clients: &[ClientId]) {
+        match self {
+            Self::Open => *self = Self::Except(clients.iter().copied().collect()),
+            Self::AllowList(list) => list.retain(|id| !clients.contains(id)),
+            Self::Except(list) => list.extend(clients),
+        }
+    }
 }
 
 /// Which packet cipher a client asks for.
@@ -108,6 +258,11 @@ pub struct Connect {
     pub app: Vec<u8>,
     /// Cipher preference.
     pub suite: SuiteChoice,
+    /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used.
+    pub resume: Option<ClientTicket>,
+    /// With a ticket that allows it: the connection can be used at once, and what is marked as safe to be repeated
+    /// ([`crate::Connection::allow_early`]) goes along with the first flight.
+    pub early: bool,
 }
 
 /// Knobs of a connection. The defaults suit the open Internet.
@@ -133,6 +288,14 @@ pub struct TransportConfig {
     pub max_datagram: u16,
     /// Bytes of received datagram messages kept for the application; what arrives beyond is dropped.
     pub datagram_receive_bytes: usize,
+    /// Packets after which a packet key is replaced; the cipher's own bound (2^24, or 2^22 with AES-256-GCM) stands when it
+    /// is smaller.
+    pub key_update_packets: u64,
+    /// Age at which a packet key is replaced, ± a fifth, so that nobody counts on it. Never sooner than three PTO after the
+    /// last change.
+    pub key_update_interval: Duration,
+    /// Packets that failed to open, over all keys of a connection, after which it ends (RFC 9001 §6.6); at most 2^32 count.
+    pub forgery_limit: u64,
 }
 
 impl Default for TransportConfig {
@@ -148,6 +311,9 @@ impl Default for TransportConfig {
             mtu_search: true,
             max_datagram: u16::MAX,
             datagram_receive_bytes: 1 << 20,
+            key_update_packets: u64::MAX,
+            key_update_interval: Duration::from_mins(10),
+            forgery_limit: 1 << 32,
         }
     }
 }

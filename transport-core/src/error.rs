@@ -35,6 +35,8 @@ pub mod code {
     pub const AEAD_LIMIT_REACHED: u64 = 0x0f;
     /// Streams opened and cancelled too fast.
     pub const EXCESSIVE_RESETS: u64 = 0x0107;
+    /// The relay no longer serves this client (TLS's `access_denied`).
+    pub const ACCESS_REVOKED: u64 = 0x0131;
     /// The two ends name different applications (RFC 7301's `no_application_protocol`).
     pub const NO_APPLICATION_PROTOCOL: u64 = 0x0178;
 }
@@ -122,6 +124,7 @@ fn name(value: u64) -> &'static str {
         code::KEY_UPDATE_ERROR => "key update error",
         code::AEAD_LIMIT_REACHED => "packet limit of the keys",
         code::EXCESSIVE_RESETS => "streams cancelled too fast",
+        code::ACCESS_REVOKED => "this client is no longer served",
         code::NO_APPLICATION_PROTOCOL => "another application protocol",
         _ => "unknown error",
     }

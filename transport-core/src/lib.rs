@@ -30,17 +30,21 @@ pub mod trace;
 pub mod wire;
 
 pub use buffer::{Batch, RecvBatch, Route};
-pub use config::{Access, Connect, EndpointConfig, Now, ServerConfig, SuiteChoice, TransportConfig};
-pub use connection::{Connection, ConnectionStats, Event, Info, Peer};
-pub use endpoint::{Endpoint, EndpointStats, Output};
+pub use config::{
+    Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
+    TransportConfig,
+};
+pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
+pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
 pub use transport_crypto::{
-    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, EndpointAddress, Entropy,
-    EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, SeededEntropy, Suite,
+    Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
+    EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
+    SeededEntropy, Suite, TicketKeys,
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{

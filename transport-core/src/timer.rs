@@ -65,6 +65,8 @@ pub enum Why {
     DatagramExpiry,
     /// A client's first message waits until there is time to read it.
     Hello,
+    /// A relay's epoch ends, or its new bundle goes to more connections.
+    Rotation,
 }
 
 /// The earlier of two deadlines; the first one when they are equal.

@@ -176,6 +176,12 @@ drop_reasons! {
     HelloReplayed = "hello_replayed",
     /// A hello that does not read.
     HelloInvalid = "hello_invalid",
+    /// A ticket that is forged, too old, of another relay or not that client's.
+    TicketInvalid = "ticket_invalid",
+    /// Early data that is not taken: not offered by its ticket, too old, or perhaps a copy.
+    EarlyRejected = "early_rejected",
+    /// Early data beyond what is kept for a hello that is not complete, or beyond what its ticket allows.
+    EarlyBuffer = "early_buffer",
     /// A client that is not on the list.
     AccessDenied = "access_denied",
     /// A new hello found no room for another half-open connection: the oldest of them was let go.
@@ -196,6 +202,10 @@ drop_reasons! {
     Refused = "refused",
     /// The application does not take datagram messages as fast as they come.
     DatagramQueueFull = "datagram_queue_full",
+    /// A message of the connection itself that nobody asked for.
+    ControlUnasked = "control_unasked",
+    /// A bundle that is forged, another relay's, not valid now or not newer; or too many of them came.
+    BundleRefused = "bundle_refused",
 }
 
 /// How many of what were dropped.

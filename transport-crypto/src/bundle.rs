@@ -132,6 +132,12 @@ impl Bundle {
         })))
     }
 
+    /// The epoch unverified bytes claim, to see before any signature is checked whether that is worth it.
+    pub fn claimed_epoch(bytes: &[u8]) -> Option<u64> {
+        let field = bytes.get(8..)?.first_chunk()?;
+        Some(u64::from_be_bytes(*field))
+    }
+
     /// Refuses a bundle that is not valid at `unix_s`.
     pub fn check_time(&self, unix_s: u64) -> Result<(), BundleError> {
         let Fields {
@@ -209,6 +215,15 @@ impl Bundle {
         &self.0.fields.ml_kem
     }
 }
+
+/// The same signed bytes.
+impl PartialEq for Bundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bytes == other.0.bytes
+    }
+}
+
+impl Eq for Bundle {}
 
 impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

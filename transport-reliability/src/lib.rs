@@ -363,6 +363,20 @@ impl<T> Recovery<T> {
         self.update_pacer();
     }
 
+    /// The peer never took what is still open (a refused early flight, RFC 9001 §4.6.2): all of it counts as lost, which is
+    /// no sign of congestion.
+    pub fn abandon(&mut self, now: Instant, out: &mut Outcome<T>) {
+        let mut from = 0;
+        while let Some(number) = self.log.next_open(from, self.log.end()) {
+            self.abandon_one(now, number, out);
+            from = number + 1;
+        }
+        self.loss_at = None;
+        self.probe.reset();
+        self.pacer = Pacer::new(self.max_datagram());
+        self.update_pacer();
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         Stats {

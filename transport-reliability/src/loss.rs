@@ -174,6 +174,18 @@ impl<T> Recovery<T> {
             },
         ));
     }
+
+    pub(crate) fn abandon_one(&mut self, now: Instant, number: u64, out: &mut Outcome<T>) {
+        let flying = self.log.entry(number).map_or(0, |entry| entry.flying());
+        self.in_flight = self.in_flight.saturating_sub(flying);
+        self.declared_lost += 1;
+        let loss = Loss {
+            at: now,
+            event: None,
+            by_time: false,
+        };
+        out.lost.extend(self.log.declare_lost(number, loss));
+    }
 }
 
 #[cfg(test)]

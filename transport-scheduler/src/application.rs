@@ -191,10 +191,13 @@ impl Scheduler {
         if data.len() > max {
             return Err(DatagramError::TooLarge { max });
         }
-        let DatagramOptions { class, deadline } = options;
-        let patience = self.limits.realtime_deadline;
-        let deadline = deadline.or_else(|| (class == Class::Realtime).then(|| now + patience));
-        let id = self.datagrams.push(now, data, class, deadline);
+        let (class, patience) = (options.class, self.limits.realtime_deadline);
+        let deadline = options
+            .deadline
+            .or_else(|| (class == Class::Realtime).then(|| now + patience));
+        let id = self
+            .datagrams
+            .push(now, data, DatagramOptions { deadline, ..options });
         while let Some((class, dropped)) = self.datagrams.drop_excess() {
             self.datagram_dropped(dropped);
             self.refresh_datagrams(class);

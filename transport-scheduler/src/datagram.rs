@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::id::PerClass;
-use crate::{Class, DatagramId, QueueState};
+use crate::{Class, DatagramId, DatagramOptions, QueueState};
 
 /// What a waiting datagram counts beyond its bytes, so that empty ones are bounded too.
 pub(crate) const OVERHEAD: usize = size_of::<Waiting>();
@@ -15,6 +15,7 @@ struct Waiting {
     data: Vec<u8>,
     since: Instant,
     deadline: Option<Instant>,
+    early: bool,
     /// The earlier of its deadline and the age bound.
     expires: Instant,
 }
@@ -38,6 +39,8 @@ pub(crate) struct Datagrams {
     earliest: Option<Instant>,
     /// Was more than half full since it last drained.
     filled: bool,
+    /// Only those that may go early are next.
+    only_early: bool,
 }
 
 impl Datagrams {
@@ -51,6 +54,7 @@ impl Datagrams {
             next_id: 0,
             earliest: None,
             filled: false,
+            only_early: false,
         }
     }
 
@@ -60,13 +64,12 @@ impl Datagrams {
     }
 
     /// Queues a datagram no larger than [`max_len`](Self::max_len).
-    pub(crate) fn push(
-        &mut self,
-        now: Instant,
-        data: Vec<u8>,
-        class: Class,
-        deadline: Option<Instant>,
-    ) -> DatagramId {
+    pub(crate) fn push(&mut self, now: Instant, data: Vec<u8>, options: DatagramOptions) -> DatagramId {
+        let DatagramOptions {
+            class,
+            deadline,
+            early,
+        } = options;
         let id = DatagramId(self.next_id);
         self.next_id += 1;
         let oldest = now + self.max_age;
@@ -77,6 +80,7 @@ impl Datagrams {
             data,
             since: now,
             deadline,
+            early,
             expires,
         };
         self.bytes += waiting.cost();
@@ -91,6 +95,17 @@ impl Datagrams {
         };
         queue.insert(at, waiting);
         id
+    }
+
+    /// Whether only those that may go early are next.
+    pub(crate) fn set_early(&mut self, only: bool) {
+        self.only_early = only;
+    }
+
+    fn next(&self, class: Class) -> Option<(usize, &Waiting)> {
+        let only = self.only_early;
+        let mut queue = self.queues.get(class).iter().enumerate();
+        queue.find(|(_, waiting)| waiting.early || !only)
     }
 
     /// While the queue is over its bound: drops the oldest.
@@ -132,20 +147,18 @@ impl Datagrams {
 
     /// Length of the datagram that is next in its class.
     pub(crate) fn front(&self, class: Class) -> Option<usize> {
-        self.queues.get(class).front().map(|waiting| waiting.data.len())
+        self.next(class).map(|(_, waiting)| waiting.data.len())
     }
 
     /// Deadline of the datagram that is next in its class.
     pub(crate) fn deadline(&self, class: Class) -> Option<Instant> {
-        self.queues
-            .get(class)
-            .front()
-            .and_then(|waiting| waiting.deadline)
+        self.next(class).and_then(|(_, waiting)| waiting.deadline)
     }
 
     /// Takes the datagram that is next in its class.
     pub(crate) fn pop(&mut self, class: Class) -> Option<(DatagramId, Vec<u8>)> {
-        let waiting = self.queues.get_mut(class).pop_front();
+        let (at, _) = self.next(class)?;
+        let waiting = self.queues.get_mut(class).remove(at);
         self.forget(waiting.as_ref());
         waiting.map(|waiting| (waiting.id, waiting.data))
     }
@@ -225,18 +238,26 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn options(class: Class, deadline: Option<Instant>) -> DatagramOptions {
+        DatagramOptions {
+            class,
+            deadline,
+            early: false,
+        }
+    }
+
     #[test]
     fn the_oldest_of_all_classes_is_dropped_when_full() {
         let now = crate::tests::start();
         let mut queue = Datagrams::new(3 * (100 + OVERHEAD), ms(100));
-        let a = queue.push(now, vec![0; 100], Class::Realtime, Some(now + ms(90)));
-        let b = queue.push(now, vec![0; 100], Class::Bulk, None);
-        let c = queue.push(now, vec![0; 100], Class::Realtime, Some(now + ms(10)));
+        let a = queue.push(now, vec![0; 100], options(Class::Realtime, Some(now + ms(90))));
+        let b = queue.push(now, vec![0; 100], options(Class::Bulk, None));
+        let c = queue.push(now, vec![0; 100], options(Class::Realtime, Some(now + ms(10))));
         assert_eq!(queue.drop_excess(), None);
-        queue.push(now, vec![0; 100], Class::Interactive, None);
+        queue.push(now, vec![0; 100], options(Class::Interactive, None));
         assert_eq!(queue.drop_excess(), Some((Class::Realtime, a)));
         assert_eq!(queue.drop_excess(), None);
-        queue.push(now, vec![], Class::Bulk, None);
+        queue.push(now, vec![], options(Class::Bulk, None));
         assert_eq!(queue.drop_excess(), Some((Class::Bulk, b)));
         assert_eq!(queue.pop(Class::Realtime).map(|(id, _)| id), Some(c));
     }
@@ -247,7 +268,7 @@ mod tests {
         let mut queue = Datagrams::new(64 * 1024, ms(100));
         let mut dropped = 0;
         for _ in 0..100_000 {
-            queue.push(now, Vec::new(), Class::Interactive, None);
+            queue.push(now, Vec::new(), options(Class::Interactive, None));
             while queue.drop_excess().is_some() {
                 dropped += 1;
             }
@@ -260,9 +281,9 @@ mod tests {
     fn age_and_deadline_expire() {
         let now = crate::tests::start();
         let mut queue = Datagrams::new(64 * 1024, ms(100));
-        let old = queue.push(now, vec![1], Class::Bulk, None);
-        let short = queue.push(now + ms(50), vec![2], Class::Bulk, Some(now + ms(60)));
-        let last = queue.push(now + ms(50), vec![3], Class::Bulk, Some(now + ms(1000)));
+        let old = queue.push(now, vec![1], options(Class::Bulk, None));
+        let short = queue.push(now + ms(50), vec![2], options(Class::Bulk, Some(now + ms(60))));
+        let last = queue.push(now + ms(50), vec![3], options(Class::Bulk, Some(now + ms(1000))));
         assert_eq!(queue.next_expiry(), Some(now + ms(60)));
         let mut gone = Vec::new();
         queue.expire(now + ms(60), |id| gone.push(id));

@@ -76,6 +76,8 @@ pub struct DatagramOptions {
     pub class: Class,
     /// When it becomes worthless. Without one a realtime datagram gets the default, and any waits at most the age bound.
     pub deadline: Option<Instant>,
+    /// May be sent before the handshake is over. It may arrive twice, so it must be safe to be repeated.
+    pub early: bool,
 }
 
 impl Default for DatagramOptions {
@@ -83,6 +85,7 @@ impl Default for DatagramOptions {
         Self {
             class: Class::Realtime,
             deadline: None,
+            early: false,
         }
     }
 }

@@ -47,6 +47,12 @@ impl Credit {
         rose
     }
 
+    /// Sets the limit, lower or higher. False: more was sent already.
+    pub(crate) fn replace(&mut self, limit: u64) -> bool {
+        self.limit = limit;
+        self.used <= limit
+    }
+
     /// Whether the peer should be told that we stand at the limit: once for each limit.
     pub(crate) fn report(&mut self) -> bool {
         self.available() == 0 && self.reported.replace(self.limit) != Some(self.limit)

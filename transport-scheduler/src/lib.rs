@@ -29,6 +29,7 @@
 mod application;
 mod control;
 mod datagram;
+mod early;
 mod engine;
 mod event;
 mod face;
@@ -126,6 +127,8 @@ pub struct Scheduler {
     crowded: VecDeque<StreamId>,
     datagrams: Datagrams,
     max_datagram: usize,
+    /// The handshake is under way: only what is marked goes.
+    early: bool,
     /// The datagram taken last: its bytes are lent to the caller.
     current: Vec<u8>,
     offer: Option<engine::Offer>,
@@ -169,6 +172,7 @@ impl Scheduler {
             crowded: VecDeque::new(),
             datagrams: Datagrams::new(limits.datagram_queue_bytes, limits.datagram_max_age),
             max_datagram: usize::MAX,
+            early: false,
             current: Vec::new(),
             offer: None,
             events: VecDeque::new(),
@@ -228,6 +232,7 @@ impl Scheduler {
             class,
             due: stream::DueSet::default(),
             cancelled: false,
+            early: false,
             send: allowed.map(SendHalf::new),
             recv: reads.then(|| RecvHalf::new(window)),
         });
@@ -238,7 +243,9 @@ impl Scheduler {
 
     /// Tells the order what a stream wants now, and the peer if its limit holds the stream back.
     fn refresh(&mut self, slot: Slot) {
-        let Some(send) = self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()) else {
+        let early = self.early;
+        let stream = self.streams.get_mut(slot).filter(|stream| !early || stream.early);
+        let Some(send) = stream.and_then(|stream| stream.send.as_mut()) else {
             self.fair.set(stream_flow(slot), Interest::None);
             return;
         };

@@ -185,7 +185,7 @@ impl Scheduler {
 
     /// Lets the order know whether control frames wait.
     pub(crate) fn note_steering(&mut self) {
-        let interest = if self.steering.is_empty() {
+        let interest = if self.steering.is_empty() || self.early {
             Interest::None
         } else {
             Interest::Ahead

@@ -1,6 +1,7 @@
 //! Two schedulers, joined by hand or by a pipe that loses and reorders.
 
 mod datagrams;
+mod early;
 mod flow;
 mod order;
 mod pipe;

@@ -260,6 +260,8 @@ impl Pair {
             remote: server_address(),
             app: options.app.clone(),
             suite: options.suite,
+            resume: None,
+            early: false,
         }
     }
 

@@ -383,6 +383,7 @@ fn messages_whose_time_has_passed_are_not_sent() {
         let options = DatagramOptions {
             class: Class::Realtime,
             deadline: Some(deadline),
+            early: false,
         };
         pair.client
             .connection()
@@ -425,6 +426,7 @@ fn of_too_many_messages_the_oldest_are_dropped() {
     let options = DatagramOptions {
         class: Class::Interactive,
         deadline: None,
+        early: false,
     };
     let mut ids = Vec::new();
     for number in 0..300 {

@@ -3,6 +3,8 @@
 
 use transport_scheduler::Token;
 
+use super::control::Piece;
+
 /// One thing a packet carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Item {
@@ -10,10 +12,14 @@ pub(crate) enum Item {
     Scheduled(Token),
     /// HANDSHAKE_DONE.
     HandshakeDone,
+    /// NEW_TICKET, by serial number.
+    Ticket(u64),
     /// One of our connection ids, by sequence number.
     NewCid(u64),
     /// The retirement of one of the peer's connection ids.
     RetireCid(u64),
+    /// A piece of a message of the connection itself.
+    Control(Piece),
     /// A search for a larger path MTU; its size is the packet's.
     MtuProbe,
 }

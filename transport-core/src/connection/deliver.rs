@@ -38,7 +38,9 @@ impl Connection {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
                 Item::HandshakeDone | Item::NewCid(_) => {}
+                Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
+                Item::Control(piece) => self.pending.control.piece_acked(piece),
                 Item::MtuProbe => self.mtu_probe_acked(content.size, tracer),
             }
         }
@@ -52,8 +54,10 @@ impl Connection {
                 match item {
                     Item::Scheduled(token) => self.scheduler.lost(token),
                     Item::HandshakeDone => self.pending.handshake_done = true,
+                    Item::Ticket(serial) => self.pending.tickets.again(serial),
                     Item::NewCid(sequence) => self.ids.announce_again(sequence),
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                    Item::Control(piece) => self.pending.control.piece_lost(piece),
                     Item::MtuProbe => {
                         self.path.mtu.probe_lost(content.size);
                         probe = true;
@@ -76,8 +80,10 @@ impl Connection {
             match item {
                 Item::Scheduled(token) => self.scheduler.repeat(token),
                 Item::HandshakeDone => self.pending.handshake_done = true,
+                Item::Ticket(serial) => self.pending.tickets.again(serial),
                 Item::NewCid(sequence) => self.ids.announce_again(sequence),
                 Item::RetireCid(sequence) => self.ids.retire_again(sequence),
+                Item::Control(piece) => self.pending.control.piece_lost(piece),
                 Item::MtuProbe => {}
             }
         }

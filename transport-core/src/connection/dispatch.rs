@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
+use transport_crypto::Bundle;
 use transport_reliability::{AckInput, AckRange};
 use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
 
 use super::close::reason_of;
 use super::receive::{Arrival, Verdict};
 use super::state::State;
-use super::{Connection, Event};
+use super::{Connection, Event, Peer};
+use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
 use crate::trace::{self, DropReason, Tracer};
-use crate::wire::frame::{Close, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream};
+use crate::wire::frame::{
+    Close, ControlData, ControlKind, Datagram, Frame, Frames, MAX_ACK_RANGES, PathAck, Stream,
+};
 
 /// Why a packet is not taken further.
 enum Stop {
@@ -46,7 +50,7 @@ impl Connection {
                     return Verdict::Breach(Breach::new(code::FRAME_ENCODING_ERROR, error.frame_type));
                 }
             };
-            if !frame.is_allowed_from(from_server) {
+            if !frame.is_allowed_from(from_server) || (arrival.early && !frame.is_allowed_early()) {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
             }
             eliciting |= frame.is_ack_eliciting();
@@ -142,11 +146,51 @@ impl Connection {
                 self.on_handshake_done(tracer);
                 Ok(())
             }
+            Frame::NewTicket(ticket) => {
+                self.on_ticket(arrival.now, ticket);
+                Ok(())
+            }
             Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
             Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
-            // Nothing this version asked for: bundles, proofs and rekeying come on request.
-            Frame::ControlData(_) => Ok(()),
+            Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
         }
+    }
+
+    fn on_control(
+        &mut self,
+        arrival: &Arrival,
+        piece: &ControlData<'_>,
+        tracer: &mut Tracer<'_>,
+    ) -> Result<(), Breach> {
+        if piece.kind != ControlKind::Bundle {
+            // Proofs and rekeying come on request, and this version asks for neither.
+            tracer.dropped(DropReason::ControlUnasked, piece.data.len());
+            return Ok(());
+        }
+        if let Some(bytes) = self.pending.control.receive(piece)? {
+            match self.read_bundle(arrival.now, &bytes) {
+                Some(bundle) => self.inbox.push(Event::Bundle(bundle)),
+                None => tracer.dropped(DropReason::BundleRefused, bytes.len()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A bundle that is worth more than the one we have; the cheap questions first.
+    fn read_bundle(&mut self, now: Now, bytes: &[u8]) -> Option<Bundle> {
+        let known = self.pending.control.epoch();
+        let newer = Bundle::claimed_epoch(bytes).is_some_and(|epoch| epoch > known);
+        if !newer || !self.pending.control.may_check(now.instant) {
+            return None;
+        }
+        let Peer::Relay(relay) = self.settings.info.peer else {
+            return None;
+        };
+        let bundle = Bundle::parse(bytes).ok()?;
+        bundle.check_id(&relay).ok()?;
+        bundle.check_time(now.unix_ms / 1000).ok()?;
+        self.pending.control.took(bundle.epoch());
+        Some(bundle)
     }
 
     fn on_ack(
@@ -177,7 +221,9 @@ impl Connection {
             .recovery
             .on_ack(arrival.now.instant, input, &mut self.path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
-        self.keys.acknowledged(ack.largest());
+        if let Some(keys) = &mut self.keys {
+            keys.acknowledged(ack.largest());
+        }
         self.deliver(arrival.now.instant, tracer);
         Ok(())
     }
@@ -233,6 +279,7 @@ impl Connection {
         let remote = self.path.route.remote;
         self.timers.clear(crate::timer::Timer::PathValidation);
         self.counters.path_changes += 1;
+        self.pending.tickets.on_new_path();
         self.inbox.push(Event::PathChanged { remote });
         tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
         if moved {

@@ -9,26 +9,50 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, SealKeys, Session, Suite,
+    CidMasks, Direction, Exporter, Forged, Generation, OpenKeys, Resumption, SealKeys, Session,
 };
 
+use crate::config::TransportConfig;
 use crate::error::{Breach, By, code};
 use crate::packet::Sealed;
 use crate::random::Random;
 
-/// Age at which a key is replaced, ± a fifth.
-const MAX_AGE: Duration = Duration::from_mins(10);
-/// Packets that failed to open, over all keys, after which the connection ends.
+/// Packets that failed to open, over all keys, after which a connection ends, whatever the configuration.
 const MAX_FAILED: u64 = 1 << 32;
+
+/// When keys are replaced, and when they are worn out.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyLimits {
+    packets: u64,
+    age: Duration,
+    failed: u64,
+}
+
+impl KeyLimits {
+    pub(crate) fn of(transport: &TransportConfig) -> Self {
+        Self {
+            packets: transport.key_update_packets,
+            age: transport.key_update_interval,
+            failed: transport.forgery_limit.min(MAX_FAILED),
+        }
+    }
+
+    /// An age ± a fifth.
+    fn age(&self, random: &mut Random) -> Duration {
+        self.age
+            .mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
+    }
+}
 
 /// Keys of both directions, and the policy of their updates.
 pub(crate) struct Keys {
     pub(crate) seal: SealKeys,
     pub(crate) open: OpenKeys,
     pub(crate) exporter: Exporter,
+    pub(crate) resumption: Resumption,
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
-    suite: Suite,
+    limits: KeyLimits,
     /// Smallest number received in the current phase: what is below and of the other phase is from before.
     first_received: u64,
     /// First number sealed in the current phase, and whether the peer acknowledged one from there on.
@@ -46,6 +70,7 @@ impl Keys {
         session: Session,
         cids: Arc<CidMasks>,
         outgoing: Direction,
+        limits: KeyLimits,
         now: Instant,
         random: &mut Random,
     ) -> Self {
@@ -53,22 +78,19 @@ impl Keys {
             seal: session.seal,
             open: session.open,
             exporter: session.exporter,
+            resumption: session.resumption,
             cids,
             outgoing,
-            suite: session.suite,
+            limits,
             first_received: 0,
             first_sealed: None,
             followed: false,
             changed_at: None,
             peer_changed_at: None,
-            replace_at: now + age(random),
+            replace_at: now + limits.age(random),
             wanted: false,
             updates: 0,
         }
-    }
-
-    pub(crate) fn suite(&self) -> Suite {
-        self.suite
     }
 
     /// Changes since the start.
@@ -137,7 +159,7 @@ impl Keys {
 
     /// So many forgeries that the keys must no longer be used (RFC 9001 §6.6).
     pub(crate) fn is_worn_out(&self) -> bool {
-        self.open.failed() >= MAX_FAILED
+        self.open.failed() >= self.limits.failed
     }
 
     /// The application wants new keys; whether it can have them soon.
@@ -149,7 +171,8 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
-        let due = self.wanted || self.seal.update_due() || now >= self.replace_at;
+        let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
+        let due = self.wanted || worn || now >= self.replace_at;
         let spaced = self
             .changed_at
             .is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
@@ -157,7 +180,7 @@ impl Keys {
             return false;
         }
         self.change_seal(now);
-        self.replace_at = now + age(random);
+        self.replace_at = now + self.limits.age(random);
         true
     }
 
@@ -184,8 +207,4 @@ impl Keys {
     pub(crate) fn acknowledged(&mut self, largest: u64) {
         self.followed |= self.first_sealed.is_some_and(|first| largest >= first);
     }
-}
-
-fn age(random: &mut Random) -> Duration {
-    MAX_AGE.mul_f64(0.8 + 0.4 * (random.within(0, 1000) as f64 / 1000.0))
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
+use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
 use transport_reliability::Config;
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
@@ -24,7 +24,7 @@ use transport_scheduler::{
 
 use crate::buffer::Route;
 use crate::config::{Now, TransportConfig};
-use crate::error::CloseReason;
+use crate::error::{Breach, CloseReason, code};
 use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
@@ -32,8 +32,10 @@ use crate::wire::{ConnectionId, TransportParameters};
 mod alone;
 mod close;
 mod content;
+mod control;
 mod deliver;
 mod dispatch;
+mod early;
 mod ids;
 mod inbox;
 mod keys;
@@ -41,19 +43,25 @@ mod path;
 mod receive;
 mod state;
 mod stats;
+mod tickets;
 mod timeout;
 mod transmit;
 
+pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
 pub use stats::ConnectionStats;
+pub(crate) use tickets::Issued;
+pub use tickets::Ticket;
 
 use close::Closing;
+use control::Control;
 use ids::Ids;
 use inbox::Inbox;
-use keys::Keys;
+use keys::{KeyLimits, Keys};
 use path::{Path, mtu::Mtu};
 use state::State;
 use stats::Counters;
+use tickets::Tickets;
 
 /// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
 pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
@@ -78,10 +86,14 @@ pub struct Info {
     pub suite: Suite,
     /// From the first datagram of the handshake to the end of it, as this end saw it.
     pub handshake: Duration,
+    /// The client came back with a ticket.
+    pub resumed: bool,
+    /// Whether the relay took the data that came along with the first flight; `None`: there was none.
+    pub early_accepted: Option<bool>,
 }
 
 /// Something the application should know.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The connection stands; the first event.
@@ -100,6 +112,11 @@ pub enum Event {
         /// The longest that fits, in bytes.
         max_datagram: usize,
     },
+    /// The relay gave a ticket to come back with. Each may be used once: keep it, and drop it when it is used.
+    Ticket(Ticket),
+    /// At a client: the relay's next bundle. Its signatures are good, it is the same relay's, valid now and of a higher
+    /// epoch than any before; keep it and connect with it from now on.
+    Bundle(Bundle),
     /// The connection is over; the last event.
     Closed(CloseReason),
 }
@@ -117,12 +134,19 @@ pub(crate) struct Established {
     pub(crate) params: TransportParameters,
     /// A round trip the handshake measured.
     pub(crate) rtt: Option<Duration>,
+    /// Tickets owed to a client once it is confirmed.
+    pub(crate) tickets: u8,
+    /// The client has shown that it has the keys.
+    pub(crate) confirmed: bool,
+    /// The epoch of the bundle the client used.
+    pub(crate) epoch: u64,
 }
 
 /// What stays as it is.
 struct Settings {
     side: Side,
     info: Info,
+    since: Instant,
     transport: Arc<TransportConfig>,
     /// The smaller of both idle timeouts; none for never.
     idle: Option<Duration>,
@@ -131,16 +155,18 @@ struct Settings {
 }
 
 /// Frames of the connection itself that wait to be sent.
-#[derive(Default)]
 struct Pending {
     handshake_done: bool,
     ping: bool,
+    tickets: Tickets,
+    control: Control,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
 pub struct Connection {
     state: State,
-    keys: Keys,
+    /// None before the relay has answered: only early data is said, and the dial seals it.
+    keys: Option<Keys>,
     path: Path,
     scheduler: Scheduler,
     ids: Ids,
@@ -154,78 +180,118 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        now: Now,
-        made: Established,
-        transport: Arc<TransportConfig>,
-        mut random: Random,
-    ) -> Self {
-        let Established {
-            side,
-            info,
-            session,
-            cids,
-            route,
-            ours,
-            theirs,
-            params,
-            rtt,
-        } = made;
-        let outgoing = if side == Side::Client {
-            Way::ClientToServer
-        } else {
-            Way::ServerToClient
-        };
-        let mut path = Path::new(
-            route,
-            recovery_config(&transport, &params, &mut random),
-            mtu(&transport, &params),
-        );
-        if let Some(sample) = rtt {
-            path.recovery.seed_rtt(sample);
-        }
-        let mut scheduler = Scheduler::new(side, transport.limits.clone());
-        scheduler.limits(peer_limits(&params));
-        scheduler.set_max_datagram(path.max_datagram());
-        scheduler.set_srtt(path.recovery.rtt().smoothed());
-        let mut inbox = Inbox::new(transport.datagram_receive_bytes);
-        inbox.push(Event::Connected(info));
-        let settings = Settings {
-            side,
-            info,
-            idle: idle_timeout(transport.idle_timeout, params.idle_timeout_ms),
-            peer_max_datagram: usize::try_from(params.max_datagram).unwrap_or(usize::MAX),
+    pub(crate) fn new(now: Now, made: Established, transport: Arc<TransportConfig>, random: Random) -> Self {
+        let mut connection = Self::bare(
+            now,
+            made.side,
+            made.info,
+            made.route,
+            &made.params,
             transport,
-        };
-        let mut connection = Self {
-            state: State::Unconfirmed,
-            keys: Keys::new(session, cids, outgoing, now.instant, &mut random),
-            path,
-            scheduler,
-            ids: Ids::new(&ours, &theirs, params.cid_limit),
-            timers: Timers::default(),
-            closing: Closing::default(),
-            inbox,
-            pending: Pending::default(),
-            counters: Counters::default(),
-            settings,
             random,
-        };
-        connection.start(now.instant);
+        );
+        connection.adopt(now, made);
         connection
     }
 
+    /// A connection that has no keys.
+    fn bare(
+        now: Now,
+        side: Side,
+        info: Info,
+        route: Route,
+        params: &TransportParameters,
+        transport: Arc<TransportConfig>,
+        mut random: Random,
+    ) -> Self {
+        let path = Path::new(
+            route,
+            recovery_config(&transport, params, &mut random),
+            mtu(&transport, params),
+        );
+        let mut scheduler = Scheduler::new(side, transport.limits.clone());
+        scheduler.limits(peer_limits(params));
+        scheduler.set_max_datagram(path.max_datagram());
+        Self {
+            state: State::Unconfirmed,
+            keys: None,
+            path,
+            scheduler,
+            ids: Ids::new(&[], &[], 0),
+            timers: Timers::default(),
+            closing: Closing::default(),
+            inbox: Inbox::new(transport.datagram_receive_bytes),
+            pending: Pending {
+                handshake_done: false,
+                ping: false,
+                tickets: Tickets::default(),
+                control: Control::new(0),
+            },
+            counters: Counters::default(),
+            settings: Settings {
+                side,
+                info,
+                since: now.instant,
+                idle: idle_timeout(transport.idle_timeout, params.idle_timeout_ms),
+                peer_max_datagram: usize::try_from(params.max_datagram).unwrap_or(usize::MAX),
+                transport,
+            },
+            random,
+        }
+    }
+
+    /// What the handshake brought: keys, ids and the peer's parameters. The scheduler has got its limits.
+    fn adopt(&mut self, now: Now, made: Established) {
+        let params = &made.params;
+        let outgoing = match made.side {
+            Side::Client => Way::ClientToServer,
+            Side::Server => Way::ServerToClient,
+        };
+        self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
+        self.path.mtu = mtu(&self.settings.transport, params);
+        let delay = Duration::from_micros(params.max_ack_delay_us);
+        self.path.recovery.set_peer_max_ack_delay(delay);
+        if let Some(sample) = made.rtt {
+            self.path.recovery.seed_rtt(sample);
+        }
+        self.scheduler.set_srtt(self.path.recovery.rtt().smoothed());
+        self.settings.info = made.info;
+        self.settings.idle = idle_timeout(self.settings.transport.idle_timeout, params.idle_timeout_ms);
+        self.settings.peer_max_datagram = usize::try_from(params.max_datagram).unwrap_or(usize::MAX);
+        self.settings.since = now.instant;
+        self.pending.tickets = Tickets::new(made.tickets, made.side, params);
+        self.pending.control = Control::new(made.epoch);
+        let limits = KeyLimits::of(&self.settings.transport);
+        self.keys = Some(Keys::new(
+            made.session,
+            made.cids,
+            outgoing,
+            limits,
+            now.instant,
+            &mut self.random,
+        ));
+        self.inbox.push(Event::Connected(made.info));
+        self.start(now.instant, made.confirmed);
+    }
+
     /// A client must speak at once, for the relay waits for its first packet; a relay says that it has come.
-    fn start(&mut self, now: Instant) {
+    fn start(&mut self, now: Instant, confirmed: bool) {
         match self.settings.side {
             Side::Client => self.pending.ping = true,
-            Side::Server => {
+            Side::Server if confirmed => {
                 self.state.confirm();
-                self.pending.handshake_done = true;
-                self.ids.issue(&mut self.random);
+                self.welcome();
             }
+            Side::Server => self.start_unproved(now),
         }
         self.restart_idle(now);
+    }
+
+    /// A relay's client is there.
+    fn welcome(&mut self) {
+        self.pending.handshake_done = true;
+        self.pending.tickets.on_confirmed();
+        self.ids.issue(&mut self.random);
     }
 
     // --- application face: streams and datagrams, as the scheduler has them ---
@@ -307,12 +373,14 @@ impl Connection {
 
     /// Asks for new packet keys. False: not possible now, since the peer has not yet shown that it follows.
     pub fn update_keys(&mut self) -> bool {
-        self.state == State::Confirmed && self.keys.want_update()
+        self.state == State::Confirmed && self.keys.as_mut().is_some_and(Keys::want_update)
     }
 
-    /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5).
-    pub fn export(&self, label: &[u8], out: &mut [u8]) {
-        self.keys.exporter.export(label, out);
+    /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,
+    /// before [`Event::Connected`].
+    pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
+        let keys = self.keys.as_ref();
+        keys.inspect(|keys| keys.exporter.export(label, out)).is_some()
     }
 
     /// Where the peer is.
@@ -330,23 +398,48 @@ impl Connection {
         self.settings.info.peer
     }
 
-    /// The packet cipher.
+    /// The packet cipher; before [`Event::Connected`] the one of the ticket's connection.
     pub fn suite(&self) -> Suite {
-        self.keys.suite()
+        self.settings.info.suite
     }
 
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
-        stats::collect(&self.counters, &self.path, &self.keys, &self.scheduler)
+        stats::collect(&self.counters, &self.path, self.keys.as_ref(), &self.scheduler)
     }
 
     /// Allocated bytes, roughly. Walks all streams.
     pub fn memory(&self) -> usize {
         let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
-        size_of::<Self>() + self.scheduler.memory() + self.inbox.memory() + in_flight as usize
+        size_of::<Self>()
+            + self.scheduler.memory()
+            + self.pending.control.memory()
+            + self.inbox.memory()
+            + in_flight as usize
+    }
+
+    /// Time since the handshake.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.settings.since)
     }
 
     // --- engine face ---
+
+    /// At a relay: the newest epoch the client knows.
+    pub(crate) fn client_epoch(&self) -> Option<u64> {
+        let serves = self.settings.side == Side::Server && self.state.is_open();
+        serves.then(|| self.pending.control.epoch())
+    }
+
+    /// At a relay: the client shall have this bundle of `epoch`. False when it has it, or knows a newer one.
+    pub(crate) fn offer_bundle(&mut self, epoch: u64, bytes: Arc<[u8]>) -> bool {
+        self.state.is_open() && self.pending.control.offer(epoch, bytes)
+    }
+
+    /// The peer may no longer be here.
+    pub(crate) fn revoke(&mut self, now: Instant) {
+        self.end_for(Breach::new(code::ACCESS_REVOKED, 0), now);
+    }
 
     /// The next thing the application should know.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {

@@ -16,6 +16,7 @@ use transport_reliability::Fresh;
 use transport_scheduler::Side;
 
 use super::Connection;
+use super::keys::Keys;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
@@ -36,6 +37,17 @@ pub(super) struct Arrival {
     pub(super) size: usize,
     /// No packet with a higher number came before.
     pub(super) newest: bool,
+    /// It came along with the first flight.
+    pub(super) early: bool,
+}
+
+/// A packet that was opened.
+pub(super) struct Opened {
+    pub(super) route: Route,
+    pub(super) size: usize,
+    pub(super) fresh: Fresh,
+    /// What opened it; `None` for early data.
+    pub(super) key: Option<Generation>,
 }
 
 /// What the frames of a packet amounted to.
@@ -65,17 +77,27 @@ impl Connection {
         if matches!(self.state, State::Draining | State::Closed) {
             return tracer.dropped(DropReason::Closing, size);
         }
-        let Some(sealed) = Sealed::unmask(datagram, cid, &self.keys.open) else {
+        // A packet may overtake the answer it belongs behind; it will come again.
+        let Some(keys) = &mut self.keys else {
+            return tracer.dropped(DropReason::Unknown, size);
+        };
+        let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
             return tracer.dropped(DropReason::Forged, size);
         };
         let number = self.path.recovery.expand(sealed.truncated(), sealed.number_len());
         let Ok(fresh) = self.path.recovery.check(number) else {
             return tracer.dropped(DropReason::Replay, size);
         };
-        let Ok((frames, which)) = self.keys.open(sealed, number) else {
+        let Ok((frames, which)) = keys.open(sealed, number) else {
             return self.on_forged(size, tracer);
         };
-        self.handle_opened(now, route, size, fresh, which, frames, tracer);
+        let opened = Opened {
+            route,
+            size,
+            fresh,
+            key: Some(which),
+        };
+        self.handle_opened(now, opened, frames, tracer);
     }
 
     /// The first packet of a client: it was opened to see whether the connection should exist at all.
@@ -89,24 +111,23 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) {
         if let Ok(fresh) = self.path.recovery.check(number) {
-            self.handle_opened(now, route, size, fresh, Generation::Current, frames, tracer);
+            let opened = Opened {
+                route,
+                size,
+                fresh,
+                key: Some(Generation::Current),
+            };
+            self.handle_opened(now, opened, frames, tracer);
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one packet, and all that is known about it"
-    )]
-    fn handle_opened(
-        &mut self,
-        now: Now,
-        route: Route,
-        size: usize,
-        fresh: Fresh,
-        which: Generation,
-        frames: &[u8],
-        tracer: &mut Tracer<'_>,
-    ) {
+    pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
+        let Opened {
+            route,
+            size,
+            fresh,
+            key,
+        } = opened;
         let number = fresh.number();
         let newest = self
             .path
@@ -119,6 +140,7 @@ impl Connection {
             number,
             size,
             newest,
+            early: key.is_none(),
         };
         self.counters.received_packets += 1;
         self.counters.received_bytes += size as u64;
@@ -127,8 +149,11 @@ impl Connection {
             number,
             size,
         });
-        self.note_keys(which, &arrival, tracer);
-        self.note_origin(&arrival, tracer);
+        if let Some(which) = key {
+            self.note_keys(which, &arrival, tracer);
+            self.note_origin(&arrival, tracer);
+            self.note_proof(tracer);
+        }
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
@@ -147,17 +172,15 @@ impl Connection {
 
     fn on_forged(&mut self, size: usize, tracer: &mut Tracer<'_>) {
         tracer.dropped(DropReason::Forged, size);
-        if self.keys.is_worn_out() {
+        if self.keys.as_ref().is_some_and(Keys::is_worn_out) {
             self.end_silently(CloseReason::violation(code::AEAD_LIMIT_REACHED));
         }
     }
 
     fn note_keys(&mut self, which: Generation, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let now = arrival.now.instant;
-        match self
-            .keys
-            .opened(which, arrival.number, now, self.path.recovery.pto())
-        {
+        let Some(keys) = &mut self.keys else { return };
+        match keys.opened(which, arrival.number, now, self.path.recovery.pto()) {
             Ok(None) => {}
             Ok(Some(by)) => {
                 self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());

@@ -15,6 +15,8 @@ pub struct ConnectionStats {
     pub sent_packets: u64,
     /// Bytes of UDP payload sent.
     pub sent_bytes: u64,
+    /// Of those, packets that went along with the first flight.
+    pub early_packets: u64,
     /// Packets that opened.
     pub received_packets: u64,
     /// Bytes of UDP payload of packets that opened.
@@ -74,6 +76,7 @@ pub struct ConnectionStats {
 pub(crate) struct Counters {
     pub(crate) sent_packets: u64,
     pub(crate) sent_bytes: u64,
+    pub(crate) early_packets: u64,
     pub(crate) received_packets: u64,
     pub(crate) received_bytes: u64,
     pub(crate) datagrams_received: u64,
@@ -85,13 +88,14 @@ pub(crate) struct Counters {
 pub(crate) fn collect(
     counters: &Counters,
     path: &Path,
-    keys: &Keys,
+    keys: Option<&Keys>,
     scheduler: &Scheduler,
 ) -> ConnectionStats {
     let (recovery, streams) = (path.recovery.stats(), scheduler.stats());
     ConnectionStats {
         sent_packets: counters.sent_packets,
         sent_bytes: counters.sent_bytes,
+        early_packets: counters.early_packets,
         received_packets: counters.received_packets,
         received_bytes: counters.received_bytes,
         declared_lost: recovery.declared_lost,
@@ -116,7 +120,7 @@ pub(crate) fn collect(
         ssthresh: recovery.ssthresh,
         pacing_bytes_per_s: recovery.pacing_bytes_per_s,
         mtu: path.mtu.current(),
-        key_updates: keys.updates(),
+        key_updates: keys.map_or(0, Keys::updates),
         path_changes: counters.path_changes,
     }
 }

@@ -61,7 +61,10 @@ fn sessions(relay: &RelayIdentity) -> (Session, Session) {
         early_accepted: false,
         retry_token: None,
     };
-    let server = offered.accept(reply, &mut rng, &mut answer).unwrap().into_session();
+    let server = offered
+        .accept(reply, &mut rng, &mut answer)
+        .unwrap()
+        .into_session();
     (initiator.finish(&answer, &[]).unwrap().session, server)
 }
 
@@ -85,6 +88,8 @@ impl Bed {
                 peer: Peer::Anonymous,
                 suite: server.suite,
                 handshake: Duration::ZERO,
+                resumed: false,
+                early_accepted: None,
             },
             session: server,
             cids: masks.clone(),

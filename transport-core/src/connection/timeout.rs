@@ -15,7 +15,8 @@ impl Connection {
     /// The next moment something must be done, and what.
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<(Instant, Why)> {
         let own = self.timers.earliest().map(|(at, timer)| (at, Why::Timer(timer)));
-        if !self.state.is_open() {
+        // Towards an address that may get nothing more, nothing can be due but the end.
+        if !self.state.is_open() || self.path.allowance() == 0 {
             return own;
         }
         let recovery = self
@@ -64,11 +65,17 @@ impl Connection {
             Timer::Idle => self.end_silently(CloseReason::Idle),
             Timer::KeepAlive => self.pending.ping = true,
             Timer::CloseDone => self.state.finish(),
-            Timer::KeyDiscard => self.keys.discard_previous(),
+            Timer::KeyDiscard => {
+                if let Some(keys) = &mut self.keys {
+                    keys.discard_previous();
+                }
+            }
             Timer::PathValidation => self.on_path_silence(now),
             Timer::MtuSearch => self.path.mtu.search_again(),
-            // Those of the time before a connection exists.
-            Timer::HandshakeGiveUp | Timer::HandshakeRetry => {}
+            // A client that sent early data and nothing more.
+            Timer::HandshakeGiveUp => self.end_silently(CloseReason::HandshakeTimeout),
+            // A dial's.
+            Timer::HandshakeRetry => {}
         }
     }
 

@@ -37,7 +37,7 @@ const SMALL_PROBES: u32 = 2;
 pub(super) struct Draft<'b> {
     pub(super) builder: Builder<'b>,
     pub(super) number: PacketNumber,
-    content: Content,
+    pub(super) content: Content,
     pub(super) eliciting: bool,
     acks: bool,
 }
@@ -66,7 +66,8 @@ impl Connection {
             State::Closing => self.transmit_close(now.instant, batch, tracer),
             State::Draining | State::Closed => None,
         }?;
-        mask_batch(batch, &self.keys.seal, &self.keys.cids, self.keys.outgoing);
+        let keys = self.keys.as_ref()?;
+        mask_batch(batch, &keys.seal, &keys.cids, keys.outgoing);
         Some(route)
     }
 
@@ -106,8 +107,10 @@ impl Connection {
     /// Whether there is anything but acknowledgements to say.
     fn has_news(&self) -> bool {
         self.pending.handshake_done
+            || self.pending.tickets.has_ready()
             || self.pending.ping
             || self.ids.has_pending()
+            || self.pending.control.has_pending()
             || self.scheduler.has_pending()
     }
 
@@ -151,19 +154,21 @@ impl Connection {
     /// Bytes of the next datagram at most.
     pub(super) fn packet_size(&self) -> usize {
         let mtu = self.path.mtu.current();
-        usize::from(if self.path.recovery.pto_count() >= SMALL_PROBES {
+        let size = if self.path.recovery.pto_count() >= SMALL_PROBES {
             mtu.min(BASE)
         } else {
             mtu
-        })
+        };
+        usize::from(size).min(self.path.allowance())
     }
 
     /// Begins a packet; the number is given back if the batch has no room.
     pub(super) fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
+        let key_phase = self.keys.as_ref()?.seal.phase();
         let number = self.path.take_number();
         let header = Header {
             cid: self.ids.current(),
-            key_phase: self.keys.seal.phase(),
+            key_phase,
             number: number.get(),
             number_len: self.path.recovery.number_len(number),
             grease: self.random.byte(),
@@ -172,13 +177,7 @@ impl Connection {
             self.path.give_back(number);
             return None;
         };
-        Some(Draft {
-            builder,
-            number,
-            content: Content::default(),
-            eliciting: false,
-            acks: false,
-        })
+        Some(Draft::new(builder, number))
     }
 
     // --- frames, in order ---
@@ -219,6 +218,7 @@ impl Connection {
         if self.pending.handshake_done && draft.put(&Frame::HandshakeDone, Some(Item::HandshakeDone)) {
             self.pending.handshake_done = false;
         }
+        self.write_tickets(draft);
         while let Some(new) = self.ids.next_announcement() {
             if !draft.put(&Frame::PathNewConnectionId(new), Some(Item::NewCid(new.sequence))) {
                 return;
@@ -232,10 +232,16 @@ impl Connection {
             }
             self.ids.retired();
         }
+        while let Some((frame, piece)) = self.pending.control.next_piece(draft.builder.room()) {
+            if !draft.put(&Frame::ControlData(frame), Some(Item::Control(piece))) {
+                return;
+            }
+            self.pending.control.piece_sent(piece);
+        }
     }
 
     /// What the scheduler has: it offers, we see what fits, it hands over.
-    fn write_scheduled(&mut self, now: Instant, draft: &mut Draft<'_>) {
+    pub(super) fn write_scheduled(&mut self, now: Instant, draft: &mut Draft<'_>) {
         while !draft.content.is_full() && draft.builder.room() > 0 {
             let Some(next) = self.scheduler.next(now) else {
                 return;
@@ -313,7 +319,10 @@ impl Connection {
             eliciting,
             ..
         } = draft;
-        let size = match builder.seal(&mut self.keys.seal, 0) {
+        let Some(keys) = self.keys.as_mut() else {
+            return Built::Nothing { said_all: false };
+        };
+        let size = match builder.seal(&mut keys.seal, 0) {
             Ok(size) => size,
             Err(SealError::Empty) => return Built::Nothing { said_all: false },
             Err(SealError::Key(_)) => {
@@ -333,9 +342,9 @@ impl Connection {
             kind: sort,
             content,
         };
+        keys.sealed(number.get());
         self.path.recovery.sent(now, sent);
-        self.path.note_sent(now, eliciting);
-        self.keys.sealed(number.get());
+        self.path.note_sent(now, size, eliciting);
         self.counters.sent_packets += 1;
         self.counters.sent_bytes += size as u64;
         if eliciting && self.path.first_question() {
@@ -353,7 +362,10 @@ impl Connection {
 
     fn update_keys_if_due(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
         let pto = self.path.recovery.pto();
-        if self.state == State::Confirmed && self.keys.update_if_due(now, pto, &mut self.random) {
+        let Some(keys) = self.keys.as_mut().filter(|_| self.state == State::Confirmed) else {
+            return;
+        };
+        if keys.update_if_due(now, pto, &mut self.random) {
             tracer.tell(|connection| Event::KeysUpdated {
                 connection,
                 by: By::Local,
@@ -362,7 +374,17 @@ impl Connection {
     }
 }
 
-impl Draft<'_> {
+impl<'b> Draft<'b> {
+    pub(super) fn new(builder: Builder<'b>, number: PacketNumber) -> Self {
+        Self {
+            builder,
+            number,
+            content: Content::default(),
+            eliciting: false,
+            acks: false,
+        }
+    }
+
     /// Appends a frame and notes the item that stands for it. False: it does not fit.
     pub(super) fn put(&mut self, frame: &Frame<'_>, item: Option<Item>) -> bool {
         if (item.is_some() && self.content.is_full()) || self.builder.frame(frame).is_err() {

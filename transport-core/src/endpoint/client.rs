@@ -61,7 +61,8 @@ impl Endpoint {
         let domain = self.routes.domain(index).ok_or(DropReason::Unknown)?;
         let opened = domain.envelope.open(domain.incoming, datagram);
         let (header, fragment) = opened.map_err(|_| DropReason::EnvelopeForged)?;
-        let slot = *self.dials.get(&header.hid).ok_or(DropReason::AnswerInvalid)?;
+        let known = self.dials.get(&header.hid).or(self.former.get(&header.hid));
+        let slot = *known.ok_or(DropReason::AnswerInvalid)?;
         let dial = self.dial(slot).ok_or(DropReason::AnswerInvalid)?;
         if dial.route.remote != route.remote {
             return Err(DropReason::WrongAddress);
@@ -90,14 +91,15 @@ impl Endpoint {
         let Occupant::Dial(dial) = std::mem::replace(&mut place.occupant, Occupant::Free) else {
             return;
         };
-        self.dials.remove(&dial.hid);
+        self.forget_names(&dial);
         let ClientEstablished {
             session,
             relay_cids,
             params,
             server_time_ms,
             retry_echoed,
-            ..
+            resumed,
+            early_accepted,
         } = established;
         let params = match TransportParameters::parse(&params) {
             Ok(params) if params.app == dial.app => params,
@@ -124,6 +126,8 @@ impl Endpoint {
                 peer: Peer::Relay(dial.relay_id),
                 suite: session.suite,
                 handshake,
+                resumed,
+                early_accepted: dial.early.is_some().then_some(early_accepted),
             },
             session,
             cids: domain.masks.clone(),
@@ -131,14 +135,27 @@ impl Endpoint {
             ours: vec![dial.scid],
             theirs: relay_cids.into_iter().map(ConnectionId).collect(),
             params,
+            tickets: 0,
+            confirmed: false,
             rtt: dial.round_trip(now.instant, retry_echoed),
+            epoch: dial.epoch,
         };
-        let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
+        let dial_domain = dial.domain;
+        let handle = self.slab.handle(slot);
+        let connection = match dial.early {
+            Some(early) => self.confirm_early(now, handle, *early, made),
+            None => Box::new(Connection::new(
+                now,
+                made,
+                self.transport.clone(),
+                self.random.fork(),
+            )),
+        };
         if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Live(Box::new(connection), dial.domain);
+            place.occupant = Occupant::Live(connection, Some(dial_domain));
         }
         self.watch.stats.handshakes_completed += 1;
-        let handle = self.slab.handle(slot);
+        self.watch.stats.resumed += u64::from(resumed);
         self.watch
             .tracer(now, Some(handle))
             .tell(|connection| trace::Event::Connected { connection });
@@ -161,10 +178,17 @@ impl Endpoint {
         self.forget_dial(slot, dial, reason);
     }
 
+    fn forget_names(&mut self, dial: &Dial) {
+        for hid in dial.hids() {
+            self.dials.remove(&hid);
+            self.former.remove(&hid);
+        }
+    }
+
     /// The dial was taken out of its slot; everything else that knows it forgets it.
     fn forget_dial(&mut self, slot: u32, dial: Box<Dial>, reason: CloseReason) {
         let handle = self.slab.handle(slot);
-        self.dials.remove(&dial.hid);
+        self.forget_names(&dial);
         self.routes.remove(&dial.scid);
         self.routes.leave(dial.domain);
         if let Some(place) = self.slab.get_mut(slot) {

@@ -1,7 +1,8 @@
 //! A client on its way to a connection.
 //!
 //! The hello goes out in padded fragments, again after a second, then every two seconds; from the second time on with a
-//! parity fragment, after two timeouts in smaller datagrams. A RETRY makes it go out once more, with the token it brought;
+//! parity fragment, after two timeouts in smaller datagrams. One with a ticket goes out twice, then a full one follows
+//! (`opening.rs`). A RETRY makes it go out once more, with the token it brought;
 //! which of several is good cannot be told, so each new one is tried and the answer may belong to any of them. Whatever does not read as the relay's answer is ignored. A
 //! refusal is only a hint, which anyone with the bundle could send: it is believed after one more timeout without an answer.
 #![forbid(unsafe_code)]
@@ -15,18 +16,17 @@
     )
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{
-    Auth, ClientEstablished, ClientHello, Direction, Entropy, EnvelopeHeader, EnvelopeType, Initiator,
-    RelayId,
-};
+use transport_crypto::{ClientEstablished, Direction, Entropy, EnvelopeHeader, EnvelopeType, RelayId};
 
 use super::flight::{Body, Flight, Hid, SIZES, SMALL_SIZES, Token};
+use super::opening::{Attempt, Early, Opening, RESUME_SENDS, Words, open};
 use super::route::Domain;
 use crate::buffer::Route;
-use crate::config::{Connect, Now, SuiteChoice, TransportConfig};
-use crate::connection::announce;
+use crate::config::{Connect, Now, TransportConfig};
+use crate::connection::EarlyPacket;
 use crate::error::{CloseReason, ConnectError};
 use crate::random::Random;
 use crate::timer::{Timer, Why};
@@ -45,17 +45,20 @@ const MAX_TOKENS: usize = 8;
 
 /// A handshake under way.
 pub(super) struct Dial {
-    initiator: Initiator,
-    pub(super) hid: Hid,
+    /// The hello that is sent.
+    attempt: Attempt,
+    /// One with a ticket that was not answered in time; it may be yet.
+    former: Option<Attempt>,
+    /// For the full hello that follows one with a ticket.
+    words: Option<Box<Words>>,
+    pub(super) early: Option<Box<Early>>,
     pub(super) domain: usize,
     pub(super) route: Route,
     pub(super) relay_id: RelayId,
+    /// The epoch of the bundle it was begun with.
+    pub(super) epoch: u64,
     pub(super) scid: ConnectionId,
     pub(super) app: Vec<u8>,
-    body: Vec<u8>,
-    answer: Option<Body>,
-    /// What RETRYs brought, the newest last.
-    tokens: Vec<Token>,
     /// RETRYs that may still be answered before the next timeout.
     retries_left: u32,
     /// The hello goes out because of a RETRY, not because of time.
@@ -63,7 +66,9 @@ pub(super) struct Dial {
     /// When it went out, unless it went out twice with the same token: an answer could belong to either.
     sent: Option<Instant>,
     pub(super) started: Instant,
+    /// Of the present hello.
     pub(super) sends: u32,
+    first_wait: Duration,
     next_send: Instant,
     give_up: Instant,
     /// A refusal, and when it is believed.
@@ -84,6 +89,8 @@ pub(super) enum Heard {
 pub(super) enum Due {
     /// The hello is to be sent again.
     Send,
+    /// The relay does not answer to the ticket.
+    FallBack,
     /// It is over.
     Over(CloseReason),
 }
@@ -95,56 +102,96 @@ impl Dial {
         target: Connect,
         domain: usize,
         relay_ms: u64,
-        transport: &TransportConfig,
+        transport: &Arc<TransportConfig>,
         random: &mut Random,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, ConnectError> {
-        let Connect {
-            bundle,
-            identity,
-            remote,
-            app,
-            suite,
-            ..
-        } = target;
-        let (hid, scid) = (random.bytes(), random.cid());
-        let mut params = Vec::new();
-        announce(transport, &app)
-            .encode(&mut params)
-            .map_err(|_| ConnectError::LabelTooLong)?;
-        let hello = ClientHello {
-            has_aes: match suite {
-                SuiteChoice::Auto => transport.aes,
-                SuiteChoice::ChaCha20Poly1305 => false,
-                SuiteChoice::Aes256Gcm => true,
-            },
-            time_ms: relay_ms,
-            scid: scid.0,
-            auth: identity.as_ref().map_or(Auth::Anonymous, Auth::Enrolled),
-            params: &params,
-        };
-        let mut body = Vec::new();
-        let initiator = Initiator::start(&bundle, hid, hello, entropy, &mut body)?;
+        let scid = random.cid();
+        let words = Words::new(&target, transport, scid)?;
+        let Opening {
+            attempt,
+            words,
+            early,
+            first_wait,
+        } = open(now, &target, words, relay_ms, transport, random, entropy)?;
         Ok(Self {
-            initiator,
-            hid,
+            attempt,
+            former: None,
+            words,
+            early,
             domain,
-            route: Route { remote, local: None },
-            relay_id: bundle.relay_id(),
+            route: Route {
+                remote: target.remote,
+                local: None,
+            },
+            relay_id: target.bundle.relay_id(),
+            epoch: target.bundle.epoch(),
             scid,
-            app,
-            body,
-            answer: None,
-            tokens: Vec::new(),
+            app: target.app,
             retries_left: RETRIES_AT_ONCE,
             retrying: false,
             sent: None,
             started: now.instant,
             sends: 0,
+            first_wait: first_wait.unwrap_or(FIRST_WAIT),
             next_send: now.instant,
             give_up: now.instant + transport.handshake_timeout,
             refused: None,
         })
+    }
+
+    /// The names of its hellos: of the one that is sent, and of one that may yet be answered.
+    pub(super) fn hids(&self) -> impl Iterator<Item = Hid> + '_ {
+        [Some(&self.attempt), self.former.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|attempt| attempt.hid)
+    }
+
+    /// A full hello takes the place of the one with a ticket; its name. `None`: it could not be made now.
+    pub(super) fn fall_back(
+        &mut self,
+        relay_ms: u64,
+        random: &mut Random,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Hid> {
+        let attempt = self.words.as_ref()?.full(relay_ms, random, entropy).ok()?;
+        let hid = attempt.hid;
+        self.words = None;
+        self.former = Some(std::mem::replace(&mut self.attempt, attempt));
+        (self.sends, self.sent, self.first_wait) = (0, None, FIRST_WAIT);
+        if let Some(early) = &mut self.early {
+            early.seal = None;
+        }
+        Some(hid)
+    }
+
+    /// A packet of early data in its envelope.
+    pub(super) fn seal_early(
+        &mut self,
+        now: Now,
+        packet: &EarlyPacket,
+        domain: &Domain,
+        random: &mut Random,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Vec<u8>> {
+        let seal = self.early.as_mut()?.seal.as_mut()?;
+        let number = u32::try_from(packet.number.get()).ok()?;
+        let mut sealed = packet.frames.clone();
+        seal.seal(number, &mut sealed).ok()?;
+        let body = [&number.to_be_bytes()[..], &sealed].concat();
+        let flight = Flight {
+            keys: &domain.envelope,
+            direction: Direction::ClientToServer,
+            kind: EnvelopeType::Early,
+            hid: self.attempt.hid,
+            unix_ms: domain.relay_time(now.unix_ms),
+            body: &body,
+            sizes: SIZES,
+            parity: false,
+            token: self.attempt.tokens.last().copied(),
+        };
+        flight.seal(random, entropy).ok()?.pop()
     }
 
     /// The datagrams of the next transmission.
@@ -162,7 +209,8 @@ impl Dial {
             self.sends += 1;
             self.retries_left = RETRIES_AT_ONCE;
         }
-        let wait = FIRST_WAIT
+        let wait = self
+            .first_wait
             .saturating_mul(1 << (self.sends - 1).min(8))
             .min(LONGEST_WAIT);
         self.next_send = now.instant + wait;
@@ -170,16 +218,16 @@ impl Dial {
             keys: &domain.envelope,
             direction: Direction::ClientToServer,
             kind: EnvelopeType::ClientHello,
-            hid: self.hid,
+            hid: self.attempt.hid,
             unix_ms: domain.relay_time(now.unix_ms),
-            body: &self.body,
+            body: &self.attempt.body,
             sizes: if self.sends <= FULL_SIZE_SENDS {
                 SIZES
             } else {
                 SMALL_SIZES
             },
             parity: self.sends > 1,
-            token: self.tokens.last().copied(),
+            token: self.attempt.tokens.last().copied(),
         };
         // Without randomness nothing is sent, and the next timeout tries again.
         flight.seal(random, entropy).unwrap_or_default()
@@ -201,13 +249,17 @@ impl Dial {
                 self.refused.get_or_insert((code, now + FIRST_WAIT));
                 Ok(Heard::Nothing)
             }
-            EnvelopeType::Retry => self.on_retry(header.token.ok_or(DropReason::AnswerInvalid)?),
+            EnvelopeType::Retry => self.on_retry(header.hid, header.token.ok_or(DropReason::AnswerInvalid)?),
             EnvelopeType::ClientHello | EnvelopeType::Early => Err(DropReason::EnvelopeKind),
         }
     }
 
     fn on_answer(&mut self, header: &EnvelopeHeader, fragment: &[u8]) -> Result<Heard, DropReason> {
-        let mut answer = match self.answer.take() {
+        let attempt = match &mut self.former {
+            Some(former) if former.hid == header.hid => former,
+            _ => &mut self.attempt,
+        };
+        let mut answer = match attempt.answer.take() {
             Some(answer) => answer,
             None => Body::new(header.total_len).ok_or(DropReason::FragmentMismatch)?,
         };
@@ -216,28 +268,30 @@ impl Dial {
             .add(header, fragment)
             .map_err(|_| DropReason::FragmentMismatch)?
         {
-            self.answer = Some(answer);
+            attempt.answer = Some(answer);
             return Ok(Heard::Nothing);
         }
-        let established = self
+        let established = attempt
             .initiator
-            .finish(answer.bytes(), &self.tokens)
+            .finish(answer.bytes(), &attempt.tokens)
             .map_err(|_| DropReason::AnswerInvalid)?;
         Ok(Heard::Answer(Box::new(established)))
     }
 
     /// A token; the hello goes out again with it, unless it is known or there were too many of them.
-    fn on_retry(&mut self, token: Token) -> Result<Heard, DropReason> {
-        if self.tokens.contains(&token) {
+    fn on_retry(&mut self, hid: Hid, token: Token) -> Result<Heard, DropReason> {
+        let tokens = &mut self.attempt.tokens;
+        // A hello that is no longer sent needs no token.
+        if tokens.contains(&token) || hid != self.attempt.hid {
             return Ok(Heard::Nothing);
         }
         if self.retries_left == 0 {
             return Err(DropReason::Overload);
         }
-        if self.tokens.len() >= MAX_TOKENS {
-            self.tokens.remove(0);
+        if tokens.len() >= MAX_TOKENS {
+            tokens.remove(0);
         }
-        self.tokens.push(token);
+        tokens.push(token);
         self.retries_left -= 1;
         self.retrying = true;
         Ok(Heard::Retry)
@@ -245,8 +299,9 @@ impl Dial {
 
     /// How long the answer took, if it is known which hello it answers.
     pub(super) fn round_trip(&self, now: Instant, retry_echoed: bool) -> Option<Duration> {
-        let sent = self.sent?;
-        let certain = self.tokens.is_empty() || (self.tokens.len() == 1 && retry_echoed);
+        let sent = self.sent.filter(|_| self.former.is_none())?;
+        let tokens = &self.attempt.tokens;
+        let certain = tokens.is_empty() || (tokens.len() == 1 && retry_echoed);
         certain.then(|| now.saturating_duration_since(sent))
     }
 
@@ -269,11 +324,14 @@ impl Dial {
         if self.give_up <= now {
             return Some(Due::Over(CloseReason::HandshakeTimeout));
         }
-        (self.next_send <= now).then_some(Due::Send)
+        let due = self.next_send <= now;
+        let unanswered = self.words.is_some() && self.sends >= RESUME_SENDS;
+        due.then_some(if unanswered { Due::FallBack } else { Due::Send })
     }
 
     /// Allocated bytes, roughly.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Self>() + self.body.capacity() + 8 * 1024
+        let early = self.early.as_ref().map_or(0, |early| early.connection.memory());
+        size_of::<Self>() + self.attempt.body.capacity() + 8 * 1024 + early
     }
 }

@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy};
+use transport_crypto::{Direction, Entropy, TicketKeys};
 
 use crate::buffer::{Batch, Route};
-use crate::config::{Access, Connect, EndpointConfig, Now, TransportConfig};
+use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
@@ -33,15 +33,23 @@ mod admit;
 mod client;
 mod deadlines;
 mod dial;
+mod early;
 mod flight;
+mod opening;
 mod relay;
+mod rotation;
 mod route;
+mod sessions;
 mod slab;
+
+pub use sessions::{SessionInfo, SessionPage, Usage};
 
 use admit::Admission;
 use deadlines::Deadlines;
 use dial::{Dial, Due};
+use early::on_time;
 use flight::Hid;
+use rotation::Rotation;
 use route::{Domain, Routes, Target};
 use slab::{Occupant, Slab};
 
@@ -76,6 +84,14 @@ pub struct EndpointStats {
     pub handshakes_answered: u64,
     /// Connections since the start.
     pub handshakes_completed: u64,
+    /// Of those, with a ticket.
+    pub resumed: u64,
+    /// Early flights taken: this relay's clients', or this client's.
+    pub early_accepted: u64,
+    /// Early flights not taken; their content came again.
+    pub early_rejected: u64,
+    /// Tickets given.
+    pub tickets_issued: u64,
     /// Strangers must show a token before anything is remembered of them: there are too many of them.
     pub cookie_mode: bool,
     /// RETRYs sent since the start.
@@ -90,6 +106,19 @@ pub struct EndpointStats {
     pub received_bytes: u64,
     /// What was dropped, by reason.
     pub drops: Drops,
+    /// As a relay: the epochs that are answered, newest first.
+    pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
+    /// As a relay: the bundle that clients get in-band.
+    pub bundle: Option<EpochStats>,
+}
+
+/// An epoch or a bundle, and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStats {
+    /// Its number.
+    pub epoch: u64,
+    /// Its last second, Unix seconds.
+    pub not_after_s: u64,
 }
 
 /// Whoever watches, and what was counted for them.
@@ -114,9 +143,12 @@ pub struct Endpoint {
     transport: Arc<TransportConfig>,
     admission: Option<Box<Admission>>,
     routes: Routes,
+    /// By the name of the hello that is sent, and by those of hellos that were given up but may be answered yet.
     dials: BTreeMap<Hid, u32>,
+    former: BTreeMap<Hid, u32>,
     slab: Slab,
     deadlines: Deadlines,
+    rotation: Rotation,
     /// Handshake datagrams, each for its own address.
     waiting: VecDeque<(Route, Vec<u8>)>,
     /// The ends of dials; connections tell theirs themselves.
@@ -141,8 +173,10 @@ impl Endpoint {
             admission,
             routes,
             dials: BTreeMap::new(),
+            former: BTreeMap::new(),
             slab: Slab::default(),
             deadlines: Deadlines::default(),
+            rotation: Rotation::default(),
             waiting: VecDeque::new(),
             notices: VecDeque::new(),
             watch: Watch {
@@ -156,7 +190,8 @@ impl Endpoint {
 
     // --- the application's calls ---
 
-    /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows; until then there is no [`Connection`].
+    /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows. Until then there is no [`Connection`], unless a
+    /// ticket allows [early data](Connect::early).
     pub fn connect(&mut self, now: Now, target: Connect) -> Result<Handle, ConnectError> {
         target
             .bundle
@@ -181,7 +216,8 @@ impl Endpoint {
                 return Err(error);
             }
         };
-        let (hid, scid) = (dial.hid, dial.scid);
+        let scid = dial.scid;
+        let hid = dial.hids().next().unwrap_or_default();
         let handle = self.slab.insert(Occupant::Dial(Box::new(dial)));
         self.dials.insert(hid, handle.slot);
         self.routes.insert(scid, Target::Connection(handle.slot));
@@ -205,8 +241,8 @@ impl Endpoint {
         }
     }
 
-    /// A connection that stands, for the calls of its application; poll the endpoint afterwards. A closed one stays until
-    /// the poll after its [`Event::Closed`].
+    /// A connection that stands, or one that may be used [`early`](Connect::early), for the calls of its application; poll the
+    /// endpoint afterwards. A closed one stays until the poll after its [`Event::Closed`].
     pub fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
         let slot = self.slab.find(handle)?;
         self.slab.mark(slot);
@@ -241,6 +277,14 @@ impl Endpoint {
             .map_or(0, |admission| admission.hellos_waiting())
     }
 
+    /// Tickets are made and opened with these keys from now on. They do not change by themselves: relays that share them
+    /// change them together. Their [replay domains](crate::TicketOptions::replay_domain) must differ.
+    pub fn install_ticket_keys(&mut self, keys: TicketKeys) {
+        if let Some(admission) = &mut self.admission {
+            admission.tickets.install(keys);
+        }
+    }
+
     /// Whether new clients are told to stay out.
     pub fn refuse_new(&mut self, on: bool) {
         if let Some(admission) = &mut self.admission {
@@ -248,16 +292,17 @@ impl Endpoint {
         }
     }
 
-    /// Replaces the rule for who may enter; connections that stand stay.
-    pub fn replace_access(&mut self, access: Access) {
-        if let Some(admission) = &mut self.admission {
-            admission.replace_access(access);
-        }
-    }
-
     /// Counters and gauges.
     pub fn stats(&self) -> EndpointStats {
+        let (epochs, bundle) = self
+            .admission
+            .as_ref()
+            .map_or(([None; ServerConfig::MAX_EPOCHS], None), |admission| {
+                admission.epochs.stats()
+            });
         let mut stats = EndpointStats {
+            epochs,
+            bundle,
             connections: self.slab.len().saturating_sub(self.dials.len()),
             dialing: self.dials.len(),
             ..self.watch.stats.clone()
@@ -336,6 +381,7 @@ impl Endpoint {
         if let Some(admission) = &mut self.admission {
             admission.expire(now, &mut self.routes, &mut self.watch.tracer(now, None));
         }
+        self.rotate(now);
     }
 
     fn on_deadline(&mut self, now: Now, slot: u32) {
@@ -346,8 +392,9 @@ impl Endpoint {
         place.armed = None;
         match &mut place.occupant {
             Occupant::Free => {}
-            Occupant::Dial(dial) => match dial.due(now.instant) {
+            Occupant::Dial(dial) => match on_time(dial, now, &mut self.watch.tracer(now, Some(handle))) {
                 Some(Due::Send) => self.send_hello(now, slot),
+                Some(Due::FallBack) => self.fall_back(now, slot),
                 Some(Due::Over(reason)) => self.end_dial(now, slot, reason),
                 None => {}
             },
@@ -383,19 +430,18 @@ impl Endpoint {
             }
         }
         let hello = self.admission.as_ref().and_then(|admission| admission.due());
-        Output::Wait(earlier(
-            self.deadlines.earliest(),
-            hello.map(|at| (at, Why::Hello)),
-        ))
+        let door = earlier(hello.map(|at| (at, Why::Hello)), self.next_rotation(now));
+        Output::Wait(earlier(self.deadlines.earliest(), door))
     }
 
     /// `None`: nothing more for now.
     fn poll_slot(&mut self, now: Now, slot: u32, batch: &mut Batch) -> Option<Output> {
         let handle = self.slab.handle(slot);
+        self.issue_tickets(now, slot);
         let place = self.slab.get_mut(slot)?;
         let next = match &mut place.occupant {
             Occupant::Free => return None,
-            Occupant::Dial(dial) => Some(dial.next_timeout()),
+            Occupant::Dial(_) => return self.poll_dial(now, slot, batch),
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
                 if let Some(event) = connection.poll_event() {
@@ -428,11 +474,7 @@ impl Endpoint {
         }
         if let Occupant::Live(connection, domain) = self.slab.remove(slot) {
             connection.issued_ids().for_each(|cid| self.routes.remove(&cid));
-            if self
-                .routes
-                .domain(domain)
-                .is_some_and(|domain| domain.incoming == Direction::ServerToClient)
-            {
+            if let Some(domain) = domain {
                 self.routes.leave(domain);
             }
         }

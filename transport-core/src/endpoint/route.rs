@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId};
 
+use super::sessions::Usage;
 use crate::packet::{clear_cid, sample};
 use crate::wire::ConnectionId;
 
@@ -55,22 +56,73 @@ impl Domain {
         }
     }
 
+    /// The epoch its datagrams are sealed for.
+    pub(super) fn epoch(&self) -> u64 {
+        self.name.1
+    }
+
+    fn veil(&self) -> (RelayId, [u8; 32], Direction) {
+        let (relay, _, _, grant) = self.name;
+        (relay, grant, self.incoming)
+    }
+
     /// The sender's time as the relay sees it.
     pub(super) fn relay_time(&self, unix_ms: u64) -> u64 {
         unix_ms.saturating_add_signed(self.clock_offset_ms)
     }
 }
 
+/// What masks connection ids: the same for all epochs of a relay, so that a connection outlives the one it came by.
+struct Veil {
+    name: (RelayId, [u8; 32], Direction),
+    masks: Arc<CidMasks>,
+    users: usize,
+}
+
 /// All domains, and where ids lead.
 #[derive(Default)]
 pub(super) struct Routes {
+    veils: Vec<Veil>,
     domains: Vec<Option<Domain>>,
     table: HashMap<ConnectionId, Target, BuildHasherDefault<CidHasher>>,
 }
 
 impl Routes {
+    /// Unmasks connection ids of this relay and grant for good, with or without a domain.
+    pub(super) fn keep(&mut self, relay: RelayId, grant: &Grant, incoming: Direction) {
+        let name = (relay, *grant.expose(), incoming);
+        self.raise(name, || Arc::new(CidMasks::new(&relay, grant)));
+    }
+
+    /// One more user of a veil; its masks.
+    fn raise(
+        &mut self,
+        name: (RelayId, [u8; 32], Direction),
+        masks: impl FnOnce() -> Arc<CidMasks>,
+    ) -> Arc<CidMasks> {
+        if let Some(known) = self.veils.iter_mut().find(|known| known.name == name) {
+            known.users += 1;
+            return Arc::clone(&known.masks);
+        }
+        let masks = masks();
+        self.veils.push(Veil {
+            name,
+            masks: Arc::clone(&masks),
+            users: 1,
+        });
+        masks
+    }
+
+    /// One user of a veil less.
+    fn lower(&mut self, name: (RelayId, [u8; 32], Direction)) {
+        if let Some(known) = self.veils.iter_mut().find(|known| known.name == name) {
+            known.users -= 1;
+        }
+        self.veils.retain(|known| known.users > 0);
+    }
+
     /// Adds a domain that stays, or finds it and counts one more user; `None` when there are too many.
-    pub(super) fn enter(&mut self, domain: Domain) -> Option<usize> {
+    pub(super) fn enter(&mut self, mut domain: Domain) -> Option<usize> {
         let same = |slot: &Option<Domain>| {
             slot.as_ref()
                 .is_some_and(|known| known.name == domain.name && known.incoming == domain.incoming)
@@ -89,6 +141,8 @@ impl Routes {
         if index >= MAX_DOMAINS {
             return None;
         }
+        let own = Arc::clone(&domain.masks);
+        domain.masks = self.raise(domain.veil(), || own);
         match self.domains.get_mut(index) {
             Some(free) => *free = Some(domain),
             None => self.domains.push(Some(domain)),
@@ -102,7 +156,9 @@ impl Routes {
             if let Some(domain) = slot {
                 domain.users -= 1;
             }
-            slot.take_if(|domain| domain.users == 0);
+            if let Some(gone) = slot.take_if(|domain| domain.users == 0) {
+                self.lower(gone.veil());
+            }
         }
     }
 
@@ -117,9 +173,9 @@ impl Routes {
     /// The connection or handshake a datagram belongs to, by its id. The datagram stays as it is.
     pub(super) fn find(&self, datagram: &[u8]) -> Option<(ConnectionId, Target)> {
         let sample = sample(datagram)?;
-        self.domains.iter().flatten().find_map(|domain| {
+        self.veils.iter().find_map(|veil| {
             let mut mask = [[0; 9]];
-            domain.masks.masks(domain.incoming, &[sample], &mut mask);
+            veil.masks.masks(veil.name.2, &[sample], &mut mask);
             let [mask] = mask;
             let cid = clear_cid(datagram, &mask)?;
             self.table.get(&cid).map(|target| (cid, *target))
@@ -142,6 +198,11 @@ impl Routes {
     /// `cid` leads nowhere.
     pub(super) fn remove(&mut self, cid: &ConnectionId) {
         self.table.remove(cid);
+    }
+
+    /// Relays and grants whose datagrams are looked for.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new("domains", self.domains.iter().flatten().count(), MAX_DOMAINS)
     }
 
     /// Allocated bytes.

@@ -14,8 +14,8 @@ pub(super) enum Occupant {
     Free,
     /// A client on its way.
     Dial(Box<Dial>),
-    /// A connection, and the domain its datagrams belong to.
-    Live(Box<Connection>, usize),
+    /// A connection, and, at a client, the domain it keeps alive.
+    Live(Box<Connection>, Option<usize>),
 }
 
 /// A place for one connection.
@@ -76,11 +76,12 @@ impl Slab {
         self.slots.get_mut(slot as usize)
     }
 
-    /// The connection in `slot`.
+    /// The connection in `slot`: one that stands, or one that begins early.
     pub(super) fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
         match &mut self.get_mut(slot)?.occupant {
             Occupant::Live(connection, _) => Some(connection),
-            Occupant::Free | Occupant::Dial(_) => None,
+            Occupant::Dial(dial) => dial.early.as_mut().map(|early| &mut *early.connection),
+            Occupant::Free => None,
         }
     }
 
@@ -125,10 +126,22 @@ impl Slab {
         }
     }
 
-    /// All slots in use.
+    /// All slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Occupant)> {
-        (0..)
-            .zip(&self.slots)
-            .map(|(slot, place)| (slot, &place.occupant))
+        self.iter_from(0)
+    }
+
+    /// The slots from `first` on.
+    pub(super) fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, &Occupant)> {
+        let slots = self.slots.get(first as usize..).unwrap_or_default();
+        (first..).zip(slots).map(|(slot, place)| (slot, &place.occupant))
+    }
+
+    /// The same, to be changed; whoever was given something to do must be marked.
+    pub(super) fn iter_mut_from(&mut self, first: u32) -> impl Iterator<Item = (u32, &mut Occupant)> {
+        let slots = self.slots.get_mut(first as usize..).unwrap_or_default();
+        (first..)
+            .zip(slots)
+            .map(|(slot, place)| (slot, &mut place.occupant))
     }
 }

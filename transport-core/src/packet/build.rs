@@ -44,6 +44,30 @@ impl<'b> Builder<'b> {
         })
     }
 
+    /// Begins frames alone, without header, that are to be sealed elsewhere: at most `room` bytes. The batch lends its memory.
+    pub fn bare(batch: &'b mut Batch, number: u64, room: usize) -> Option<Self> {
+        let limit = (room + TAG_LEN).min(batch.room());
+        batch.reserve(limit)?;
+        Some(Self {
+            batch,
+            limit,
+            header_len: 0,
+            number,
+            at: 0,
+            full: false,
+        })
+    }
+
+    /// The frames; the batch is as it was.
+    pub fn into_frames(self) -> Vec<u8> {
+        let start = self.header_len;
+        let written = self
+            .batch
+            .reserve(self.limit)
+            .and_then(|space| space.get(start..self.at));
+        written.unwrap_or_default().to_vec()
+    }
+
     /// The packet's number.
     pub const fn number(&self) -> u64 {
         self.number

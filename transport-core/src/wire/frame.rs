@@ -15,6 +15,7 @@ pub mod datagram;
 pub mod flow;
 pub mod ids;
 pub mod stream;
+pub mod ticket;
 
 pub use ack::{MAX_ACK_RANGES, PathAck};
 pub use close::Close;
@@ -22,6 +23,7 @@ pub use control::{ControlData, ControlKind, MAX_CONTROL_DATA};
 pub use datagram::Datagram;
 pub use ids::{PathNewConnectionId, PathRetireConnectionId};
 pub use stream::{Extent, Stream};
+pub use ticket::NewTicket;
 
 /// Frame type numbers, one table for the whole crate.
 pub mod kind {
@@ -30,6 +32,8 @@ pub mod kind {
     pub const PING: u64 = 0x01;
     pub const RESET_STREAM: u64 = 0x04;
     pub const STOP_SENDING: u64 = 0x05;
+    /// RFC 9000 §19.7 has NEW_TOKEN here.
+    pub const NEW_TICKET: u64 = 0x07;
     pub const STREAM: u64 = 0x08;
     pub const STREAM_LAST: u64 = 0x0f;
     pub const MAX_DATA: u64 = 0x10;
@@ -81,6 +85,8 @@ pub enum Frame<'a> {
         /// The application's code.
         code: u64,
     },
+    /// A ticket to come back with; only a server sends it.
+    NewTicket(NewTicket<'a>),
     /// RFC 9000 §19.8.
     Stream(Stream<'a>),
     /// RFC 9000 §19.9.
@@ -191,6 +197,7 @@ impl<'a> Frame<'a> {
             Self::Ping => kind::PING,
             Self::ResetStream { .. } => kind::RESET_STREAM,
             Self::StopSending { .. } => kind::STOP_SENDING,
+            Self::NewTicket(_) => kind::NEW_TICKET,
             Self::Stream(stream) => stream.frame_type(),
             Self::MaxData { .. } => kind::MAX_DATA,
             Self::MaxStreamData { .. } => kind::MAX_STREAM_DATA,
@@ -229,9 +236,19 @@ impl<'a> Frame<'a> {
     /// Whether this side of a connection may send the frame at all.
     pub fn is_allowed_from(&self, server: bool) -> bool {
         match self {
-            Self::HandshakeDone => server,
+            Self::HandshakeDone | Self::NewTicket(_) => server,
+            // A client has no bundle to give.
+            Self::ControlData(data) => server || data.kind != ControlKind::Bundle,
             _ => true,
         }
+    }
+
+    /// Whether it may come along with the first flight (cf. RFC 9000 §12.5).
+    pub fn is_allowed_early(&self) -> bool {
+        matches!(
+            self,
+            Self::Padding { .. } | Self::Ping | Self::Stream(_) | Self::Datagram(_)
+        )
     }
 
     /// Bytes [`Frame::encode`] takes.
@@ -239,6 +256,7 @@ impl<'a> Frame<'a> {
         let fields: &[u64] = match self {
             Self::Padding { len } => return *len,
             Self::Ping | Self::HandshakeDone => &[],
+            Self::NewTicket(ticket) => return ticket.encoded_len(),
             Self::Stream(stream) => return stream.encoded_len(),
             Self::Close(close) => return close.encoded_len(),
             Self::Datagram(datagram) => return datagram.encoded_len(),
@@ -270,6 +288,7 @@ impl<'a> Frame<'a> {
         match self {
             Self::Padding { len } => out.zeros(*len),
             Self::Ping | Self::HandshakeDone => out.varint(self.frame_type()),
+            Self::NewTicket(ticket) => ticket.encode(out),
             Self::Stream(stream) => stream.encode(out),
             Self::Close(close) => close.encode(out),
             Self::Datagram(datagram) => datagram.encode(out),
@@ -309,6 +328,7 @@ impl<'a> Frame<'a> {
             kind::RESET_STREAM..=kind::STOP_SENDING | kind::MAX_DATA..=kind::STREAMS_BLOCKED_UNI => {
                 flow::decode(frame_type, input)?
             }
+            kind::NEW_TICKET => Self::NewTicket(NewTicket::decode(input)?),
             kind::STREAM..=kind::STREAM_LAST => Self::Stream(Stream::decode(frame_type, input)?),
             kind::PATH_CHALLENGE => Self::PathChallenge(input.array()?),
             kind::PATH_RESPONSE => Self::PathResponse(input.array()?),

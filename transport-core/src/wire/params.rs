@@ -150,6 +150,25 @@ impl TransportParameters {
         Ok(params)
     }
 
+    /// Whether everything `other` allows its peer is allowed here as well (RFC 9000 §7.4.1).
+    pub fn allows_all_of(&self, other: &Self) -> bool {
+        let limits = |params: &Self| {
+            [
+                params.max_data,
+                params.max_stream_data_bidi_local,
+                params.max_stream_data_bidi_remote,
+                params.max_stream_data_uni,
+                params.max_streams_bidi,
+                params.max_streams_uni,
+                params.max_datagram,
+            ]
+        };
+        limits(self)
+            .iter()
+            .zip(limits(other))
+            .all(|(now, before)| *now >= before)
+    }
+
     fn set(&mut self, id: u64, value: &[u8]) -> Result<(), ParamError> {
         if id == id::APP {
             if value.is_empty() || value.len() > MAX_APP_LABEL {

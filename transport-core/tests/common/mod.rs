@@ -173,6 +173,8 @@ impl Net {
             remote: SERVER.into(),
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
+            resume: None,
+            early: false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The only caller of the Noise library.
 //!
-//! The library keeps the transcript and the order of tokens; every primitive under it is ours: X25519 that refuses an
-//! all-zero result, ciphers and keys that are erased, and a "generator" that gives exactly one ephemeral key, drawn
-//! beforehand from [`crate::Entropy`]. Its transport mode is never entered (`clippy.toml` forbids it).
+//! The library keeps the transcript and the order of tokens; every primitive under it is ours (`noise/primitives.rs`), and
+//! every secret stays in ours (`noise/vault.rs`): the library passes them on by name. Its transport mode is never
+//! entered (`clippy.toml` forbids it).
 
 #![deny(clippy::disallowed_methods)]
 #![cfg_attr(
@@ -15,32 +15,29 @@
     )
 )]
 
-use std::sync::{Arc, Mutex};
+mod primitives;
+#[cfg(test)]
+mod tests;
+mod vault;
 
-use snow::{
-    Builder, Error, HandshakeState,
-    params::{CipherChoice, DHChoice, HashChoice},
-    resolvers::CryptoResolver,
-    types::{Cipher, Dh, Hash, Random},
+use snow::{Builder, Error, HandshakeState};
+
+use self::{
+    primitives::Resolver,
+    vault::{Place, Vault},
 };
-use zeroize::Zeroize;
-
 use super::{
     kem::{Psk0, Psk2},
     message::{NOISE_1, NOISE_2},
 };
-use crate::{
-    HandshakeFailure, Secret,
-    provider::{Provider, hash::RunningHash, symmetric::NoiseCipher},
-    schedule::KeySchedule,
-};
+use crate::{HandshakeFailure, Secret, provider::Provider, schedule::KeySchedule};
 
 const PROTOCOL: &str = "Noise_IKpsk0+psk2_25519_ChaChaPoly_SHA256";
 
 /// A handshake in progress; it cannot exist without a `psk0`.
 pub(super) struct Noise {
     state: HandshakeState,
-    ephemeral: Ephemeral,
+    vault: Vault,
     psk0: Psk0,
 }
 
@@ -59,15 +56,11 @@ impl Noise {
         prologue: &[u8],
         psk0: Psk0,
     ) -> Result<Self, HandshakeFailure> {
-        let ephemeral = Ephemeral::default();
-        let state = builder(provider, &ephemeral, secret, prologue, &psk0)?
+        let vault = Vault::default();
+        let state = builder(provider, &vault, secret, prologue, &psk0)?
             .remote_public_key(relay)?
             .build_initiator()?;
-        Ok(Self {
-            state,
-            ephemeral,
-            psk0,
-        })
+        Ok(Self { state, vault, psk0 })
     }
 
     /// The relay's state.
@@ -77,13 +70,9 @@ impl Noise {
         prologue: &[u8],
         psk0: Psk0,
     ) -> Result<Self, HandshakeFailure> {
-        let ephemeral = Ephemeral::default();
-        let state = builder(provider, &ephemeral, secret, prologue, &psk0)?.build_responder()?;
-        Ok(Self {
-            state,
-            ephemeral,
-            psk0,
-        })
+        let vault = Vault::default();
+        let state = builder(provider, &vault, secret, prologue, &psk0)?.build_responder()?;
+        Ok(Self { state, vault, psk0 })
     }
 
     /// Writes the next message with the ephemeral key `e`. After a failure the state is of no use.
@@ -93,7 +82,7 @@ impl Noise {
         } else {
             NOISE_2
         };
-        self.ephemeral.put(e)?;
+        self.vault.put_ephemeral(e)?;
         let mut message = vec![0; payload.len() + overhead];
         let written = self.state.write_message(payload, &mut message)?;
         if written == message.len() {
@@ -128,42 +117,39 @@ impl Noise {
     /// Sets the key of the second message; it may be set anew after a failed read.
     pub(super) fn set_psk2(&mut self, psk2: &Psk2) -> Result<(), HandshakeFailure> {
         psk2.refuse_equal(&self.psk0)?;
-        Ok(self.state.set_psk(2, psk2.expose())?)
+        self.vault.put_psk(Place::Two, psk2.expose())?;
+        Ok(self.state.set_psk(2, Place::Two.name())?)
     }
 
-    /// The traffic secrets. The library's copies of the pre-shared keys are overwritten.
-    pub(super) fn finish(mut self) -> Result<Finished, HandshakeFailure> {
+    /// The traffic secrets.
+    pub(super) fn finish(self) -> Result<Finished, HandshakeFailure> {
         if !self.state.is_handshake_finished() {
             return Err(HandshakeFailure::Misused);
         }
         let transcript = self.transcript()?;
-        let (mut k1, mut k2) = self.state.dangerously_get_raw_split();
-        let keys = KeySchedule::new(&transcript, &Secret::new(k1), &Secret::new(k2));
-        k1.zeroize();
-        k2.zeroize();
-        for psk in [0, 2] {
-            self.state.set_psk(psk, &[0; 32])?;
-        }
+        let [k1, k2] = self.vault.take_split()?;
+        let keys = KeySchedule::new(&transcript, &k1, &k2);
         Ok(Finished { keys, transcript })
     }
 }
 
 fn builder<'a>(
     provider: &'static dyn Provider,
-    ephemeral: &Ephemeral,
+    vault: &Vault,
     secret: &'a Secret<32>,
     prologue: &'a [u8],
-    psk0: &'a Psk0,
+    psk0: &Psk0,
 ) -> Result<Builder<'a>, HandshakeFailure> {
+    vault.put_psk(Place::Zero, psk0.expose())?;
     let resolver = Resolver {
         provider,
-        ephemeral: ephemeral.clone(),
+        vault: vault.clone(),
     };
     let builder = Builder::with_resolver(PROTOCOL.parse()?, Box::new(resolver));
     Ok(builder
         .prologue(prologue)?
         .local_private_key(secret.expose())?
-        .psk(0, psk0.expose())?)
+        .psk(0, Place::Zero.name())?)
 }
 
 impl From<Error> for HandshakeFailure {
@@ -175,291 +161,5 @@ impl From<Error> for HandshakeFailure {
             Error::Input => Self::Malformed("Noise message"),
             _ => Self::Misused,
         }
-    }
-}
-
-/// The one ephemeral key of this side, handed over just before it is used and given once.
-#[derive(Clone, Default)]
-struct Ephemeral(Arc<Mutex<Option<Secret<32>>>>);
-
-impl Ephemeral {
-    fn put(&self, e: Secret<32>) -> Result<(), HandshakeFailure> {
-        *self.0.lock().map_err(|_| HandshakeFailure::Misused)? = Some(e);
-        Ok(())
-    }
-}
-
-impl Random for Ephemeral {
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        let e = self.0.lock().map_err(|_| Error::Rng)?.take().ok_or(Error::Rng)?;
-        let out: &mut [u8; 32] = out.try_into().map_err(|_| Error::Rng)?;
-        *out = *e.expose();
-        Ok(())
-    }
-}
-
-struct Resolver {
-    provider: &'static dyn Provider,
-    ephemeral: Ephemeral,
-}
-
-impl CryptoResolver for Resolver {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(self.ephemeral.clone()))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        let key = X25519 {
-            provider: self.provider,
-            secret: Secret::new([0; 32]),
-            public: [0; 32],
-        };
-        matches!(choice, DHChoice::Curve25519).then(|| Box::new(key) as _)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        matches!(choice, HashChoice::SHA256).then(|| Box::<Sha256>::default() as _)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        matches!(choice, CipherChoice::ChaChaPoly).then(|| Box::<ChaChaPoly>::default() as _)
-    }
-}
-
-struct X25519 {
-    provider: &'static dyn Provider,
-    secret: Secret<32>,
-    public: [u8; 32],
-}
-
-impl Dh for X25519 {
-    fn name(&self) -> &'static str {
-        "25519"
-    }
-
-    fn pub_len(&self) -> usize {
-        32
-    }
-
-    fn priv_len(&self) -> usize {
-        32
-    }
-
-    fn set(&mut self, privkey: &[u8]) {
-        // A key of another length would leave zeros, whose public half no peer knows: the handshake fails.
-        self.secret
-            .expose_mut()
-            .iter_mut()
-            .zip(privkey)
-            .for_each(|(to, from)| *to = *from);
-        self.public = self.provider.x25519_public(&self.secret);
-    }
-
-    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
-        rng.try_fill_bytes(self.secret.expose_mut())?;
-        self.public = self.provider.x25519_public(&self.secret);
-        Ok(())
-    }
-
-    fn pubkey(&self) -> &[u8] {
-        &self.public
-    }
-
-    fn privkey(&self) -> &[u8] {
-        self.secret.expose()
-    }
-
-    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), Error> {
-        let public = pubkey.first_chunk().ok_or(Error::Dh)?;
-        let out = out.first_chunk_mut().ok_or(Error::Dh)?;
-        let shared = self.provider.x25519(&self.secret, public);
-        if shared.is_zero() {
-            return Err(Error::Dh);
-        }
-        *out = *shared.expose();
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct ChaChaPoly(Option<NoiseCipher>);
-
-impl ChaChaPoly {
-    /// Noise specification §12.3: 32 zero bits, then the counter, little-endian.
-    fn nonce(counter: u64) -> [u8; 12] {
-        let mut nonce = [0; 12];
-        nonce
-            .iter_mut()
-            .skip(4)
-            .zip(counter.to_le_bytes())
-            .for_each(|(to, from)| *to = from);
-        nonce
-    }
-
-    fn try_encrypt(&self, nonce: u64, ad: &[u8], plaintext: &[u8], out: &mut [u8]) -> Option<usize> {
-        let (body, rest) = out.split_at_mut_checked(plaintext.len())?;
-        let to = rest.first_chunk_mut::<16>()?;
-        body.copy_from_slice(plaintext);
-        let tag = self
-            .0
-            .as_ref()
-            .and_then(|cipher| cipher.seal(&Self::nonce(nonce), ad, body));
-        if tag.is_none() {
-            body.zeroize();
-        }
-        *to = tag?;
-        Some(plaintext.len() + 16)
-    }
-}
-
-impl Cipher for ChaChaPoly {
-    fn name(&self) -> &'static str {
-        "ChaChaPoly"
-    }
-
-    fn set(&mut self, key: &[u8; 32]) {
-        self.0 = Some(NoiseCipher::new(key));
-    }
-
-    fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
-        // Zero cannot happen with a key and our buffers; if it did, the message's length would give it away.
-        self.try_encrypt(nonce, authtext, plaintext, out).unwrap_or(0)
-    }
-
-    fn decrypt(
-        &self,
-        nonce: u64,
-        authtext: &[u8],
-        ciphertext: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, Error> {
-        let cipher = self.0.as_ref().ok_or(Error::Decrypt)?;
-        let (body, tag) = ciphertext.split_last_chunk().ok_or(Error::Decrypt)?;
-        let out = out.get_mut(..body.len()).ok_or(Error::Decrypt)?;
-        out.copy_from_slice(body);
-        cipher
-            .open(&Self::nonce(nonce), authtext, out, tag)
-            .map_err(|_| Error::Decrypt)?;
-        Ok(body.len())
-    }
-}
-
-#[derive(Default)]
-struct Sha256(RunningHash);
-
-impl Hash for Sha256 {
-    fn name(&self) -> &'static str {
-        "SHA256"
-    }
-
-    fn block_len(&self) -> usize {
-        64
-    }
-
-    fn hash_len(&self) -> usize {
-        32
-    }
-
-    fn reset(&mut self) {
-        self.0 = RunningHash::default();
-    }
-
-    fn input(&mut self, data: &[u8]) {
-        self.0.update(data);
-    }
-
-    fn result(&mut self, out: &mut [u8]) {
-        out.iter_mut()
-            .zip(self.0.finish())
-            .for_each(|(to, from)| *to = from);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use snow::resolvers::DefaultResolver;
-
-    use super::*;
-
-    /// The library's own cipher and hash as oracle for ours.
-    #[test]
-    fn our_primitives_are_the_library_s() {
-        let resolver = Resolver {
-            provider: crate::provider::DEFAULT,
-            ephemeral: Ephemeral::default(),
-        };
-        let [mut ours, mut theirs] = [
-            resolver.resolve_hash(&HashChoice::SHA256).unwrap(),
-            DefaultResolver.resolve_hash(&HashChoice::SHA256).unwrap(),
-        ];
-        let (mut a, mut b) = ([0; 32], [0; 32]);
-        ours.hmac(&[1; 32], b"data", &mut a);
-        theirs.hmac(&[1; 32], b"data", &mut b);
-        assert_eq!(a, b);
-
-        let [mut ours, mut theirs] = [
-            resolver.resolve_cipher(&CipherChoice::ChaChaPoly).unwrap(),
-            DefaultResolver.resolve_cipher(&CipherChoice::ChaChaPoly).unwrap(),
-        ];
-        ours.set(&a);
-        theirs.set(&a);
-        let (mut x, mut y) = ([0; 21], [0; 21]);
-        assert_eq!(ours.encrypt(258, b"ad", b"plain", &mut x), 21);
-        assert_eq!(theirs.encrypt(258, b"ad", b"plain", &mut y), 21);
-        assert_eq!(x, y);
-        let mut plain = [0; 5];
-        assert_eq!(ours.decrypt(258, b"ad", &y, &mut plain), Ok(5));
-        assert_eq!(&plain, b"plain");
-        for len in 0..21 {
-            assert_eq!(
-                ours.decrypt(258, b"ad", &y[..len], &mut plain),
-                Err(Error::Decrypt),
-                "{len}"
-            );
-        }
-
-        let [mut ours, mut theirs] = [
-            resolver.resolve_dh(&DHChoice::Curve25519).unwrap(),
-            DefaultResolver.resolve_dh(&DHChoice::Curve25519).unwrap(),
-        ];
-        ours.set(&[7; 32]);
-        theirs.set(&[7; 32]);
-        assert_eq!(ours.pubkey(), theirs.pubkey());
-        let (mut x, mut y) = ([0; 32], [0; 32]);
-        ours.dh(&b, &mut x).unwrap();
-        theirs.dh(&b, &mut y).unwrap();
-        assert_eq!(x, y);
-    }
-
-    #[test]
-    fn low_order_points_are_refused() {
-        let resolver = Resolver {
-            provider: crate::provider::DEFAULT,
-            ephemeral: Ephemeral::default(),
-        };
-        let mut dh = resolver.resolve_dh(&DHChoice::Curve25519).unwrap();
-        dh.set(&[7; 32]);
-        // RFC 7748 §6.1: 0 and 1 (order 4), p - 1 and p + 1.
-        let mut points = [[0u8; 32]; 4];
-        points[1][0] = 1;
-        points[2] = [0xff; 32];
-        points[2][0] = 0xec;
-        points[2][31] = 0x7f;
-        points[3] = points[2];
-        points[3][0] = 0xee;
-        for point in points {
-            assert_eq!(dh.dh(&point, &mut [0; 32]), Err(Error::Dh), "{point:02x?}");
-        }
-    }
-
-    #[test]
-    fn an_ephemeral_key_is_given_once() {
-        let mut ephemeral = Ephemeral::default();
-        assert_eq!(ephemeral.try_fill_bytes(&mut [0; 32]), Err(Error::Rng));
-        ephemeral.put(Secret::new([3; 32])).unwrap();
-        let mut out = [0; 32];
-        ephemeral.try_fill_bytes(&mut out).unwrap();
-        assert_eq!(out, [3; 32]);
-        assert_eq!(ephemeral.try_fill_bytes(&mut out), Err(Error::Rng));
     }
 }

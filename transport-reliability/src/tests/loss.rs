@@ -199,3 +199,19 @@ fn no_persistent_congestion_before_a_sample_of_the_path() {
     path.ack(&[last]).expect("honest");
     assert!(path.out.lost.contains(&lost) && !path.out.persistent_congestion);
 }
+
+#[test]
+fn an_abandoned_flight_is_lost_without_congestion() {
+    let mut path = Path::new(100);
+    let sent = path.send_many(8);
+    let window = path.cwnd();
+    path.recovery.abandon(path.now, &mut path.out);
+    assert_eq!(path.out.lost, sent);
+    assert_eq!((path.in_flight(), path.cwnd()), (0, window));
+    assert_eq!(path.recovery.next_timeout(), None, "nothing is waited for");
+    let again = path.send_many(3);
+    path.wait(100 * MS);
+    path.ack(&again).expect("honest");
+    assert_eq!((path.in_flight(), path.recovery.stats().declared_lost), (0, 8));
+    assert!(path.cwnd() >= window);
+}

@@ -48,6 +48,8 @@ pub(crate) struct Stream {
     pub(crate) due: DueSet,
     /// Counted as cancelled by the peer, which is done once for both halves.
     pub(crate) cancelled: bool,
+    /// May be sent before the handshake is over.
+    pub(crate) early: bool,
     pub(crate) send: Option<SendHalf>,
     pub(crate) recv: Option<RecvHalf>,
 }

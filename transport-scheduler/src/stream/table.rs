@@ -43,6 +43,11 @@ impl Table {
         self.index.len()
     }
 
+    /// Slots below this one may be taken.
+    pub(crate) fn slots(&self) -> Slot {
+        self.slots.len() as Slot
+    }
+
     pub(crate) fn insert(&mut self, stream: Stream) -> Slot {
         let id = stream.id;
         let slot = self.free.pop().unwrap_or_else(|| {

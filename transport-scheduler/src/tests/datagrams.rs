@@ -8,6 +8,7 @@ fn send(scheduler: &mut Scheduler, now: Instant, data: &[u8], class: Class) -> D
             DatagramOptions {
                 class,
                 deadline: None,
+                early: false,
             },
         )
         .unwrap()
@@ -116,6 +117,7 @@ fn late_datagrams_expire_even_while_nothing_may_be_sent() {
     let options = DatagramOptions {
         class: Class::Realtime,
         deadline: Some(now + ms(20)),
+        early: false,
     };
     let late = client.send_datagram(now, b"late".to_vec(), options).unwrap();
     assert_eq!(client.next_timeout(), Some(now + ms(20)));
@@ -145,6 +147,7 @@ fn realtime_datagrams_leave_by_deadline_before_bulk() {
         let options = DatagramOptions {
             class: Class::Realtime,
             deadline: Some(now + ms(deadline)),
+            early: false,
         };
         client.send_datagram(now, name.to_vec(), options).unwrap();
     }

@@ -267,7 +267,11 @@ impl App {
                     .deadline_ms
                     .map(|ms| Duration::from_secs_f64(ms / 1000.0));
                 let deadline = limit.map(|limit| moment.instant + limit);
-                let options = DatagramOptions { class, deadline };
+                let options = DatagramOptions {
+                    class,
+                    deadline,
+                    early: false,
+                };
                 if let Err(error) = connection.send_datagram(moment, payload, options) {
                     self.faults
                         .push(format!("flow {}: datagram: {error:?}", flow.index));

@@ -104,6 +104,8 @@ impl Setup {
             remote,
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
+            resume: None,
+            early: false,
         };
         let handle = endpoint
             .connect(now, target)

@@ -14,10 +14,12 @@ pub(crate) mod mtu;
 pub(crate) mod validate;
 
 use mtu::Mtu;
-use validate::{Candidate, Responses};
+use validate::{AMPLIFICATION, Candidate, Responses};
 
 /// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
 const DATAGRAM_OVERHEAD: usize = MAX_HEADER_LEN + TAG_LEN + 1;
+/// What an address that is not proved may get so little of that nothing is sent at all, bytes.
+const SMALLEST: usize = 64;
 /// ACK-only packets in a row before one of them asks for an ACK itself, so that ACK state is let go.
 const ACKS_PER_PING: u32 = 16;
 
@@ -37,6 +39,8 @@ pub(crate) struct Path {
     last_eliciting: Option<Instant>,
     /// Something that asks for an answer left since the peer was last heard.
     asked: bool,
+    /// Bytes that may still go to an address that is not proved (RFC 9000 §8.1); `None` once it is.
+    allowance: Option<usize>,
 }
 
 /// What a packet from some address means.
@@ -63,6 +67,7 @@ impl Path {
             acks_alone: 0,
             last_eliciting: None,
             asked: false,
+            allowance: None,
         }
     }
 
@@ -110,8 +115,38 @@ impl Path {
         Some(moved)
     }
 
-    /// A packet left: whether it asked for an ACK.
-    pub(crate) fn note_sent(&mut self, now: Instant, eliciting: bool) {
+    /// Until the address is proved, it gets three bytes for each that came from it.
+    pub(crate) fn limit(&mut self) {
+        self.allowance = Some(0);
+        self.recovery.disarm_probe(true);
+    }
+
+    /// So many bytes came from an address that is not proved.
+    pub(crate) fn earn(&mut self, size: usize) {
+        if let Some(left) = &mut self.allowance {
+            *left = left.saturating_add(size.saturating_mul(AMPLIFICATION));
+            self.recovery.disarm_probe(*left < SMALLEST);
+        }
+    }
+
+    /// The address is proved.
+    pub(crate) fn prove(&mut self) {
+        self.allowance = None;
+        self.recovery.disarm_probe(false);
+    }
+
+    /// The largest datagram that may go to the address now.
+    pub(crate) fn allowance(&self) -> usize {
+        self.allowance
+            .map_or(usize::MAX, |left| if left < SMALLEST { 0 } else { left })
+    }
+
+    /// A packet of `size` bytes left: whether it asked for an ACK.
+    pub(crate) fn note_sent(&mut self, now: Instant, size: usize, eliciting: bool) {
+        if let Some(left) = &mut self.allowance {
+            *left = left.saturating_sub(size);
+            self.recovery.disarm_probe(*left < SMALLEST);
+        }
         if eliciting {
             (self.acks_alone, self.last_eliciting) = (0, Some(now));
         } else {

@@ -15,7 +15,7 @@ const ATTEMPTS: usize = 3;
 /// Answers that wait to be sent.
 const MAX_RESPONSES: usize = 4;
 /// Bytes that may be sent for one received, before the address is proved (RFC 9000 §8.1).
-const AMPLIFICATION: usize = 3;
+pub(crate) const AMPLIFICATION: usize = 3;
 /// What a challenge is padded to, so that the path is known to carry it.
 pub(crate) const PADDED: usize = 1200;
 

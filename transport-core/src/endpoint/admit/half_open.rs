@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{EnvelopeType, SessionSecrets};
+use transport_crypto::{EarlyOpen, EnvelopeType, SessionSecrets};
 
 use crate::buffer::Route;
 use crate::connection::Peer;
 use crate::endpoint::flight::Hid;
+use crate::endpoint::sessions::Usage;
 use crate::wire::{ConnectionId, TransportParameters};
 
 use super::IDS_IN_ANSWER;
@@ -33,6 +34,9 @@ pub(crate) struct Waiting {
     pub(crate) params: TransportParameters,
     pub(crate) peer: Peer,
     pub(crate) domain: usize,
+    pub(crate) resumed: bool,
+    /// Whether early data is taken; `None`: none was announced.
+    pub(crate) early: Option<bool>,
 }
 
 /// A handshake that was answered.
@@ -53,6 +57,8 @@ pub(crate) struct HalfOpen {
     pub(super) sent: usize,
     /// Size of the largest datagram the client sent: it may not get larger ones.
     pub(super) largest: usize,
+    /// What opens its early data, until that is begun.
+    pub(super) early: Option<EarlyOpen>,
 }
 
 impl HalfOpen {
@@ -127,6 +133,18 @@ impl HalfOpens {
         let entry = self.entries.remove(&id)?;
         self.by_hello.remove(&entry.hash);
         Some(entry)
+    }
+
+    /// Takes out all that `wanted` names. Walks all of them.
+    pub(super) fn take_all(&mut self, wanted: impl Fn(&HalfOpen) -> bool) -> Vec<Box<HalfOpen>> {
+        let found = self.entries.iter().filter(|(_, entry)| wanted(entry));
+        let ids: Vec<u64> = found.map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// How full it is.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new("half_open", self.entries.len(), MAX_ENTRIES)
     }
 
     /// Takes out one whose time is over.

@@ -13,12 +13,14 @@
 use transport_crypto::{EnvelopeType, HandshakeFailure, Offered, ServerAnswer, Suite, sha256};
 
 use super::answer::{answer, refuse};
+use super::early::{Guest, Visit};
 use super::half_open::{HalfOpen, HelloHash, Waiting};
 use super::queue::Hello;
 use super::reassembly::Complete;
+use super::tickets::digest_of;
 use super::{Admission, Hall, IDS_IN_ANSWER, forget};
 use crate::buffer::Route;
-use crate::config::{Access, Now};
+use crate::config::Now;
 use crate::connection::{Peer, announce};
 use crate::endpoint::flight::{Hid, Token};
 use crate::endpoint::route::Target;
@@ -98,10 +100,16 @@ impl Admission {
         } = *hello;
         // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
+        let tickets = self.tickets.keys(now, hall.entropy);
         let offered = self
-            .responder
-            .read(hid, complete.body.bytes(), None, now.unix_ms / 1000)
-            .map_err(|_| DropReason::HelloInvalid)?;
+            .epochs
+            .responder(domain)
+            .ok_or(DropReason::Unknown)?
+            .read(hid, complete.body.bytes(), tickets, now.unix_ms / 1000)
+            .map_err(|failure| match failure {
+                HandshakeFailure::TicketRefused => DropReason::TicketInvalid,
+                _ => DropReason::HelloInvalid,
+            })?;
         self.freshness.check_time(now, offered.time_ms() / 60_000)?;
         if !self.may_enter(&offered) {
             return Err(DropReason::AccessDenied);
@@ -121,6 +129,7 @@ impl Admission {
             received: complete.received,
             sent: 0,
             largest: complete.largest,
+            early: None,
         };
         match self.objection(&params, hall.connections) {
             Some(code) => {
@@ -132,6 +141,7 @@ impl Admission {
                 .map_err(|_| DropReason::HelloInvalid)?,
         }
         let result = answer(&mut entry, now, hall, tracer);
+        self.greet(now, &mut entry, hall, tracer);
         if let Some(oldest) = self.half_open.make_room() {
             forget(&oldest, hall.routes);
             tracer.dropped(DropReason::HalfOpenFull, complete.received);
@@ -144,11 +154,35 @@ impl Admission {
         result
     }
 
-    fn may_enter(&self, offered: &Offered) -> bool {
-        match &self.access {
-            Access::Open => true,
-            Access::AllowList(list) => offered.enrolled() && list.contains(&offered.client_id()),
+    /// Early data of a hello that was answered: taken, the client becomes a connection at once; else what was kept of it goes.
+    fn greet(&mut self, now: Now, entry: &mut HalfOpen, hall: &mut Hall<'_>, tracer: &mut Tracer<'_>) {
+        let key = (entry.hid, entry.route.remote);
+        let announced = entry.waiting.as_ref().and_then(|waiting| waiting.early);
+        let Some(open) = entry.early.take() else {
+            if announced.is_some() {
+                let dropped = self.lanes.refuse(now.instant, key);
+                (0..dropped).for_each(|_| tracer.dropped(DropReason::EarlyRejected, 0));
+            }
+            return;
+        };
+        let (packets, drops) = self
+            .lanes
+            .accept(now.instant, key, open, self.tickets.max_early() as usize);
+        drops.into_iter().for_each(|reason| tracer.dropped(reason, 0));
+        if let Some(waiting) = entry.waiting.take() {
+            hall.visits.push(Visit::Guest(Box::new(Guest {
+                key,
+                waiting,
+                route: entry.route,
+                born: entry.born,
+                packets,
+            })));
         }
+    }
+
+    fn may_enter(&self, offered: &Offered) -> bool {
+        let client = offered.enrolled().then(|| offered.client_id());
+        self.access.allows(client.as_ref())
     }
 
     /// Why a client that may enter is told to stay out, as a wire code.
@@ -191,12 +225,15 @@ impl Admission {
             Peer::Anonymous
         };
         let theirs = ConnectionId(offered.scid());
+        let announces = offered.resumed().is_some() && offered.wants_early();
+        let early = self.tickets.judge(now, &offered, digest_of(&announced));
+        let resumed = offered.resumed().is_some();
         let reply = ServerAnswer {
             suite,
             relay_cids: &ours.map(|cid| cid.0),
             params: &announced,
             server_time_ms: now.unix_ms,
-            early_accepted: false,
+            early_accepted: early.is_some(),
             retry_token: token,
         };
         let mut answer = Vec::new();
@@ -210,7 +247,10 @@ impl Admission {
             params,
             peer,
             domain,
+            resumed,
+            early: announces.then_some(early.is_some()),
         });
+        entry.early = early;
         self.answered += 1;
         Ok(())
     }

@@ -24,18 +24,22 @@
 
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy, EnvelopeHeader, EnvelopeType, Generation, Responder};
+use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation};
 
 use super::EndpointStats;
-use super::route::{Domain, Routes};
+use super::route::Routes;
+use super::sessions::Usage;
 use crate::buffer::Route;
-use crate::config::{Access, Now, ServerConfig, TransportConfig};
+use crate::config::{Access, EpochsError, Now, RelayEpoch, ServerConfig, TransportConfig};
+use crate::connection::Peer;
 use crate::packet::Sealed;
 use crate::random::Random;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;
 
 mod answer;
+mod early;
+mod epochs;
 mod freshness;
 mod gate;
 mod half_open;
@@ -46,13 +50,21 @@ mod queue;
 mod reassembly;
 mod register;
 mod sources;
+mod strikes;
+mod tickets;
 
+use early::Lanes;
+pub(super) use early::{Guest, Packet, Visit};
+use epochs::Epochs;
 use freshness::Freshness;
 use gate::Gate;
 pub(super) use half_open::HalfOpen;
-use half_open::{HalfOpens, Waiting};
+use half_open::HalfOpens;
+pub(super) use half_open::Waiting;
 use queue::Queue;
 use reassembly::Reassembly;
+use tickets::Tickets;
+pub(super) use tickets::params_digest;
 
 /// Datagrams a hello comes in, about.
 const FRAGMENTS: u32 = 4;
@@ -66,6 +78,8 @@ pub(super) struct Hall<'a> {
     pub(super) random: &'a mut Random,
     pub(super) entropy: &'a mut dyn Entropy,
     pub(super) out: &'a mut dyn FnMut(Route, Vec<u8>),
+    /// Those who come with early data.
+    pub(super) visits: &'a mut Vec<Visit>,
     /// Connections that stand.
     pub(super) connections: usize,
 }
@@ -80,7 +94,7 @@ pub(super) struct First<'d> {
 
 /// The door.
 pub(super) struct Admission {
-    responder: Responder,
+    pub(super) epochs: Epochs,
     access: Access,
     app: Vec<u8>,
     max_connections: usize,
@@ -91,31 +105,25 @@ pub(super) struct Admission {
     queue: Queue,
     reassembly: Reassembly,
     half_open: HalfOpens,
+    pub(super) tickets: Tickets,
+    pub(super) lanes: Lanes,
 }
 
 impl Admission {
     /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
     pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
         let ServerConfig {
-            statics,
             relay_id,
-            epoch,
+            epochs,
+            bundle,
             grants,
             access,
             app,
             max_connections,
+            tickets,
         } = config;
-        for grant in grants.iter().take(ServerConfig::MAX_GRANTS) {
-            routes.enter(Domain::new(
-                relay_id,
-                epoch,
-                statics.kh(),
-                grant,
-                Direction::ClientToServer,
-            ));
-        }
         Self {
-            responder: Responder::new(statics, relay_id, epoch),
+            epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
             access,
             app,
             max_connections,
@@ -126,11 +134,72 @@ impl Admission {
             queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
+            tickets: Tickets::new(relay_id, tickets),
+            lanes: Lanes::default(),
         }
     }
 
-    pub(super) fn replace_access(&mut self, access: Access) {
+    /// What the streams carry.
+    pub(super) fn app(&self) -> &[u8] {
+        &self.app
+    }
+
+    /// Who may enter.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Another rule for who may enter; half-open handshakes of those it shuts out are forgotten.
+    pub(super) fn replace_access(&mut self, access: Access, routes: &mut Routes) {
         self.access = access;
+        let access = &self.access;
+        let shut_out = |entry: &HalfOpen| {
+            let peer = entry.waiting.as_ref().map(|waiting| waiting.peer);
+            peer.is_some_and(|peer| !lets_in(access, peer))
+        };
+        for entry in self.half_open.take_all(shut_out) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Other epochs from now on.
+    pub(super) fn replace_epochs(
+        &mut self,
+        epochs: Vec<RelayEpoch>,
+        bundle: Option<Bundle>,
+        routes: &mut Routes,
+    ) -> Result<(), EpochsError> {
+        let gone = self.epochs.replace(epochs, bundle, routes)?;
+        self.forget_domains(&gone, routes);
+        Ok(())
+    }
+
+    /// Lets the epochs go whose time is over: from now on their datagrams look like anybody's.
+    pub(super) fn retire(&mut self, now: Now, routes: &mut Routes) {
+        let gone = self.epochs.retire(now, routes);
+        self.forget_domains(&gone, routes);
+    }
+
+    /// Handshakes of these domains cannot be answered any more.
+    fn forget_domains(&mut self, gone: &[usize], routes: &mut Routes) {
+        if gone.is_empty() {
+            return;
+        }
+        for entry in self.half_open.take_all(|entry| gone.contains(&entry.domain)) {
+            forget(&entry, routes);
+        }
+    }
+
+    /// Connections at most.
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// How full everything at the door is.
+    pub(super) fn usage(&self) -> Vec<Usage> {
+        let mut usage = vec![self.half_open.usage()];
+        usage.extend(self.reassembly.usage());
+        usage
     }
 
     /// Enters the gauges and counters of the door.
@@ -141,6 +210,9 @@ impl Admission {
         stats.retries_sent = self.gate.retries_sent;
         stats.reassembling = self.reassembly.len();
         stats.hellos_waiting = self.queue.len();
+        stats.tickets_issued = self.tickets.issued;
+        stats.early_accepted += self.tickets.early_accepted;
+        stats.early_rejected += self.tickets.early_rejected;
     }
 
     /// What answering one hello costs whoever drives this.
@@ -160,7 +232,12 @@ impl Admission {
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.freshness.memory() + self.queue.memory() + self.reassembly.memory() + self.half_open.memory()
+        self.freshness.memory()
+            + self.queue.memory()
+            + self.reassembly.memory()
+            + self.half_open.memory()
+            + self.tickets.memory()
+            + self.lanes.memory()
     }
 
     /// A datagram that looks like an envelope of domain `index`.
@@ -189,6 +266,7 @@ impl Admission {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), DropReason> {
         self.expire(now, hall.routes, tracer);
+        self.retire(now, hall.routes);
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
@@ -196,21 +274,48 @@ impl Admission {
             .envelope
             .open(domain.incoming, datagram)
             .map_err(|_| DropReason::EnvelopeForged)?;
-        if header.kind != EnvelopeType::ClientHello {
+        if !matches!(header.kind, EnvelopeType::ClientHello | EnvelopeType::Early) {
             return Err(DropReason::EnvelopeKind);
         }
+        let is_early = header.kind == EnvelopeType::Early;
         self.freshness.check_time(now, u64::from(header.unix_minutes))?;
         let token = self.gate.proof(now, &header, route.remote);
         if token.is_none() && self.gate.load.is_on() {
+            // Early data waits until the hello has shown a token, and then comes again.
+            if is_early {
+                return Err(DropReason::RetryRequired);
+            }
             return Err(self.ask_for_token(now, route, index, &header, nonce, size, hall, tracer));
         }
         self.freshness.note_envelope(now, nonce)?;
         self.gate.load.note(self.queue.cost() / FRAGMENTS);
+        if is_early {
+            return self.on_early(now, route, &header, fragment, size, hall);
+        }
         let from = (route.remote, token);
         match self.reassembly.add(now.instant, from, &header, fragment, size)? {
             None => Ok(()),
             Some(complete) => self.on_hello(now, route, index, header.hid, complete, hall, tracer),
         }
+    }
+
+    /// Early data: kept, handed on, or dropped.
+    fn on_early(
+        &mut self,
+        now: Now,
+        route: Route,
+        header: &EnvelopeHeader,
+        fragment: &[u8],
+        size: usize,
+        hall: &mut Hall<'_>,
+    ) -> Result<(), DropReason> {
+        if !self.tickets.takes_early() {
+            return Err(DropReason::EarlyRejected);
+        }
+        let key = (header.hid, route.remote);
+        let visit = self.lanes.add(now.instant, key, header, fragment, size)?;
+        hall.visits.extend(visit);
+        Ok(())
     }
 
     /// Cookie mode: RETRY, and no trace of who asked.
@@ -281,6 +386,7 @@ impl Admission {
     /// Lets go what has waited too long, and decides whether strangers must show a token.
     pub(super) fn expire(&mut self, now: Now, routes: &mut Routes, tracer: &mut Tracer<'_>) {
         self.reassembly.expire(now.instant);
+        self.lanes.expire(now.instant);
         while let Some(hello) = self.queue.expire(now.instant) {
             tracer.dropped(DropReason::Overload, hello.complete.received);
         }
@@ -297,6 +403,15 @@ impl Admission {
         if let Some(on) = self.gate.load.judge(now.instant, fullest) {
             tracer.tell_endpoint(&Event::CookieMode { on });
         }
+    }
+}
+
+/// Whether somebody may be here.
+pub(super) fn lets_in(access: &Access, peer: Peer) -> bool {
+    match peer {
+        Peer::Relay(_) => true,
+        Peer::Client(id) => access.allows(Some(&id)),
+        Peer::Anonymous => access.allows(None),
     }
 }
 

@@ -9,6 +9,7 @@ use transport_crypto::EnvelopeHeader;
 
 use super::sources::{Prefix, prefix};
 use crate::endpoint::flight::{Body, Hid, Token, is_parity};
+use crate::endpoint::sessions::Usage;
 use crate::trace::DropReason;
 
 /// Messages at once.
@@ -104,6 +105,14 @@ impl Reassembly {
                 Err(DropReason::FragmentMismatch)
             }
         }
+    }
+
+    /// How full it is: messages, and bytes of them.
+    pub(super) fn usage(&self) -> [Usage; 2] {
+        [
+            Usage::new("reassembly_messages", self.entries.len(), MAX_ENTRIES),
+            Usage::new("reassembly_bytes", self.bytes, MAX_BYTES),
+        ]
     }
 
     fn begin(&mut self, now: Instant, key: Key, total: u16) -> Result<(), DropReason> {

@@ -1,6 +1,8 @@
 //! CONTROL_DATA: a message larger than a packet, in pieces.
 //!
-//! `kind (8) ‖ total (i) ‖ offset (i) ‖ length (i) ‖ bytes`
+//! `kind (8) ‖ message (i) ‖ total (i) ‖ offset (i) ‖ length (i) ‖ bytes`
+//!
+//! Messages of one kind are numbered from zero. Without that, a late copy of a piece would belong to the message after.
 
 use super::{FrameFault, kind};
 use crate::wire::cursor::{Reader, WriteError, Writer};
@@ -26,6 +28,8 @@ pub enum ControlKind {
 pub struct ControlData<'a> {
     /// What the message is.
     pub kind: ControlKind,
+    /// Messages of this kind before this one.
+    pub message: u64,
     /// Bytes of the whole message, 1 to [`MAX_CONTROL_DATA`].
     pub total: u64,
     /// Where in the message this piece begins.
@@ -46,19 +50,20 @@ impl<'a> ControlData<'a> {
         Ok(self)
     }
 
-    fn head_len(total: u64, offset: u64) -> usize {
-        varint::len(kind::CONTROL_DATA) + 1 + varint::len(total) + varint::len(offset)
+    fn head_len(message: u64, total: u64, offset: u64) -> usize {
+        let numbers = varint::len(message) + varint::len(total) + varint::len(offset);
+        varint::len(kind::CONTROL_DATA) + 1 + numbers
     }
 
     /// The longest piece from `offset` that fits a frame of `room` bytes; `None` when not one byte does.
-    pub fn fit(room: usize, total: u64, offset: u64) -> Option<usize> {
+    pub fn fit(room: usize, message: u64, total: u64, offset: u64) -> Option<usize> {
         let length_field = if room < 64 { 1 } else { 2 };
-        room.checked_sub(Self::head_len(total, offset) + length_field)
+        room.checked_sub(Self::head_len(message, total, offset) + length_field)
             .filter(|bytes| *bytes > 0)
     }
 
     pub(super) fn encoded_len(&self) -> usize {
-        Self::head_len(self.total, self.offset)
+        Self::head_len(self.message, self.total, self.offset)
             .saturating_add(varint::len(self.data.len() as u64))
             .saturating_add(self.data.len())
     }
@@ -67,6 +72,7 @@ impl<'a> ControlData<'a> {
         self.check().map_err(|_| WriteError::ValueTooLarge)?;
         out.varint(kind::CONTROL_DATA)?;
         out.u8(self.kind as u8)?;
+        out.varint(self.message)?;
         out.varint(self.total)?;
         out.varint(self.offset)?;
         out.prefixed(self.data)
@@ -81,6 +87,7 @@ impl<'a> ControlData<'a> {
         };
         Self {
             kind,
+            message: input.varint()?,
             total: input.varint()?,
             offset: input.varint()?,
             data: input.prefixed()?,

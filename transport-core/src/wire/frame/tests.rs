@@ -107,11 +107,12 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
         (
             Frame::ControlData(ControlData {
                 kind: ControlKind::Bundle,
+                message: 3,
                 total: 6600,
                 offset: 64,
                 data: b"xy",
             }),
-            "7c00 01 59c8 4040 02 7879",
+            "7c00 01 03 59c8 4040 02 7879",
         ),
     ]
 }
@@ -373,9 +374,10 @@ fn datagrams_fit_to_the_last_byte() {
 fn pieces_and_reasons_fit() {
     for room in 5..200 {
         let data = vec![1; 8192];
-        if let Some(most) = ControlData::fit(room, 8192, 100) {
+        if let Some(most) = ControlData::fit(room, 70, 8192, 100) {
             let frame = ControlData {
                 kind: ControlKind::Rekey,
+                message: 70,
                 total: 8192,
                 offset: 100,
                 data: &data[..most],
@@ -411,7 +413,7 @@ fn pieces_and_reasons_fit() {
         .reason,
         b"why"
     );
-    assert_eq!(ControlData::fit(8, 8192, 100), None);
+    assert_eq!(ControlData::fit(8, 0, 8192, 100), None);
 }
 
 #[test]
@@ -448,6 +450,7 @@ fn values_no_integer_can_carry_are_not_written() {
         }),
         Frame::ControlData(ControlData {
             kind: ControlKind::Bind,
+            message: 0,
             total: 8193,
             offset: 0,
             data: b"x",
