@@ -200,8 +200,8 @@ impl Raw {
         raw
     }
 
-    /// Takes the place of the relay of a fresh pair, answers its client's dial, and shows that it has the keys.
-    pub fn answer(pair: &mut Pair, seed: u64) -> Self {
+    /// Takes the place of the relay of a fresh pair, and answers its client's dial.
+    pub fn stand_in(pair: &mut Pair, seed: u64, said: &TransportParameters) -> Self {
         pair.hook(|passing| passing.lose());
         pair.settle();
         let mut envelopes = Envelopes::new(seed);
@@ -211,7 +211,7 @@ impl Raw {
         let offered = responder.read(hid, &hello, None, 0).expect("an honest hello");
         let theirs = ConnectionId(offered.scid());
         let mut params = Vec::new();
-        generous().encode(&mut params).expect("parameters that fit");
+        said.encode(&mut params).expect("parameters that fit");
         let answer = ServerAnswer {
             suite: Suite::ChaCha20Poly1305,
             relay_cids: &[SCID],
@@ -231,7 +231,7 @@ impl Raw {
             pair.inject(Way::Down, server_address(), &datagram);
         }
         assert!(pair.client.info().is_some(), "the client takes the answer");
-        let mut raw = Self {
+        Self {
             session,
             address: server_address(),
             next: 0,
@@ -240,9 +240,7 @@ impl Raw {
             theirs,
             seen: 0,
             largest: None,
-        };
-        raw.say(pair, &[Frame::HandshakeDone]);
-        raw
+        }
     }
 
     /// Sends frames under the next number.
@@ -313,8 +311,9 @@ impl Raw {
             .collect()
     }
 
-    /// What was recorded so far is no more: the next look begins at the first record.
-    pub fn forget(&mut self) {
+    /// Forgets what was recorded so far.
+    pub fn forget(&mut self, pair: &mut Pair) {
+        pair.record.clear();
         self.seen = 0;
     }
 

@@ -7,7 +7,7 @@ use transport_core::wire::frame::{Frame, Frames};
 use transport_core::{Class, CloseReason, DatagramOptions, Direction, StreamId};
 use transport_core::{Connection, Event};
 
-use crate::misbehave::Raw;
+use crate::misbehave::{Raw, generous};
 use crate::pair::{Options, Pair, Way, stranger};
 
 /// What one end of a connection may hold for a peer that sends a few kilobytes, bytes.
@@ -96,7 +96,8 @@ pub fn up(data: &[u8]) {
 /// A relay with keys before a client.
 pub fn down(data: &[u8]) {
     let mut pair = Pair::new(Options::new(0xF4));
-    let raw = Raw::answer(&mut pair, 0xF4);
+    let mut raw = Raw::stand_in(&mut pair, 0xF4, &generous());
+    raw.say(&mut pair, &[Frame::HandshakeDone]);
     Bout::new(pair, raw, Way::Down).fight(data);
 }
 
@@ -228,8 +229,7 @@ impl Bout {
             let last_word = frames.iter().any(|frame| matches!(frame, Frame::Close(_)));
             assert!(last_word || !self.over, "{frames:?} after the end");
         }
-        self.pair.record.clear();
-        self.raw.forget();
+        self.raw.forget(&mut self.pair);
         let end = self.pair.receiver(way);
         assert!(end.endpoint.memory() < MEMORY, "{} bytes", end.endpoint.memory());
         let closes = end
