@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::driver::trace::Tracing;
 use crate::engine::{
     Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
-    RelayId, RelayStatics, ServerConfig, SuiteChoice, TransportConfig,
+    RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
 };
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
@@ -82,10 +82,10 @@ impl std::fmt::Debug for EndpointConfig {
 pub struct ServerOptions {
     /// Its identity, as clients know it from the bundle.
     pub relay_id: RelayId,
-    /// The handshake keys of one epoch.
-    pub statics: RelayStatics,
-    /// The epoch the bundle gives those keys.
-    pub epoch: u64,
+    /// The epochs whose bundles are answered: one, or the new one and the one before, which lives until its bundle ends.
+    pub epochs: Vec<RelayEpoch>,
+    /// The newest bundle; a client that came by an older one gets it in-band. Its keys must be among the epochs'.
+    pub bundle: Option<Bundle>,
     /// Grants whose holders are answered; others meet silence.
     pub grants: Vec<Grant>,
     /// Which identities get a connection.
@@ -97,12 +97,17 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// A relay open to everybody who has its bundle.
+    /// A relay with one epoch that does not end, open to everybody who has its bundle.
     pub fn open(relay_id: RelayId, statics: RelayStatics, epoch: u64, app: &[u8]) -> Self {
-        Self {
-            relay_id,
+        let only = RelayEpoch {
             statics,
             epoch,
+            not_after_s: u64::MAX,
+        };
+        Self {
+            relay_id,
+            epochs: vec![only],
+            bundle: None,
             grants: vec![Grant::default()],
             access: Access::Open,
             app: app.to_vec(),
@@ -113,11 +118,15 @@ impl ServerOptions {
 
 impl ServerOptions {
     fn into_engine(self) -> ServerConfig {
-        let config = ServerConfig::new(self.statics, self.relay_id, self.epoch, self.access, self.app);
         ServerConfig {
+            relay_id: self.relay_id,
+            epochs: self.epochs,
+            bundle: self.bundle,
             grants: self.grants,
+            access: self.access,
+            app: self.app,
             max_connections: self.max_connections,
-            ..config
+            tickets: TicketOptions::default(),
         }
     }
 }
@@ -126,7 +135,7 @@ impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerOptions")
             .field("relay_id", &self.relay_id)
-            .field("epoch", &self.epoch)
+            .field("epochs", &self.epochs.iter().map(|one| one.epoch).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -164,6 +173,8 @@ pub struct TransportOptions {
     pub mtu_search: bool,
     /// The largest UDP payload sent or taken, bytes; at least 1232. 1472 fits Ethernet.
     pub max_udp_payload: u16,
+    /// Age at which packet keys are replaced, ± a fifth (RFC 9001 §6); the cipher's own bounds stand beside it.
+    pub key_update_interval: Duration,
 }
 
 impl Default for TransportOptions {
@@ -178,6 +189,7 @@ impl Default for TransportOptions {
             has_aes: None,
             mtu_search: true,
             max_udp_payload: 1472,
+            key_update_interval: Duration::from_mins(10),
         }
     }
 }
@@ -193,6 +205,7 @@ impl TransportOptions {
             limits: self.limits,
             mtu_search: self.mtu_search,
             max_udp_payload: self.max_udp_payload,
+            key_update_interval: self.key_update_interval,
             datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
             ..TransportConfig::default()
         }

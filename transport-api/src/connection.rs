@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
-use crate::engine::{ConnectionStats, Direction, Peer, Suite};
+use crate::engine::{Bundle, ConnectionStats, Direction, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
 use crate::wait::Wait;
@@ -99,6 +99,17 @@ impl Connection {
     pub fn accept_uni(&self) -> AcceptUni {
         AcceptUni {
             connection: self.clone(),
+        }
+    }
+
+    /// Waits for the relay's next bundle, which it sends in-band when its keys rotate: verified, of the same relay, valid now
+    /// and of a higher epoch than the one this connection began with. Keep it and connect with it from now on. Of several
+    /// that nobody asked for, the newest is given. One that came before the end of the connection is still given out.
+    ///
+    /// Cancel-safe.
+    pub fn bundle_updates(&self) -> BundleUpdate {
+        BundleUpdate {
+            shared: Arc::clone(self.shared()),
         }
     }
 
@@ -373,6 +384,29 @@ impl Future for AcceptUni {
         };
         let recv = self.connection.handles(halves).1;
         Poll::Ready(recv.ok_or(ConnectionError::EndpointClosed))
+    }
+}
+
+/// Future of [`Connection::bundle_updates`]. It does not keep the connection open.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct BundleUpdate {
+    shared: Arc<ConnectionShared>,
+}
+
+impl Future for BundleUpdate {
+    type Output = Result<Bundle, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = lock(&self.shared.state);
+        if let Some(bundle) = state.bundle.take() {
+            return Poll::Ready(Ok(bundle));
+        }
+        if let Some(reason) = &state.ended {
+            return Poll::Ready(Err(reason.clone()));
+        }
+        state.bundle_waiters.add(cx.waker());
+        Poll::Pending
     }
 }
 

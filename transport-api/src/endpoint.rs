@@ -19,10 +19,15 @@ use std::task::{Context, Poll};
 use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
-use crate::driver::shared::{ConnectReply, ConnectionShared, EndpointShared, MAX_WAITING, Reply, lock};
+use crate::driver::shared::{
+    Change, ConnectReply, ConnectionShared, EndpointQuery, EndpointShared, MAX_WAITING, Reply, lock,
+};
 use crate::engine::net::Caps;
-use crate::engine::{Access, Connect, EndpointStats, Peer};
+use crate::engine::{
+    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig, Usage,
+};
 use crate::error::ConnectError;
+use crate::sessions::Sessions;
 
 /// Ends the driver when the last handle is gone and no connection is left.
 #[derive(Debug)]
@@ -150,10 +155,55 @@ impl Endpoint {
         self.shared().post();
     }
 
-    /// Changes who gets a connection from now on; existing connections are not touched.
+    /// Changes who gets a connection. Connections of those it shuts out end at once with
+    /// [`code::ACCESS_REVOKED`](crate::code::ACCESS_REVOKED), at both ends, and so do half-open handshakes; resumption tickets
+    /// are held against the new rule when they are used. Takes effect in a moment; other connections are not touched.
     pub fn replace_access(&self, access: Access) {
-        lock(&self.shared().state).access = Some(access);
+        self.change(Change::Access(access));
+    }
+
+    /// Shuts these clients out, as [`Endpoint::replace_access`] with a rule without them would. Under [`Access::Open`] their
+    /// enrolled identities are refused from now on; that they come back without one cannot be prevented there.
+    pub fn revoke(&self, clients: &[ClientId]) {
+        self.change(Change::Revoke(clients.to_vec()));
+    }
+
+    /// As a relay: serves these epochs from now on, and no others; each until the end of its bundle. A relay that rotates
+    /// lists the new epoch and the one before. `bundle`, the newest, is sent in-band to clients that come by an older epoch,
+    /// and to those connected now (3,200 of them a second). Connections stay, whatever becomes of the epoch they came by.
+    pub fn replace_epochs(&self, epochs: Vec<RelayEpoch>, bundle: Option<Bundle>) -> Result<(), EpochsError> {
+        let relay_id = lock(&self.shared().state).relay_id.ok_or(EpochsError::NotARelay)?;
+        ServerConfig::check(relay_id, &epochs, bundle.as_ref())?;
+        self.change(Change::Epochs(epochs, bundle));
+        Ok(())
+    }
+
+    fn change(&self, change: Change) {
+        {
+            let mut state = lock(&self.shared().state);
+            if state.ended {
+                return;
+            }
+            state.changes.push(change);
+        }
         self.shared().post();
+    }
+
+    /// A walk through the connections, for lists of who is there. The driver answers a page at a time.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(Arc::clone(self.shared()))
+    }
+
+    /// What is bounded at this endpoint, how full it is, and its bounds; `None` once the endpoint has ended.
+    ///
+    /// Cancel-safe.
+    pub fn usage(&self) -> impl Future<Output = Option<Vec<Usage>>> + Send + use<> {
+        let reply = Reply::new();
+        if !self.shared().ask(EndpointQuery::Usage(Arc::clone(&reply))) {
+            // A fresh reply takes its first value.
+            let _ = reply.put(None);
+        }
+        std::future::poll_fn(move |cx| reply.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready))
     }
 
     /// Moves to a new socket. Peers see what a NAT rebinding looks like and follow; nothing is lost but packets in

@@ -18,6 +18,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod sessions;
 mod stream;
 mod wait;
 
@@ -30,7 +31,7 @@ pub mod tunnel;
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
-pub use connection::{AcceptBi, AcceptUni, Closed, Connection, FinishAndClose, OpenBi, OpenUni};
+pub use connection::{AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni};
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
@@ -40,11 +41,12 @@ pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
+pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
     CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
-    EndpointStats, Entropy, EntropyFailed, Grant, Limits, Now, Observer, Peer, RelayId, RelayIdentity,
-    RelayStatics, StreamId, Suite, SuiteChoice, trace,
+    EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity,
+    RelayStatics, StreamId, Suite, SuiteChoice, Usage, code, trace,
 };
 pub use wait::Wait;

@@ -8,13 +8,18 @@ use std::time::Instant;
 use super::command::{Mark, Marked};
 use super::link::Link;
 use super::shared::{
-    ConnectReply, ConnectionShared, ConnectionState, DatagramState, EndpointShared, MAX_WAITING, lock,
+    Change, ConnectReply, ConnectionShared, ConnectionState, DatagramState, EndpointQuery, EndpointShared,
+    MAX_WAITING, Page, lock,
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
 use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
+use crate::sessions::SessionInfo;
+
+/// Connections told of at once: well under a millisecond.
+const PAGE: usize = 256;
 
 /// The driver's side of all handles.
 pub(crate) struct App {
@@ -99,12 +104,13 @@ impl App {
     }
 
     fn feed_endpoint(&mut self, now: Now, engine: &mut Endpoint) {
-        let (connects, refuse_new, access, close, unreferenced) = {
+        let (connects, refuse_new, changes, queries, close, unreferenced) = {
             let mut state = lock(&self.shared.state);
             (
                 std::mem::take(&mut state.connects),
                 state.refuse_new.take(),
-                state.access.take(),
+                std::mem::take(&mut state.changes),
+                std::mem::take(&mut state.queries),
                 state.close.take(),
                 state.unreferenced,
             )
@@ -112,8 +118,11 @@ impl App {
         if let Some(on) = refuse_new {
             engine.refuse_new(on || self.closed);
         }
-        if let Some(access) = access {
-            engine.replace_access(access);
+        for change in changes {
+            apply(now, engine, change);
+        }
+        for query in queries {
+            self.answer(now, engine, query);
         }
         for (target, reply) in connects {
             match engine.connect(now, *target) {
@@ -127,6 +136,26 @@ impl App {
         }
         if let Some((code, reason)) = close {
             engine.close_all(now, code, &reason);
+        }
+    }
+
+    fn answer(&self, now: Now, engine: &Endpoint, query: EndpointQuery) {
+        // An abandoned answer is nobody's.
+        match query {
+            EndpointQuery::Usage(reply) => drop(reply.put(Some(engine.usage()))),
+            EndpointQuery::Sessions(from, reply) => {
+                let page = engine.sessions(now, from, PAGE);
+                let sessions = page.sessions.into_iter().filter_map(|info| {
+                    // One that was refused before anybody saw it has no number.
+                    let id = *self.by_handle.get(&info.handle)?;
+                    Some(SessionInfo::new(id, info))
+                });
+                let page = Page {
+                    sessions: sessions.collect(),
+                    next: page.next,
+                };
+                drop(reply.put(Some(page)));
+            }
         }
     }
 
@@ -165,6 +194,11 @@ impl App {
             Event::DatagramReceived(data) => {
                 if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
                     link.receive_datagram(data, &mut self.out);
+                }
+            }
+            Event::Bundle(bundle) => {
+                if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+                    link.receive_bundle(bundle, &mut self.out);
                 }
             }
             other => {
@@ -296,16 +330,24 @@ impl App {
     /// The driver ends, in order or not: nobody may wait for it any longer.
     pub(crate) fn end(&mut self) {
         self.shared.mailbox.end();
-        let connects = {
+        let (connects, queries) = {
             let mut state = lock(&self.shared.state);
             state.closed = true;
+            state.ended = true;
             state.idle = true;
+            state.changes.clear();
             state.incoming.clear();
             state.close = None;
             state.incoming_waiters.take_into(&mut self.out.wakers);
             state.idle_waiters.take_into(&mut self.out.wakers);
-            std::mem::take(&mut state.connects)
+            (std::mem::take(&mut state.connects), std::mem::take(&mut state.queries))
         };
+        for query in queries {
+            match query {
+                EndpointQuery::Sessions(_, reply) => drop(reply.put(None)),
+                EndpointQuery::Usage(reply) => drop(reply.put(None)),
+            }
+        }
         let replies = connects.into_iter().map(|(_, reply)| reply);
         for reply in replies.chain(self.connecting.drain(..).map(|(_, reply)| reply)) {
             // Nobody need wait for it.
@@ -315,6 +357,19 @@ impl App {
             link.end(None, &ConnectionError::EndpointClosed, &mut self.out);
         }
         self.wake();
+    }
+}
+
+fn apply(now: Now, engine: &mut Endpoint, change: Change) {
+    match change {
+        Change::Access(access) => engine.replace_access(now, access),
+        Change::Revoke(clients) => engine.revoke(now, &clients),
+        Change::Epochs(epochs, bundle) => {
+            // Checked when it was asked for.
+            if let Err(error) = engine.replace_epochs(now, epochs, bundle) {
+                tracing::error!(target: "adit::driver", %error, "the epochs stay as they are");
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, lock};
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::engine::{Connection, Direction, Handle, Now, StreamId};
+use crate::engine::{Bundle, Connection, Direction, Handle, Now, StreamId};
 use crate::error::{ConnectionError, FinishError};
 
 /// More than the scheduler counts for a waiting datagram beside its bytes.
@@ -168,6 +168,13 @@ impl Link {
         queue.readers.take_into(&mut out.wakers);
     }
 
+    /// The relay's next bundle: the newest one is kept until somebody asks.
+    pub(crate) fn receive_bundle(&self, bundle: Bundle, out: &mut Outbox) {
+        let mut state = lock(&self.shared.state);
+        state.bundle = Some(bundle);
+        state.bundle_waiters.take_into(&mut out.wakers);
+    }
+
     /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
     /// handed over that does not fit.
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
@@ -280,6 +287,7 @@ impl Link {
             state.bi_waiters.take_into(&mut out.wakers);
             state.uni_waiters.take_into(&mut out.wakers);
             state.end_waiters.take_into(&mut out.wakers);
+            state.bundle_waiters.take_into(&mut out.wakers);
             (
                 std::mem::take(&mut state.opens),
                 std::mem::take(&mut state.queries),

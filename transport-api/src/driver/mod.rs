@@ -23,7 +23,7 @@ pub(crate) mod shared;
 mod streams;
 pub(crate) mod trace;
 
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
-use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route};
+use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route, ServerConfig};
 use crate::wait::Waiters;
 
 /// Kernel batches received before packets are sent again: a flood must not keep ACKs back.
@@ -51,6 +51,10 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Binds, starts the thread.
 pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let (listen, buffer) = (config.listen, config.socket_buffer);
+    if let Some(server) = &config.server {
+        ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
+    }
     let socket = bind(listen, buffer)?;
     let local = socket.local_addr()?;
     let mut seed = [0; 32];
@@ -60,6 +64,7 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let caps = socket.caps();
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
+    let relay_id = config.server.as_ref().map(|server| server.relay_id);
     let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
     let shared = Arc::new(EndpointShared {
         mailbox: Arc::new(Mailbox::new(alarm)),
@@ -74,10 +79,13 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             idle: true,
             close: None,
             refuse_new: None,
-            access: None,
+            changes: Vec::new(),
+            queries: Vec::new(),
+            relay_id,
             socket: None,
             unreferenced: false,
             closed: false,
+            ended: false,
             stats: engine.stats(),
             caps,
         }),

@@ -13,9 +13,13 @@ use std::time::Duration;
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
-use crate::engine::{Access, Class, ConnectionStats, Direction, EndpointStats, Peer, StreamId};
+use crate::engine::{
+    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Peer, RelayEpoch, RelayId, StreamId,
+    Usage,
+};
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
+use crate::sessions::SessionInfo;
 use crate::wait::Waiters;
 
 /// A panic of another thread does not make plain data wrong; the driver's own end is reported by `ended`.
@@ -228,6 +232,9 @@ pub(crate) struct ConnectionState {
     pub(crate) bi_waiters: Waiters,
     pub(crate) uni_waiters: Waiters,
     pub(crate) end_waiters: Waiters,
+    /// The newest bundle nobody has asked for yet.
+    pub(crate) bundle: Option<Bundle>,
+    pub(crate) bundle_waiters: Waiters,
     pub(crate) stats: ConnectionStats,
 }
 
@@ -267,6 +274,33 @@ pub(crate) struct EndpointShared {
     pub(crate) state: Mutex<EndpointState>,
 }
 
+/// What a handle wants changed at a relay; done in order. Epochs hold secrets: no `Debug`.
+pub(crate) enum Change {
+    Access(Access),
+    Revoke(Vec<ClientId>),
+    Epochs(Vec<RelayEpoch>, Option<Bundle>),
+}
+
+/// A question about the endpoint that only the driver can answer. `None`: it has ended.
+#[derive(Debug)]
+pub(crate) enum EndpointQuery {
+    /// Where the page begins.
+    Sessions(u32, Arc<PageReply>),
+    Usage(Arc<Reply<Option<Vec<Usage>>>>),
+}
+
+pub(crate) type PageReply = Reply<Option<Page>>;
+
+/// Some connections, and where the next page begins.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) sessions: Vec<SessionInfo>,
+    pub(crate) next: Option<u32>,
+}
+
+/// Questions that may wait.
+const MAX_ASKED: usize = 256;
+
 pub(crate) type ConnectReply = Reply<Result<Arc<ConnectionShared>, ConnectError>>;
 
 pub(crate) struct EndpointState {
@@ -279,12 +313,17 @@ pub(crate) struct EndpointState {
     pub(crate) idle: bool,
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) refuse_new: Option<bool>,
-    pub(crate) access: Option<Access>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) queries: Vec<EndpointQuery>,
+    /// Who this endpoint answers as.
+    pub(crate) relay_id: Option<RelayId>,
     pub(crate) socket: Option<crate::engine::net::UdpSocket>,
     /// Every `Endpoint` handle is gone: end when the last connection does.
     pub(crate) unreferenced: bool,
     /// `close` was called or the driver has ended.
     pub(crate) closed: bool,
+    /// The driver has ended.
+    pub(crate) ended: bool,
     pub(crate) stats: EndpointStats,
     pub(crate) caps: Caps,
 }
@@ -304,5 +343,18 @@ pub(crate) const MAX_WAITING: usize = 1024;
 impl EndpointShared {
     pub(crate) fn post(&self) -> bool {
         !self.marked.set() || self.mailbox.post(Mark::Endpoint)
+    }
+
+    /// Asks the driver. False: it has ended, or is asked too much.
+    pub(crate) fn ask(&self, query: EndpointQuery) -> bool {
+        {
+            let mut state = lock(&self.state);
+            if state.ended || state.queries.len() >= MAX_ASKED {
+                return false;
+            }
+            state.queries.push(query);
+        }
+        self.post();
+        true
     }
 }

@@ -100,7 +100,10 @@ impl Connection {
             self.path.give_back(draft.number);
             return false;
         }
-        draft.builder.pad_to(PADDED);
+        let spread = u64::from(BASE) - PADDED as u64;
+        draft
+            .builder
+            .pad_to(PADDED + self.random.within(0, spread) as usize);
         let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
             return false;
         };
@@ -126,6 +129,8 @@ impl Connection {
             draft.put(&Frame::Close(close.fitted(room)), None);
         }
         draft.eliciting = false;
+        let more = usize::from(self.random.byte());
+        draft.builder.pad_to(draft.builder.size() + more);
         let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
         matches!(built, Built::Packet(_)).then_some(self.path.route)
     }

@@ -15,14 +15,20 @@ use crate::wire::frame::{Close, Frame, PathNewConnectionId, PathRetireConnection
 
 const CID: ConnectionId = ConnectionId([3; 9]);
 
-/// A server's connection, and what its client would seal with.
-struct Bed {
-    connection: Connection,
+/// A connection, and what its peer would seal with.
+pub(super) struct Bed {
+    pub(super) connection: Connection,
     seal: SealKeys,
     masks: Arc<CidMasks>,
+    /// The way of what the peer sends.
+    way: Way,
     number: u64,
-    now: Now,
-    drops: Drops,
+    pub(super) now: Now,
+    pub(super) drops: Drops,
+}
+
+pub(super) fn relay() -> RelayIdentity {
+    RelayIdentity::generate(&mut SeededEntropy::new([4; 32])).unwrap()
 }
 
 fn sessions(relay: &RelayIdentity) -> (Session, Session) {
@@ -73,9 +79,13 @@ impl Bed {
         clippy::disallowed_methods,
         reason = "an arbitrary origin; nothing depends on it"
     )]
-    fn new() -> Self {
-        let relay = RelayIdentity::generate(&mut SeededEntropy::new([4; 32])).unwrap();
+    pub(super) fn new(side: Side) -> Self {
+        let relay = relay();
         let (client, server) = sessions(&relay);
+        let (ours, theirs, peer, way) = match side {
+            Side::Server => (server, client, Peer::Anonymous, Way::ClientToServer),
+            Side::Client => (client, server, Peer::Relay(relay.relay_id()), Way::ServerToClient),
+        };
         let masks = Arc::new(CidMasks::new(&relay.relay_id(), &Grant::default()));
         let now = Now {
             instant: Instant::now(),
@@ -83,15 +93,15 @@ impl Bed {
         };
         let transport = Arc::new(TransportConfig::default());
         let made = Established {
-            side: Side::Server,
+            side,
             info: Info {
-                peer: Peer::Anonymous,
-                suite: server.suite,
+                peer,
+                suite: ours.suite,
                 handshake: Duration::ZERO,
                 resumed: false,
                 early_accepted: None,
             },
-            session: server,
+            session: ours,
             cids: masks.clone(),
             route: Route {
                 remote: ([10, 0, 0, 2], 2).into(),
@@ -101,12 +111,14 @@ impl Bed {
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
             rtt: None,
+            epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
         Self {
             connection,
-            seal: client.seal,
+            seal: theirs.seal,
             masks,
+            way,
             number: 0,
             now,
             drops: Drops::default(),
@@ -133,14 +145,14 @@ impl Bed {
         let mut builder = Builder::start(&mut batch, &header, 1232).unwrap();
         write(&mut builder);
         builder.seal(&mut self.seal, 0).unwrap();
-        mask_batch(&mut batch, &self.seal, &self.masks, Way::ClientToServer);
+        mask_batch(&mut batch, &self.seal, &self.masks, self.way);
         batch.bytes().to_vec()
     }
 
     fn receive_bytes(&mut self, datagram: &mut [u8]) {
         let mut mask = [[0; 9]];
         self.masks
-            .masks(Way::ClientToServer, &[sample(datagram).unwrap()], &mut mask);
+            .masks(self.way, &[sample(datagram).unwrap()], &mut mask);
         let cid = clear_cid(datagram, &mask[0]).unwrap();
         assert_eq!(cid, CID);
         let mut tracer = Tracer {
@@ -154,7 +166,7 @@ impl Bed {
             .handle_datagram(self.now, route, cid, datagram, &mut tracer);
     }
 
-    fn frame(&mut self, frame: &Frame<'_>) {
+    pub(super) fn frame(&mut self, frame: &Frame<'_>) {
         self.receive(|builder| builder.frame(frame).unwrap());
     }
 
@@ -179,7 +191,7 @@ impl Bed {
         sent
     }
 
-    fn ended_with(&mut self) -> Option<u64> {
+    pub(super) fn ended_with(&mut self) -> Option<u64> {
         let events = std::iter::from_fn(|| self.connection.poll_event());
         events.last().and_then(|event| match event {
             Event::Closed(CloseReason::Transport { code, by: By::Local }) => Some(code),
@@ -235,7 +247,7 @@ fn each_broken_rule_ends_the_connection_with_its_code() {
         ),
     ];
     for (frame, code) in cases {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(Side::Server);
         bed.frame(&frame);
         assert_eq!(bed.ended_with(), Some(code), "{frame:?}");
         assert_eq!(bed.transmit(), 1, "one CLOSE");
@@ -245,7 +257,7 @@ fn each_broken_rule_ends_the_connection_with_its_code() {
 #[test]
 fn false_acknowledgements_end_the_connection() {
     for path in [0, 7] {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(Side::Server);
         bed.frame(&Frame::Ping);
         bed.transmit();
         bed.receive(|builder| {
@@ -259,7 +271,7 @@ fn false_acknowledgements_end_the_connection() {
 
 #[test]
 fn a_key_phase_that_flips_twice_in_a_moment_is_an_error() {
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(Side::Server);
     bed.frame(&Frame::Ping);
     bed.seal.update();
     bed.frame(&Frame::Ping);
@@ -271,7 +283,7 @@ fn a_key_phase_that_flips_twice_in_a_moment_is_an_error() {
 
 #[test]
 fn a_packet_counts_once() {
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(Side::Server);
     let mut batch = Batch::default();
     let header = Header {
         cid: CID,
@@ -299,7 +311,7 @@ fn a_packet_counts_once() {
 
 #[test]
 fn a_message_in_a_refused_packet_arrives_once_with_the_copy_that_is_taken() {
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(Side::Server);
     let piece = |offset, data| Stream {
         id: 0,
         offset,
@@ -341,7 +353,7 @@ fn a_message_in_a_refused_packet_arrives_once_with_the_copy_that_is_taken() {
 
 #[test]
 fn challenges_without_end_are_answered_four_at_a_time() {
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(Side::Server);
     bed.frame(&Frame::Ping);
     bed.transmit();
     let before = bed.connection.stats().sent_packets;
@@ -356,7 +368,7 @@ fn challenges_without_end_are_answered_four_at_a_time() {
 
 #[test]
 fn nothing_is_said_after_the_peer_has_closed() {
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(Side::Server);
     bed.frame(&Frame::Close(Close {
         code: 9,
         frame_type: None,
@@ -377,7 +389,7 @@ fn nothing_is_said_after_the_peer_has_closed() {
 #[test]
 fn any_frames_leave_the_connection_standing_or_closed() {
     arbtest::arbtest(|u| {
-        let mut bed = Bed::new();
+        let mut bed = Bed::new(Side::Server);
         for _ in 0..4 {
             let bytes: Vec<u8> = u.arbitrary()?;
             let data = Frame::Datagram(crate::wire::frame::Datagram { data: &[] });

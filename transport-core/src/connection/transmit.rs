@@ -4,9 +4,10 @@
 //! 2. how much may be said?
 //! 3. a number and a header
 //! 4. frames: acknowledgements, our own, the scheduler's, a probe
-//! 5. seal in place
-//! 6. remember what it carried
-//! 7. masks for the whole batch
+//! 5. padding, where the length would tell something
+//! 6. seal in place
+//! 7. remember what it carried
+//! 8. masks for the whole batch
 #![forbid(unsafe_code)]
 
 use std::time::Instant;
@@ -32,6 +33,8 @@ const MAX_RANGES: usize = 64;
 const SCRAP: usize = 24;
 /// Probe timeouts in a row after which probes are small: large ones may be what is lost.
 const SMALL_PROBES: u32 = 2;
+/// Packets of a connection whose lengths would give away how far it is.
+const FIRST_PACKETS: u64 = 16;
 
 /// One packet on its way into the batch.
 pub(super) struct Draft<'b> {
@@ -148,7 +151,17 @@ impl Connection {
                 said_all: !self.has_news(),
             };
         }
+        self.blur(now, &mut draft);
         self.finish_packet(draft, SentKind::Normal, now, tracer)
+    }
+
+    /// A packet that stands out by itself gets a length by chance: the first ones of a connection, which are the same
+    /// few frames each time, and those that break a silence, such as a keep-alive and its answer.
+    pub(super) fn blur(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        if self.counters.sent_packets < FIRST_PACKETS || self.path.is_quiet(now) {
+            let more = usize::from(self.random.byte());
+            draft.builder.pad_to(draft.builder.size() + more);
+        }
     }
 
     /// Bytes of the next datagram at most.

@@ -100,12 +100,18 @@ pub struct EndpointStats {
     pub reassembling: usize,
     /// First messages that are complete and wait to be read.
     pub hellos_waiting: usize,
+    /// Envelopes of strangers decrypted, whether they opened or not: what a flood costs at least.
+    pub envelopes_tried: u64,
+    /// First messages of clients read, one KEM decapsulation each, whether they were good or not.
+    pub hellos_read: u64,
     /// Datagrams received.
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.
     pub received_bytes: u64,
     /// What was dropped, by reason.
     pub drops: Drops,
+    /// Connections closed because their client may no longer be here.
+    pub revoked: u64,
     /// As a relay: the epochs that are answered, newest first.
     pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
     /// As a relay: the bundle that clients get in-band.
@@ -294,15 +300,7 @@ impl Endpoint {
 
     /// Counters and gauges.
     pub fn stats(&self) -> EndpointStats {
-        let (epochs, bundle) = self
-            .admission
-            .as_ref()
-            .map_or(([None; ServerConfig::MAX_EPOCHS], None), |admission| {
-                admission.epochs.stats()
-            });
         let mut stats = EndpointStats {
-            epochs,
-            bundle,
             connections: self.slab.len().saturating_sub(self.dials.len()),
             dialing: self.dials.len(),
             ..self.watch.stats.clone()

@@ -81,6 +81,7 @@ impl Endpoint {
             Occupant::Free | Occupant::Dial(_) => None,
         };
         let slots: Vec<u32> = self.slab.iter().filter_map(shut_out).collect();
+        self.watch.stats.revoked += slots.len() as u64;
         for slot in slots {
             if let Some(connection) = self.slab.connection(slot) {
                 connection.revoke(now.instant);

@@ -234,7 +234,8 @@ fn sealed(fragment: &Fragment, envelopes: &mut Envelopes, hello: &[u8]) -> Vec<u
 
 pub(super) fn responder() -> Responder {
     let config = RELAY.config(transport_core::Access::Open, b"");
-    Responder::new(config.statics, config.relay_id, config.epoch)
+    let [epoch] = config.epochs.try_into().ok().expect("one epoch");
+    Responder::new(epoch.statics, config.relay_id, epoch.epoch)
 }
 
 /// Arbitrary bytes, and an honest hello with a piece replaced, are no hello; under another name neither.

@@ -3,7 +3,13 @@
     reason = "an arbitrary origin; nothing depends on it"
 )]
 
+use transport_crypto::{Bundle, BundleDraft, RelayIdentity, RelayStatics, SeededEntropy};
+use transport_scheduler::Side;
+
 use super::*;
+use crate::connection::Event;
+use crate::connection::tests::{Bed, relay};
+use crate::trace::DropReason;
 use crate::wire::frame::Frame;
 
 fn piece(message: u64, total: u64, offset: u64, data: &[u8]) -> ControlData<'_> {
@@ -139,4 +145,101 @@ fn signatures_are_checked_a_few_times_an_hour() {
     let later = start + CHECK_PERIOD;
     let checked = (0..1000).filter(|_| inner.may_check(later)).count();
     assert_eq!(checked, usize::from(MAX_CHECKS));
+}
+
+fn signed(relay: &RelayIdentity, epoch: u64, not_before: u64) -> Vec<u8> {
+    let statics = RelayStatics::generate(&mut SeededEntropy::new([epoch as u8; 32])).unwrap();
+    let draft = BundleDraft {
+        epoch,
+        not_before,
+        not_after: not_before + 3600,
+        endpoints: Vec::new(),
+    };
+    relay.sign_bundle(&draft, &statics).unwrap()
+}
+
+/// The relay sends a message; the bundle the application gets, if it does.
+fn deliver(bed: &mut Bed, message: u64, bytes: &[u8]) -> Option<Bundle> {
+    for (at, data) in bytes.chunks(1000).enumerate() {
+        bed.frame(&Frame::ControlData(piece(
+            message,
+            bytes.len() as u64,
+            at as u64 * 1000,
+            data,
+        )));
+    }
+    std::iter::from_fn(|| bed.connection.poll_event()).find_map(|event| match event {
+        Event::Bundle(bundle) => Some(bundle),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_client_takes_only_its_own_relays_next_bundle_that_is_valid_now() {
+    let (own, other) = (relay(), RelayIdentity::generate(&mut SeededEntropy::new([77; 32])).unwrap());
+    let mut bed = Bed::new(Side::Client);
+    let mut forged = signed(&own, 9, 0);
+    *forged.last_mut().unwrap() ^= 1;
+    let refused = [
+        ("the epoch it has", signed(&own, 1, 0)),
+        ("forged", forged),
+        ("another relay's", signed(&other, 9, 0)),
+        ("not valid yet", signed(&own, 9, 50)),
+        ("no bundle at all", vec![0; 5]),
+    ];
+    for (message, (why, bytes)) in refused.iter().enumerate() {
+        assert_eq!(deliver(&mut bed, message as u64, bytes), None, "{why}");
+        assert_eq!(bed.drops.get(DropReason::BundleRefused), message as u64 + 1, "{why}");
+    }
+    let good = signed(&own, 3, 0);
+    let taken = deliver(&mut bed, 5, &good).expect("its next bundle");
+    assert_eq!(taken.bytes(), good);
+    assert_eq!(deliver(&mut bed, 6, &good), None, "it has that now");
+    assert_eq!(deliver(&mut bed, 7, &signed(&own, 2, 0)), None, "there is no way back");
+    assert_eq!(bed.ended_with(), None);
+}
+
+#[test]
+fn a_flood_of_forged_bundles_costs_a_few_checks_and_nothing_else() {
+    let mut bed = Bed::new(Side::Client);
+    let good = signed(&relay(), 3, 0);
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for message in 0..u64::from(MAX_CHECKS) {
+        assert_eq!(deliver(&mut bed, message, &forged), None);
+    }
+    let next = u64::from(MAX_CHECKS);
+    assert_eq!(deliver(&mut bed, next, &good), None, "not even looked at");
+    bed.now.instant += CHECK_PERIOD;
+    bed.now.unix_ms += 3_599_000;
+    assert!(deliver(&mut bed, next + 1, &good).is_some());
+    assert_eq!(bed.drops.get(DropReason::BundleRefused), next + 1);
+}
+
+#[test]
+fn what_nobody_asked_for_is_counted_and_a_client_has_no_bundle_to_give() {
+    for side in [Side::Client, Side::Server] {
+        let mut bed = Bed::new(side);
+        for kind in [ControlKind::Bind, ControlKind::Rekey] {
+            let data = ControlData {
+                kind,
+                ..piece(0, 8192, 0, b"x")
+            };
+            bed.frame(&Frame::ControlData(data));
+        }
+        assert_eq!(bed.drops.get(DropReason::ControlUnasked), 2);
+        assert_eq!(bed.connection.pending.control.memory(), 0, "no buffer for it");
+        bed.frame(&Frame::ControlData(piece(0, 5, 0, b"x")));
+        let ends = (side == Side::Server).then_some(code::PROTOCOL_VIOLATION);
+        assert_eq!(bed.ended_with(), ends);
+    }
+}
+
+#[test]
+fn a_lie_about_a_bundle_ends_the_connection() {
+    let mut bed = Bed::new(Side::Client);
+    bed.frame(&Frame::ControlData(piece(0, 100, 0, b"abc")));
+    assert_eq!(bed.connection.pending.control.memory(), 100 + MOST / 8);
+    bed.frame(&Frame::ControlData(piece(0, 101, 3, b"d")));
+    assert_eq!(bed.ended_with(), Some(code::PROTOCOL_VIOLATION));
 }

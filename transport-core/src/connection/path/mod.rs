@@ -22,6 +22,8 @@ const DATAGRAM_OVERHEAD: usize = MAX_HEADER_LEN + TAG_LEN + 1;
 const SMALLEST: usize = 64;
 /// ACK-only packets in a row before one of them asks for an ACK itself, so that ACK state is let go.
 const ACKS_PER_PING: u32 = 16;
+/// Time without a question after which the next packet breaks a silence.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Path 0, the only one so far.
 #[derive(Debug)]
@@ -152,6 +154,12 @@ impl Path {
         } else {
             self.acks_alone = self.acks_alone.saturating_add(1);
         }
+    }
+
+    /// Whether nothing that asks for an answer left for a while: what leaves now stands by itself on the wire.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.last_eliciting
+            .is_none_or(|at| now.saturating_duration_since(at) > QUIET)
     }
 
     /// Whether what just left is the first question since the peer was heard.

@@ -100,6 +100,7 @@ impl Admission {
         } = *hello;
         // Not before now: what had to leave the queue may come again.
         self.freshness.note_hello(now, hash)?;
+        self.hellos_read += 1;
         let tickets = self.tickets.keys(now, hall.entropy);
         let offered = self
             .epochs

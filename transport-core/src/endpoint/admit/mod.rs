@@ -100,6 +100,8 @@ pub(super) struct Admission {
     max_connections: usize,
     pub(super) refuse_new: bool,
     pub(super) answered: u64,
+    envelopes_tried: u64,
+    hellos_read: u64,
     gate: Gate,
     freshness: Freshness,
     queue: Queue,
@@ -129,6 +131,8 @@ impl Admission {
             max_connections,
             refuse_new: false,
             answered: 0,
+            envelopes_tried: 0,
+            hellos_read: 0,
             gate: Gate::new(relay_id),
             freshness: Freshness::new(),
             queue: Queue::new(key),
@@ -204,8 +208,11 @@ impl Admission {
 
     /// Enters the gauges and counters of the door.
     pub(super) fn report(&self, stats: &mut EndpointStats) {
+        (stats.epochs, stats.bundle) = self.epochs.stats();
         stats.half_open = self.half_open.len();
         stats.handshakes_answered = self.answered;
+        stats.envelopes_tried = self.envelopes_tried;
+        stats.hellos_read = self.hellos_read;
         stats.cookie_mode = self.gate.load.is_on();
         stats.retries_sent = self.gate.retries_sent;
         stats.reassembling = self.reassembly.len();
@@ -270,6 +277,7 @@ impl Admission {
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
+        self.envelopes_tried += 1;
         let (header, fragment) = domain
             .envelope
             .open(domain.incoming, datagram)
