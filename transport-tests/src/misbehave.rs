@@ -207,7 +207,8 @@ impl Raw {
         let mut envelopes = Envelopes::new(seed);
         let (hid, hello) = envelopes.message(pair, 0, Way::Up);
         let config = RELAY.config(Access::Open, b"");
-        let responder = Responder::new(config.statics, config.relay_id, config.epoch);
+        let [epoch] = config.epochs.try_into().ok().expect("one epoch");
+        let responder = Responder::new(epoch.statics, config.relay_id, epoch.epoch);
         let offered = responder.read(hid, &hello, None, 0).expect("an honest hello");
         let theirs = ConnectionId(offered.scid());
         let mut params = Vec::new();

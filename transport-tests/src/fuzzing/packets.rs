@@ -207,6 +207,7 @@ impl Bout {
             Act::Message(length) => {
                 let options = DatagramOptions {
                     class: Class::ALL[usize::from(length) % 5],
+                    early: false,
                     deadline: None,
                 };
                 let _ = connection.send_datagram(now, vec![7; usize::from(length % 1500)], options);

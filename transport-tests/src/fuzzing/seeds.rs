@@ -3,9 +3,10 @@
 use transport_api::http::{Field, RequestHead, ResponseHead, Settings, frame};
 use transport_api::masque::{Target, Template, capsule, udp};
 use transport_core::wire::frame::{
-    Close, ControlData, ControlKind, Datagram, Frame, PathRetireConnectionId, Stream,
+    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathRetireConnectionId, Stream,
 };
 use transport_core::wire::{ConnectionId, TransportParameters};
+use transport_crypto::TICKET_LEN;
 
 use super::tickets;
 use crate::house::root;
@@ -88,6 +89,7 @@ fn each_frame() -> Vec<Vec<u8>> {
         Frame::PathRetireConnectionId(PathRetireConnectionId { path: 0, sequence: 1 }),
         Frame::ControlData(ControlData {
             kind: ControlKind::Bundle,
+            message: 0,
             total: 8,
             offset: 0,
             data: b"12345678",
@@ -112,6 +114,12 @@ fn each_frame() -> Vec<Vec<u8>> {
     };
     all.push(encode(&[Frame::PathNewConnectionId(new_id)]));
     all.push(Raw::ack(0, 3));
+    all.push(encode(&[Frame::NewTicket(NewTicket {
+        serial: 1,
+        lifetime_s: 3600,
+        max_early: 4096,
+        ticket: &[6; TICKET_LEN],
+    })]));
     all
 }
 
