@@ -36,7 +36,7 @@ build=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 work=$PWD/work
 mkdir -p "$work" artifacts
 echo "building ($(cargo +nightly --version))"
-cargo +nightly fuzz build --fuzz-dir . --sanitizer "${FUZZ_SANITIZER:-none}" --target-dir "$build" >"$work/build.log" 2>&1 || {
+RUSTC_WRAPPER=$PWD/rustc.sh cargo +nightly fuzz build --fuzz-dir . --sanitizer "${FUZZ_SANITIZER:-none}" --target-dir "$build" >"$work/build.log" 2>&1 || {
     tail -40 "$work/build.log"
     die 4 "the targets do not build"
 }

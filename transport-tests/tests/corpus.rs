@@ -93,3 +93,40 @@ fn corpora_stay_small() {
         );
     }
 }
+
+/// What libFuzzer needs beyond what the product is built from.
+const FUZZERS_OWN: [&str; 6] = [
+    "transport-fuzz",
+    "libfuzzer-sys",
+    "cc",
+    "find-msvc-tools",
+    "jobserver",
+    "shlex",
+];
+
+fn packages(lock: PathBuf) -> BTreeSet<(String, String)> {
+    let text = fs::read_to_string(&lock).unwrap_or_else(|error| panic!("{}: {error}", lock.display()));
+    let lock: toml::Table = toml::from_str(&text).expect("a lock file");
+    let packages = lock["package"].as_array().expect("packages");
+    let word = |package: &toml::Value, key: &str| package[key].as_str().unwrap_or_default().to_owned();
+    packages
+        .iter()
+        .map(|package| (word(package, "name"), word(package, "version")))
+        .collect()
+}
+
+#[test]
+fn the_fuzzers_build_what_the_product_builds() {
+    let product = packages(root().join("Cargo.lock"));
+    let stray =
+        |package: &(String, String)| !product.contains(package) && !FUZZERS_OWN.contains(&package.0.as_str());
+    let findings: Vec<String> = packages(fuzz().join("Cargo.lock"))
+        .into_iter()
+        .filter(stray)
+        .map(|(name, version)| format!("{name} {version} is in transport-tests/fuzz/Cargo.lock alone"))
+        .collect();
+    expect_none(
+        &findings,
+        "Copy Cargo.lock to transport-tests/fuzz and run `cargo update -w --manifest-path transport-tests/fuzz/Cargo.toml --offline`.",
+    );
+}

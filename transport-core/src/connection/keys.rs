@@ -2,7 +2,8 @@
 //!
 //! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, when the last change is
 //! three PTO ago and the peer has shown that it followed. The peer's update shows in a flipped phase bit; we follow at
-//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
+//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6). It is too early when we have not
+//! acknowledged anything of its last one: of time the two ends have different ideas, most of all after a change of path.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -59,7 +60,8 @@ pub(crate) struct Keys {
     first_sealed: Option<u64>,
     followed: bool,
     changed_at: Option<Instant>,
-    peer_changed_at: Option<Instant>,
+    /// The peer's last change was acknowledged, so that it may begin another one.
+    reported: bool,
     replace_at: Instant,
     wanted: bool,
     updates: u64,
@@ -86,7 +88,7 @@ impl Keys {
             first_sealed: None,
             followed: false,
             changed_at: None,
-            peer_changed_at: None,
+            reported: true,
             replace_at: now + limits.age(random),
             wanted: false,
             updates: 0,
@@ -126,7 +128,6 @@ impl Keys {
         which: Generation,
         number: u64,
         now: Instant,
-        pto: Duration,
     ) -> Result<Option<By>, Breach> {
         match which {
             Generation::Previous => return Ok(None),
@@ -136,15 +137,12 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        if self
-            .peer_changed_at
-            .is_some_and(|at| now.saturating_duration_since(at) < pto)
-        {
+        if !self.reported {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
         self.first_received = number;
-        self.peer_changed_at = Some(now);
+        self.reported = false;
         if self.seal.phase() == self.open.phase() {
             return Ok(Some(By::Local));
         }
@@ -201,6 +199,11 @@ impl Keys {
     /// A packet was sealed.
     pub(crate) fn sealed(&mut self, number: u64) {
         self.first_sealed.get_or_insert(number);
+    }
+
+    /// An ACK that names `largest` leaves.
+    pub(crate) fn acknowledging(&mut self, largest: u64) {
+        self.reported |= largest >= self.first_received;
     }
 
     /// The peer acknowledged `largest`.

@@ -263,11 +263,13 @@ impl World {
                 let end = Duration::from_millis(u64::from(ms) * 4);
                 self.pass(|pair| pair.run_for(end));
             }
-            Call::Steps { count } => self.pass(|pair| {
+            Call::Steps { count } => {
                 for _ in 0..count % 32 {
-                    pair.step();
+                    self.pass(|pair| {
+                        pair.step();
+                    });
                 }
-            }),
+            }
             ref call if !self.closed => self.apply(call),
             _ => {}
         }
