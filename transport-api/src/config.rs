@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, EndpointAddress, EngineConfig, Grant, Limits, Observer,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, Limits, Observer,
     RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
 };
 
@@ -94,6 +94,8 @@ pub struct ServerOptions {
     pub app: Vec<u8>,
     /// Connections at most, half-open ones included.
     pub max_connections: usize,
+    /// Tickets, with which clients come back at less cost.
+    pub tickets: TicketOptions,
 }
 
 impl ServerOptions {
@@ -112,6 +114,7 @@ impl ServerOptions {
             access: Access::Open,
             app: app.to_vec(),
             max_connections: 4096,
+            tickets: TicketOptions::default(),
         }
     }
 }
@@ -126,7 +129,7 @@ impl ServerOptions {
             access: self.access,
             app: self.app,
             max_connections: self.max_connections,
-            tickets: TicketOptions::default(),
+            tickets: self.tickets,
         }
     }
 }
@@ -243,6 +246,9 @@ pub struct ConnectOptions {
     pub server: Option<SocketAddr>,
     /// Cipher preference.
     pub suite: SuiteChoice,
+    /// Comes back with a ticket of [`crate::Connection::tickets`]: of this relay and this identity, never used before. If the
+    /// relay does not take it, a full handshake follows by itself ([`crate::Connection::resumed`] tells).
+    pub ticket: Option<ClientTicket>,
 }
 
 impl ConnectOptions {
@@ -255,6 +261,7 @@ impl ConnectOptions {
             app: app.to_vec(),
             server: None,
             suite: SuiteChoice::default(),
+            ticket: None,
         }
     }
 

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
-use crate::engine::{Bundle, ConnectionStats, Direction, Peer, Suite};
+use crate::engine::{Bundle, ClientTicket, ConnectionStats, Direction, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
 use crate::wait::Wait;
@@ -111,6 +111,22 @@ impl Connection {
         BundleUpdate {
             shared: Arc::clone(self.shared()),
         }
+    }
+
+    /// Waits for the next ticket of the relay, which gives a few once the connection is confirmed. A ticket is good for one
+    /// connection of the same client ([`crate::ConnectOptions::ticket`]), and as secret as a key. Of those nobody asked for,
+    /// the newest four are kept; one that came before the end of the connection is still given out.
+    ///
+    /// Cancel-safe.
+    pub fn tickets(&self) -> TicketUpdate {
+        TicketUpdate {
+            shared: Arc::clone(self.shared()),
+        }
+    }
+
+    /// Whether the client came back with a ticket.
+    pub fn resumed(&self) -> bool {
+        self.shared().resumed
     }
 
     /// Who the other side is, as the handshake proved it.
@@ -406,6 +422,29 @@ impl Future for BundleUpdate {
             return Poll::Ready(Err(reason.clone()));
         }
         state.bundle_waiters.add(cx.waker());
+        Poll::Pending
+    }
+}
+
+/// Future of [`Connection::tickets`]. It does not keep the connection open.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct TicketUpdate {
+    shared: Arc<ConnectionShared>,
+}
+
+impl Future for TicketUpdate {
+    type Output = Result<ClientTicket, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = lock(&self.shared.state);
+        if let Some(ticket) = state.tickets.pop_front() {
+            return Poll::Ready(Ok(*ticket.0));
+        }
+        if let Some(reason) = &state.ended {
+            return Poll::Ready(Err(reason.clone()));
+        }
+        state.ticket_waiters.add(cx.waker());
         Poll::Pending
     }
 }

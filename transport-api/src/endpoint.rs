@@ -90,7 +90,7 @@ impl Endpoint {
             remote,
             app: options.app,
             suite: options.suite,
-            resume: None,
+            resume: options.ticket,
             early: false,
         };
         {

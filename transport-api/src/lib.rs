@@ -31,7 +31,7 @@ pub mod tunnel;
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
-pub use connection::{AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni};
+pub use connection::{AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni, TicketUpdate};
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
@@ -45,8 +45,8 @@ pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
-    CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
+    ClientTicket, CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
     EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity,
-    RelayStatics, StreamId, Suite, SuiteChoice, Usage, code, trace,
+    RelayStatics, StreamId, Suite, SuiteChoice, TicketOptions, Usage, code, trace,
 };
 pub use wait::Wait;

@@ -33,6 +33,8 @@ pub struct SessionInfo {
     pub age: Duration,
     /// The packet cipher.
     pub suite: Suite,
+    /// It came by a ticket.
+    pub resumed: bool,
     /// Counters and gauges: the path, streams, bytes, losses.
     pub stats: ConnectionStats,
 }
@@ -44,6 +46,7 @@ impl SessionInfo {
             remote,
             age,
             suite,
+            resumed,
             stats,
             ..
         } = info;
@@ -53,6 +56,7 @@ impl SessionInfo {
             remote,
             age,
             suite,
+            resumed,
             stats,
         }
     }

@@ -8,33 +8,33 @@ use crate::{Entropy, EntropyFailed};
 /// `N` secret bytes: zeroized on drop, without `Debug`, compared in constant time.
 ///
 /// There is no `Clone` and no `Copy`; where a second holder is needed, the owner is shared instead, or the copy is made by
-/// a function of this crate that says so.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Secret<const N: usize>([u8; N]);
+/// a function of this crate that says so. The bytes stay in one heap block for life: what moves is a pointer, so that no
+/// move, and no `Option::take`, leaves them behind.
+pub struct Secret<const N: usize>(Box<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
     /// Takes over `bytes`. The caller's own copy, if any, is the caller's to erase.
     pub fn new(bytes: [u8; N]) -> Self {
-        Self(bytes)
+        Self(Box::new(bytes))
     }
 
     /// Draws `N` bytes from `rng`.
     pub fn generate(rng: &mut dyn Entropy) -> Result<Self, EntropyFailed> {
-        let mut secret = Self([0; N]);
-        rng.fill(&mut secret.0)?;
+        let mut secret = Self::new([0; N]);
+        rng.fill(&mut *secret.0)?;
         Ok(secret)
     }
 
     /// A copy of the first `N` bytes of `bytes`, written in place; `None` if there are fewer.
     pub(crate) fn copy_of(bytes: &[u8]) -> Option<Self> {
-        let mut secret = Self([0; N]);
+        let mut secret = Self::new([0; N]);
         secret.0.copy_from_slice(bytes.get(..N)?);
         Some(secret)
     }
 
     /// A second holder of the same bytes.
     pub(crate) fn duplicate(&self) -> Self {
-        Self(self.0)
+        Self(self.0.clone())
     }
 
     /// The bytes themselves. The name marks every place where a secret is looked at.
@@ -53,9 +53,23 @@ impl<const N: usize> Secret<N> {
     }
 }
 
+impl<const N: usize> Zeroize for Secret<N> {
+    fn zeroize(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
+
 impl<const N: usize> ConstantTimeEq for Secret<N> {
     fn ct_eq(&self, other: &Self) -> Choice {
-        self.0.ct_eq(&other.0)
+        self.0.ct_eq(&*other.0)
     }
 }
 

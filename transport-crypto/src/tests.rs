@@ -416,6 +416,42 @@ fn key_schedule_vectors() {
     check("key-schedule.txt", &key_schedule());
 }
 
+/// The schedule in the JSON file was made without `kdf.rs` and `schedule.rs`.
+#[test]
+fn the_schedule_is_that_of_the_json_file() {
+    let file: serde_json::Value = serde_json::from_str(&fs::read_to_string(path("adit1.json")).unwrap()).unwrap();
+    let file = &file["key_schedule"];
+    let keys = KeySchedule::new(&[1; 32], &Secret::new([2; 32]), &Secret::new([3; 32]));
+    let same = |name: &str, bytes: &[u8]| {
+        let mut v = Vectors(String::new());
+        v.put(name, bytes);
+        assert_eq!(v.0, format!("{name} = {}\n", file[name].as_str().unwrap()));
+    };
+    same("c_ap_0", keys.client.expose());
+    same("s_ap_0", keys.server.expose());
+    same("res", keys.resumption.expose());
+    let mut exported = [0; 32];
+    keys.exporter.export(b"label", &mut exported);
+    same("exporter of label, 32 bytes", &exported);
+    for (suite, number) in [(Suite::ChaCha20Poly1305, 1), (Suite::Aes256Gcm, 2)] {
+        let ap_0 = Secret::new(*keys.client.expose());
+        let (mut chain, mask) = Generations::start(provider::DEFAULT, suite, ap_0);
+        let mut masks = [[0; 5]];
+        mask.masks(&[[9; 16]], &mut masks);
+        same(&format!("mask of suite {number}, sample 09.."), &masks[0]);
+        for generation in file["generations"].as_array().unwrap() {
+            let key = chain.advance();
+            let mut body = *b"sixteen byte txt";
+            let nonce = Counter { lane: 2, number: 5 }.nonce(&key.iv);
+            let tag = key.cipher.seal(&nonce, b"header", &mut body).unwrap();
+            let mut v = Vectors(String::new());
+            v.put("", &[&body[..], &tag].concat());
+            let expected = generation[format!("packet of suite {number}")].as_str().unwrap();
+            assert_eq!(v.0, format!(" = {expected}\n"));
+        }
+    }
+}
+
 /// The chain that packets use is the one the vectors spell out.
 #[test]
 fn generations_follow_the_schedule() {

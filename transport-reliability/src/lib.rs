@@ -397,6 +397,11 @@ impl<T> Recovery<T> {
         }
     }
 
+    /// Allocated bytes, without what the contents hold.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.log.memory() + received::MEMORY
+    }
+
     // --- helpers ---
 
     fn max_datagram(&self) -> u64 {

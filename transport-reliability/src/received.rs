@@ -18,6 +18,8 @@ use crate::ack::AckRange;
 /// Numbers the window spans; a packet reordered further than this is dropped.
 pub(crate) const WINDOW: u64 = 8192;
 const WORDS: usize = (WINDOW / 64) as usize;
+/// Bytes a window allocates.
+pub(crate) const MEMORY: usize = 2 * WORDS * 8;
 /// Ranges an ACK reports at most, the newest ones.
 pub(crate) const MAX_RANGES: usize = 64;
 
@@ -57,6 +59,19 @@ impl Bits {
     fn put(&mut self, number: u64, value: bool) {
         if let Some(word) = self.0.get_mut((number / 64) as usize % WORDS) {
             *word = (*word & !(1 << (number % 64))) | (u64::from(value) << (number % 64));
+        }
+    }
+
+    /// Clears `low..high`, a word at a time: how far a number jumps is the peer's choice, what it costs is not.
+    fn clear(&mut self, low: u64, high: u64) {
+        let mut at = low;
+        while at < high {
+            let next = ((at | 63) + 1).min(high);
+            let below = u64::MAX.checked_shr((64 - (next - at)) as u32).unwrap_or(0);
+            if let Some(word) = self.0.get_mut((at / 64) as usize % WORDS) {
+                *word &= !(below << (at % 64));
+            }
+            at = next;
         }
     }
 
@@ -176,10 +191,8 @@ impl Window {
             }
             None => number,
         };
-        for skipped in from..=number {
-            self.seen.put(skipped, false);
-            self.report.put(skipped, false);
-        }
+        self.seen.clear(from, number + 1);
+        self.report.clear(from, number + 1);
         self.floor = if self.largest.is_none() {
             number
         } else {
@@ -241,9 +254,7 @@ impl Window {
         let lowest = self
             .largest
             .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
-        for number in self.floor.max(lowest)..floor {
-            self.report.put(number, false);
-        }
+        self.report.clear(self.floor.max(lowest), floor);
         self.floor = self.floor.max(floor);
     }
 }

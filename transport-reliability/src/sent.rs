@@ -51,10 +51,6 @@ pub enum SentKind {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// Never sent, on purpose.
-    Skipped,
-    /// Sent, but nobody waits for it.
-    Untracked,
     /// Neither acknowledged nor lost.
     Open,
     /// Declared lost.
@@ -117,11 +113,22 @@ impl BitRing {
     }
 }
 
+/// A number without an entry: skipped, or sent and awaited by nobody.
+const NOBODY: u32 = u32::MAX;
+/// Places are counted modulo this; there are never that many entries.
+const PLACES: u32 = (1 << 31) - 1;
+
 /// The sent packets of one path, by number.
 #[derive(Debug)]
 pub(crate) struct SentLog<T> {
+    /// Every number from `base` on, four bytes each: the place of its entry, counted on without end. A peer that
+    /// acknowledges nothing keeps all numbers here, and packets that carry ACKs alone shall not cost an entry each then.
+    numbers: VecDeque<u32>,
+    /// Packets somebody waits for, in order.
     entries: VecDeque<Entry<T>>,
-    /// Number of the front entry.
+    /// The place of the first entry.
+    place: u32,
+    /// The first of `numbers`.
     base: u64,
     /// First number ever given out.
     first: u64,
@@ -137,7 +144,9 @@ impl<T> SentLog<T> {
     /// `first` is the first number that will be sent.
     pub(crate) fn new(first: u64) -> Self {
         Self {
+            numbers: VecDeque::new(),
             entries: VecDeque::new(),
+            place: 0,
             base: first,
             first,
             open: BitRing::new(FIRST_BITS),
@@ -150,11 +159,11 @@ impl<T> SentLog<T> {
 
     /// One above the largest number sent.
     pub(crate) fn end(&self) -> u64 {
-        self.base + self.entries.len() as u64
+        self.base + self.numbers.len() as u64
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() >= MAX_SPAN
+        self.numbers.len() >= MAX_SPAN
     }
 
     /// Open packets that elicit an ACK.
@@ -168,47 +177,50 @@ impl<T> SentLog<T> {
         debug_assert!(number >= self.end(), "packet numbers rise");
         while self.end() < number {
             self.skips.push_back(self.end());
-            self.append(Entry {
-                state: State::Skipped,
-                sent_at: now,
-                size: 0,
-                eliciting: false,
-                in_flight: false,
-                kind: SentKind::Normal,
-                reported: None,
-                content: None,
-            });
+            self.append(None);
         }
         let tracked = packet.eliciting || packet.in_flight;
         self.open_eliciting += usize::from(packet.eliciting);
-        self.append(Entry {
-            state: if tracked { State::Open } else { State::Untracked },
+        self.append(tracked.then_some(Entry {
+            state: State::Open,
             sent_at: now,
             size: packet.size,
             eliciting: packet.eliciting,
-            in_flight: tracked,
+            in_flight: true,
             kind: packet.kind,
             reported: None,
-            content: tracked.then_some(packet.content),
-        });
+            content: Some(packet.content),
+        }));
         self.open.put(number, tracked);
         self.pop_settled();
     }
 
-    fn append(&mut self, entry: Entry<T>) {
-        if self.entries.len() == self.open.0.len() * 64 {
+    fn append(&mut self, entry: Option<Entry<T>>) {
+        if self.numbers.len() == self.open.0.len() * 64 {
             self.grow_bits();
         }
-        self.entries.push_back(entry);
+        let place = (self.place + self.entries.len() as u32) % PLACES;
+        self.numbers
+            .push_back(if entry.is_some() { place } else { NOBODY });
+        self.entries.extend(entry);
     }
 
     fn grow_bits(&mut self) {
         let bits = self.open.0.len() * 128;
-        (self.open, self.lost) = (BitRing::new(bits), BitRing::new(bits));
-        for (number, entry) in (self.base..).zip(&self.entries) {
-            self.open.put(number, entry.state == State::Open);
-            self.lost.put(number, matches!(entry.state, State::Lost(_)));
+        let (mut open, mut lost) = (BitRing::new(bits), BitRing::new(bits));
+        for number in self.base..self.end() {
+            let state = self.entry(number).map(|entry| entry.state);
+            open.put(number, state == Some(State::Open));
+            lost.put(number, matches!(state, Some(State::Lost(_))));
         }
+        (self.open, self.lost) = (open, lost);
+    }
+
+    /// Allocated bytes, without what the contents hold.
+    pub(crate) fn memory(&self) -> usize {
+        self.numbers.capacity() * size_of::<u32>()
+            + self.entries.capacity() * size_of::<Entry<T>>()
+            + (self.open.0.len() + self.lost.0.len() + self.skips.capacity()) * size_of::<u64>()
     }
 
     /// Whether every number in `ranges` was really sent.
@@ -250,14 +262,20 @@ impl<T> SentLog<T> {
         None
     }
 
+    /// What is known of a number; `None` when nobody waits for it.
     pub(crate) fn entry(&self, number: u64) -> Option<&Entry<T>> {
-        self.entries
-            .get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        self.entries.get(self.index(number)?)
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry<T>> {
-        self.entries
-            .get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        let index = self.index(number)?;
+        self.entries.get_mut(index)
+    }
+
+    fn index(&self, number: u64) -> Option<usize> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        let place = self.numbers.get(at).filter(|place| **place != NOBODY)?;
+        Some(((place + PLACES - self.place) % PLACES) as usize)
     }
 
     /// The oldest open packet's content that elicits an ACK and is not an MTU probe.
@@ -331,27 +349,35 @@ impl<T> SentLog<T> {
 
     /// Lets settled numbers go at the front, and lost ones that were lost longer than `keep` ago.
     pub(crate) fn retire(&mut self, now: Instant, keep: Duration) {
-        while let Some(front) = self.entries.front() {
-            let expired =
-                matches!(front.state, State::Lost(loss) if now.saturating_duration_since(loss.at) >= keep);
+        self.pop_settled();
+        while let Some(State::Lost(loss)) = self.entries.front().map(|front| front.state) {
             // A full log prefers room for new packets over knowledge about old ones.
-            let crowded = matches!(front.state, State::Lost(_)) && self.entries.len() >= MAX_SPAN / 2;
-            if !(expired || crowded || is_settled(front.state)) {
+            let crowded = self.numbers.len() >= MAX_SPAN / 2;
+            if !crowded && now.saturating_duration_since(loss.at) < keep {
+                break;
+            }
+            self.pop_front();
+            self.pop_settled();
+        }
+    }
+
+    /// Afterwards the first number, if there is one, is that of the first entry.
+    fn pop_settled(&mut self) {
+        while let Some(first) = self.numbers.front() {
+            let awaited = *first != NOBODY;
+            if awaited && self.entries.front().is_some_and(|front| front.state != State::Acked) {
                 break;
             }
             self.pop_front();
         }
     }
 
-    fn pop_settled(&mut self) {
-        while self.entries.front().is_some_and(|front| is_settled(front.state)) {
-            self.pop_front();
-        }
-    }
-
     fn pop_front(&mut self) {
         self.lost.put(self.base, false);
-        self.entries.pop_front();
+        if self.numbers.pop_front().is_some_and(|place| place != NOBODY) {
+            self.entries.pop_front();
+            self.place = (self.place + 1) % PLACES;
+        }
         self.base += 1;
         self.open_from = self.open_from.max(self.base);
         while self.skips.len() > OLD_SKIPS && self.skips.front().is_some_and(|&skip| skip < self.base) {
@@ -367,13 +393,6 @@ impl<T> SentLog<T> {
                 loss.event = None;
             }
         }
-    }
-}
-
-fn is_settled(state: State) -> bool {
-    match state {
-        State::Skipped | State::Untracked | State::Acked => true,
-        State::Open | State::Lost(_) => false,
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The largest offset or count that can be written on the wire (RFC 9000 §16).
 pub(crate) const MAX_VARINT: u64 = (1 << 62) - 1;
+/// The most streams of a kind there can be (RFC 9000 §4.6): their ids take the two bits below.
+pub(crate) const MAX_STREAMS: u64 = 1 << 60;
 
 /// How much we may still send: on a stream, or on all of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,7 +134,7 @@ pub(crate) struct Count {
 
 impl Count {
     pub(crate) fn new(at_once: u64) -> Self {
-        let at_once = at_once.min(MAX_VARINT >> 2);
+        let at_once = at_once.min(MAX_STREAMS);
         Self {
             at_once,
             closed: 0,
@@ -152,7 +154,7 @@ impl Count {
 
     /// The peer waits: whatever has closed counts now. Says whether the limit rose.
     pub(crate) fn announce(&mut self) -> bool {
-        let limit = (self.at_once + self.closed).min(MAX_VARINT >> 2);
+        let limit = (self.at_once + self.closed).min(MAX_STREAMS);
         let rose = limit > self.announced;
         self.announced = self.announced.max(limit);
         rose

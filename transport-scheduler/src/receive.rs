@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::flow::MAX_VARINT;
+use crate::flow::MAX_STREAMS;
 use crate::steer::Topic;
 use crate::stream::Due;
 use crate::stream::state::SendState;
@@ -26,13 +26,13 @@ impl Scheduler {
             Input::MaxData(max) => self.raise_connection(max),
             Input::MaxStreamData { id, max } => return self.on_max_stream_data(id, max),
             Input::MaxStreams { direction, max } => {
-                if max > MAX_VARINT >> 2 {
+                if max > MAX_STREAMS {
                     return Err(Violation::StreamLimit.into());
                 }
                 self.raise_streams(direction, max);
             }
             Input::StreamsBlocked { direction, at } => {
-                if at > MAX_VARINT >> 2 {
+                if at > MAX_STREAMS {
                     return Err(Violation::StreamLimit.into());
                 }
                 if self.theirs.get_mut(direction).count.announce() {

@@ -1,6 +1,7 @@
 //! Two endpoints of the product joined by an in-memory pipe, on virtual time: for tests of whole connections that want
 //! their hands on every datagram. A [`Hook`] may see, drop, change, delay or duplicate each of them.
 
+mod comeback;
 mod setup;
 mod transfer;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use transport_core::wire::Frame;
-use transport_core::{By, CloseReason, DropReason, SuiteChoice};
+use transport_core::{By, CloseReason, DatagramOptions, DropReason, SuiteChoice, code};
 use transport_tests::misbehave::Raw;
-use transport_tests::pair::{Options, Pair, Transfer, Way, drive_all, faults};
+use transport_tests::pair::{Options, Pair, Transfer, Way, drive_all, faults, server_address, stranger};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -196,4 +196,183 @@ fn a_client_that_moved_updates_its_keys_again_and_again() {
     }
     assert_eq!(pair.server.closed(), None);
     assert!(pair.server.connection().stats().key_updates >= 2);
+}
+
+fn send(pair: &mut Pair, way: Way, data: &[u8]) {
+    let now = pair.now(way);
+    let connection = pair.sender(way).connection();
+    connection
+        .send_datagram(now, data.to_vec(), DatagramOptions::default())
+        .expect("a short message");
+}
+
+fn lost(pair: &mut Pair) -> u64 {
+    let client = pair.client.connection().stats().declared_lost;
+    client + pair.server.connection().stats().declared_lost
+}
+
+/// Datagram messages are not sent again, so each that arrives came in the packet it was put in.
+#[test]
+fn a_minute_of_updates_every_second_loses_no_packet() {
+    for suite in [SuiteChoice::ChaCha20Poly1305, SuiteChoice::Aes256Gcm] {
+        let options = Options {
+            suite,
+            ..Options::new(6)
+        };
+        let mut pair = Pair::connected(options.with(|transport| {
+            transport.aes = true;
+            transport.key_update_interval = Duration::from_secs(1);
+        }));
+        pair.recording = false;
+        for number in 0..6000u32 {
+            send(&mut pair, Way::Up, &number.to_be_bytes());
+            send(&mut pair, Way::Down, &number.to_be_bytes());
+            pair.run_for(Duration::from_millis(10));
+        }
+        pair.run_for(Duration::from_secs(1));
+        let expected: Vec<Vec<u8>> = (0..6000u32).map(|number| number.to_be_bytes().to_vec()).collect();
+        assert_eq!(pair.server.take_datagrams(), expected);
+        assert_eq!(pair.client.take_datagrams(), expected);
+        assert_eq!((forged(&pair), lost(&mut pair)), (0, 0));
+        let (client, server) = updates(&mut pair);
+        assert!(client == server && (50..=76).contains(&client), "{client} and {server}");
+    }
+}
+
+#[test]
+fn keys_are_replaced_after_as_many_packets_as_the_configuration_says() {
+    for suite in [SuiteChoice::ChaCha20Poly1305, SuiteChoice::Aes256Gcm] {
+        let options = Options {
+            suite,
+            ..Options::new(7)
+        };
+        let mut pair = Pair::connected(options.with(|transport| {
+            transport.aes = true;
+            transport.key_update_packets = 200;
+        }));
+        assert_eq!(updates(&mut pair), (0, 0));
+        pair.recording = false;
+        for _ in 0..1000 {
+            send(&mut pair, Way::Up, b"x");
+            pair.run_for(Duration::from_millis(10));
+        }
+        let (client, server) = updates(&mut pair);
+        assert!(client == server && (4..=8).contains(&client), "{client} and {server}");
+        assert_eq!((forged(&pair), lost(&mut pair)), (0, 0));
+    }
+}
+
+/// The relay forgets its round trip with each move, and the client does not: it was sent away for updating too fast.
+#[test]
+fn updates_during_loss_and_while_the_client_moves_lose_nothing() {
+    for seed in 0..4 {
+        let mut pair = Pair::connected(Options::new(seed).with(|transport| {
+            transport.key_update_interval = Duration::from_millis(500);
+        }));
+        pair.recording = false;
+        pair.hook(faults(seed, 0.05, 0.3, 0.1));
+        let mut both = [
+            Transfer::open(&mut pair, Way::Up, 600_000),
+            Transfer::open(&mut pair, Way::Down, 600_000),
+        ];
+        for port in 0..8 {
+            if pair.run_until(Duration::from_millis(700), |pair| drive_all(&mut both, pair)) {
+                break;
+            }
+            pair.address = stranger(2000 + port);
+        }
+        assert!(pair.exchange(&mut both, LIMIT), "seed {seed}");
+        assert_eq!(forged(&pair), 0, "seed {seed}");
+        let (client, server) = updates(&mut pair);
+        assert!(client.abs_diff(server) <= 1 && client >= 1, "seed {seed}: {client} and {server}");
+    }
+}
+
+#[test]
+fn packets_of_the_old_keys_open_for_three_probe_timeouts_and_no_longer() {
+    for (late, opens) in [(150, true), (5000, false)] {
+        let mut pair = Pair::connected(Options::new(8));
+        assert!(pair.transfer(Way::Up, 3000, LIMIT) && pair.transfer(Way::Down, 3000, LIMIT));
+        pair.run_for(Duration::from_secs(2));
+        let mut held = false;
+        pair.hook(move |passing| {
+            if passing.way == Way::Up && !std::mem::replace(&mut held, true) {
+                passing.copies = vec![Duration::from_millis(late)];
+            }
+        });
+        send(&mut pair, Way::Up, b"sealed with the old keys");
+        pair.settle();
+        assert!(pair.client.connection().update_keys());
+        for _ in 0..10 {
+            send(&mut pair, Way::Up, b"sealed with the new keys");
+            pair.run_for(Duration::from_millis(10));
+        }
+        assert_eq!(updates(&mut pair), (1, 1));
+        pair.run_for(Duration::from_secs(6));
+        let arrived = pair.server.take_datagrams();
+        assert_eq!(arrived.len(), if opens { 11 } else { 10 });
+        assert_eq!(arrived.contains(&b"sealed with the old keys".to_vec()), opens);
+        assert_eq!(forged(&pair), u64::from(!opens));
+    }
+}
+
+#[test]
+fn forgeries_are_summed_over_all_keys_until_the_connection_ends() {
+    let mut pair = Pair::connected(Options::new(9).with(|transport| transport.forgery_limit = 60));
+    let forge = |pair: &mut Pair, count| {
+        let packet = pair.record.iter().rfind(|passing| passing.way == Way::Up).cloned().unwrap();
+        for _ in 0..count {
+            let mut flipped = packet.bytes.clone();
+            flipped[14] ^= 1;
+            pair.inject(Way::Up, packet.from, &flipped);
+        }
+    };
+    let held = |pair: &mut Pair| {
+        // A number the relay has not seen, or it would be no forgery but a replay.
+        pair.hook(|passing| passing.lose());
+        send(pair, Way::Up, b"lost");
+        pair.settle();
+        pair.hook(|_| {});
+    };
+    held(&mut pair);
+    forge(&mut pair, 30);
+    assert!(pair.transfer(Way::Up, 3000, LIMIT) && pair.transfer(Way::Down, 3000, LIMIT));
+    assert!(pair.client.connection().update_keys());
+    assert!(pair.transfer(Way::Up, 3000, LIMIT) && pair.transfer(Way::Down, 3000, LIMIT));
+    assert_eq!(updates(&mut pair), (1, 1));
+    held(&mut pair);
+    forge(&mut pair, 29);
+    assert_eq!(pair.server.closed(), None);
+    forge(&mut pair, 1);
+    let reason = CloseReason::Transport {
+        code: code::AEAD_LIMIT_REACHED,
+        by: By::Local,
+    };
+    assert_eq!(pair.server.closed(), Some(&reason));
+    let said = pair.sent_to(pair.address);
+    pair.inject(Way::Up, stranger(1), &[7; 100]);
+    assert_eq!(pair.sent_to(pair.address), said, "without a word");
+    assert_ne!(pair.address, server_address());
+}
+
+/// It flips the phase with every packet, once a probe timeout: a waste, but within the rules. Then faster.
+#[test]
+fn a_peer_that_flaps_is_followed_until_it_breaks_the_rule() {
+    let mut pair = Pair::idle(Options::new(10));
+    let mut raw = Raw::join(&mut pair, 10);
+    let first = raw.seal(&transport_tests::misbehave::encode(&[Frame::Ping]));
+    for _ in 0..8 {
+        raw.session.seal.update();
+        raw.say(&mut pair, &[Frame::Ping]);
+        pair.run_for(Duration::from_secs(3));
+        assert_eq!(raw.heard_close(&pair), None);
+    }
+    assert_eq!(pair.server.connection().stats().key_updates, 8);
+    pair.inject(Way::Up, raw.address, &first);
+    assert_eq!(forged(&pair), 1, "eight generations old, though of the same phase");
+    raw.session.seal.update();
+    raw.say(&mut pair, &[Frame::Ping]);
+    raw.session.seal.update();
+    raw.say(&mut pair, &[Frame::Ping]);
+    assert_eq!(raw.heard_close(&pair), Some(code::KEY_UPDATE_ERROR));
 }

@@ -404,6 +404,8 @@ const UNSAFE: &[Rule] = &[Rule {
         // The counting allocator of the memory oracle.
         "transport-tests/src/oracle/memory",
         "transport-tests/src/alloc",
+        // The allocator that looks into freed memory for secrets.
+        "transport-crypto/tests/erased",
     ],
     bars: Bars::Word("unsafe"),
     why: "syscalls live in `transport-core/src/net/sys` and `transport-api/src/tun/sys`; call what they offer",

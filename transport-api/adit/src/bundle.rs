@@ -1,12 +1,15 @@
-//! `adit bundle show` and `adit bundle verify`.
+//! `adit bundle show`, `adit bundle verify` and `adit bundle rotate`.
 
 use serde_json::json;
 use transport_api::{Bundle, EndpointAddress, RelayId};
 
 use crate::{
     cli,
+    config::Config,
     exit::{Code, Context, Outcome},
-    files, output,
+    files,
+    keyring::{KeyRing, Paths, unix_now},
+    output,
 };
 
 pub(crate) fn run(what: cli::Bundle, as_json: bool) -> Outcome {
@@ -22,7 +25,36 @@ pub(crate) fn run(what: cli::Bundle, as_json: bool) -> Outcome {
             show(&bundle, as_json);
             Ok(())
         }
+        cli::Bundle::Rotate { config, force } => {
+            rotate(&Config::load(&config)?.identity.paths(), force, as_json)
+        }
     }
+}
+
+fn rotate(paths: &Paths, force: bool, as_json: bool) -> Outcome {
+    let ring = KeyRing::rotate(paths, unix_now(), force)?;
+    let (bundle, file) = (&ring.bundle, paths.bundle.display().to_string());
+    if as_json {
+        let previous = ring.previous.as_ref();
+        output::json_line(&json!({
+            "relay_id": ring.relay_id().to_string(),
+            "epoch": bundle.epoch(),
+            "not_before": bundle.not_before(),
+            "not_after": bundle.not_after(),
+            "bundle": file,
+            "previous": previous.map(|it| json!({ "epoch": it.epoch, "not_after": it.not_after })),
+        }));
+        return Ok(());
+    }
+    output::line(format_args!("Wrote epoch {} to {file}", bundle.epoch()));
+    if let Some(previous) = &ring.previous {
+        output::line(format_args!(
+            "Epoch {} stays in use until {} (unix seconds)",
+            previous.epoch, previous.not_after
+        ));
+    }
+    output::line("Next: send SIGHUP to the relay if it runs; its clients fetch the new bundle by themselves");
+    Ok(())
 }
 
 /// Whether a bundle may be used now, and is the wanted relay's.
@@ -30,7 +62,7 @@ pub(crate) fn check(bundle: &Bundle, wanted: Option<&RelayId>) -> Result<(), tra
     if let Some(wanted) = wanted {
         bundle.check_id(wanted)?;
     }
-    bundle.check_time(transport_api::now().unix_ms / 1000)
+    bundle.check_time(unix_now())
 }
 
 fn show(bundle: &Bundle, as_json: bool) {

@@ -37,7 +37,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         who: Init,
     },
-    /// Look at a relay bundle.
+    /// Look at a relay bundle, or make the next one.
     #[command(
         after_help = "Examples:\n  adit bundle show relay.bundle\n  adit bundle verify relay.bundle --relay-id 3f…"
     )]
@@ -73,7 +73,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  adit version\n  adit version --json")]
     Version,
     /// Sessions, paths, drops and limits of a running relay.
-    Status,
+    #[command(after_help = "Examples:\n  adit status\n  adit status --config /etc/adit/relay.toml --json")]
+    Status(Status),
     /// Check what this machine lacks.
     Doctor,
     /// Print shell completions.
@@ -81,6 +82,22 @@ pub(crate) enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    /// The relay's configuration file, which says where its socket is.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// The relay's socket.
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) socket: Option<PathBuf>,
+    /// How many sessions to list, at most 1000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) sessions: u32,
+    /// How many sessions to pass over first.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) skip: u32,
 }
 
 #[derive(Args)]
@@ -140,6 +157,18 @@ pub(crate) enum Bundle {
         /// 64 lower-case hex digits.
         #[arg(long)]
         relay_id: String,
+    },
+    /// Make a relay's next static keys and their bundle; the old keys serve on until their bundle ends.
+    #[command(
+        after_help = "Examples:\n  adit bundle rotate --config /etc/adit/relay.toml && systemctl reload adit\n  adit bundle rotate --config relay.toml --json"
+    )]
+    Rotate {
+        /// The relay's configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Also while two pairs are in use: the older one, and whoever knows only its bundle, is dropped.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -249,6 +278,9 @@ pub(crate) struct BenchClient {
     /// The server sends.
     #[arg(long)]
     pub(crate) reverse: bool,
+    /// Handshakes: come back with the ticket of the connection before; only such are measured.
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Congestion control; with --reverse the server's too.
     #[arg(long, value_enum, default_value_t = Cc::Cubic)]
     pub(crate) cc: Cc,

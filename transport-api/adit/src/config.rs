@@ -13,6 +13,7 @@ use transport_api::{ClientId, relay::Network};
 use crate::{
     cli::Access as AccessMode,
     exit::{Code, Context, Outcome, fail},
+    keyring::Paths,
 };
 
 /// A relay's whole configuration.
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) tun: Tun,
     #[serde(default)]
     pub(crate) metrics: Metrics,
+    #[serde(default)]
+    pub(crate) status: Status,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +52,18 @@ pub(crate) struct Identity {
     pub(crate) key: PathBuf,
     /// The signed bundle, relative to the configuration; its epoch is the one served.
     pub(crate) bundle: PathBuf,
+    /// A running relay makes its next static keys at half of the bundle's validity, if it may write the files.
+    pub(crate) rotate: bool,
+}
+
+impl Identity {
+    /// Both files.
+    pub(crate) fn paths(&self) -> Paths {
+        Paths {
+            key: self.key.clone(),
+            bundle: self.bundle.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,6 +75,9 @@ pub(crate) struct Access {
     /// `client_id`s let in by `allowlist`.
     #[serde(deserialize_with = "parsed_list")]
     pub(crate) clients: Vec<ClientId>,
+    /// `client_id`s kept out in either mode.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) revoked: Vec<ClientId>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,6 +119,13 @@ pub(crate) struct Metrics {
     pub(crate) listen: Option<SocketAddr>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Status {
+    /// Where `adit status` asks, relative to the configuration; empty: nowhere; not set: a default by the relay's id.
+    pub(crate) socket: Option<PathBuf>,
+}
+
 impl Default for Listen {
     fn default() -> Self {
         Self {
@@ -114,6 +139,7 @@ impl Default for Identity {
         Self {
             key: "identity.key".into(),
             bundle: "relay.bundle".into(),
+            rotate: true,
         }
     }
 }
@@ -123,6 +149,7 @@ impl Default for Access {
         Self {
             mode: AccessMode::Open,
             clients: Vec::new(),
+            revoked: Vec::new(),
         }
     }
 }
@@ -196,6 +223,14 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("."));
         config.identity.key = folder.join(&config.identity.key);
         config.identity.bundle = folder.join(&config.identity.bundle);
+        if let Some(socket) = config
+            .status
+            .socket
+            .as_mut()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
+            *socket = folder.join(&socket);
+        }
         Ok(config)
     }
 
@@ -240,8 +275,10 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("listen", "udp", Shape::List),
     ("identity", "key", Shape::Text),
     ("identity", "bundle", Shape::Text),
+    ("identity", "rotate", Shape::Truth),
     ("access", "mode", Shape::Text),
     ("access", "clients", Shape::List),
+    ("access", "revoked", Shape::List),
     ("targets", "allow", Shape::List),
     ("targets", "deny", Shape::List),
     ("limits", "sessions", Shape::Number),
@@ -251,6 +288,7 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("tun", "pool", Shape::List),
     ("tun", "name", Shape::Text),
     ("metrics", "listen", Shape::Text),
+    ("status", "socket", Shape::Text),
 ];
 
 #[derive(Clone, Copy)]
@@ -333,11 +371,11 @@ pub(crate) fn template(port: u16, access: AccessMode) -> String {
 [listen]
 udp = ["[::]:{port}"]
 
-[identity]
+[identity]                    # rotate = false: no new static keys at half of the bundle's validity
 key = "identity.key"          # mode 0600; keep a copy, it is who this relay is
 bundle = "relay.bundle"       # what clients need; hand it out
 
-[access]
+[access]                      # revoked = ["client_id"]: kept out in either mode
 mode = "{mode}"                 # open | allowlist
 clients = []
 
@@ -355,6 +393,9 @@ enabled = false               # IP tunnels do not exist in this version
 
 [metrics]
 listen = "127.0.0.1:9464"     # Prometheus text; "" turns it off
+
+[status]                      # what `adit status` asks: a socket of mode 0600; "" turns it off
+# socket = "/run/adit/status.sock"
 "#
     )
 }
@@ -373,6 +414,7 @@ mod tests {
         assert_eq!(config.listen.udp, Listen::default().udp);
         assert_eq!(config.limits.sessions, Limits::default().sessions);
         assert_eq!(config.metrics.listen, Metrics::default().listen);
+        assert_eq!((config.identity.rotate, config.status.socket), (true, None));
     }
 
     #[test]
@@ -398,6 +440,9 @@ mod tests {
             ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[limits\n", "relay.toml:1:"),
+            ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
+            ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),
+            ("[status]\nsocked = \"\"\n", "did you mean `socket`?"),
         ] {
             let failure = parse(text).unwrap_err();
             assert!(failure.message.contains(wanted), "{text}: {failure}");

@@ -1,13 +1,14 @@
-//! Private keys as PEM of seeds with mode 0600, bundles, and the state kept for each relay.
+//! Private keys as PEM of seeds with mode 0600, bundles, and files that are replaced whole.
 
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use transport_api::{Bundle, BundleError, RelayId};
+use transport_api::{Bundle, BundleError};
+use zeroize::Zeroizing;
 
 use crate::exit::{Code, Context, Outcome, fail};
 
@@ -15,6 +16,10 @@ use crate::exit::{Code, Context, Outcome, fail};
 pub(crate) const RELAY_LABEL: &str = "ADIT RELAY KEY";
 /// PEM label of a client's key file: seeds of its static keys (96 bytes).
 pub(crate) const CLIENT_LABEL: &str = "ADIT CLIENT KEY";
+/// How a PEM block begins.
+const BEGIN: &str = "-----BEGIN ";
+/// PEM blocks of one key file at most.
+const MAX_BLOCKS: usize = 4;
 
 /// Writes a new file with mode `mode`, refusing to overwrite.
 pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Outcome {
@@ -42,13 +47,53 @@ pub(crate) fn create(path: &Path, mode: u32, bytes: &[u8]) -> Outcome {
 
 /// Writes a private key as PEM, mode 0600, refusing to overwrite.
 pub(crate) fn create_key(path: &Path, label: &str, seeds: &[u8]) -> Outcome {
-    let text = pem_rfc7468::encode_string(label, pem_rfc7468::LineEnding::LF, seeds)
-        .or_fail(Code::Failed, path.display())?;
-    create(path, 0o600, text.as_bytes())
+    create(path, 0o600, encode_key(label, seeds)?.as_bytes())
+}
+
+/// One PEM block of secret bytes.
+pub(crate) fn encode_key(label: &str, seeds: &[u8]) -> Outcome<Zeroizing<String>> {
+    pem_rfc7468::encode_string(label, pem_rfc7468::LineEnding::LF, seeds)
+        .map(Zeroizing::new)
+        .or_fail(Code::Failed, label)
 }
 
 /// Reads a private key of `N` seed bytes. A file that others may read is refused.
-pub(crate) fn read_key<const N: usize>(path: &Path, label: &str) -> Outcome<[u8; N]> {
+pub(crate) fn read_key<const N: usize>(path: &Path, label: &str) -> Outcome<Zeroizing<[u8; N]>> {
+    match &read_blocks(path)?[..] {
+        [block] => block.seeds(path, label),
+        blocks => fail(
+            Code::Config,
+            format!("{}: holds {} keys, wanted one", path.display(), blocks.len()),
+        ),
+    }
+}
+
+/// One PEM block of a key file.
+pub(crate) struct Block {
+    label: String,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Block {
+    /// The block's `N` bytes, if it is what `label` says.
+    pub(crate) fn seeds<const N: usize>(&self, path: &Path, label: &str) -> Outcome<Zeroizing<[u8; N]>> {
+        let (shown, found) = (path.display(), &self.label);
+        if found != label {
+            return fail(Code::Config, format!("{shown}: holds {found}, wanted {label}"));
+        }
+        let length = self.bytes.len();
+        match self.bytes.as_slice().try_into() {
+            Ok(seeds) => Ok(Zeroizing::new(seeds)),
+            Err(_) => fail(
+                Code::Config,
+                format!("{shown}: {length} bytes of seed, wanted {N}"),
+            ),
+        }
+    }
+}
+
+/// The PEM blocks of a key file, at least one. A file that others may read is refused.
+pub(crate) fn read_blocks(path: &Path) -> Outcome<Vec<Block>> {
     let shown = path.display();
     let mode = fs::metadata(path)
         .or_fail(Code::Config, &shown)?
@@ -61,19 +106,37 @@ pub(crate) fn read_key<const N: usize>(path: &Path, label: &str) -> Outcome<[u8;
             format!("{shown}: mode {mode:04o} lets others read this key; run: chmod 600 {shown}"),
         );
     }
-    let text = fs::read(path).or_fail(Code::Config, &shown)?;
-    let (found, seeds) =
-        pem_rfc7468::decode_vec(&text).or_fail(Code::Config, format!("{shown}: not a PEM key"))?;
-    if found != label {
-        return fail(Code::Config, format!("{shown}: holds {found}, wanted {label}"));
-    }
-    let length = seeds.len();
-    seeds.try_into().or_else(|_| {
-        fail(
+    let text = Zeroizing::new(fs::read_to_string(path).or_fail(Code::Config, &shown)?);
+    let starts: Vec<usize> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let blocks: Vec<&str> = match &starts[..] {
+        // What is no PEM at all is told by the decoder.
+        [] => vec![text.as_str()],
+        _ => starts
+            .iter()
+            .zip(ends)
+            .map(|(from, to)| &text[*from..to])
+            .collect(),
+    };
+    if blocks.len() > MAX_BLOCKS {
+        return fail(
             Code::Config,
-            format!("{shown}: {length} bytes of seed, wanted {N}"),
-        )
-    })
+            format!(
+                "{shown}: {} keys; a key file holds at most {MAX_BLOCKS}",
+                blocks.len()
+            ),
+        );
+    }
+    let decode = |block: &str| {
+        let (label, bytes) = pem_rfc7468::decode_vec(block.as_bytes())
+            .or_fail(Code::Config, format!("{shown}: not a PEM key"))?;
+        let label = label.to_string();
+        Ok(Block {
+            label,
+            bytes: Zeroizing::new(bytes),
+        })
+    };
+    blocks.into_iter().map(decode).collect()
 }
 
 /// Reads a bundle and checks both of its signatures.
@@ -82,7 +145,7 @@ pub(crate) fn read_bundle(path: &Path) -> Outcome<Bundle> {
     parse_bundle(&bytes, &path.display().to_string())
 }
 
-fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
+pub(crate) fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
     Bundle::parse(bytes).map_err(|error| crate::exit::Failure {
         code: if matches!(error, BundleError::BadSignature) {
             Code::Auth
@@ -93,81 +156,59 @@ fn parse_bundle(bytes: &[u8], shown: &str) -> Outcome<Bundle> {
     })
 }
 
-/// What this machine remembers of one relay.
-pub(crate) struct State {
-    folder: PathBuf,
+/// Replaces a file whole and for good: readers, and a machine that loses power, see the old or the new, never a part.
+/// Two writers of one file must hold a lock between them.
+pub(crate) fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let (part, file) = part_of(path, mode, bytes)?;
+    file.sync_all()?;
+    rename(&part, path)
 }
 
-impl State {
-    /// The folder of `relay` under `${ADIT_STATE_DIR:-$XDG_STATE_HOME/adit}`.
-    pub(crate) fn of(relay: &RelayId) -> Self {
-        let set = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let root = set("ADIT_STATE_DIR")
-            .or_else(|| set("XDG_STATE_HOME").map(|home| home.join("adit")))
-            .or_else(|| set("HOME").map(|home| home.join(".local/state/adit")))
-            .unwrap_or_else(|| PathBuf::from(".adit"));
-        Self {
-            folder: root.join(relay.to_string()),
-        }
-    }
+/// As [`replace`], but a machine that loses power may lose the file.
+pub(crate) fn swap(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let (part, _) = part_of(path, mode, bytes)?;
+    fs::rename(part, path)
+}
 
-    /// The newer of `given` and the bundle stored. A bundle older than the highest epoch seen is refused.
-    pub(crate) fn choose(&self, given: Bundle) -> Outcome<Bundle> {
-        let stored = match fs::read(self.bundle_path()) {
-            Ok(bytes) => Some(parse_bundle(&bytes, &self.bundle_path().display().to_string())?),
-            Err(_) => None,
-        };
-        let highest = self.highest_epoch();
-        let newest = match stored {
-            Some(stored) if stored.relay_id() == given.relay_id() && stored.epoch() > given.epoch() => stored,
-            _ => given,
-        };
-        if newest.epoch() < highest {
-            let why = format!(
-                "bundle: epoch {} is older than {highest}, which this machine has seen; fetch the relay's newest bundle",
-                newest.epoch()
-            );
-            return fail(Code::Auth, why);
-        }
-        Ok(newest)
-    }
+fn part_of(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<(PathBuf, fs::File)> {
+    let part = beside(path, ".part");
+    remove_if_there(&part)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&part)?;
+    file.write_all(bytes)?;
+    Ok((part, file))
+}
 
-    /// Remembers a bundle that a relay proved to be its own.
-    pub(crate) fn remember(&self, bundle: &Bundle) -> io::Result<()> {
-        if bundle.epoch() < self.highest_epoch() {
-            return Ok(());
-        }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)?;
-        replace(&self.bundle_path(), bundle.bytes())?;
-        replace(&self.epoch_path(), bundle.epoch().to_string().as_bytes())
-    }
+/// Renames within one folder, for good.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    fs::File::open(folder_of(to))?.sync_all()
+}
 
-    fn highest_epoch(&self) -> u64 {
-        let text = fs::read_to_string(self.epoch_path()).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    }
-
-    fn bundle_path(&self) -> PathBuf {
-        self.folder.join("relay.bundle")
-    }
-
-    fn epoch_path(&self) -> PathBuf {
-        self.folder.join("epoch")
+/// Removes a file; that there is none is well.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
-/// Replaces a file whole: readers see the old or the new, never a part.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = path.with_extension(format!("part{}", std::process::id()));
-    fs::write(&part, bytes)?;
-    fs::rename(&part, path)
+/// `path` with something behind its name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// The folder a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(test)]
@@ -185,12 +226,12 @@ mod tests {
     fn a_key_comes_back_and_is_never_overwritten() {
         let path = folder("key").join("client.key");
         create_key(&path, CLIENT_LABEL, &[7; 96]).unwrap();
-        assert_eq!(read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
+        assert_eq!(*read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
         assert_eq!(
             create_key(&path, CLIENT_LABEL, &[8; 96]).unwrap_err().code,
             Code::Config
         );
-        assert_eq!(read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
+        assert_eq!(*read_key::<96>(&path, CLIENT_LABEL).unwrap(), [7; 96]);
     }
 
     #[test]

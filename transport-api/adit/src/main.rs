@@ -9,11 +9,16 @@ mod demo;
 mod exit;
 mod files;
 mod init;
+mod keyring;
 mod measure;
 mod metrics;
 mod output;
 mod relay;
+mod secrets;
 mod signals;
+mod state;
+mod status;
+mod tickets;
 
 use std::process::ExitCode;
 
@@ -50,9 +55,8 @@ fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "adit", &mut std::io::stdout());
             Ok(())
         }
-        Command::Status | Command::Doctor => {
-            fail(Code::Usage, "this command does not exist yet in this version")
-        }
+        Command::Status(options) => status::run(&options, json),
+        Command::Doctor => fail(Code::Usage, "this command does not exist yet in this version"),
     }
 }
 

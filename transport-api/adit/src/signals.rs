@@ -49,11 +49,6 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    /// The next signal.
-    pub(crate) fn wait(&self) -> Signal {
-        self.0.recv().unwrap_or(Signal::Stop)
-    }
-
     /// The next signal within `limit`, if one comes.
     pub(crate) fn wait_for(&self, limit: Duration) -> Option<Signal> {
         match self.0.recv_timeout(limit) {

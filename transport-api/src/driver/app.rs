@@ -196,6 +196,11 @@ impl App {
                     link.receive_datagram(data, &mut self.out);
                 }
             }
+            Event::Ticket(ticket) => {
+                if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+                    link.receive_ticket(ticket, &mut self.out);
+                }
+            }
             Event::Bundle(bundle) => {
                 if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
                     link.receive_bundle(bundle, &mut self.out);
@@ -246,6 +251,7 @@ impl App {
             driver: std::thread::current().id(),
             peer: info.peer,
             suite: info.suite,
+            resumed: info.resumed,
             handshake: info.handshake,
             policy: self.options.datagram_policy,
             queue_bytes: self.options.limits.datagram_queue_bytes,

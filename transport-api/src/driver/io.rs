@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::engine::net::{Caps, UdpSocket};
-use crate::engine::{Batch, Route};
+use crate::engine::{Batch, Handle, Now, Route};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +20,26 @@ pub(crate) trait Io {
     /// Sleeps until the socket is ready, the mailbox rings or `limit` has passed; at most 250 µs longer than that.
     fn wait(&mut self, limit: Duration) -> io::Result<()>;
 
-    /// Hands at most one kernel batch of datagrams to `each`. True: there may be more, ask again.
+    /// Hands at most one kernel batch of datagrams of the common socket to `each`. True: there may be more, ask again.
     fn receive(&mut self, each: &mut dyn FnMut(Route, &mut [u8])) -> io::Result<bool>;
 
     /// Whether `receive` has work without sleeping first.
     fn has_input(&self) -> bool;
+
+    /// The same from the lanes.
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Route, &mut [u8])) -> bool;
+
+    /// Whether `receive_lane` has work without sleeping first.
+    fn has_lane_input(&self) -> bool;
+
+    /// Gives a connection a lane: a socket that hears its peer alone. Without one, the common socket hears it.
+    fn open_lane(&mut self, now: Now, handle: Handle, route: Route);
+
+    /// Takes it away; whether there was one.
+    fn close_lane(&mut self, handle: Handle) -> bool;
+
+    /// Whether `wait` ends when the common socket has something.
+    fn listen(&mut self, on: bool) -> io::Result<()>;
 
     /// Sends one batch.
     fn send(&mut self, route: Route, batch: &mut Batch) -> Sent;

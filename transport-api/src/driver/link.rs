@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, lock};
+use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, TICKETS, lock};
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::engine::{Bundle, Connection, Direction, Handle, Now, StreamId};
+use crate::engine::{Bundle, Connection, Direction, Handle, Now, StreamId, Ticket};
 use crate::error::{ConnectionError, FinishError};
 
 /// More than the scheduler counts for a waiting datagram beside its bytes.
@@ -175,6 +175,16 @@ impl Link {
         state.bundle_waiters.take_into(&mut out.wakers);
     }
 
+    /// A ticket for a later connection: a few are kept until somebody asks.
+    pub(crate) fn receive_ticket(&self, ticket: Ticket, out: &mut Outbox) {
+        let mut state = lock(&self.shared.state);
+        if state.tickets.len() >= TICKETS {
+            state.tickets.pop_front();
+        }
+        state.tickets.push_back(ticket);
+        state.ticket_waiters.take_into(&mut out.wakers);
+    }
+
     /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
     /// handed over that does not fit.
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
@@ -288,6 +298,7 @@ impl Link {
             state.uni_waiters.take_into(&mut out.wakers);
             state.end_waiters.take_into(&mut out.wakers);
             state.bundle_waiters.take_into(&mut out.wakers);
+            state.ticket_waiters.take_into(&mut out.wakers);
             (
                 std::mem::take(&mut state.opens),
                 std::mem::take(&mut state.queries),

@@ -9,15 +9,18 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::command::Alarm;
 use super::io::{Io, Sent};
+use super::lanes::Lanes;
 use crate::engine::net::{Caps, Timer, UdpSocket};
-use crate::engine::{Batch, RecvBatch, Route};
+use crate::engine::{Batch, Handle, Now, RecvBatch, Route};
 
 const SOCKET: Token = Token(0);
 const ALARM: Token = Token(1);
 const TIMER: Token = Token(2);
+/// Lanes come after.
+const FIRST_LANE: usize = 3;
 
 /// Kernel batches of up to this many GRO buffers.
-const RECEIVE_SLOTS: usize = 8;
+const RECEIVE_SLOTS: usize = 32;
 
 /// Sleeps shorter than this use the timer, because epoll counts in milliseconds and pacing does not.
 const PRECISE: Duration = Duration::from_secs(1);
@@ -30,8 +33,11 @@ pub(crate) struct MioIo {
     timer: Timer,
     received: RecvBatch,
     readable: bool,
-    /// The socket is registered for writing too, because a send was blocked.
+    /// What the socket is registered for, and what it shall be: reading, unless it rests; writing, while a send is blocked.
+    registered: Option<Interest>,
+    listening: bool,
     watching_writes: bool,
+    lanes: Lanes,
     failures: u64,
 }
 
@@ -55,12 +61,15 @@ impl MioIo {
             .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
         let io = Self {
             poll,
-            events: Events::with_capacity(8),
+            events: Events::with_capacity(64),
             socket,
             timer,
             received: RecvBatch::new(RECEIVE_SLOTS),
             readable: true,
+            registered: Some(Interest::READABLE),
+            listening: true,
             watching_writes: false,
+            lanes: Lanes::new(FIRST_LANE),
             failures: 0,
         };
         Ok((io, alarm))
@@ -68,18 +77,27 @@ impl MioIo {
 
     /// Write readiness is watched only while a send is blocked: otherwise each transmitted packet would wake us.
     fn watch_writes(&mut self, on: bool) -> io::Result<()> {
-        if on == self.watching_writes {
+        self.watching_writes = on;
+        self.register()
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let wanted = match (self.listening, self.watching_writes) {
+            (true, false) => Some(Interest::READABLE),
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        };
+        if wanted == self.registered {
             return Ok(());
         }
-        let interest = if on {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&self.socket.as_raw_fd()), SOCKET, interest)?;
-        self.watching_writes = on;
+        let (registry, fd) = (self.poll.registry(), self.socket.as_raw_fd());
+        match (self.registered, wanted) {
+            (None, Some(interest)) => registry.register(&mut SourceFd(&fd), SOCKET, interest)?,
+            (Some(_), Some(interest)) => registry.reregister(&mut SourceFd(&fd), SOCKET, interest)?,
+            (_, None) => registry.deregister(&mut SourceFd(&fd))?,
+        }
+        self.registered = wanted;
         Ok(())
     }
 
@@ -105,7 +123,11 @@ impl Io for MioIo {
             return Err(error);
         }
         for event in &self.events {
-            self.readable |= event.token() == SOCKET && event.is_readable();
+            match event.token() {
+                SOCKET => self.readable |= event.is_readable(),
+                ALARM | TIMER => {}
+                Token(lane) => self.lanes.note(lane),
+            }
         }
         Ok(())
     }
@@ -159,6 +181,28 @@ impl Io for MioIo {
         }
     }
 
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Route, &mut [u8])) -> bool {
+        self.lanes.receive(now.instant, &mut self.received, each)
+    }
+
+    fn has_lane_input(&self) -> bool {
+        self.lanes.has_input()
+    }
+
+    fn open_lane(&mut self, now: Now, handle: Handle, route: Route) {
+        let (registry, common) = (self.poll.registry(), &self.socket);
+        self.lanes.open(now.instant, registry, common, handle, route);
+    }
+
+    fn close_lane(&mut self, handle: Handle) -> bool {
+        self.lanes.close(handle)
+    }
+
+    fn listen(&mut self, on: bool) -> io::Result<()> {
+        self.listening = on;
+        self.register()
+    }
+
     fn caps(&self) -> Caps {
         self.socket.caps()
     }
@@ -168,9 +212,13 @@ impl Io for MioIo {
             .registry()
             .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
         let old = std::mem::replace(&mut self.socket, socket);
-        self.poll.registry().deregister(&mut SourceFd(&old.as_raw_fd()))?;
+        if self.registered.is_some() {
+            self.poll.registry().deregister(&mut SourceFd(&old.as_raw_fd()))?;
+        }
         self.readable = true;
-        self.watching_writes = false;
+        self.registered = Some(Interest::READABLE);
+        (self.listening, self.watching_writes) = (true, false);
+        self.lanes.clear();
         Ok(())
     }
 }

@@ -15,11 +15,14 @@
 mod app;
 pub(crate) mod clock;
 pub(crate) mod command;
+mod effort;
 pub(crate) mod entropy;
 mod io;
+mod lanes;
 mod link;
 mod mio;
 pub(crate) mod shared;
+mod strangers;
 mod streams;
 pub(crate) mod trace;
 
@@ -30,17 +33,23 @@ use std::time::{Duration, Instant};
 
 use self::app::App;
 use self::command::{Mailbox, Mark, Marked};
+use self::effort::Effort;
 use self::entropy::OsEntropy;
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
+use self::strangers::Strangers;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
-use crate::engine::{Batch, Endpoint, Entropy, Now, Output, Route, ServerConfig};
+use crate::engine::{
+    Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig,
+};
 use crate::wait::Waiters;
 
-/// Kernel batches received before packets are sent again: a flood must not keep ACKs back.
-const RECEIVE_BATCHES: usize = 4;
+/// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
+/// keep ACKs back. One batch of joined datagrams may bring more than a thousand; of a flood from everywhere it brings 32.
+const RECEIVE_BATCHES: usize = 8;
+const RECEIVE_DATAGRAMS: u32 = 256;
 
 /// Drains after `settle` changed something: more would mean that something changes forever.
 const MAX_DRAINS: usize = 8;
@@ -133,6 +142,9 @@ struct Driver<I: Io> {
     marks: Vec<Mark>,
     /// When the engine wants to be called.
     deadline: Option<Instant>,
+    /// What handshakes cost here.
+    effort: Effort,
+    strangers: Strangers,
 }
 
 impl<I: Io> Driver<I> {
@@ -146,6 +158,8 @@ impl<I: Io> Driver<I> {
             blocked: None,
             marks: Vec::new(),
             deadline: None,
+            effort: Effort::default(),
+            strangers: Strangers::default(),
         }
     }
 
@@ -170,6 +184,9 @@ impl<I: Io> Driver<I> {
             return Ok(());
         }
         let limit = self.time_to_sleep();
+        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
+        let rests = self.io.has_input() && self.strangers.rest(clock::now().instant).is_some();
+        self.io.listen(!rests)?;
         self.io.wait(limit)
     }
 
@@ -207,13 +224,42 @@ impl<I: Io> Driver<I> {
 
     fn receive(&mut self, now: Now) -> Result<()> {
         let Self { io, engine, .. } = self;
+        let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            if !io.has_input()
-                || !io.receive(&mut |route, datagram| engine.handle_datagram(now, route, datagram))?
-            {
+            let more = io.receive_lane(now, &mut |route, datagram| {
+                datagrams += 1;
+                engine.handle_datagram(now, route, datagram);
+            });
+            if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
             }
         }
+        if datagrams > 0 {
+            self.strangers.lanes_work(now.instant);
+        }
+        if self.strangers.rest(now.instant).is_none() {
+            self.receive_common(now)?;
+        }
+        Ok(())
+    }
+
+    fn receive_common(&mut self, now: Now) -> Result<()> {
+        let Self { io, engine, .. } = self;
+        if !io.has_input() {
+            return Ok(());
+        }
+        let begun = clock::now().instant;
+        let (mut datagrams, mut ours) = (0, 0);
+        for _ in 0..RECEIVE_BATCHES {
+            let more = io.receive(&mut |route, datagram| {
+                datagrams += 1;
+                ours += u32::from(engine.handle_datagram(now, route, datagram));
+            })?;
+            if !more || datagrams >= RECEIVE_DATAGRAMS {
+                break;
+            }
+        }
+        self.strangers.spent(begun, clock::now().instant, datagrams, ours);
         Ok(())
     }
 
@@ -231,7 +277,7 @@ impl<I: Io> Driver<I> {
     /// Until the engine waits. False when the kernel takes no more.
     fn drain_once(&mut self, now: Now) -> bool {
         loop {
-            match self.engine.poll(now, &mut self.batch) {
+            match self.effort.poll(&mut self.engine, now, &mut self.batch) {
                 Output::Transmit(route) => {
                     if self.io.send(route, &mut self.batch) == Sent::Blocked {
                         self.blocked = Some(route);
@@ -239,12 +285,31 @@ impl<I: Io> Driver<I> {
                     }
                     self.batch.clear();
                 }
-                Output::Event(handle, event) => self.app.on_event(now, &mut self.engine, handle, event),
+                Output::Event(handle, event) => {
+                    self.follow(now, handle, &event);
+                    self.app.on_event(now, &mut self.engine, handle, event);
+                }
                 Output::Wait(deadline) => {
                     self.deadline = deadline.map(|(at, _)| at);
                     return true;
                 }
             }
+        }
+    }
+
+    /// Connections that came to us get lanes, where their peers are at present.
+    fn follow(&mut self, now: Now, handle: Handle, event: &Event) {
+        let wanted = match event {
+            Event::Connected(info) => !matches!(info.peer, Peer::Relay(_)),
+            Event::PathChanged { .. } => self.io.close_lane(handle),
+            Event::Closed(_) => {
+                self.io.close_lane(handle);
+                false
+            }
+            _ => false,
+        };
+        if wanted && let Some(connection) = self.engine.connection(handle) {
+            self.io.open_lane(now, handle, connection.route());
         }
     }
 
@@ -254,10 +319,20 @@ impl<I: Io> Driver<I> {
             // Write readiness comes with an event; if it is lost, ask again.
             return Duration::from_millis(10);
         }
-        if self.io.has_input() || !self.shared.mailbox.try_sleep() {
+        let rest = self
+            .strangers
+            .rest(clock::now().instant)
+            .filter(|_| self.io.has_input());
+        let input = self.io.has_lane_input() || (self.io.has_input() && rest.is_none());
+        if input || !self.shared.mailbox.try_sleep() {
             return Duration::ZERO;
         }
-        let next = self.deadline.into_iter().chain(self.app.deadline()).min();
+        let next = self
+            .deadline
+            .into_iter()
+            .chain(self.app.deadline())
+            .chain(rest)
+            .min();
         let until = next.map_or(LONGEST_SLEEP, |at| {
             at.saturating_duration_since(clock::now().instant)
         });

@@ -14,7 +14,7 @@ use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Peer, RelayEpoch, RelayId, StreamId,
+    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Peer, RelayEpoch, RelayId, StreamId, Ticket,
     Usage,
 };
 use crate::engine::{DatagramOptions, Suite};
@@ -188,6 +188,9 @@ pub(crate) struct Halves {
 
 // ---- connections ---------------------------------------------------------------------------------------------------
 
+/// Tickets of one connection kept for its application; the oldest go.
+pub(crate) const TICKETS: usize = 4;
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {
@@ -197,6 +200,7 @@ pub(crate) struct ConnectionShared {
     pub(crate) driver: ThreadId,
     pub(crate) peer: Peer,
     pub(crate) suite: Suite,
+    pub(crate) resumed: bool,
     pub(crate) handshake: Duration,
     pub(crate) policy: DatagramPolicy,
     pub(crate) queue_bytes: usize,
@@ -235,6 +239,9 @@ pub(crate) struct ConnectionState {
     /// The newest bundle nobody has asked for yet.
     pub(crate) bundle: Option<Bundle>,
     pub(crate) bundle_waiters: Waiters,
+    /// Tickets nobody has asked for yet, at most [`TICKETS`].
+    pub(crate) tickets: VecDeque<Ticket>,
+    pub(crate) ticket_waiters: Waiters,
     pub(crate) stats: ConnectionStats,
 }
 

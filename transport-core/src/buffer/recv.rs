@@ -86,8 +86,11 @@ impl RecvBatch {
             .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
             .flat_map(|(slot, meta)| {
                 let filled = slot.get_mut(..meta.len).unwrap_or_default();
+                // An empty datagram is one as well, to be counted like any other.
+                let empty = (meta.len == 0).then_some::<&mut [u8]>(&mut []);
                 filled
                     .chunks_mut(meta.stride.max(1))
+                    .chain(empty)
                     .map(move |datagram| (meta.route, datagram))
             })
     }
@@ -164,6 +167,17 @@ mod tests {
             ]
         );
         assert_eq!((batch.filled(), batch.truncated()), (3, 1));
+        batch.start();
+        batch.filled_next(Some(RecvMeta {
+            route,
+            len: 0,
+            stride: 1,
+        }));
+        let empty: Vec<_> = batch
+            .datagrams()
+            .map(|(from, bytes)| (from, bytes.len()))
+            .collect();
+        assert_eq!(empty, [(route, 0)], "an empty datagram is handed on");
         assert_eq!(batch.start().count(), 3);
         assert_eq!(batch.datagrams().count(), 0);
     }

@@ -29,7 +29,10 @@ pub(crate) enum Change {
 pub(crate) struct Ids {
     issued: Vec<(u64, ConnectionId)>,
     next_sequence: u64,
+    /// What the peer was told of lies below this: it can retire nothing else.
+    told_below: u64,
     wanted: u64,
+    /// Issued, and to be announced; never more than are issued.
     announce: VecDeque<u64>,
     changes: Vec<Change>,
     theirs: Vec<(u64, ConnectionId)>,
@@ -45,6 +48,7 @@ impl Ids {
         Self {
             issued: number(issued),
             next_sequence: issued.len() as u64,
+            told_below: issued.len() as u64,
             wanted: peer_limit.min(MAX_ISSUED),
             announce: VecDeque::new(),
             changes: Vec::new(),
@@ -108,12 +112,15 @@ impl Ids {
 
     /// The announcement is in a packet.
     pub(crate) fn announced(&mut self) {
-        self.announce.pop_front();
+        if let Some(sequence) = self.announce.pop_front() {
+            self.told_below = self.told_below.max(sequence + 1);
+        }
     }
 
     /// The packet with an announcement was lost.
     pub(crate) fn announce_again(&mut self, sequence: u64) {
-        if !self.announce.contains(&sequence) {
+        let issued = self.issued.iter().any(|(issued, _)| *issued == sequence);
+        if issued && !self.announce.contains(&sequence) {
             self.announce.push_back(sequence);
         }
     }
@@ -200,7 +207,7 @@ impl Ids {
         frame: PathRetireConnectionId,
         random: &mut Random,
     ) -> Result<(), Breach> {
-        if frame.path != 0 || frame.sequence >= self.next_sequence {
+        if frame.path != 0 || frame.sequence >= self.told_below {
             return Err(Breach::new(
                 code::PROTOCOL_VIOLATION,
                 kind::PATH_RETIRE_CONNECTION_ID,
@@ -212,6 +219,7 @@ impl Ids {
             .position(|(sequence, _)| *sequence == frame.sequence)
         {
             let (_, cid) = self.issued.remove(at);
+            self.announce.retain(|sequence| *sequence != frame.sequence);
             self.changes.push(Change::Remove(cid));
             self.issue(random);
         }
@@ -255,11 +263,32 @@ mod tests {
         assert_eq!(ids.take_change(), Some(Change::Remove(cid(1))));
         assert!(matches!(ids.take_change(), Some(Change::Add(_))));
         assert_eq!(ids.next_announcement().unwrap().sequence, 8);
-        let unissued = PathRetireConnectionId { path: 0, sequence: 9 };
-        assert_eq!(
-            ids.on_retire(unissued, &mut random).unwrap_err().code,
-            code::PROTOCOL_VIOLATION
-        );
+        for sequence in [8, 9] {
+            let unannounced = PathRetireConnectionId { path: 0, sequence };
+            assert_eq!(
+                ids.on_retire(unannounced, &mut random).unwrap_err().code,
+                code::PROTOCOL_VIOLATION,
+                "{sequence} was not announced"
+            );
+        }
+    }
+
+    #[test]
+    fn announcements_that_wait_are_no_more_than_ids() {
+        let mut random = Random::new([1; 32]);
+        let mut ids = Ids::new(&[cid(1)], &[cid(9)], 4);
+        ids.issue(&mut random);
+        for sequence in 0..1000 {
+            while ids.next_announcement().is_some() {
+                ids.announced();
+            }
+            let retire = PathRetireConnectionId { path: 0, sequence };
+            ids.on_retire(retire, &mut random).unwrap();
+            // Lost packets of before ask for announcements again.
+            (0..=sequence + 3).for_each(|old| ids.announce_again(old));
+            assert!(ids.announce.len() <= 4, "{:?}", ids.announce);
+            while ids.take_change().is_some() {}
+        }
     }
 
     #[test]

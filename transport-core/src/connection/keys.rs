@@ -62,6 +62,8 @@ pub(crate) struct Keys {
     changed_at: Option<Instant>,
     /// The peer's last change was acknowledged, so that it may begin another one.
     reported: bool,
+    /// Age at which the current keys are replaced, drawn anew with each update of ours.
+    age: Duration,
     replace_at: Instant,
     wanted: bool,
     updates: u64,
@@ -76,6 +78,7 @@ impl Keys {
         now: Instant,
         random: &mut Random,
     ) -> Self {
+        let age = limits.age(random);
         Self {
             seal: session.seal,
             open: session.open,
@@ -89,7 +92,8 @@ impl Keys {
             followed: false,
             changed_at: None,
             reported: true,
-            replace_at: now + limits.age(random),
+            age,
+            replace_at: now + age,
             wanted: false,
             updates: 0,
         }
@@ -177,8 +181,8 @@ impl Keys {
         if !(due && spaced && self.in_step()) {
             return false;
         }
+        self.age = self.limits.age(random);
         self.change_seal(now);
-        self.replace_at = now + self.limits.age(random);
         true
     }
 
@@ -190,6 +194,8 @@ impl Keys {
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
         self.changed_at = Some(now);
+        // Whoever began: the keys are new.
+        self.replace_at = now + self.age;
         self.first_sealed = None;
         self.followed = false;
         self.wanted = false;

@@ -383,6 +383,11 @@ impl Connection {
         keys.inspect(|keys| keys.exporter.export(label, out)).is_some()
     }
 
+    /// Where the peer is, and the address of ours it speaks to, if known.
+    pub fn route(&self) -> Route {
+        self.path.route
+    }
+
     /// Where the peer is.
     pub fn remote(&self) -> SocketAddr {
         self.path.route.remote
@@ -410,12 +415,16 @@ impl Connection {
 
     /// Allocated bytes, roughly. Walks all streams.
     pub fn memory(&self) -> usize {
-        let in_flight = self.path.recovery.stats().in_flight / 1000 * 160;
         size_of::<Self>()
             + self.scheduler.memory()
             + self.pending.control.memory()
             + self.inbox.memory()
-            + in_flight as usize
+            + self.path.recovery.memory()
+    }
+
+    /// Whether it came by a ticket.
+    pub fn is_resumed(&self) -> bool {
+        self.settings.info.resumed
     }
 
     /// Time since the handshake.

@@ -111,6 +111,8 @@ impl Bed {
             theirs: vec![ConnectionId([9; 9])],
             params: announce(&transport, b"x"),
             rtt: None,
+            tickets: 0,
+            confirmed: true,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -403,6 +405,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 number: 0,
                 size: bytes.len(),
                 newest: true,
+                early: false,
             };
             let mut tracer = Tracer {
                 now: bed.now,

@@ -19,7 +19,7 @@ use crate::wire::frame::{Frame, NewTicket};
 /// Tickets on their way to one client; while so many are not acknowledged no more are made.
 const MAX_UNDER_WAY: usize = 8;
 /// Tickets one connection takes from its relay.
-const MAX_TAKEN: u8 = 64;
+const MAX_TAKEN: usize = 64;
 
 /// A ticket that was just given. It is a secret: it can be taken out, and nothing of it is shown.
 pub struct Ticket(pub Box<ClientTicket>);
@@ -57,9 +57,9 @@ pub(crate) struct Tickets {
     /// To be sent, and sent.
     ready: VecDeque<Issued>,
     sent: Vec<Issued>,
-    /// Client: what the relay announced, and how many tickets it gave.
+    /// Client: what the relay announced, and the tickets it gave.
     params: Vec<u8>,
-    taken: u8,
+    taken: Vec<u64>,
 }
 
 impl Tickets {
@@ -143,10 +143,11 @@ impl Connection {
     pub(super) fn on_ticket(&mut self, now: Now, frame: &NewTicket<'_>) {
         let Some(keys) = &self.keys else { return };
         let tickets = &mut self.pending.tickets;
-        if tickets.taken >= MAX_TAKEN {
+        // A frame may come twice.
+        if tickets.taken.len() >= MAX_TAKEN || tickets.taken.contains(&frame.serial) {
             return;
         }
-        tickets.taken += 1;
+        tickets.taken.push(frame.serial);
         let issued = IssuedTicket {
             ticket: *frame.ticket,
             serial: frame.serial,

@@ -1,8 +1,8 @@
 //! A client on its way to a connection.
 //!
 //! The hello goes out in padded fragments, again after a second, then every two seconds; from the second time on with a
-//! parity fragment, after two timeouts in smaller datagrams. One with a ticket goes out twice, then a full one follows
-//! (`opening.rs`). A RETRY makes it go out once more, with the token it brought;
+//! parity fragment, after two timeouts in smaller datagrams. With a ticket it goes out twice, then together with a full
+//! one (`opening.rs`). A RETRY makes it go out once more, with the token it brought;
 //! which of several is good cannot be told, so each new one is tried and the answer may belong to any of them. Whatever does not read as the relay's answer is ignored. A
 //! refusal is only a hint, which anyone with the bundle could send: it is believed after one more timeout without an answer.
 #![forbid(unsafe_code)]

@@ -63,8 +63,10 @@ impl Endpoint {
         written.then_some(Output::Transmit(dial.route))
     }
 
-    /// The relay does not answer to the ticket: a full hello, under another name.
+    /// The relay does not answer to the ticket: a full hello, under another name. The other goes out once more before it, for it
+    /// may have been the answer that was lost, and the relay may have taken the early data.
     pub(super) fn fall_back(&mut self, now: Now, slot: u32) {
+        self.send_hello(now, slot);
         let Some(Occupant::Dial(dial)) = self.slab.get_mut(slot).map(|place| &mut place.occupant) else {
             return;
         };

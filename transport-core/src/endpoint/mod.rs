@@ -327,27 +327,28 @@ impl Endpoint {
 
     // --- datagrams in ---
 
-    /// A datagram arrived. It is decrypted where it lies.
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) {
+    /// A datagram arrived. It is decrypted where it lies. Gives whether it names a connection or a handshake of ours: what
+    /// does not is a stranger's, and may be part of a flood.
+    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) -> bool {
         self.watch.stats.received_datagrams += 1;
         self.watch.stats.received_bytes += datagram.len() as u64;
-        if datagram.len() > MAX_DATAGRAM {
-            return self
-                .watch
-                .tracer(now, None)
-                .dropped(DropReason::Length, datagram.len());
-        }
-        match self.routes.find(datagram) {
-            Some((cid, Target::Connection(slot))) => self.on_packet(now, route, slot, cid, datagram),
-            Some((cid, Target::HalfOpen(id))) => self.on_first(now, route, id, cid, datagram),
+        let unknown = match self.routes.find(datagram) {
+            _ if datagram.len() > MAX_DATAGRAM => DropReason::Length,
+            Some((cid, Target::Connection(slot))) => {
+                self.on_packet(now, route, slot, cid, datagram);
+                return true;
+            }
+            Some((cid, Target::HalfOpen(id))) => {
+                self.on_first(now, route, id, cid, datagram);
+                return true;
+            }
             None => match self.routes.recognise(datagram) {
-                Some(index) => self.on_envelope(now, route, index, datagram),
-                None => self
-                    .watch
-                    .tracer(now, None)
-                    .dropped(DropReason::Unknown, datagram.len()),
+                Some(index) => return self.on_envelope(now, route, index, datagram),
+                None => DropReason::Unknown,
             },
-        }
+        };
+        self.watch.tracer(now, None).dropped(unknown, datagram.len());
+        false
     }
 
     fn on_packet(&mut self, now: Now, route: Route, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
@@ -361,12 +362,14 @@ impl Endpoint {
         self.slab.mark(slot);
     }
 
-    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) {
-        match self.routes.domain(index).map(|domain| domain.incoming) {
+    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> bool {
+        let incoming = self.routes.domain(index).map(|domain| domain.incoming);
+        match incoming {
             Some(Direction::ClientToServer) => self.on_stranger(now, route, index, datagram),
             Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
             None => {}
         }
+        incoming == Some(Direction::ServerToClient)
     }
 
     // --- time ---

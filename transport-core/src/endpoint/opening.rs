@@ -1,8 +1,8 @@
 //! What a client opens with: a full handshake, or a ticket and perhaps early data.
 //!
 //! A ticket that does not fit (another relay or identity, too old) is not used. A relay that cannot open a ticket is silent, as
-//! towards every stranger, so after [`RESUME_SENDS`] unanswered hellos with a ticket a full one follows, under another name; an
-//! answer to the former still counts. What is not answered is never replaced by anything weaker than a full handshake, and the
+//! towards every stranger, so after [`RESUME_SENDS`] unanswered hellos with a ticket a full one goes out with the next, under
+//! another name; the first answer to either counts. What is not answered is never replaced by anything weaker than a full handshake, and the
 //! ephemeral ML-KEM runs in both.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -31,7 +31,7 @@ use crate::error::ConnectError;
 use crate::random::Random;
 use crate::wire::{ConnectionId, TransportParameters};
 
-/// Hellos with a ticket before a full one.
+/// Hellos with a ticket before one is accompanied by a full one.
 pub(super) const RESUME_SENDS: u32 = 2;
 /// Wait for the first answer to a ticket: three round trips of the connection it came on, within these.
 const FIRST_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(1);

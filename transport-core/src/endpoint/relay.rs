@@ -87,7 +87,8 @@ impl Endpoint {
         let sample = now.instant.saturating_duration_since(entry.answered);
         let rtt = (entry.times_answered == 1).then_some(sample);
         let confirmed = Proof {
-            route,
+            // The answer arrived there, or the packet could not have been sealed. Where the packet came from is unproved.
+            route: entry.route,
             born: entry.born,
             rtt,
             confirmed: true,

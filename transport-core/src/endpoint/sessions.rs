@@ -28,6 +28,8 @@ pub struct SessionInfo {
     pub age: Duration,
     /// The packet cipher.
     pub suite: Suite,
+    /// It came by a ticket.
+    pub resumed: bool,
     /// Counters and gauges.
     pub stats: ConnectionStats,
 }
@@ -81,6 +83,7 @@ impl Endpoint {
                     remote: connection.remote(),
                     age: connection.age(now.instant),
                     suite: connection.suite(),
+                    resumed: connection.is_resumed(),
                     stats: connection.stats(),
                 });
             }

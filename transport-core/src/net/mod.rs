@@ -52,6 +52,15 @@ impl UdpSocket {
         sys::Socket::bind(addr, options).map(|inner| Self { inner })
     }
 
+    /// Another socket at the same port, which hears one remote alone: the kernel prefers it for what comes from there, so
+    /// that a flood from elsewhere neither fills its buffer nor stands before it in line. What came before stays where it is.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where systems do not deliver this way; others as for [`UdpSocket::bind`].
+    pub fn lane(&self, route: Route) -> io::Result<Self> {
+        self.inner.lane(route).map(|inner| Self { inner })
+    }
+
     /// Receives what is there, at most as many slots as `batch` has; gives the slots filled, at least 1. Datagrams longer
     /// than a slot are counted in the batch and left out.
     ///

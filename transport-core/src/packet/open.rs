@@ -11,8 +11,9 @@ use super::{xor, xor_flags_and_number};
 use crate::buffer::MAX_SEGMENTS;
 use crate::wire::header::{CID_LEN, ConnectionId, Flags, TAG_LEN, read_flags_and_number};
 
-/// Bytes of the shortest packet: header with one byte of number, one byte of frames, tag.
-pub const MIN_PACKET: usize = CID_LEN + 1 + 1 + 1 + TAG_LEN;
+/// Bytes of the shortest packet: header with one byte of number, no frames, tag. No honest peer sends one without frames, but
+/// that is a breach to be answered (RFC 9000 §12.4), not a forgery to be ignored.
+pub const MIN_PACKET: usize = CID_LEN + 1 + 1 + TAG_LEN;
 
 /// What masks are made from; `None` when the datagram is too short for a packet.
 pub fn sample(datagram: &[u8]) -> Option<Sample> {
@@ -92,7 +93,7 @@ impl<'d> Sealed<'d> {
         sample(datagram)?;
         let [first, ..] = mask;
         let flags = Flags(datagram.get(CID_LEN)? ^ first);
-        if datagram.len() <= CID_LEN + 1 + flags.number_len() + TAG_LEN {
+        if datagram.len() < CID_LEN + 1 + flags.number_len() + TAG_LEN {
             return None;
         }
         *datagram.first_chunk_mut()? = cid.0;

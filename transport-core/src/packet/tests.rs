@@ -169,7 +169,7 @@ fn any_changed_bit_is_forged_or_unreadable() {
     packet.seal(&mut client.seal, 0).unwrap();
     mask_batch(&mut batch, &client.seal, &cids(), DIRECTION);
     let sent = batch.bytes().to_vec();
-    assert_eq!(sent.len(), MIN_PACKET);
+    assert_eq!(sent.len(), MIN_PACKET + 1);
     for bit in 0..sent.len() * 8 {
         let mut datagram = sent.clone();
         datagram[bit / 8] ^= 1 << (bit % 8);
@@ -229,7 +229,7 @@ fn ids_of_more_datagrams_than_one_call_of_the_cipher_takes() {
     mask_batch(&mut batch, &client.seal, &cids(), DIRECTION);
     let datagrams: Vec<&[u8]> = batch
         .segments()
-        .chain([&[0u8; 27][..], &[]])
+        .chain([&[0u8; MIN_PACKET - 1][..], &[]])
         .cycle()
         .take(3 * MAX_SEGMENTS)
         .collect();
@@ -237,7 +237,7 @@ fn ids_of_more_datagrams_than_one_call_of_the_cipher_takes() {
     clear_cids(&cids(), DIRECTION, datagrams.iter().copied(), &mut found);
     let expected: Vec<_> = datagrams
         .iter()
-        .map(|bytes| (bytes.len() > 27).then_some(CID))
+        .map(|bytes| (bytes.len() >= MIN_PACKET).then_some(CID))
         .collect();
     assert_eq!(found, expected);
 }

@@ -199,7 +199,7 @@ impl Net {
             !net.server_events.is_empty() && !net.client_events.is_empty()
         });
         assert!(matches!(self.client_events[0], (handle, Event::Connected(_)) if handle == client));
-        let (server, event) = self.server_events[0].clone();
+        let (server, event) = self.server_events.remove(0);
         assert!(matches!(event, Event::Connected(_)), "{event:?}");
         self.client_events.clear();
         self.server_events.clear();

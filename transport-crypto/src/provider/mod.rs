@@ -6,6 +6,8 @@
 
 pub(crate) mod hash;
 mod key_agreement;
+#[cfg(test)]
+mod known_answers;
 mod packet;
 pub(crate) mod signature;
 pub(crate) mod symmetric;
@@ -98,5 +100,27 @@ impl Provider for RustCrypto {
 
     fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32> {
         key_agreement::x25519(secret, public)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    /// What the libraries keep for us, they erase.
+    #[test]
+    fn the_libraries_erase_their_keys() {
+        fn erased<T: ZeroizeOnDrop>() {}
+        erased::<chacha20poly1305::ChaCha20Poly1305>();
+        erased::<chacha20poly1305::XChaCha20Poly1305>();
+        erased::<chacha20::ChaCha20>();
+        erased::<aes_gcm::Aes256Gcm>();
+        erased::<aes::Aes256>();
+        erased::<aes::Aes128>();
+        erased::<ml_kem::ml_kem_768::DecapsulationKey>();
+        erased::<ml_dsa::SigningKey<ml_dsa::MlDsa65>>();
+        erased::<ed25519_dalek::SigningKey>();
+        erased::<x25519_dalek::StaticSecret>();
+        erased::<x25519_dalek::SharedSecret>();
     }
 }

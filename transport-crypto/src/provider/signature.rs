@@ -13,20 +13,20 @@ pub(crate) const ML_DSA_SIGNATURE: usize = 3309;
 /// Length of an Ed25519 signature.
 pub(crate) const ED25519_SIGNATURE: usize = 64;
 
-/// Both signing keys, expanded; the libraries erase them on drop.
+/// Both signing keys, expanded; the libraries erase them on drop. Boxed, so that moving them leaves nothing behind.
 pub(crate) struct SigningKeys {
-    ml_dsa: ml_dsa::SigningKey<MlDsa65>,
-    ed25519: ed25519_dalek::SigningKey,
+    ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
+    ed25519: Box<ed25519_dalek::SigningKey>,
 }
 
 impl SigningKeys {
     pub(crate) fn new(ml_dsa_seed: &Secret<32>, ed25519_seed: &Secret<32>) -> Self {
         let mut seed = (*ml_dsa_seed.expose()).into();
-        let ml_dsa = ml_dsa::SigningKey::from_seed(&seed);
+        let ml_dsa = Box::new(ml_dsa::SigningKey::from_seed(&seed));
         seed.as_mut_slice().zeroize();
         Self {
             ml_dsa,
-            ed25519: ed25519_dalek::SigningKey::from_bytes(ed25519_seed.expose()),
+            ed25519: Box::new(ed25519_dalek::SigningKey::from_bytes(ed25519_seed.expose())),
         }
     }
 

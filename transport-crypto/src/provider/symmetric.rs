@@ -23,12 +23,12 @@ impl Block128 {
     }
 }
 
-/// `XChaCha20-Poly1305`: nonces long enough to be drawn at random.
-pub(crate) struct LongNonceCipher(XChaCha20Poly1305);
+/// `XChaCha20-Poly1305`: nonces long enough to be drawn at random. Boxed, so that moving it leaves no key behind.
+pub(crate) struct LongNonceCipher(Box<XChaCha20Poly1305>);
 
 impl LongNonceCipher {
     pub(crate) fn new(key: &Secret<32>) -> Self {
-        Self(XChaCha20Poly1305::new(key.expose().into()))
+        Self(Box::new(XChaCha20Poly1305::new(key.expose().into())))
     }
 
     /// Encrypts `body` in place. `None` only for bodies no datagram can hold.

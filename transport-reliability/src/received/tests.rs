@@ -185,3 +185,15 @@ fn window_against_a_set() {
         Ok(())
     });
 }
+
+#[test]
+fn a_cleared_run_is_clear_and_its_neighbours_are_not() {
+    for low in [0, 1, 63, 64, 100, WINDOW - 3, WINDOW + 7] {
+        for length in [0, 1, 2, 63, 64, 65, 128, 1000, WINDOW - 2] {
+            let mut bits = Bits([u64::MAX; WORDS]);
+            bits.clear(low, low + length);
+            let clear = (low..low + WINDOW).filter(|number| !bits.get(*number));
+            assert!(clear.eq(low..low + length), "{length} from {low}");
+        }
+    }
+}

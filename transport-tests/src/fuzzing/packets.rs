@@ -10,8 +10,8 @@ use transport_core::{Connection, Event};
 use crate::misbehave::{Raw, generous};
 use crate::pair::{Options, Pair, Way, stranger};
 
-/// What one end of a connection may hold for a peer that sends a few kilobytes, bytes.
-const MEMORY: usize = 1 << 20;
+/// What one end may hold: the window of the connection, a block of 8 KiB for each of 512 streams, messages and what was written.
+const MEMORY: usize = 8 << 20;
 /// Steps of one input at most.
 const STEPS: usize = 200;
 
@@ -195,7 +195,7 @@ impl Bout {
         match act {
             Act::Write(stream, length) => {
                 let id = stream_of(stream).or_else(|| connection.open(direction(stream)).ok());
-                let bytes = vec![stream; usize::from(length)];
+                let bytes = vec![stream; usize::from(length % 4000)];
                 if let Some(id) = id {
                     let _ = connection.write(id, &bytes);
                     if stream & 1 == 1 {

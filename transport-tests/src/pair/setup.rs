@@ -1,12 +1,14 @@
 //! What a pair is made of: a relay's keys, addresses, and options.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use transport_core::{
     Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Endpoint, EndpointAddress, EndpointConfig,
-    RelayIdentity, RelayStatics, SeededEntropy, ServerConfig, SuiteChoice, TransportConfig,
+    RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig, SuiteChoice, TicketKeys,
+    TicketOptions, TransportConfig,
 };
 
 use crate::sim::clock::EPOCH_UNIX_MS;
@@ -31,12 +33,34 @@ impl Relay {
         let mut entropy = SeededEntropy::new(seed_bytes(seed, "relay"));
         let identity = RelayIdentity::generate(&mut entropy).expect("a seeded stream does not fail");
         let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
-        let bundle = sign(&identity, &statics);
+        let bundle = sign(&identity, &statics, 7, START_S - BEFORE_S..START_S + LASTING_S);
         Self {
             identity,
             statics,
             bundle,
         }
+    }
+
+    /// The epoch of its first bundle.
+    pub fn first_epoch(&self) -> RelayEpoch {
+        RelayEpoch::of(&self.bundle, RelayStatics::from_seeds(*self.statics.seeds().expose()))
+    }
+
+    /// Other handshake keys of the same relay: epoch `number`, valid for `seconds` from the beginning of the pair.
+    pub fn epoch(&self, number: u64, seconds: u64) -> (RelayEpoch, Bundle) {
+        self.signed(number, START_S - BEFORE_S..START_S + seconds)
+    }
+
+    /// The same, valid from `from` seconds after the beginning of the pair.
+    pub fn epoch_from(&self, number: u64, from: u64, seconds: u64) -> (RelayEpoch, Bundle) {
+        self.signed(number, START_S + from..START_S + from + seconds)
+    }
+
+    fn signed(&self, number: u64, seconds: Range<u64>) -> (RelayEpoch, Bundle) {
+        let mut entropy = SeededEntropy::new(seed_bytes(number, "statics"));
+        let statics = RelayStatics::generate(&mut entropy).expect("a seeded stream does not fail");
+        let bundle = sign(&self.identity, &statics, number, seconds);
+        (RelayEpoch::of(&bundle, statics), bundle)
     }
 
     /// Its configuration, as it would be after any restart.
@@ -51,8 +75,12 @@ impl Relay {
     }
 }
 
-fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
-    let from = EPOCH_UNIX_MS / 1000 - 86_400;
+/// The beginning of a pair; how long before it bundles become valid, and for how long the first is.
+const START_S: u64 = EPOCH_UNIX_MS / 1000;
+const BEFORE_S: u64 = 86_400;
+const LASTING_S: u64 = 19 * 86_400;
+
+fn sign(identity: &RelayIdentity, statics: &RelayStatics, epoch: u64, seconds: Range<u64>) -> Bundle {
     let address = EndpointAddress::Ip(server_address().ip());
     let endpoints = vec![BundleEndpoint {
         address,
@@ -60,9 +88,9 @@ fn sign(identity: &RelayIdentity, statics: &RelayStatics) -> Bundle {
         cover: 0,
     }];
     let draft = BundleDraft {
-        epoch: 7,
-        not_before: from,
-        not_after: from + 20 * 86_400,
+        epoch,
+        not_before: seconds.start,
+        not_after: seconds.end,
         endpoints,
     };
     let signed = identity.sign_bundle(&draft, statics).expect("a valid draft");
@@ -105,6 +133,8 @@ pub struct Options {
     pub identity: Option<ClientIdentity>,
     /// Whom the relay lets in.
     pub access: Access,
+    /// What the relay serves and hands out; `None`: its first epoch for ever, and no bundle.
+    pub epochs: Option<(Vec<RelayEpoch>, Bundle)>,
     /// What the client believes about the relay.
     pub bundle: Bundle,
     /// The label the client names; the relay's is [`APP`].
@@ -113,6 +143,10 @@ pub struct Options {
     pub skew_ms: i64,
     /// Time a datagram travels.
     pub latency: Duration,
+    /// The relay's tickets.
+    pub tickets: TicketOptions,
+    /// The ticket keys the relay shares with others.
+    pub fleet: Option<[u8; 32]>,
 }
 
 impl Options {
@@ -125,11 +159,21 @@ impl Options {
             suite: SuiteChoice::Auto,
             identity: None,
             access: Access::Open,
+            epochs: None,
             bundle: RELAY.bundle.clone(),
             app: APP.to_vec(),
             skew_ms: 0,
             latency: Duration::from_millis(20),
+            tickets: TicketOptions::default(),
+            fleet: None,
         }
+    }
+
+    /// With a relay that takes early data.
+    #[must_use]
+    pub fn with_early(mut self) -> Self {
+        self.tickets.early_bytes = TicketOptions::MAX_EARLY;
+        self
     }
 
     /// The same knobs at both ends.
@@ -141,7 +185,11 @@ impl Options {
 }
 
 pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
-    let server = RELAY.config(options.access.clone(), APP);
+    let mut server = RELAY.config(options.access.clone(), APP);
+    server.tickets = options.tickets;
+    if let Some((epochs, bundle)) = options.epochs.clone() {
+        (server.epochs, server.bundle) = (epochs, Some(bundle));
+    }
     let config = EndpointConfig {
         server: Some(server),
         transport: options.server.clone(),
@@ -149,5 +197,10 @@ pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     };
     let label = format!("pair server {start}");
     let entropy = SeededEntropy::new(seed_bytes(options.seed, &format!("secrets of {label}")));
-    Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy))
+    let mut endpoint = Endpoint::new(config, seed_bytes(options.seed, &label), Box::new(entropy));
+    if let Some(secret) = options.fleet {
+        let relay_id = RELAY.bundle.relay_id();
+        endpoint.install_ticket_keys(TicketKeys::from_secret(relay_id, 1, &Secret::new(secret)));
+    }
+    endpoint
 }

@@ -9,7 +9,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use transport_api::{
-    Bundle, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig, SuiteChoice,
+    Bundle, ClientTicket, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig, SuiteChoice,
     Wait,
     local::{Handle, Loop},
     now,
@@ -33,6 +33,8 @@ use crate::{
 const OPENING_AT_ONCE: usize = 64;
 /// For the last packets to leave.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// A server gives its tickets with its first packets.
+const TICKET_LIMIT: Duration = Duration::from_secs(1);
 /// `--size` where it is not given.
 const DEFAULT_DATAGRAM: usize = 1200;
 const DEFAULT_ECHO: usize = 1024;
@@ -85,6 +87,9 @@ fn check(options: &BenchClient) -> Outcome {
     }
     if options.reverse && !matches!(options.workload, Workload::Bulk | Workload::Datagrams) {
         return fail(Code::Usage, "--reverse goes with bulk and datagrams");
+    }
+    if options.resume && options.workload != Workload::Handshakes {
+        return fail(Code::Usage, "--resume goes with handshakes");
     }
     if options.size.is_some_and(|size| size == 0 || size > 1 << 20) {
         return fail(Code::Usage, "--size must be from 1 to 1048576");
@@ -327,14 +332,23 @@ impl Bench {
         let begin = now().instant;
         let until = begin + Duration::from_secs_f64(self.options.seconds);
         let tally = Rc::new(RefCell::new((latency(), 0u64, self.options.connections)));
+        let resumed = Rc::new(Cell::new(0));
         for _ in 0..self.options.connections {
-            let (bench, tally) = (Rc::clone(self), Rc::clone(&tally));
+            let (bench, tally, resumed) = (Rc::clone(self), Rc::clone(&tally), Rc::clone(&resumed));
+            let inner = at.clone();
             let one = async move {
+                let mut ticket = None;
                 while now().instant < until {
-                    let result = bench.handshake().await;
+                    // Without a ticket it only makes ready for one that comes back.
+                    let measured = ticket.is_some() || !bench.options.resume;
+                    let result = bench.handshake(&mut ticket, &inner).await;
                     let (times, failed, _) = &mut *tally.borrow_mut();
                     match result {
-                        Ok(took) => times.saturating_record(took.as_nanos() as u64),
+                        Ok((took, came_back)) if measured => {
+                            times.saturating_record(took.as_nanos() as u64);
+                            resumed.set(resumed.get() + u64::from(came_back));
+                        }
+                        Ok(_) => {}
                         Err(_) => *failed += 1,
                     }
                 }
@@ -346,6 +360,9 @@ impl Bench {
             at.sleep(Duration::from_millis(2)).await;
         }
         let (times, failed, _) = &*tally.borrow();
+        if times.is_empty() && self.options.resume && *failed == 0 {
+            return fail(Code::Failed, "the server gave no tickets, or none in time");
+        }
         if times.is_empty() {
             return fail(Code::Unreachable, silence(self.server));
         }
@@ -355,22 +372,34 @@ impl Bench {
         figures.handshakes_per_s = Some(times.len() as f64 / seconds);
         figures.failed = Some(*failed);
         figures.connections = u64::from(self.options.connections);
+        figures.resumed = Some(resumed.get());
         figures.latency = Some(times.clone());
         Ok(figures)
     }
 
-    /// Opens, echoes one byte, closes; the time until the connection stood.
-    async fn handshake(&self) -> Result<Duration, String> {
+    /// Opens, echoes one byte, closes; the time until the connection stood, and whether it came back with `ticket`. With
+    /// `--resume` the next ticket is waited for, outside of that time.
+    async fn handshake(&self, ticket: &mut Option<ClientTicket>, at: &Handle) -> Result<(Duration, bool), String> {
+        let mut options = self.connect_options();
+        options.ticket = ticket.take();
         let begin = now().instant;
-        let connection = self.connect().await.map_err(shown)?;
+        let connection = self.endpoint.connect(options).await.map_err(shown)?;
         let took = now().instant - begin;
         let (mut ask, mut answer) = connection.open_bi().await.map_err(shown)?;
         ask.write_all(&self.request().encode()).await.map_err(shown)?;
         ask.write_all(&[1]).await.map_err(shown)?;
         ask.finish().map_err(shown)?;
         let echoed: Option<[u8; 1]> = protocol::read_exact(&mut answer).await.map_err(shown)?;
+        if self.options.resume
+            && let Ok(Ok(next)) = at.timeout(TICKET_LIMIT, connection.tickets()).await
+        {
+            *ticket = Some(next);
+        }
         connection.close(0, b"");
-        echoed.map(|_| took).ok_or_else(|| "the echo is missing".into())
+        echoed.map_or_else(
+            || Err("the echo is missing".into()),
+            |_| Ok((took, connection.resumed())),
+        )
     }
 
     async fn idle(self: &Rc<Self>, at: &Handle) -> Outcome<Figures> {

@@ -9,6 +9,8 @@ mod protocol;
 mod report;
 mod server;
 
+pub(crate) use report::suite_name;
+
 use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {

@@ -25,7 +25,8 @@ use crate::{
     cli::Workload,
     exit::{Code, Context, Outcome, fail},
     files,
-    init::RelayKeys,
+    init::bundle_endpoint,
+    keyring::RelayKeys,
     output,
     signals::Signals,
 };
@@ -46,7 +47,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let keys = RelayKeys::generate()?;
     let relay_id = keys.identity.relay_id();
     let signals = Signals::listen()?;
-    let statics = keys.statics_again();
+    let statics = keys.statics.clone();
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
@@ -59,7 +60,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     files::create(
         &path,
         0o644,
-        &keys.bundle(&address.ip().to_string(), address.port())?,
+        &keys.bundle(bundle_endpoint(&address.ip().to_string(), address.port()))?,
     )?;
     output::tell(format_args!("READY {address}"));
     let totals = serve(&endpoint, &signals)?;

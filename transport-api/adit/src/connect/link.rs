@@ -15,8 +15,9 @@ use transport_api::{
 
 use crate::{
     exit::{Code, Context, Failure, Outcome},
-    files::State,
     output,
+    state::State,
+    tickets::Tickets,
 };
 
 /// Who is called, and as whom.
@@ -25,6 +26,14 @@ pub(crate) struct Target {
     pub(crate) identity: Option<ClientIdentity>,
     /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
     pub(crate) state: Option<State>,
+}
+
+impl Target {
+    fn tickets(&self) -> Option<Tickets> {
+        let client = self.identity.as_ref().map(ClientIdentity::client_id);
+        let state = self.state.as_ref()?;
+        Some(Tickets::of(state, self.bundle.relay_id(), client))
+    }
 }
 
 /// How events are shown.
@@ -40,6 +49,10 @@ pub(crate) struct Shown {
 pub(crate) struct Link {
     pub(crate) at: Handle,
     target: Target,
+    /// The newest bundle: what the next connection is made with.
+    bundle: RefCell<Bundle>,
+    /// With which the relay is reached at less cost; nowhere for tests and demos.
+    tickets: Option<Tickets>,
     shown: Shown,
     endpoint: Endpoint,
     server: SocketAddr,
@@ -70,6 +83,8 @@ impl Link {
         let (current, ever) = (RefCell::new(None), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
+            bundle: RefCell::new(target.bundle.clone()),
+            tickets: target.tickets(),
             target,
             shown,
             endpoint,
@@ -95,16 +110,41 @@ impl Link {
     }
 
     async fn attempt(&self) -> Result<Connection, ConnectError> {
-        let mut options = ConnectOptions::new(self.target.bundle.clone(), APP);
+        let bundle = self.bundle.borrow().clone();
+        let mut options = ConnectOptions::new(bundle.clone(), APP);
         options.identity = self.target.identity.clone();
         options.server = Some(self.server);
+        options.ticket = self.tickets.as_ref().and_then(Tickets::take);
         let connection = self.endpoint.connect(options).await?;
+        self.remember(&bundle);
+        Ok(connection)
+    }
+
+    /// Keeps a bundle that this relay has proved to be its own.
+    fn remember(&self, bundle: &Bundle) {
         if let Some(state) = &self.target.state
-            && let Err(error) = state.remember(&self.target.bundle)
+            && let Err(error) = state.remember(bundle)
         {
             tracing::warn!(%error, "the relay's bundle could not be remembered");
         }
-        Ok(connection)
+    }
+
+    /// Takes the relay's next bundles as they come, until the connection ends.
+    async fn follow_bundles(self: Rc<Self>, connection: Connection) {
+        while let Ok(bundle) = connection.bundle_updates().await {
+            if bundle.epoch() > self.bundle.borrow().epoch() {
+                tracing::info!(epoch = bundle.epoch(), "the relay's next bundle");
+                self.remember(&bundle);
+                *self.bundle.borrow_mut() = bundle;
+            }
+        }
+    }
+
+    /// Keeps the relay's tickets as they come, until the connection ends.
+    async fn follow_tickets(self: Rc<Self>, connection: Connection) {
+        while let (Some(tickets), Ok(ticket)) = (&self.tickets, connection.tickets().await) {
+            tickets.put(ticket);
+        }
     }
 
     /// Serves this connection and every one after it.
@@ -118,6 +158,11 @@ impl Link {
             match self.at.spawn(work) {
                 Ok(()) => *self.current.borrow_mut() = Some(client),
                 Err(error) => tracing::warn!(%error, "the event loop is full"),
+            }
+            let bundles = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone()));
+            let tickets = self.at.spawn(Rc::clone(&self).follow_tickets(connection.clone()));
+            if let Err(error) = bundles.and(tickets) {
+                tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection);
             let reason = connection.closed().await;
@@ -188,7 +233,7 @@ impl Link {
             json!({
                 "relay_id": self.target.bundle.relay_id().to_string(),
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
-                "resumed": false,
+                "resumed": connection.resumed(),
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
                 "path_mtu": stats.mtu,
                 "carrier": "udp",

@@ -19,8 +19,9 @@ pub(crate) use socks::listen as serve_socks;
 use crate::{
     cli,
     exit::{Code, Context, Outcome, fail},
-    files::{self, State},
+    files, secrets,
     signals::{Signal, Signals},
+    state::State,
 };
 
 /// Tasks of the client at most; a tunnel takes up to three.
@@ -47,12 +48,13 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
             "nothing to offer: give --socks ADDR, --forward-udp or --forward-tcp",
         );
     }
+    secrets::protect();
     let given = files::read_bundle(&options.bundle)?;
     let state = State::of(&given.relay_id());
     let bundle = state.choose(given)?;
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
     let identity = match &options.identity {
-        Some(path) => Some(ClientIdentity::from_seeds(files::read_key(
+        Some(path) => Some(ClientIdentity::from_seeds(*files::read_key(
             path,
             files::CLIENT_LABEL,
         )?)),

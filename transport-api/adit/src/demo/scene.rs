@@ -17,7 +17,8 @@ use super::{
 use crate::{
     connect::{Link, Shown, Target, serve_socks},
     exit::{Code, Context, Outcome},
-    init::RelayKeys,
+    init::bundle_endpoint,
+    keyring::RelayKeys,
 };
 
 /// 40 ms round trips, 2 % loss, 1 % of the packets late, IPv6's smallest MTU.
@@ -65,7 +66,7 @@ impl Stage {
     fn set(at: &Handle) -> Outcome<Self> {
         let targets = targets::start(at).or_fail(Code::Failed, "targets")?;
         let keys = RelayKeys::generate()?;
-        let server = ServerOptions::open(keys.identity.relay_id(), keys.statics_again(), 1, APP);
+        let server = ServerOptions::open(keys.identity.relay_id(), keys.statics.clone(), 1, APP);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint =
             Endpoint::bind(EndpointConfig::server(listen, server)).or_fail(Code::Failed, "relay")?;
@@ -82,7 +83,9 @@ impl Stage {
     }
 
     fn bundle(&self, relay: SocketAddr) -> Outcome<Bundle> {
-        let signed = self.keys.bundle(&relay.ip().to_string(), relay.port())?;
+        let signed = self
+            .keys
+            .bundle(bundle_endpoint(&relay.ip().to_string(), relay.port()))?;
         Bundle::parse(&signed).or_fail(Code::Failed, "bundle")
     }
 

@@ -204,8 +204,13 @@ fn what_does_not_exist_yet_is_a_usage_error() {
         &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "bbr"],
     );
     fails(&folder, 2, &["demo", "--vpn"]);
-    fails(&folder, 2, &["status"]);
+    fails(&folder, 2, &["doctor"]);
     fails(&folder, 2, &["no-such-command"]);
+    fails(
+        &folder,
+        2,
+        &["bench", "client", text(&bundle), "--workload", "echo", "--resume"],
+    );
     fails(
         &folder,
         2,
@@ -246,4 +251,59 @@ fn a_port_in_use_for_socks() {
     );
     assert!(said.contains(&address), "{said}");
     let _ = free_port();
+}
+
+#[test]
+fn status_of_nothing_and_nowhere() {
+    let folder = folder("status-bad");
+    let (relay, _) = init_relay(&folder, "open");
+    let toml = relay.join("relay.toml");
+    let config = ["status", "--config", text(&toml)];
+    assert!(fails(&folder, 5, &["status"]).contains("no relay answers"));
+    assert!(fails(&folder, 5, &config).contains("is it running?"));
+    let nowhere = folder.join("nowhere");
+    assert!(fails(&folder, 5, &["status", "--socket", text(&nowhere)]).contains("nowhere"));
+    let long = "x".repeat(200);
+    fails(&folder, 3, &["status", "--socket", &long]);
+    fails(&folder, 3, &["status", "--config", text(&nowhere)]);
+    fails(&folder, 2, &["status", "--config", "a", "--socket", "b"]);
+    fails(&folder, 2, &["status", "--sessions", "1001"]);
+    fs::write(&nowhere, "no socket").unwrap();
+    fails(&folder, 5, &["status", "--socket", text(&nowhere)]);
+    // A relay does not replace a file it did not make, nor does it start without the socket it was told to have.
+    let with = |socket: &str| {
+        let toml = folder.join("relay/relay.toml");
+        let text = fs::read_to_string(&toml).unwrap();
+        let (head, _) = text.split_once("[status]").unwrap();
+        fs::write(&toml, format!("{head}[status]\nsocket = \"{socket}\"\n")).unwrap();
+    };
+    with(text(&nowhere));
+    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("not a socket"));
+    assert_eq!(fs::read_to_string(&nowhere).unwrap(), "no socket");
+    with("no/such/folder/socket");
+    fails(&folder, 3, &["relay", "--config", text(&toml)]);
+    with("");
+    assert!(fails(&folder, 3, &config).contains("has none"));
+}
+
+#[test]
+fn keys_that_cannot_be_rotated() {
+    let folder = folder("rotate-bad");
+    let (relay, _) = init_relay(&folder, "open");
+    let (toml, key) = (relay.join("relay.toml"), relay.join("identity.key"));
+    let rotate = ["bundle", "rotate", "--config", text(&toml)];
+    fails(&folder, 2, &["bundle", "rotate"]);
+    fails(&folder, 3, &["bundle", "rotate", "--config", "/nowhere"]);
+    json(&folder, &[&rotate[..], &["--json"]].concat());
+    assert!(fails(&folder, 1, &rotate).contains("--force"));
+    json(&folder, &[&rotate[..], &["--json", "--force"]].concat());
+    // The file of another day does not fit, and the relay says what to do.
+    let rotated = fs::read(&key).unwrap();
+    edit(&key, "ADIT RELAY PREVIOUS", "ADIT RELAY KEY");
+    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("wanted ADIT RELAY PREVIOUS"));
+    fs::write(&key, &rotated[..rotated.len() / 2]).unwrap();
+    fails(&folder, 3, &rotate);
+    fs::write(&key, &rotated).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(fails(&folder, 3, &rotate).contains("chmod 600"));
 }

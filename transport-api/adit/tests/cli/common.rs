@@ -5,6 +5,8 @@ use std::{
     net::UdpSocket,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// The program, with its state in `folder`.
@@ -92,9 +94,22 @@ pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     std::fs::write(path, text.replace(from, to)).expect("a file");
 }
 
+/// Waits until something holds; nothing tells one process what another has done.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = transport_api::now().instant;
+    while !holds() {
+        assert!(
+            transport_api::now().instant - begin < Duration::from_secs(20),
+            "still not: {what}"
+        );
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
 /// A program that runs until it is dropped.
 pub(crate) struct Running {
     child: Child,
+    said: Arc<Mutex<String>>,
 }
 
 impl Running {
@@ -118,9 +133,27 @@ impl Running {
                 break;
             }
         }
-        // Nobody reads the rest, but the program must not block on a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Self { child }
+        let said = Arc::new(Mutex::new(said));
+        let heard = Arc::clone(&said);
+        // The program must not block on a full pipe.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+                heard.lock().expect("text").push_str(&line);
+                line.clear();
+            }
+        });
+        Self { child, said }
+    }
+
+    /// What it said on stderr so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("text").clone()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its standard output, once.

@@ -10,14 +10,14 @@ use std::{
 
 use crate::common::{Running, adit, edit, folder, free_port, init_relay, json, read_all};
 
-fn start_relay(folder: &Path, relay: &Path) -> Running {
+pub(crate) fn start_relay(folder: &Path, relay: &Path) -> Running {
     let mut command = adit(folder);
     command.args(["relay", "--config"]).arg(relay.join("relay.toml"));
     Running::start(command, "READY")
 }
 
 /// A client with a SOCKS5 port and whatever else is given.
-fn start_client(folder: &Path, relay: &Path, more: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn start_client(folder: &Path, relay: &Path, more: &[&str]) -> (Running, SocketAddr) {
     let port = free_tcp_port();
     let socks = SocketAddr::from(([127, 0, 0, 1], port));
     let mut command = adit(folder);
@@ -36,7 +36,7 @@ fn free_tcp_port() -> u16 {
 }
 
 /// A TCP server that says back what it hears.
-fn tcp_echo() -> SocketAddr {
+pub(crate) fn tcp_echo() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -52,7 +52,7 @@ fn tcp_echo() -> SocketAddr {
 }
 
 /// A SOCKS5 CONNECT; the reply code and the stream.
-fn socks_connect(socks: SocketAddr, host: &str, port: u16) -> (u8, TcpStream) {
+pub(crate) fn socks_connect(socks: SocketAddr, host: &str, port: u16) -> (u8, TcpStream) {
     let mut stream = TcpStream::connect(socks).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(&[5, 1, 0]).unwrap();
@@ -68,7 +68,7 @@ fn socks_connect(socks: SocketAddr, host: &str, port: u16) -> (u8, TcpStream) {
     (reply[1], stream)
 }
 
-fn echoes(stream: &mut TcpStream, bytes: usize) {
+pub(crate) fn echoes(stream: &mut TcpStream, bytes: usize) {
     let sent: Vec<u8> = (0..bytes).map(|n| (n * 31 % 251) as u8).collect();
     let mut writer = stream.try_clone().unwrap();
     let copy = sent.clone();
@@ -289,6 +289,10 @@ fn bench_reports_every_key() {
             .unwrap()
             > 0
     );
+    let back = bench(&["handshakes", "--resume"]);
+    assert!(back["resumed"].as_u64().unwrap() > 0, "{back}");
+    assert_eq!(back["resumed"], back["handshakes"], "{back}");
+    assert_eq!(bench(&["handshakes"])["resumed"], 0);
     assert_eq!(bench(&["idle", "--connections", "20"])["connections"], 20);
     server.send("TERM");
     let report: serde_json::Value = serde_json::from_str(read_all(out).trim()).unwrap();

@@ -44,7 +44,8 @@ pub(crate) struct HalfOpen {
     pub(super) hash: HelloHash,
     pub(super) hid: Hid,
     pub(super) domain: usize,
-    pub(super) route: Route,
+    /// Where the hello came from and the answer went.
+    pub(crate) route: Route,
     pub(super) kind: EnvelopeType,
     pub(super) answer: Box<[u8]>,
     /// Nothing to wait for after a refusal.

@@ -237,6 +237,45 @@ mod tests {
         );
     }
 
+    /// CVE-2025-54939: a million names, fragments that overlap, lengths that lie.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
+    fn a_million_messages_that_never_come_whole_are_bounded() {
+        let mut now = Instant::now();
+        let mut table = Reassembly::default();
+        let (mut peak, mut refused) = (0, [0u32; 2]);
+        for step in 0..1_000_000u64 {
+            let mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let from = SocketAddr::from(((mixed as u32).to_be_bytes(), 9));
+            let fragment = EnvelopeHeader {
+                index: (mixed >> 40) as u8 % 3,
+                fragment_offset: (mixed >> 50) as u16 % 3000,
+                ..header(step / 3, 3000 + (mixed >> 32) as u16 % 1200)
+            };
+            let from = if step % 3 == 0 {
+                from
+            } else {
+                SocketAddr::from(((step as u32 / 3).to_be_bytes(), 9))
+            };
+            match table.add(now, (from, None), &fragment, &[step as u8; 100], 900) {
+                Err(DropReason::ReassemblyFull) => refused[0] += 1,
+                Err(_) => refused[1] += 1,
+                Ok(_) => {}
+            }
+            now += Duration::from_micros(10);
+            if step % 1000 == 0 {
+                peak = peak.max(table.memory());
+            }
+        }
+        assert!(peak <= 12 << 20, "{peak}");
+        assert!(refused.iter().all(|count| *count > 1000), "{refused:?}");
+        table.expire(now + LIFETIME);
+        assert_eq!((table.len(), table.bytes, table.by_prefix.len()), (0, 0, 0));
+    }
+
     #[test]
     #[expect(
         clippy::disallowed_methods,

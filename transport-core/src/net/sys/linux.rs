@@ -17,6 +17,7 @@ pub(in crate::net) struct Socket {
     ipv6: bool,
     caps: Caps,
     stats: SendStats,
+    options: SocketOptions,
 }
 
 impl Socket {
@@ -32,6 +33,34 @@ impl Socket {
             ipv6,
             caps,
             stats: SendStats::default(),
+            options: options.clone(),
+        })
+    }
+
+    /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
+    /// program that binds it by mistake still hears that it is in use.
+    pub(in crate::net) fn lane(&self, route: Route) -> io::Result<Self> {
+        let own = self.local_addr()?;
+        let local = SocketAddr::new(route.local.unwrap_or(own.ip()), own.port());
+        let fd = open(self.ipv6)?;
+        for socket in [self.as_fd(), fd.as_fd()] {
+            set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
+        let caps = configure(fd.as_fd(), self.ipv6, &self.options)?;
+        let (local, remote) = (
+            Address::new(local, self.ipv6),
+            Address::new(route.remote, self.ipv6),
+        );
+        // SAFETY: `local` holds `length` bytes of a valid socket address and outlives the call.
+        check(unsafe { libc::bind(fd.as_raw_fd(), local.as_ptr(), local.length()) })?;
+        // SAFETY: as above, of `remote`.
+        check(unsafe { libc::connect(fd.as_raw_fd(), remote.as_ptr(), remote.length()) })?;
+        Ok(Self {
+            socket: fd.into(),
+            ipv6: self.ipv6,
+            caps,
+            stats: SendStats::default(),
+            options: self.options.clone(),
         })
     }
 

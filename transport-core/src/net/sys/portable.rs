@@ -26,6 +26,10 @@ impl Socket {
         })
     }
 
+    pub(in crate::net) fn lane(&self, _: Route) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         let mut received = Err(io::ErrorKind::WouldBlock.into());
         let mut found = Vec::with_capacity(batch.slots());

@@ -11,7 +11,10 @@ use chacha20::{
 };
 use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, XChaCha20Poly1305};
 
-use super::kdf::{expand, extract};
+use super::{
+    at,
+    kdf::{expand, extract, hmac},
+};
 
 /// `iv xor (lane ‖ number)`.
 pub(crate) fn nonce(iv: &[u8; 12], lane: u32, number: u64) -> [u8; 12] {
@@ -93,4 +96,53 @@ impl Envelope {
             .unwrap();
         [&nonce[..], &body, &tag].concat()
     }
+}
+
+/// An early packet: the number is its associated data.
+pub(crate) fn seal_early(h1: &[u8; 32], rms: &[u8; 32], number: u32, frames: &[u8]) -> Vec<u8> {
+    let early = extract(h1, &[rms]);
+    seal(&early, false, 0, number.into(), &number.to_be_bytes(), frames)
+}
+
+/// A ticket over `content`.
+pub(crate) fn seal_ticket(
+    (id, key): &(u32, [u8; 32]),
+    relay_id: &[u8; 32],
+    nonce: [u8; 24],
+    content: &[u8; 136],
+) -> [u8; 180] {
+    let mut body = *content;
+    let tag = XChaCha20Poly1305::new(key.into())
+        .encrypt_inout_detached(&nonce.into(), relay_id, body.as_mut_slice().into())
+        .unwrap();
+    let ticket = [&id.to_be_bytes()[..], &nonce, &body, &tag].concat();
+    ticket.try_into().unwrap()
+}
+
+/// The content of a ticket.
+pub(crate) fn open_ticket(key: &[u8; 32], relay_id: &[u8; 32], ticket: &[u8; 180]) -> Option<[u8; 136]> {
+    let (nonce, mut body, tag): ([u8; 24], [u8; 136], [u8; 16]) =
+        (at(ticket, 4), at(ticket, 28), at(ticket, 164));
+    XChaCha20Poly1305::new(key.into())
+        .decrypt_inout_detached(&nonce.into(), relay_id, body.as_mut_slice().into(), &tag.into())
+        .ok()?;
+    Some(body)
+}
+
+/// An address token made at `unix_s`.
+pub(crate) fn token(
+    secret: &[u8; 32],
+    unix_s: u32,
+    relay_id: &[u8; 32],
+    hid: &[u8; 8],
+    ip16: [u8; 16],
+    port: u16,
+) -> [u8; 20] {
+    let key = expand(secret, &[b"adit1 cookie key", &(unix_s / 120).to_be_bytes()]);
+    let time = unix_s.to_be_bytes();
+    let message = [b"adit1 ck", &hid[..], &ip16, &port.to_be_bytes(), &time, relay_id].concat();
+    [&time[..], &hmac(&key, &message)[..16]]
+        .concat()
+        .try_into()
+        .unwrap()
 }

@@ -25,6 +25,7 @@ pub(crate) struct Secrets {
     pub(crate) client: [u8; 32],
     pub(crate) server: [u8; 32],
     pub(crate) exporter: [u8; 32],
+    pub(crate) resumption: [u8; 32],
 }
 
 impl Secrets {
@@ -34,12 +35,28 @@ impl Secrets {
             client: expand(&master, &[b"adit1 c ap"]),
             server: expand(&master, &[b"adit1 s ap"]),
             exporter: expand(&master, &[b"adit1 exp"]),
+            resumption: expand(&master, &[b"adit1 res"]),
         }
+    }
+
+    /// The secret of a ticket.
+    pub(crate) fn rms(&self, serial: u64) -> [u8; 32] {
+        expand(&self.resumption, &[b"tkt", &serial.to_be_bytes()])
     }
 
     pub(crate) fn export(&self, label: &[u8]) -> [u8; 32] {
         expand(&self.exporter, &[b"adit1 exported", label, &0u32.to_be_bytes()])
     }
+}
+
+/// HMAC-SHA-256 (RFC 2104).
+pub(crate) fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let pad = |with: u8| {
+        let mut block = [with; 64];
+        block.iter_mut().zip(key).for_each(|(to, from)| *to ^= from);
+        block
+    };
+    sha256(&[&pad(0x5c), &sha256(&[&pad(0x36), message])])
 }
 
 /// The application secret `generations` updates after `ap_0`.
