@@ -98,7 +98,7 @@ pub struct ServerOptions {
     pub app: Vec<u8>,
     /// Connections at most, half-open ones included.
     pub max_connections: usize,
-    /// Tickets, with which clients come back at less cost.
+    /// Tickets, with which clients come back, and what those allow.
     pub tickets: TicketOptions,
 }
 
@@ -253,8 +253,8 @@ pub struct ConnectOptions {
     pub server: Option<SocketAddr>,
     /// Cipher preference.
     pub suite: SuiteChoice,
-    /// Comes back with a ticket of [`crate::Connection::tickets`]: of this relay and this identity, never used before. If the
-    /// relay does not take it, a full handshake follows by itself ([`crate::Connection::resumed`] tells).
+    /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used; one
+    /// that the relay does not take leads to a full handshake.
     pub ticket: Option<ClientTicket>,
 }
 

@@ -6,6 +6,6 @@ pub(crate) use transport_core::{
     Direction, Endpoint, EndpointAddress, EndpointConfig as EngineConfig, EndpointStats, Entropy,
     EntropyFailed, EpochsError, Event, Grant, Handle, Info, KeyLog, Limits, Now, Observer, Output, Peer,
     ReadError as StreamReadError, RecvBatch, RelayEpoch, RelayId, RelayStatics, Route, ServerConfig,
-    SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketOptions,
-    TransportConfig, Usage, WriteError as StreamWriteError, net, trace,
+    SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketKeys,
+    TicketOptions, TransportConfig, Usage, WriteError as StreamWriteError, net, trace,
 };

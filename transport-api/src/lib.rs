@@ -18,6 +18,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod resume;
 mod sessions;
 mod stream;
 mod wait;
@@ -32,7 +33,7 @@ pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
 pub use connection::{
-    AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni, TicketUpdate,
+    AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni,
 };
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
@@ -43,13 +44,14 @@ pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
+pub use resume::{EarlyAccepted, TicketUpdate};
 pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
     ClientTicket, CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops,
     EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, KeyLog,
-    KeyLogEntry, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity, RelayStatics, StreamId,
-    Suite, SuiteChoice, TicketOptions, TrafficSecrets, Usage, code, trace,
+    KeyLogEntry, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
+    StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,
 };
 pub use wait::Wait;

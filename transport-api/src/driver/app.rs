@@ -126,7 +126,7 @@ impl App {
         }
         for (target, reply) in connects {
             match engine.connect(now, *target) {
-                Ok(handle) => self.connecting.push((handle, reply)),
+                Ok(handle) => self.begin(now, engine, handle, reply),
                 Err(error) => drop(reply.put(Err(start_error(error)))),
             }
         }
@@ -136,6 +136,19 @@ impl App {
         }
         if let Some((code, reason)) = close {
             engine.close_all(now, code, &reason);
+        }
+    }
+
+    /// A handshake is under way. Where a ticket allows early data its connection can be used at once.
+    fn begin(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, reply: Arc<ConnectReply>) {
+        let Some(connection) = engine.connection(handle) else {
+            return self.connecting.push((handle, reply));
+        };
+        let shared = self.share(connection);
+        if reply.put(Ok(Arc::clone(&shared))).is_ok() {
+            self.seat(handle, shared, connection);
+        } else {
+            engine.cancel(now, handle);
         }
     }
 
@@ -189,7 +202,7 @@ impl App {
     /// Tells the handles concerned.
     pub(crate) fn on_event(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, event: Event) {
         match event {
-            Event::Connected(info) => self.on_connected(now, engine, handle, &info),
+            Event::Connected(info) => self.on_connected(now, engine, handle, info),
             Event::Closed(reason) => self.on_closed(engine, handle, reason),
             Event::DatagramReceived(data) => {
                 if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
@@ -222,42 +235,50 @@ impl App {
         }
     }
 
-    fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: &Info) {
-        let asked = self.connecting.iter().position(|(known, _)| *known == handle);
-        let reply = asked.map(|index| self.connecting.swap_remove(index).1);
+    fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: Info) {
         let Some(connection) = engine.connection(handle) else {
             return;
         };
-        let shared = self.share(info, connection.remote());
-        let link = Link::new(handle, Arc::clone(&shared));
-        link.publish_size(connection);
-        let id = shared.id;
+        if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+            // It was used before.
+            link.publish_size(connection);
+            return link.connected(info, &mut self.out);
+        }
+        let asked = self.connecting.iter().position(|(known, _)| *known == handle);
+        let reply = asked.map(|index| self.connecting.swap_remove(index).1);
+        let shared = self.share(connection);
+        lock(&shared.state).info = Some(info);
         let taken = match reply {
-            Some(reply) => reply.put(Ok(shared)).is_ok(),
-            None => self.offer(shared),
+            Some(reply) => reply.put(Ok(Arc::clone(&shared))).is_ok(),
+            None => self.offer(Arc::clone(&shared)),
         };
         if !taken {
             connection.close(now, 0, b"");
             return;
         }
+        self.seat(handle, shared, connection);
+    }
+
+    fn seat(&mut self, handle: Handle, shared: Arc<ConnectionShared>, connection: &Connection) {
+        let id = shared.id;
+        let link = Link::new(handle, shared);
+        link.publish_size(connection);
         self.by_handle.insert(handle, id);
         self.links.insert(id, link);
     }
 
-    fn share(&mut self, info: &Info, remote: std::net::SocketAddr) -> Arc<ConnectionShared> {
+    fn share(&mut self, connection: &Connection) -> Arc<ConnectionShared> {
         self.next_id += 1;
         Arc::new(ConnectionShared {
             id: self.next_id,
             driver: std::thread::current().id(),
-            peer: info.peer,
-            suite: info.suite,
-            resumed: info.resumed,
-            handshake: info.handshake,
+            peer: connection.peer(),
+            suite: connection.suite(),
             policy: self.options.datagram_policy,
             queue_bytes: self.options.limits.datagram_queue_bytes,
             mailbox: Arc::clone(&self.shared.mailbox),
             marked: Marked::default(),
-            remote: Mutex::new(remote),
+            remote: Mutex::new(connection.remote()),
             max_datagram: AtomicUsize::new(0),
             state: Mutex::new(ConnectionState::default()),
             datagrams: Mutex::new(DatagramState::default()),
@@ -373,6 +394,7 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
     match change {
         Change::Access(access) => engine.replace_access(now, access),
         Change::Revoke(clients) => engine.revoke(now, &clients),
+        Change::TicketKeys(keys) => engine.install_ticket_keys(*keys),
         Change::Epochs(epochs, bundle) => {
             // Checked when it was asked for.
             if let Err(error) = engine.replace_epochs(now, epochs, bundle) {

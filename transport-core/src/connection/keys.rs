@@ -2,7 +2,8 @@
 //!
 //! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, when the last change is
 //! three PTO ago and the peer has shown that it followed. The peer's update shows in a flipped phase bit; we follow at
-//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
+//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6). It is too early when we have not
+//! acknowledged anything of its last one: of time the two ends have different ideas, most of all after a change of path.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -59,10 +60,8 @@ pub(crate) struct Keys {
     first_sealed: Option<u64>,
     followed: bool,
     changed_at: Option<Instant>,
-    peer_changed_at: Option<Instant>,
-    /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
-    /// breaks no rule by keeping to its own.
-    shortest_pto: Duration,
+    /// The peer's last change was acknowledged, so that it may begin another one.
+    reported: bool,
     /// Age at which the current keys are replaced, drawn anew with each update of ours.
     age: Duration,
     replace_at: Instant,
@@ -92,8 +91,7 @@ impl Keys {
             first_sealed: None,
             followed: false,
             changed_at: None,
-            peer_changed_at: None,
-            shortest_pto: Duration::MAX,
+            reported: true,
             age,
             replace_at: now + age,
             wanted: false,
@@ -134,7 +132,6 @@ impl Keys {
         which: Generation,
         number: u64,
         now: Instant,
-        pto: Duration,
     ) -> Result<Option<By>, Breach> {
         match which {
             Generation::Previous => return Ok(None),
@@ -144,14 +141,12 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        self.shortest_pto = self.shortest_pto.min(pto);
-        let since = self.peer_changed_at.map(|at| now.saturating_duration_since(at));
-        if since.is_some_and(|since| since < self.shortest_pto) {
+        if !self.reported {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
         self.first_received = number;
-        self.peer_changed_at = Some(now);
+        self.reported = false;
         if self.seal.phase() == self.open.phase() {
             return Ok(Some(By::Local));
         }
@@ -178,7 +173,6 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
-        self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
         let spaced = self
@@ -211,6 +205,11 @@ impl Keys {
     /// A packet was sealed.
     pub(crate) fn sealed(&mut self, number: u64) {
         self.first_sealed.get_or_insert(number);
+    }
+
+    /// An ACK that names `largest` leaves.
+    pub(crate) fn acknowledging(&mut self, largest: u64) {
+        self.reported |= largest >= self.first_received;
     }
 
     /// The peer acknowledged `largest`.

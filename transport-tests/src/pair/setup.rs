@@ -43,7 +43,10 @@ impl Relay {
 
     /// The epoch of its first bundle.
     pub fn first_epoch(&self) -> RelayEpoch {
-        RelayEpoch::of(&self.bundle, RelayStatics::from_seeds(*self.statics.seeds().expose()))
+        RelayEpoch::of(
+            &self.bundle,
+            RelayStatics::from_seeds(*self.statics.seeds().expose()),
+        )
     }
 
     /// Other handshake keys of the same relay: epoch `number`, valid for `seconds` from the beginning of the pair.
@@ -65,9 +68,8 @@ impl Relay {
 
     /// Its configuration, as it would be after any restart.
     pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
-        let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
         ServerConfig::new(
-            statics,
+            self.statics.clone(),
             self.identity.relay_id(),
             self.bundle.epoch(),
             access,
