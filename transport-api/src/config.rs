@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, Limits, Observer,
-    RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, Limits,
+    Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
 };
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
@@ -138,7 +138,10 @@ impl std::fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerOptions")
             .field("relay_id", &self.relay_id)
-            .field("epochs", &self.epochs.iter().map(|one| one.epoch).collect::<Vec<_>>())
+            .field(
+                "epochs",
+                &self.epochs.iter().map(|one| one.epoch).collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }

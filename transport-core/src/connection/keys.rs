@@ -1,7 +1,7 @@
 //! When keys change. The keys themselves are `transport_crypto`'s.
 //!
-//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, when the last change is
-//! three PTO ago and the peer has shown that it followed. The peer's update shows in a flipped phase bit; we follow at
+//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, and the peer has shown three
+//! PTO ago that it followed the last one: counted from the change itself, loss could bring two changes to the peer as one. The peer's update shows in a flipped phase bit; we follow at
 //! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
 #![forbid(unsafe_code)]
 
@@ -55,10 +55,9 @@ pub(crate) struct Keys {
     limits: KeyLimits,
     /// Smallest number received in the current phase: what is below and of the other phase is from before.
     first_received: u64,
-    /// First number sealed in the current phase, and whether the peer acknowledged one from there on.
+    /// First number sealed in the current phase, and when the peer acknowledged one from there on.
     first_sealed: Option<u64>,
-    followed: bool,
-    changed_at: Option<Instant>,
+    followed: Option<Instant>,
     peer_changed_at: Option<Instant>,
     /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
     /// breaks no rule by keeping to its own.
@@ -90,8 +89,7 @@ impl Keys {
             limits,
             first_received: 0,
             first_sealed: None,
-            followed: false,
-            changed_at: None,
+            followed: None,
             peer_changed_at: None,
             shortest_pto: Duration::MAX,
             age,
@@ -181,9 +179,8 @@ impl Keys {
         self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
-        let spaced = self
-            .changed_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
+        let followed = self.followed.map(|at| now.saturating_duration_since(at));
+        let spaced = self.updates == 0 || followed.is_some_and(|since| since >= pto * 3);
         if !(due && spaced && self.in_step()) {
             return false;
         }
@@ -194,16 +191,15 @@ impl Keys {
 
     /// Both directions are in the same phase, and the peer is known to have opened something of it.
     fn in_step(&self) -> bool {
-        self.seal.phase() == self.open.phase() && self.followed
+        self.seal.phase() == self.open.phase() && self.followed.is_some()
     }
 
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
-        self.changed_at = Some(now);
         // Whoever began: the keys are new.
         self.replace_at = now + self.age;
         self.first_sealed = None;
-        self.followed = false;
+        self.followed = None;
         self.wanted = false;
         self.updates += 1;
     }
@@ -214,7 +210,9 @@ impl Keys {
     }
 
     /// The peer acknowledged `largest`.
-    pub(crate) fn acknowledged(&mut self, largest: u64) {
-        self.followed |= self.first_sealed.is_some_and(|first| largest >= first);
+    pub(crate) fn acknowledged(&mut self, largest: u64, now: Instant) {
+        if self.followed.is_none() && self.first_sealed.is_some_and(|first| largest >= first) {
+            self.followed = Some(now);
+        }
     }
 }

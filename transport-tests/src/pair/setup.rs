@@ -43,7 +43,10 @@ impl Relay {
 
     /// The epoch of its first bundle.
     pub fn first_epoch(&self) -> RelayEpoch {
-        RelayEpoch::of(&self.bundle, RelayStatics::from_seeds(*self.statics.seeds().expose()))
+        RelayEpoch::of(
+            &self.bundle,
+            RelayStatics::from_seeds(*self.statics.seeds().expose()),
+        )
     }
 
     /// Other handshake keys of the same relay: epoch `number`, valid for `seconds` from the beginning of the pair.

@@ -176,7 +176,10 @@ fn deliver(bed: &mut Bed, message: u64, bytes: &[u8]) -> Option<Bundle> {
 
 #[test]
 fn a_client_takes_only_its_own_relays_next_bundle_that_is_valid_now() {
-    let (own, other) = (relay(), RelayIdentity::generate(&mut SeededEntropy::new([77; 32])).unwrap());
+    let (own, other) = (
+        relay(),
+        RelayIdentity::generate(&mut SeededEntropy::new([77; 32])).unwrap(),
+    );
     let mut bed = Bed::new(Side::Client);
     let mut forged = signed(&own, 9, 0);
     *forged.last_mut().unwrap() ^= 1;
@@ -189,13 +192,21 @@ fn a_client_takes_only_its_own_relays_next_bundle_that_is_valid_now() {
     ];
     for (message, (why, bytes)) in refused.iter().enumerate() {
         assert_eq!(deliver(&mut bed, message as u64, bytes), None, "{why}");
-        assert_eq!(bed.drops.get(DropReason::BundleRefused), message as u64 + 1, "{why}");
+        assert_eq!(
+            bed.drops.get(DropReason::BundleRefused),
+            message as u64 + 1,
+            "{why}"
+        );
     }
     let good = signed(&own, 3, 0);
     let taken = deliver(&mut bed, 5, &good).expect("its next bundle");
     assert_eq!(taken.bytes(), good);
     assert_eq!(deliver(&mut bed, 6, &good), None, "it has that now");
-    assert_eq!(deliver(&mut bed, 7, &signed(&own, 2, 0)), None, "there is no way back");
+    assert_eq!(
+        deliver(&mut bed, 7, &signed(&own, 2, 0)),
+        None,
+        "there is no way back"
+    );
     assert_eq!(bed.ended_with(), None);
 }
 
