@@ -12,7 +12,7 @@ use transport_api::{ConnectOptions, Endpoint, EndpointConfig, Wait};
 const APP: &[u8] = b"lines/1";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (server, bundle) = relay(APP)?;
+    let (server, bundle) = relay(APP, 0)?;
     let client = Endpoint::bind(EndpointConfig::client(loopback()))?;
     let connecting = client.connect(ConnectOptions::new(bundle, APP));
     let connection = connecting

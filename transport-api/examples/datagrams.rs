@@ -14,7 +14,7 @@ const APP: &[u8] = b"ticks/1";
 const TICKS: u32 = 1000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (server, bundle) = relay(APP)?;
+    let (server, bundle) = relay(APP, 0)?;
     // A sender that would rather wait than lose: see `DatagramPolicy` for the other two.
     let transport = TransportOptions {
         datagram_policy: DatagramPolicy::Wait,

@@ -22,7 +22,7 @@ fn serve(connection: &Connection) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words = std::env::args().nth(1).unwrap_or_else(|| "hello".into());
-    let (server, bundle) = relay(APP)?;
+    let (server, bundle) = relay(APP, 0)?;
     let serving = std::thread::spawn(move || {
         if let Some(incoming) = server.accept().wait()
             && let Err(error) = serve(&incoming.accept())

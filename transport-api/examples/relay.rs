@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (tcp, udp) = services()?;
 
     // The relay: an endpoint whose connections speak `APP`, and a thread that serves their requests.
-    let (server, bundle) = relay(APP)?;
+    let (server, bundle) = relay(APP, 0)?;
     let hook = Ports {
         open: [53, 80, 443],
         own: vec![tcp.into(), udp.into()],

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, Limits,
-    Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, KeyLog,
+    Limits, Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions,
+    TransportConfig,
 };
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
@@ -35,6 +36,8 @@ pub struct EndpointConfig {
     pub observer: Option<Box<dyn Observer + Send>>,
     /// Kernel socket buffers in bytes (`SO_RCVBUF`, `SO_SNDBUF`); the system may give less.
     pub socket_buffer: usize,
+    /// Is told the secrets of every connection, on the driver thread: whoever has them reads the traffic. See [`KeyLog`].
+    pub key_log: Option<Box<dyn KeyLog + Send>>,
 }
 
 impl EndpointConfig {
@@ -46,6 +49,7 @@ impl EndpointConfig {
             transport: TransportOptions::default(),
             observer: None,
             socket_buffer: 4 << 20,
+            key_log: None,
         }
     }
 
@@ -94,7 +98,7 @@ pub struct ServerOptions {
     pub app: Vec<u8>,
     /// Connections at most, half-open ones included.
     pub max_connections: usize,
-    /// Tickets, with which clients come back at less cost.
+    /// Tickets, with which clients come back, and what those allow.
     pub tickets: TicketOptions,
 }
 
@@ -249,8 +253,8 @@ pub struct ConnectOptions {
     pub server: Option<SocketAddr>,
     /// Cipher preference.
     pub suite: SuiteChoice,
-    /// Comes back with a ticket of [`crate::Connection::tickets`]: of this relay and this identity, never used before. If the
-    /// relay does not take it, a full handshake follows by itself ([`crate::Connection::resumed`] tells).
+    /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used; one
+    /// that the relay does not take leads to a full handshake.
     pub ticket: Option<ClientTicket>,
 }
 

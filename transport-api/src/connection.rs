@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
-use crate::engine::{Bundle, ClientTicket, ConnectionStats, Direction, Peer, Suite};
+use crate::engine::{Bundle, ConnectionStats, Direction, Info, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
 use crate::wait::Wait;
@@ -113,22 +113,6 @@ impl Connection {
         }
     }
 
-    /// Waits for the next ticket of the relay, which gives a few once the connection is confirmed. A ticket is good for one
-    /// connection of the same client ([`crate::ConnectOptions::ticket`]), and as secret as a key. Of those nobody asked for,
-    /// the newest four are kept; one that came before the end of the connection is still given out.
-    ///
-    /// Cancel-safe.
-    pub fn tickets(&self) -> TicketUpdate {
-        TicketUpdate {
-            shared: Arc::clone(self.shared()),
-        }
-    }
-
-    /// Whether the client came back with a ticket.
-    pub fn resumed(&self) -> bool {
-        self.shared().resumed
-    }
-
     /// Who the other side is, as the handshake proved it.
     pub fn peer(&self) -> Peer {
         self.shared().peer
@@ -139,14 +123,18 @@ impl Connection {
         *lock(&self.shared().remote)
     }
 
-    /// The cipher of this connection.
+    /// The cipher of this connection; before the end of the handshake that of the ticket's.
     pub fn suite(&self) -> Suite {
-        self.shared().suite
+        self.info().map_or(self.shared().suite, |info| info.suite)
     }
 
-    /// How long the handshake took.
+    /// How long the handshake took; zero before its end.
     pub fn handshake_duration(&self) -> Duration {
-        self.shared().handshake
+        self.info().map_or(Duration::ZERO, |info| info.handshake)
+    }
+
+    pub(crate) fn info(&self) -> Option<Info> {
+        lock(&self.shared().state).info
     }
 
     /// Figures of this connection: asks the driver thread and waits for it (well under a millisecond). After the end,
@@ -201,7 +189,7 @@ impl Connection {
 
     /// Fills `out` with keying material both sides share and nobody else knows (as RFC 5705): the same `label` gives
     /// the same bytes at both ends. Asks the driver thread and waits for it. False, and `out` untouched, when the
-    /// connection has ended.
+    /// connection has ended, and before the end of the handshake.
     pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
         match self
             .ask(|reply| Query::Export(label.to_vec(), out.len(), reply))
@@ -216,7 +204,7 @@ impl Connection {
     }
 
     /// Asks the driver and waits. `None` when there is nobody to ask, or it would be this thread.
-    fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+    pub(crate) fn ask<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
         if std::thread::current().id() == self.shared().driver {
             return None;
         }
@@ -422,29 +410,6 @@ impl Future for BundleUpdate {
             return Poll::Ready(Err(reason.clone()));
         }
         state.bundle_waiters.add(cx.waker());
-        Poll::Pending
-    }
-}
-
-/// Future of [`Connection::tickets`]. It does not keep the connection open.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless awaited"]
-pub struct TicketUpdate {
-    shared: Arc<ConnectionShared>,
-}
-
-impl Future for TicketUpdate {
-    type Output = Result<ClientTicket, ConnectionError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.shared.state);
-        if let Some(ticket) = state.tickets.pop_front() {
-            return Poll::Ready(Ok(*ticket.0));
-        }
-        if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
-        }
-        state.ticket_waiters.add(cx.waker());
         Poll::Pending
     }
 }

@@ -24,7 +24,8 @@ use crate::driver::shared::{
 };
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig, Usage,
+    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig,
+    TicketKeys, Usage,
 };
 use crate::error::ConnectError;
 use crate::sessions::Sessions;
@@ -70,8 +71,25 @@ impl Endpoint {
     ///
     /// Cancel-safe: dropping the future gives the handshake up.
     pub fn connect(&self, options: ConnectOptions) -> Connecting {
+        self.begin(options, false)
+    }
+
+    /// As [`Endpoint::connect`], but with a [ticket](ConnectOptions::ticket) that allows it the connection is given out at
+    /// once: what is marked with [`SendStream::allow_early`](crate::SendStream::allow_early) or
+    /// [`DatagramOptions::early`](crate::DatagramOptions) then goes along with the first flight, everything else after the
+    /// relay's answer. [`Connection::early_accepted`] waits for that. Without such a ticket it is an ordinary connect. A
+    /// connection whose handshake fails ends with the reason of it.
+    ///
+    /// Early data can be read by a thief of the relay's ticket keys, for the day they last; what follows cannot.
+    ///
+    /// Cancel-safe: dropping the future gives the handshake up.
+    pub fn connect_early(&self, options: ConnectOptions) -> Connecting {
+        self.begin(options, true)
+    }
+
+    fn begin(&self, options: ConnectOptions, early: bool) -> Connecting {
         let reply = Reply::new();
-        if let Err(error) = self.ask(options, &reply) {
+        if let Err(error) = self.ask(options, early, &reply) {
             // A fresh reply takes its first value.
             let _ = reply.put(Err(error));
         }
@@ -81,7 +99,12 @@ impl Endpoint {
         }
     }
 
-    fn ask(&self, options: ConnectOptions, reply: &Arc<ConnectReply>) -> Result<(), ConnectError> {
+    fn ask(
+        &self,
+        options: ConnectOptions,
+        early: bool,
+        reply: &Arc<ConnectReply>,
+    ) -> Result<(), ConnectError> {
         let remote = options.address().ok_or(ConnectError::NoAddress)?;
         let connect = Connect {
             bundle: options.bundle,
@@ -91,7 +114,7 @@ impl Endpoint {
             app: options.app,
             suite: options.suite,
             resume: options.ticket,
-            early: false,
+            early,
         };
         {
             let mut state = lock(&self.shared().state);
@@ -168,11 +191,19 @@ impl Endpoint {
         self.change(Change::Revoke(clients.to_vec()));
     }
 
+    /// As a relay: makes and opens tickets with these keys from now on. They do not change by themselves any more: relays that
+    /// share them change them together, and have different [replay domains](crate::TicketOptions::replay_domain).
+    pub fn install_ticket_keys(&self, keys: TicketKeys) {
+        self.change(Change::TicketKeys(Box::new(keys)));
+    }
+
     /// As a relay: serves these epochs from now on, and no others; each until the end of its bundle. A relay that rotates
     /// lists the new epoch and the one before. `bundle`, the newest, is sent in-band to clients that come by an older epoch,
     /// and to those connected now (3,200 of them a second). Connections stay, whatever becomes of the epoch they came by.
     pub fn replace_epochs(&self, epochs: Vec<RelayEpoch>, bundle: Option<Bundle>) -> Result<(), EpochsError> {
-        let relay_id = lock(&self.shared().state).relay_id.ok_or(EpochsError::NotARelay)?;
+        let relay_id = lock(&self.shared().state)
+            .relay_id
+            .ok_or(EpochsError::NotARelay)?;
         ServerConfig::check(relay_id, &epochs, bundle.as_ref())?;
         self.change(Change::Epochs(epochs, bundle));
         Ok(())

@@ -18,6 +18,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod resume;
 mod sessions;
 mod stream;
 mod wait;
@@ -31,7 +32,9 @@ pub mod tunnel;
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
-pub use connection::{AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni, TicketUpdate};
+pub use connection::{
+    AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni,
+};
 pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
@@ -41,12 +44,14 @@ pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
+pub use resume::{EarlyAccepted, TicketUpdate};
 pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
-    ClientTicket, CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops, EndpointAddress,
-    EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity,
-    RelayStatics, StreamId, Suite, SuiteChoice, TicketOptions, Usage, code, trace,
+    ClientTicket, CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops,
+    EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, KeyLog,
+    KeyLogEntry, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
+    StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,
 };
 pub use wait::Wait;

@@ -136,6 +136,15 @@ impl SendStream {
         self.shared.post();
     }
 
+    /// What is written may go along with the first flight, before the relay has answered
+    /// ([`Endpoint::connect_early`](crate::Endpoint::connect_early)). Whoever sees that flight can send it again, to this
+    /// relay after a restart of it, or to another one of its fleet: mark only what is safe to be done twice. Mark it before
+    /// writing; without effect once the handshake is over.
+    pub fn allow_early(&self) {
+        lock(&self.shared.state).early = true;
+        self.shared.post();
+    }
+
     /// Waits until the peer has acknowledged the whole stream, FIN included: `Ok(None)`; or has stopped it: its code.
     /// `Ok(None)` also when the stream was reset here.
     ///

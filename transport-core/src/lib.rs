@@ -21,6 +21,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod handle;
+mod key_log;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod packet;
@@ -38,13 +39,14 @@ pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
 pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
+pub use key_log::{KeyLog, KeyLogEntry};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
 pub use transport_crypto::{
     Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
-    SeededEntropy, Suite, TicketKeys,
+    SeededEntropy, Suite, TicketKeys, TrafficSecrets,
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{

@@ -46,7 +46,7 @@ pub use error::{
 };
 pub use handshake::{
     Auth, ClientEstablished, ClientHello, Initiator, MAX_CLIENT_HELLO, MAX_PARAMS, MAX_RELAY_CIDS, Offered,
-    Responder, ServerAnswer, Session, SessionSecrets,
+    Responder, ServerAnswer, Session, SessionSecrets, TrafficSecrets,
 };
 pub use identity::{ClientIdentity, RelayIdentity, RelayStatics};
 pub use ids::{ClientId, Grant, RelayId};

@@ -365,7 +365,12 @@ impl<T> SentLog<T> {
     fn pop_settled(&mut self) {
         while let Some(first) = self.numbers.front() {
             let awaited = *first != NOBODY;
-            if awaited && self.entries.front().is_some_and(|front| front.state != State::Acked) {
+            if awaited
+                && self
+                    .entries
+                    .front()
+                    .is_some_and(|front| front.state != State::Acked)
+            {
                 break;
             }
             self.pop_front();

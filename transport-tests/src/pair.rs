@@ -148,6 +148,11 @@ impl End {
         })
     }
 
+    /// Turns its wall clock by so many milliseconds.
+    pub fn turn_clock(&mut self, ms: i64) {
+        self.skew_ms += ms;
+    }
+
     /// Messages that arrived; they are taken out of the events.
     pub fn take_datagrams(&mut self) -> Vec<Vec<u8>> {
         let (datagrams, rest) = std::mem::take(&mut self.events)

@@ -58,12 +58,20 @@ fn two_tickets_come_at_confirmation_and_each_resumes() {
             let (resumed, took) = comes_back(&mut pair, stored);
             assert!(resumed);
             assert_eq!(took, 40 * MS, "one round trip");
-            let hello = pair.record.iter().filter(|passing| passing.way == Way::Up && passing.index < 100);
+            let hello = pair
+                .record
+                .iter()
+                .filter(|passing| passing.way == Way::Up && passing.index < 100);
             assert!(hello.count() >= 2);
             let peer = pair.server.info().expect("connected").peer;
-            assert_eq!(peer, identity.as_ref().map_or(transport_core::Peer::Anonymous, |identity| {
-                transport_core::Peer::Client(identity.client_id())
-            }));
+            assert_eq!(
+                peer,
+                identity
+                    .as_ref()
+                    .map_or(transport_core::Peer::Anonymous, |identity| {
+                        transport_core::Peer::Client(identity.client_id())
+                    })
+            );
             for end in [&pair.client, &pair.server] {
                 assert_eq!(end.endpoint.stats().resumed, count as u64 + 1);
                 assert_eq!(end.info().expect("connected").early_accepted, None);
@@ -77,7 +85,10 @@ fn two_tickets_come_at_confirmation_and_each_resumes() {
 fn a_ticket_makes_the_hello_smaller() {
     let first_flight = |pair: &Pair| {
         let began = pair.record.first().expect("a hello").at;
-        pair.record.iter().filter(|passing| passing.way == Way::Up && passing.at == began).count()
+        pair.record
+            .iter()
+            .filter(|passing| passing.way == Way::Up && passing.at == began)
+            .count()
     };
     let identity = Some(client_identity(5));
     let (mut pair, mut tickets) = parted(Options {
@@ -86,7 +97,11 @@ fn a_ticket_makes_the_hello_smaller() {
     });
     assert_eq!(first_flight(&pair), 4);
     assert!(comes_back(&mut pair, tickets.remove(0)).0);
-    assert_eq!(first_flight(&pair), 2, "neither ciphertext to the relay's key nor the client's own");
+    assert_eq!(
+        first_flight(&pair),
+        2,
+        "neither ciphertext to the relay's key nor the client's own"
+    );
 }
 
 #[test]
@@ -130,8 +145,19 @@ fn a_ticket_that_cannot_fit_is_not_even_sent() {
     // Another identity's, an anonymous one's.
     let identity = Some(client_identity(6));
     let (_, mut anonymous) = parted(Options::new(6));
-    for ticket in [parted(Options { identity: Some(client_identity(7)), ..Options::new(6) }).1.remove(0), anonymous.remove(0)] {
-        let mut pair = Pair::connected(Options { identity: identity.clone(), ..Options::new(6) });
+    for ticket in [
+        parted(Options {
+            identity: Some(client_identity(7)),
+            ..Options::new(6)
+        })
+        .1
+        .remove(0),
+        anonymous.remove(0),
+    ] {
+        let mut pair = Pair::connected(Options {
+            identity: identity.clone(),
+            ..Options::new(6)
+        });
         pair.hang_up();
         assert_eq!(comes_back(&mut pair, ticket), (false, 40 * MS));
     }
@@ -203,7 +229,9 @@ fn tickets_of_the_revoked_are_dead() {
     assert!(pair.run_until(LONG, Pair::is_connected));
     pair.hang_up();
     let now = pair.now(Way::Down);
-    pair.server.endpoint.replace_access(now, Access::AllowList(BTreeSet::new()));
+    pair.server
+        .endpoint
+        .replace_access(now, Access::AllowList(BTreeSet::new()));
     pair.come_back(tickets.remove(0), true);
     pair.run_for(Duration::from_secs(40));
     assert_eq!(pair.client.closed(), Some(&CloseReason::HandshakeTimeout));
@@ -233,7 +261,11 @@ fn the_connection_of_a_ticket_that_is_lost_in_flight_is_a_full_one() {
 #[test]
 fn nothing_is_shown_of_a_ticket() {
     let mut pair = Pair::connected(Options::new(14));
-    let event = pair.client.events.iter().find(|event| matches!(event, Event::Ticket(_)));
+    let event = pair
+        .client
+        .events
+        .iter()
+        .find(|event| matches!(event, Event::Ticket(_)));
     assert_eq!(format!("{:?}", event.expect("a ticket")), "Ticket(Ticket { .. })");
     let limits = TicketOptions::default();
     assert_eq!((limits.count, limits.early_bytes), (2, 0));

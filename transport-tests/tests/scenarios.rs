@@ -68,6 +68,8 @@ scenarios! {
     goodput = "goodput",
     quiet_link = "quiet",
     datagrams = "datagrams",
+    resumption = "resumption",
+    zerortt = "zerortt",
 }
 
 #[test]

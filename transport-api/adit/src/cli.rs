@@ -54,6 +54,9 @@ pub(crate) enum Command {
         /// The configuration file.
         #[arg(long)]
         config: PathBuf,
+        /// Write the secrets of every connection here: whoever reads the file reads the traffic.
+        #[arg(long, value_name = "FILE")]
+        key_log: Option<PathBuf>,
     },
     /// Connect to a relay and offer it to local programs.
     #[command(
@@ -194,6 +197,9 @@ pub(crate) struct Connect {
     /// Congestion control.
     #[arg(long, value_enum, default_value_t = Cc::Cubic)]
     pub(crate) cc: Cc,
+    /// Write the secrets of every connection here: whoever reads the file reads the traffic.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_log: Option<PathBuf>,
 }
 
 /// `LOCAL=HOST:PORT`.
@@ -251,6 +257,9 @@ pub(crate) enum Bench {
         /// A concrete address; it goes into the bundle.
         #[arg(long)]
         listen: SocketAddr,
+        /// Write the secrets of every connection here: whoever reads the file reads the traffic.
+        #[arg(long, value_name = "FILE")]
+        key_log: Option<PathBuf>,
     },
     /// Run a workload against a bench server.
     Client(BenchClient),
@@ -287,6 +296,9 @@ pub(crate) struct BenchClient {
     /// Packet suite.
     #[arg(long, value_enum, default_value_t = Cipher::Auto)]
     pub(crate) cipher: Cipher,
+    /// Write the secrets of every connection here: whoever reads the file reads the traffic.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_log: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,7 @@ mod demo;
 mod exit;
 mod files;
 mod init;
+mod key_log;
 mod keyring;
 mod measure;
 mod metrics;
@@ -47,7 +48,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Demo(options) => demo::run(&options, json),
         Command::Init { who } => init::run(who, json),
         Command::Bundle { what } => bundle::run(what, json),
-        Command::Relay { config } => relay::run(&config, json),
+        Command::Relay { config, key_log } => relay::run(&config, key_log.as_deref(), json),
         Command::Connect(options) => connect::run(&options, json),
         Command::Bench { end } => bench::run(end, json),
         Command::Version => output::version(json),

@@ -52,7 +52,9 @@ impl Tickets {
         });
         // One that could not be taken out is not used.
         taken
-            .inspect_err(|error| tracing::warn!(%error, "no ticket could be taken from {}", self.path.display()))
+            .inspect_err(
+                |error| tracing::warn!(%error, "no ticket could be taken from {}", self.path.display()),
+            )
             .ok()?
     }
 

@@ -13,11 +13,12 @@ pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
-/// A relay makes its keys once, and signs a bundle that clients get by any way they trust.
-pub(crate) fn relay(app: &[u8]) -> Result<(Endpoint, Bundle), Box<dyn Error>> {
+/// A relay makes its keys once, and signs a bundle that clients get by any way they trust. It takes so many bytes of early data.
+pub(crate) fn relay(app: &[u8], early_bytes: u32) -> Result<(Endpoint, Bundle), Box<dyn Error>> {
     let identity = RelayIdentity::generate(&mut OsEntropy)?;
     let statics = RelayStatics::generate(&mut OsEntropy)?;
-    let options = ServerOptions::open(identity.relay_id(), statics.clone(), 1, app);
+    let mut options = ServerOptions::open(identity.relay_id(), statics.clone(), 1, app);
+    options.tickets.early_bytes = early_bytes;
     let endpoint = Endpoint::bind(EndpointConfig::server(loopback(), options))?;
     let (address, now) = (endpoint.local_addr(), transport_api::now().unix_ms / 1000);
     let draft = BundleDraft {

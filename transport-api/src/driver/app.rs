@@ -126,7 +126,7 @@ impl App {
         }
         for (target, reply) in connects {
             match engine.connect(now, *target) {
-                Ok(handle) => self.connecting.push((handle, reply)),
+                Ok(handle) => self.begin(now, engine, handle, reply),
                 Err(error) => drop(reply.put(Err(start_error(error)))),
             }
         }
@@ -139,6 +139,19 @@ impl App {
         }
     }
 
+    /// A handshake is under way. Where a ticket allows early data its connection can be used at once.
+    fn begin(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, reply: Arc<ConnectReply>) {
+        let Some(connection) = engine.connection(handle) else {
+            return self.connecting.push((handle, reply));
+        };
+        let shared = self.share(connection);
+        if reply.put(Ok(Arc::clone(&shared))).is_ok() {
+            self.seat(handle, shared, connection);
+        } else {
+            engine.cancel(now, handle);
+        }
+    }
+
     fn answer(&self, now: Now, engine: &Endpoint, query: EndpointQuery) {
         // An abandoned answer is nobody's.
         match query {
@@ -148,7 +161,7 @@ impl App {
                 let sessions = page.sessions.into_iter().filter_map(|info| {
                     // One that was refused before anybody saw it has no number.
                     let id = *self.by_handle.get(&info.handle)?;
-                    Some(SessionInfo::new(id, info))
+                    Some(SessionInfo::new(id, &info))
                 });
                 let page = Page {
                     sessions: sessions.collect(),
@@ -189,7 +202,7 @@ impl App {
     /// Tells the handles concerned.
     pub(crate) fn on_event(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, event: Event) {
         match event {
-            Event::Connected(info) => self.on_connected(now, engine, handle, &info),
+            Event::Connected(info) => self.on_connected(now, engine, handle, info),
             Event::Closed(reason) => self.on_closed(engine, handle, reason),
             Event::DatagramReceived(data) => {
                 if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
@@ -222,42 +235,50 @@ impl App {
         }
     }
 
-    fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: &Info) {
-        let asked = self.connecting.iter().position(|(known, _)| *known == handle);
-        let reply = asked.map(|index| self.connecting.swap_remove(index).1);
+    fn on_connected(&mut self, now: Now, engine: &mut Endpoint, handle: Handle, info: Info) {
         let Some(connection) = engine.connection(handle) else {
             return;
         };
-        let shared = self.share(info, connection.remote());
-        let link = Link::new(handle, Arc::clone(&shared));
-        link.publish_size(connection);
-        let id = shared.id;
+        if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
+            // It was used before.
+            link.publish_size(connection);
+            return link.connected(info, &mut self.out);
+        }
+        let asked = self.connecting.iter().position(|(known, _)| *known == handle);
+        let reply = asked.map(|index| self.connecting.swap_remove(index).1);
+        let shared = self.share(connection);
+        lock(&shared.state).info = Some(info);
         let taken = match reply {
-            Some(reply) => reply.put(Ok(shared)).is_ok(),
-            None => self.offer(shared),
+            Some(reply) => reply.put(Ok(Arc::clone(&shared))).is_ok(),
+            None => self.offer(Arc::clone(&shared)),
         };
         if !taken {
             connection.close(now, 0, b"");
             return;
         }
+        self.seat(handle, shared, connection);
+    }
+
+    fn seat(&mut self, handle: Handle, shared: Arc<ConnectionShared>, connection: &Connection) {
+        let id = shared.id;
+        let link = Link::new(handle, shared);
+        link.publish_size(connection);
         self.by_handle.insert(handle, id);
         self.links.insert(id, link);
     }
 
-    fn share(&mut self, info: &Info, remote: std::net::SocketAddr) -> Arc<ConnectionShared> {
+    fn share(&mut self, connection: &Connection) -> Arc<ConnectionShared> {
         self.next_id += 1;
         Arc::new(ConnectionShared {
             id: self.next_id,
             driver: std::thread::current().id(),
-            peer: info.peer,
-            suite: info.suite,
-            resumed: info.resumed,
-            handshake: info.handshake,
+            peer: connection.peer(),
+            suite: connection.suite(),
             policy: self.options.datagram_policy,
             queue_bytes: self.options.limits.datagram_queue_bytes,
             mailbox: Arc::clone(&self.shared.mailbox),
             marked: Marked::default(),
-            remote: Mutex::new(remote),
+            remote: Mutex::new(connection.remote()),
             max_datagram: AtomicUsize::new(0),
             state: Mutex::new(ConnectionState::default()),
             datagrams: Mutex::new(DatagramState::default()),
@@ -346,7 +367,10 @@ impl App {
             state.close = None;
             state.incoming_waiters.take_into(&mut self.out.wakers);
             state.idle_waiters.take_into(&mut self.out.wakers);
-            (std::mem::take(&mut state.connects), std::mem::take(&mut state.queries))
+            (
+                std::mem::take(&mut state.connects),
+                std::mem::take(&mut state.queries),
+            )
         };
         for query in queries {
             match query {
@@ -370,6 +394,7 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
     match change {
         Change::Access(access) => engine.replace_access(now, access),
         Change::Revoke(clients) => engine.revoke(now, &clients),
+        Change::TicketKeys(keys) => engine.install_ticket_keys(*keys),
         Change::Epochs(epochs, bundle) => {
             // Checked when it was asked for.
             if let Err(error) = engine.replace_epochs(now, epochs, bundle) {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, RecvShared, SendShared, TICKETS, lock};
+use super::shared::{
+    ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, RecvShared, SendShared, lock,
+};
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::engine::{Bundle, Connection, Direction, Handle, Now, StreamId, Ticket};
+use crate::engine::{Bundle, Connection, Direction, Handle, Info, Now, StreamId, Ticket};
 use crate::error::{ConnectionError, FinishError};
 
 /// More than the scheduler counts for a waiting datagram beside its bytes.
@@ -168,21 +170,28 @@ impl Link {
         queue.readers.take_into(&mut out.wakers);
     }
 
+    /// The handshake is over.
+    pub(crate) fn connected(&self, info: Info, out: &mut Outbox) {
+        let mut state = lock(&self.shared.state);
+        state.info = Some(info);
+        state.info_waiters.take_into(&mut out.wakers);
+    }
+
+    /// A ticket: a few are kept until somebody asks.
+    pub(crate) fn receive_ticket(&self, ticket: Ticket, out: &mut Outbox) {
+        let mut state = lock(&self.shared.state);
+        if state.tickets.len() >= MAX_TICKETS {
+            state.tickets.pop_front();
+        }
+        state.tickets.push_back(ticket);
+        state.ticket_waiters.take_into(&mut out.wakers);
+    }
+
     /// The relay's next bundle: the newest one is kept until somebody asks.
     pub(crate) fn receive_bundle(&self, bundle: Bundle, out: &mut Outbox) {
         let mut state = lock(&self.shared.state);
         state.bundle = Some(bundle);
         state.bundle_waiters.take_into(&mut out.wakers);
-    }
-
-    /// A ticket for a later connection: a few are kept until somebody asks.
-    pub(crate) fn receive_ticket(&self, ticket: Ticket, out: &mut Outbox) {
-        let mut state = lock(&self.shared.state);
-        if state.tickets.len() >= TICKETS {
-            state.tickets.pop_front();
-        }
-        state.tickets.push_back(ticket);
-        state.ticket_waiters.take_into(&mut out.wakers);
     }
 
     /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
@@ -299,6 +308,7 @@ impl Link {
             state.end_waiters.take_into(&mut out.wakers);
             state.bundle_waiters.take_into(&mut out.wakers);
             state.ticket_waiters.take_into(&mut out.wakers);
+            state.info_waiters.take_into(&mut out.wakers);
             (
                 std::mem::take(&mut state.opens),
                 std::mem::take(&mut state.queries),
@@ -321,6 +331,7 @@ impl Link {
             match query {
                 Query::Export(_, _, reply) => drop(reply.put(None)),
                 Query::Stats(reply) => drop(reply.put(None)),
+                Query::Early(reply) => drop(reply.put(None)),
             }
         }
         let mut queue = lock(&self.shared.datagrams);
@@ -336,12 +347,15 @@ fn answer(query: Query, engine: &Connection) {
     match query {
         Query::Export(label, len, reply) => {
             let mut bytes = vec![0; len];
-            engine.export(&label, &mut bytes);
+            let known = engine.export(&label, &mut bytes);
             // An abandoned answer is nobody's.
-            let _ = reply.put(Some(bytes));
+            let _ = reply.put(known.then_some(bytes));
         }
         Query::Stats(reply) => {
             let _ = reply.put(Some(engine.stats()));
+        }
+        Query::Early(reply) => {
+            let _ = reply.put(Some(engine.is_early()));
         }
     }
 }

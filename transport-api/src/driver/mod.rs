@@ -41,9 +41,7 @@ use self::shared::{EndpointShared, EndpointState, lock};
 use self::strangers::Strangers;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
-use crate::engine::{
-    Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig,
-};
+use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
 use crate::wait::Waiters;
 
 /// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
@@ -58,7 +56,7 @@ const MAX_DRAINS: usize = 8;
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// Binds, starts the thread.
-pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
+pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let (listen, buffer) = (config.listen, config.socket_buffer);
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
@@ -74,7 +72,11 @@ pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
-    let engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let key_log = config.key_log.take();
+    let mut engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    if let Some(log) = key_log {
+        engine.set_key_log(log);
+    }
     let shared = Arc::new(EndpointShared {
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
@@ -235,7 +237,7 @@ impl<I: Io> Driver<I> {
             }
         }
         if datagrams > 0 {
-            self.strangers.lanes_work(now.instant);
+            self.strangers.lanes_work(now.instant, datagrams);
         }
         if self.strangers.rest(now.instant).is_none() {
             self.receive_common(now)?;

@@ -14,8 +14,8 @@ use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Peer, RelayEpoch, RelayId, StreamId, Ticket,
-    Usage,
+    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
+    RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
@@ -102,6 +102,8 @@ pub(crate) struct SendState {
     /// Bytes on their way to the scheduler, at most [`SEND_BUFFER`].
     pub(crate) buffer: Vec<u8>,
     pub(crate) class: Option<Class>,
+    /// It may be sent before the handshake is over.
+    pub(crate) early: bool,
     pub(crate) finished: bool,
     pub(crate) reset: Option<u64>,
     pub(crate) stopped: Option<u64>,
@@ -188,9 +190,6 @@ pub(crate) struct Halves {
 
 // ---- connections ---------------------------------------------------------------------------------------------------
 
-/// Tickets of one connection kept for its application; the oldest go.
-pub(crate) const TICKETS: usize = 4;
-
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionShared {
@@ -199,9 +198,8 @@ pub(crate) struct ConnectionShared {
     /// The driver's thread, which must not wait for itself.
     pub(crate) driver: ThreadId,
     pub(crate) peer: Peer,
+    /// What was agreed the last time, for a connection that can be used before it is agreed anew.
     pub(crate) suite: Suite,
-    pub(crate) resumed: bool,
-    pub(crate) handshake: Duration,
     pub(crate) policy: DatagramPolicy,
     pub(crate) queue_bytes: usize,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -218,13 +216,20 @@ pub(crate) enum Query {
     /// Label, bytes wanted.
     Export(Vec<u8>, usize, Arc<Reply<Option<Vec<u8>>>>),
     Stats(Arc<Reply<Option<ConnectionStats>>>),
+    Early(Arc<Reply<Option<bool>>>),
 }
+
+/// Tickets kept for the application; the oldest goes first.
+pub(crate) const MAX_TICKETS: usize = 8;
 
 pub(crate) type FinishReply = Reply<Result<(), FinishError>>;
 pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
+    /// What the handshake brought, once it is over.
+    pub(crate) info: Option<Info>,
+    pub(crate) info_waiters: Waiters,
     pub(crate) ended: Option<ConnectionError>,
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) update_keys: bool,
@@ -239,7 +244,7 @@ pub(crate) struct ConnectionState {
     /// The newest bundle nobody has asked for yet.
     pub(crate) bundle: Option<Bundle>,
     pub(crate) bundle_waiters: Waiters,
-    /// Tickets nobody has asked for yet, at most [`TICKETS`].
+    /// The newest tickets nobody has asked for yet, at most [`MAX_TICKETS`].
     pub(crate) tickets: VecDeque<Ticket>,
     pub(crate) ticket_waiters: Waiters,
     pub(crate) stats: ConnectionStats,
@@ -286,6 +291,7 @@ pub(crate) enum Change {
     Access(Access),
     Revoke(Vec<ClientId>),
     Epochs(Vec<RelayEpoch>, Option<Bundle>),
+    TicketKeys(Box<TicketKeys>),
 }
 
 /// A question about the endpoint that only the driver can answer. `None`: it has ended.

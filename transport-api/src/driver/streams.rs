@@ -66,10 +66,13 @@ impl Streams {
         let Some(side) = self.send.get_mut(&id) else {
             return;
         };
-        let (class, reset) = {
+        let (class, early, reset) = {
             let mut state = lock(&side.shared.state);
-            (state.class.take(), state.reset)
+            (state.class.take(), std::mem::take(&mut state.early), state.reset)
         };
+        if early {
+            engine.allow_early(id);
+        }
         if let Some(class) = class {
             engine.set_class(id, class);
         }

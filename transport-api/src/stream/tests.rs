@@ -26,7 +26,6 @@ fn connection(policy: DatagramPolicy) -> crate::Connection {
         driver: std::thread::current().id(),
         peer: Peer::Anonymous,
         suite: Suite::ChaCha20Poly1305,
-        handshake: Duration::ZERO,
         policy,
         queue_bytes: 1000,
         mailbox: Arc::new(Mailbox::new(Box::new(Silent))),

@@ -1,8 +1,9 @@
 //! When keys change. The keys themselves are `transport_crypto`'s.
 //!
-//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, and the peer has shown three
-//! PTO ago that it followed the last one: counted from the change itself, loss could bring two changes to the peer as one. The peer's update shows in a flipped phase bit; we follow at
-//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
+//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, and the peer has shown
+//! three PTO ago that it followed the last one (RFC 9001 §6.5). The peer's update shows in a flipped phase bit; we follow at
+//! once, and keep the old key for three PTO for what was overtaken on the way. It is too early when we have not acknowledged
+//! anything of its last one (RFC 9001 §6.2): of time the two ends have different ideas, most of all after a change of path.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -58,10 +59,8 @@ pub(crate) struct Keys {
     /// First number sealed in the current phase, and when the peer acknowledged one from there on.
     first_sealed: Option<u64>,
     followed: Option<Instant>,
-    peer_changed_at: Option<Instant>,
-    /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
-    /// breaks no rule by keeping to its own.
-    shortest_pto: Duration,
+    /// The peer's last change was acknowledged, so that it may begin another one.
+    reported: bool,
     /// Age at which the current keys are replaced, drawn anew with each update of ours.
     age: Duration,
     replace_at: Instant,
@@ -90,8 +89,7 @@ impl Keys {
             first_received: 0,
             first_sealed: None,
             followed: None,
-            peer_changed_at: None,
-            shortest_pto: Duration::MAX,
+            reported: true,
             age,
             replace_at: now + age,
             wanted: false,
@@ -132,7 +130,6 @@ impl Keys {
         which: Generation,
         number: u64,
         now: Instant,
-        pto: Duration,
     ) -> Result<Option<By>, Breach> {
         match which {
             Generation::Previous => return Ok(None),
@@ -142,14 +139,12 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        self.shortest_pto = self.shortest_pto.min(pto);
-        let since = self.peer_changed_at.map(|at| now.saturating_duration_since(at));
-        if since.is_some_and(|since| since < self.shortest_pto) {
+        if !self.reported {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
         self.first_received = number;
-        self.peer_changed_at = Some(now);
+        self.reported = false;
         if self.seal.phase() == self.open.phase() {
             return Ok(Some(By::Local));
         }
@@ -176,7 +171,6 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
-        self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
         let followed = self.followed.map(|at| now.saturating_duration_since(at));
@@ -207,6 +201,11 @@ impl Keys {
     /// A packet was sealed.
     pub(crate) fn sealed(&mut self, number: u64) {
         self.first_sealed.get_or_insert(number);
+    }
+
+    /// An ACK that names `largest` leaves.
+    pub(crate) fn acknowledging(&mut self, largest: u64) {
+        self.reported |= largest >= self.first_received;
     }
 
     /// The peer acknowledged `largest`.

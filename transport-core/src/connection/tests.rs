@@ -11,7 +11,7 @@ use crate::error::{By, code};
 use crate::packet::{Builder, clear_cid, mask_batch, sample};
 use crate::trace::{DropReason, Drops, Tracer};
 use crate::wire::Header;
-use crate::wire::frame::{Close, Frame, PathNewConnectionId, PathRetireConnectionId, Stream};
+use crate::wire::frame::{Close, Datagram, Frame, PathNewConnectionId, PathRetireConnectionId, Stream};
 
 const CID: ConnectionId = ConnectionId([3; 9]);
 
@@ -170,6 +170,20 @@ impl Bed {
 
     pub(super) fn frame(&mut self, frame: &Frame<'_>) {
         self.receive(|builder| builder.frame(frame).unwrap());
+    }
+
+    /// The client sends a packet of early data with this frame.
+    fn early(&mut self, number: u32, frame: &Frame<'_>) {
+        let mut frames = vec![0; frame.encoded_len()];
+        frame.encode(&mut crate::wire::Writer::new(&mut frames)).unwrap();
+        let mut tracer = Tracer {
+            now: self.now,
+            connection: None,
+            observer: None,
+            drops: &mut self.drops,
+        };
+        self.connection
+            .handle_early(self.now, 1000, number, &frames, &mut tracer);
     }
 
     /// Sends all there is; how many packets.
@@ -419,4 +433,42 @@ fn any_frames_leave_the_connection_standing_or_closed() {
         Ok(())
     })
     .budget_ms(1500);
+}
+
+#[test]
+fn early_packets_carry_data_alone_and_count_once() {
+    let forbidden = [
+        Frame::HandshakeDone,
+        Frame::MaxData { max: 1 << 30 },
+        Frame::ResetStream {
+            id: 0,
+            code: 0,
+            final_size: 0,
+        },
+        Frame::StopSending { id: 0, code: 0 },
+        Frame::PathChallenge([1; 8]),
+        Frame::Close(Close {
+            code: 0,
+            frame_type: None,
+            reason: b"",
+        }),
+    ];
+    for frame in forbidden {
+        let mut bed = Bed::new(Side::Server);
+        bed.early(0, &frame);
+        assert_eq!(bed.ended_with(), Some(code::PROTOCOL_VIOLATION), "{frame:?}");
+    }
+    let mut bed = Bed::new(Side::Server);
+    let data = Frame::Datagram(Datagram { data: b"once" });
+    for _ in 0..3 {
+        bed.early(7, &data);
+    }
+    assert_eq!(bed.connection.counters.datagrams_received, 1);
+    assert_eq!(bed.drops.get(DropReason::Replay), 2);
+    // The same number with the session's keys is a copy as well.
+    bed.number = 7;
+    bed.frame(&Frame::Ping);
+    assert_eq!(bed.drops.get(DropReason::Replay), 3);
+    bed.frame(&Frame::Ping);
+    assert_eq!(bed.connection.counters.received_packets, 2);
 }

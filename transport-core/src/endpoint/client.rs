@@ -93,6 +93,7 @@ impl Endpoint {
         };
         self.forget_names(&dial);
         let ClientEstablished {
+            traffic,
             session,
             relay_cids,
             params,
@@ -119,6 +120,7 @@ impl Endpoint {
         };
         domain.clock_offset_ms =
             i64::try_from(i128::from(server_time_ms) - i128::from(now.unix_ms)).unwrap_or(0);
+        self.watch.log_keys(now, true, dial.route.remote, || traffic);
         let handshake = now.instant.saturating_duration_since(dial.started);
         let made = Established {
             side: Side::Client,

@@ -14,16 +14,18 @@
 )]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Direction, Entropy, TicketKeys};
+use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
 use crate::buffer::{Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
+use crate::key_log::{KeyLog, KeyLogEntry};
 use crate::random::Random;
 use crate::timer::{Why, earlier};
 use crate::trace::{self, DropReason, Drops, Observer, Tracer};
@@ -130,10 +132,32 @@ pub struct EpochStats {
 /// Whoever watches, and what was counted for them.
 struct Watch {
     observer: Option<Box<dyn Observer + Send>>,
+    key_log: Option<Box<dyn KeyLog + Send>>,
     stats: EndpointStats,
 }
 
 impl Watch {
+    /// The secrets are made only if there is a key log.
+    fn log_keys(
+        &mut self,
+        now: Now,
+        client: bool,
+        remote: SocketAddr,
+        secrets: impl FnOnce() -> TrafficSecrets,
+    ) {
+        if let Some(log) = &mut self.key_log {
+            let secrets = &secrets();
+            log.connection(
+                now,
+                &KeyLogEntry {
+                    client,
+                    remote,
+                    secrets,
+                },
+            );
+        }
+    }
+
     fn tracer(&mut self, now: Now, connection: Option<Handle>) -> Tracer<'_> {
         Tracer {
             now,
@@ -187,6 +211,7 @@ impl Endpoint {
             notices: VecDeque::new(),
             watch: Watch {
                 observer,
+                key_log: None,
                 stats: EndpointStats::default(),
             },
             random,
@@ -195,6 +220,11 @@ impl Endpoint {
     }
 
     // --- the application's calls ---
+
+    /// Tells `log` the secrets of every connection from now on. See [`KeyLog`] for what that means.
+    pub fn set_key_log(&mut self, log: Box<dyn KeyLog + Send>) {
+        self.watch.key_log = Some(log);
+    }
 
     /// Begins a connection. [`Event::Connected`] or [`Event::Closed`] follows. Until then there is no [`Connection`], unless a
     /// ticket allows [early data](Connect::early).

@@ -151,6 +151,8 @@ impl Endpoint {
             .admission
             .as_ref()
             .map_or(0, |admission| admission.tickets.count());
+        self.watch
+            .log_keys(now, false, proof.route.remote, || waiting.secrets.traffic());
         let info = Info {
             peer: waiting.peer,
             suite: waiting.secrets.suite(),

@@ -11,7 +11,7 @@
 )]
 
 use super::{
-    Role, Session, SessionSecrets,
+    Role, Session, SessionSecrets, TrafficSecrets,
     kem::{Binding, Psk0, Psk2},
     message::{MAX_PARAMS, Mode, Opening, Payload1, Payload2, ServerBody, client_head, retry_echo},
     noise::Noise,
@@ -65,6 +65,8 @@ struct State {
 
 /// What the client has when the relay's message was accepted.
 pub struct ClientEstablished {
+    /// For a key log; to be dropped where there is none.
+    pub traffic: TrafficSecrets,
     /// The keys.
     pub session: Session,
     /// The relay's connection ids: for path 0, then spare ones.
@@ -201,6 +203,7 @@ impl Initiator {
         let finished = state.noise.finish()?;
         let secrets = SessionSecrets::new(state.provider, body.says.suite, Role::Client, finished, parties);
         Ok(ClientEstablished {
+            traffic: secrets.traffic(),
             session: secrets.into_session(),
             relay_cids: payload.relay_cids.to_vec(),
             params: payload.params.to_vec(),

@@ -44,12 +44,26 @@ pub struct Session {
 /// A [`Session`] before its keys are expanded: some 300 bytes, for a relay that waits for a client's first packet.
 pub struct SessionSecrets {
     provider: &'static dyn Provider,
+    role: Role,
     suite: Suite,
     ours: Secret<32>,
     theirs: Secret<32>,
     exporter: Exporter,
     resumption: Resumption,
     transcript: [u8; 32],
+}
+
+/// What the packet keys of both directions are derived from, as `schedule.rs` says. Whoever has them reads the connection, and
+/// can speak in it; they are made for key logs alone.
+pub struct TrafficSecrets {
+    /// The packet cipher.
+    pub suite: Suite,
+    /// The hash of the whole handshake, which names the connection at both ends; public.
+    pub transcript: [u8; 32],
+    /// `c_ap_0`: of what the client sends, generation 0.
+    pub client: Secret<32>,
+    /// `s_ap_0`: of what the relay sends, generation 0.
+    pub server: Secret<32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +92,7 @@ impl SessionSecrets {
         };
         Self {
             provider,
+            role,
             suite,
             ours,
             theirs,
@@ -97,6 +112,21 @@ impl SessionSecrets {
         OpenKeys::new(self.provider, self.suite, self.theirs.duplicate())
     }
 
+    /// What a key log tells, so that a recording of the connection can be read.
+    pub fn traffic(&self) -> TrafficSecrets {
+        let (ours, theirs) = (self.ours.duplicate(), self.theirs.duplicate());
+        let (client, server) = match self.role {
+            Role::Client => (ours, theirs),
+            Role::Server => (theirs, ours),
+        };
+        TrafficSecrets {
+            suite: self.suite,
+            transcript: self.transcript,
+            client,
+            server,
+        }
+    }
+
     /// All keys, expanded.
     pub fn into_session(self) -> Session {
         Session {
@@ -110,5 +140,7 @@ impl SessionSecrets {
     }
 }
 
+#[cfg(test)]
+mod fail_closed;
 #[cfg(test)]
 mod tests;

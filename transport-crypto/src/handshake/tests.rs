@@ -133,6 +133,33 @@ fn deliver(from: &mut Session, to: &mut Session, number: u64, which: Generation)
 }
 
 #[test]
+fn what_a_key_log_tells_opens_both_directions() {
+    for suite in SUITES {
+        let (mut initiator, ch) = start(false, &mut rng(41));
+        let mut sh = Vec::new();
+        let offered = responder().read(HID, &ch, None, 0).unwrap();
+        let secrets = offered.accept(answer(suite), &mut rng(42), &mut sh).unwrap();
+        let told = secrets.traffic();
+        let server = secrets.into_session();
+        let established = initiator.finish(&sh, &[]).unwrap();
+        let same = &established.traffic;
+        assert!(told.client == same.client && told.server == same.server && told.client != told.server);
+        assert_eq!((told.transcript, told.suite), (server.transcript, suite));
+        for (mut from, secret) in [(established.session, &told.client), (server, &told.server)] {
+            let mut reader = OpenKeys::new(crate::provider::DEFAULT, suite, secret.duplicate());
+            let at = Counter { lane: 0, number: 7 };
+            let mut packet = b"application data".to_vec();
+            let tag = from.seal.seal(at, b"header", &mut packet).unwrap();
+            packet.extend_from_slice(&tag);
+            let len = reader
+                .open(Generation::Current, at, b"header", &mut packet)
+                .unwrap();
+            assert_eq!(&packet[..len], b"application data");
+        }
+    }
+}
+
+#[test]
 fn both_sides_agree() {
     for (enrolled, suite) in [false, true].into_iter().flat_map(|e| SUITES.map(|s| (e, s))) {
         let (mut initiator, ch) = start(enrolled, &mut rng(1));

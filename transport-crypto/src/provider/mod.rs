@@ -113,7 +113,7 @@ mod tests {
         fn erased<T: ZeroizeOnDrop>() {}
         erased::<chacha20poly1305::ChaCha20Poly1305>();
         erased::<chacha20poly1305::XChaCha20Poly1305>();
-        erased::<chacha20::ChaCha20>();
+        erased::<chacha20::ChaChaCore<chacha20::R20, chacha20::variants::Ietf>>();
         erased::<aes_gcm::Aes256Gcm>();
         erased::<aes::Aes256>();
         erased::<aes::Aes128>();

@@ -5,8 +5,10 @@
 use serde_json::Value;
 use transport_crypto::{Secret, Suite, provider::Provider};
 
+type Check = fn(&dyn Provider);
+
 /// Every check, by name.
-pub(crate) const CHECKS: &[(&str, fn(&dyn Provider))] = &[
+pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("ChaCha20-Poly1305", |provider| {
         aead(
             provider,

@@ -3,7 +3,7 @@
 //! The first implementation writes them (`BLESS=1 cargo test -p transport-crypto --test second_implementation json`), and
 //! the witness finds the same. A change there is a change of the protocol.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 use serde_json::{Value, json};
 use transport_crypto::{
@@ -27,13 +27,16 @@ const HEADER: &[u8] = b"header";
 const BODY: &[u8] = b"sixteen byte txt";
 const TICKET_NONCE_SEED: [u8; 32] = [0x88; 32];
 const TOKEN_SEED: [u8; 32] = [0x99; 32];
-const DIRECTIONS: [(Direction, &str); 2] = [
+const DIRECTIONS: [Way; 2] = [
     (Direction::ClientToServer, "c2s"),
     (Direction::ServerToClient, "s2c"),
 ];
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").unwrap();
+        out
+    })
 }
 
 fn path() -> PathBuf {
@@ -67,8 +70,8 @@ fn the_json_file_is_what_the_first_implementation_does() {
         assert!(committed[name] == *part, "{name} has changed");
     }
     assert_eq!(
-        committed.as_object().map(|c| c.len()),
-        found.as_object().map(|f| f.len())
+        committed.as_object().map(serde_json::Map::len),
+        found.as_object().map(serde_json::Map::len)
     );
 }
 
@@ -88,8 +91,8 @@ fn the_json_file_is_what_the_second_implementation_finds() {
             assert!(committed[name] == *part, "{name}");
         }
         assert_eq!(
-            committed.as_object().map(|c| c.len()),
-            found.as_object().map(|f| f.len())
+            committed.as_object().map(serde_json::Map::len),
+            found.as_object().map(serde_json::Map::len)
         );
     }
 }
@@ -135,10 +138,12 @@ fn key_schedule() -> Value {
     })
 }
 
+type Way = (Direction, &'static str);
+
 /// How either implementation does what depends on the relay alone.
 struct Ways {
-    cid_mask: fn([u8; 32], [u8; 32], (Direction, &str)) -> [u8; 9],
-    envelope: fn([u8; 32], (Direction, &str), &EnvelopeHeader, &[u8]) -> Vec<u8>,
+    cid_mask: fn([u8; 32], [u8; 32], Way) -> [u8; 9],
+    envelope: fn([u8; 32], Way, &EnvelopeHeader, &[u8]) -> Vec<u8>,
     token: fn(u32, [u8; 16], u16) -> [u8; 20],
 }
 

@@ -10,7 +10,9 @@ impl Pair {
     /// Takes a ticket out of what the client was told.
     pub fn take_ticket(&mut self) -> Option<ClientTicket> {
         let events = &mut self.client.events;
-        let at = events.iter().position(|event| matches!(event, Event::Ticket(_)))?;
+        let at = events
+            .iter()
+            .position(|event| matches!(event, Event::Ticket(_)))?;
         match events.remove(at) {
             Event::Ticket(Ticket(ticket)) => Some(*ticket),
             _ => None,

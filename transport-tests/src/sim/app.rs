@@ -103,6 +103,10 @@ impl App {
                 if let Some(class) = flow.spec.class {
                     connection.set_class(id, class_of(class));
                 }
+                if flow.spec.kind == Kind::Requests {
+                    // Whether any of it goes early is the connection's to know.
+                    connection.allow_early(id);
+                }
                 opened.push((id, Stream::outgoing(flow, now)));
                 flow.offered += 1;
             }

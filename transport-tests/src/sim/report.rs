@@ -16,6 +16,9 @@ pub struct Report {
     pub completed: bool,
     pub virtual_seconds: f64,
     pub handshakes: u64,
+    /// Of those, with a ticket; and of those, whose early data was taken.
+    pub resumed: u64,
+    pub early_accepted: u64,
     pub wire_digest: String,
     pub flows: Vec<FlowReport>,
     pub links: Links,

@@ -33,10 +33,26 @@ pub struct Scenario {
     /// Packet suite; the simulator's default is chacha20.
     #[serde(default)]
     pub cipher: Cipher,
+    /// How connections after the first come back.
+    #[serde(default)]
+    pub resume: Resume,
 }
 
 fn one() -> u32 {
     1
+}
+
+/// How a client comes back.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Resume {
+    /// With a full handshake.
+    #[default]
+    Never,
+    /// With a ticket of a connection before.
+    Ticket,
+    /// With a ticket, and with all requests in the first flight.
+    Early,
 }
 
 /// The two directions: `up` is client to server.

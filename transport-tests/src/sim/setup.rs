@@ -3,15 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use transport_core::{
-    Access, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics, ServerConfig,
-    Suite, SuiteChoice, TransportConfig,
+    Access, ClientTicket, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics,
+    ServerConfig, Suite, SuiteChoice, TicketOptions, TransportConfig,
 };
 use transport_crypto::{Bundle, BundleDraft, BundleEndpoint, EndpointAddress, SeededEntropy};
 
 use super::{
     clock::EPOCH_UNIX_MS,
     rng::seed_bytes,
-    scenario::{Cipher, Scenario},
+    scenario::{Cipher, Resume, Scenario},
     world::Options,
 };
 
@@ -25,6 +25,7 @@ pub struct Setup {
     bundle: Bundle,
     identity: RelayIdentity,
     statics_seeds: [u8; 96],
+    resume: Resume,
     client: TransportConfig,
     server: TransportConfig,
 }
@@ -54,6 +55,7 @@ impl Setup {
             Cipher::Aes256 => Suite::Aes256Gcm,
         };
         Self {
+            resume: scenario.resume,
             seed: options.seed,
             suite,
             bundle: Bundle::parse(&signed).expect("we signed it"),
@@ -66,13 +68,16 @@ impl Setup {
 
     /// The listening end.
     pub fn server(&self) -> Endpoint {
-        let server = ServerConfig::new(
+        let mut server = ServerConfig::new(
             RelayStatics::from_seeds(self.statics_seeds),
             self.identity.relay_id(),
             self.bundle.epoch(),
             Access::Open,
             APP.to_vec(),
         );
+        if self.resume == Resume::Early {
+            server.tickets.early_bytes = TicketOptions::MAX_EARLY;
+        }
         let config = EndpointConfig {
             server: Some(server),
             transport: self.server.clone(),
@@ -86,7 +91,13 @@ impl Setup {
     }
 
     /// A dialling end, with its first connection under way.
-    pub fn client(&self, index: u64, remote: SocketAddr, now: Now) -> (Endpoint, Handle) {
+    pub fn client(
+        &self,
+        index: u64,
+        remote: SocketAddr,
+        ticket: Option<ClientTicket>,
+        now: Now,
+    ) -> (Endpoint, Handle) {
         let config = EndpointConfig {
             server: None,
             transport: self.client.clone(),
@@ -104,8 +115,8 @@ impl Setup {
             remote,
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
-            resume: None,
-            early: false,
+            resume: ticket,
+            early: self.resume == Resume::Early,
         };
         let handle = endpoint
             .connect(now, target)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use transport_core::{Event, Handle, Route};
+use transport_core::{ClientTicket, Event, Handle, Route, Ticket};
 
 use super::{
     app::App,
@@ -15,12 +15,14 @@ use super::{
     flow::Flow,
     link::Link,
     node::{Node, Said},
-    record::{Percentiles, WireDigest},
-    report::{self, FlowReport, LinkReport, Links, Report},
+    record::WireDigest,
+    report::Report,
     rng::Rng,
-    scenario::{self, Cipher, EventKind, Scenario, Side},
+    scenario::{self, Cipher, EventKind, Resume, Scenario, Side},
     setup::Setup,
 };
+
+mod summary;
 
 /// What a run is given beside its scenario.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,7 @@ struct Session {
     server_handle: Option<Handle>,
     address: SocketAddr,
     connected: bool,
+    tickets: Vec<ClientTicket>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -151,9 +154,12 @@ impl<'a> World<'a> {
     fn open_session(&mut self, connection: u32) -> usize {
         let index = self.sessions.len();
         let address = self.new_address(None);
-        let (endpoint, handle) = self
-            .setup
-            .client(index as u64, self.server_address(), self.clock.now());
+        let ticket = self.take_ticket();
+        let (mut endpoint, handle) =
+            self.setup
+                .client(index as u64, self.server_address(), ticket, self.clock.now());
+        // With early data it can be used at once.
+        let connected = endpoint.connection(handle).is_some();
         self.addresses.insert(address, index);
         self.sessions.push(Session {
             connection,
@@ -163,9 +169,17 @@ impl<'a> World<'a> {
             server_app: App::new(Side::Server, index),
             server_handle: None,
             address,
-            connected: false,
+            connected,
+            tickets: Vec::new(),
         });
         index
+    }
+
+    fn take_ticket(&mut self) -> Option<ClientTicket> {
+        if self.scenario.resume == Resume::Never {
+            return None;
+        }
+        self.sessions.iter_mut().find_map(|session| session.tickets.pop())
     }
 
     fn new_address(&mut self, move_host: Option<SocketAddr>) -> SocketAddr {
@@ -374,6 +388,7 @@ impl<'a> World<'a> {
                     .client_app
                     .datagram(self.clock.elapsed(), &payload, &mut self.flows);
             }
+            Said::Event(_, Event::Ticket(Ticket(ticket))) => session.tickets.push(*ticket),
             Said::Event(_, Event::Closed(reason)) => {
                 session.connected = false;
                 let unfinished = |flow: &Flow| flow.session == index && flow.completion.is_none();
@@ -488,106 +503,6 @@ impl<'a> World<'a> {
             self.addresses.insert(address, index);
             self.sessions[index].address = address;
         }
-    }
-
-    fn report(&mut self, seed: u64) -> Report {
-        let end = self.clock.elapsed();
-        let flows: Vec<FlowReport> = (0..self.flows.len())
-            .map(|index| self.flow_report(index, end))
-            .collect();
-        let shares: Vec<f64> = flows
-            .iter()
-            .filter(|flow| flow.kind == "bulk")
-            .map(|flow| flow.goodput_mbit)
-            .collect();
-        for session in &mut self.sessions {
-            self.faults.append(&mut session.client_app.faults);
-            self.faults.append(&mut session.server_app.faults);
-        }
-        let mut report = Report {
-            name: self.scenario.name.clone(),
-            seed,
-            completed: self
-                .flows
-                .iter()
-                .all(|flow| !flow.has_end() || flow.completion.is_some()),
-            virtual_seconds: end.as_secs_f64(),
-            handshakes: self.handshakes,
-            wire_digest: self.digest.hex(),
-            flows,
-            links: Links {
-                up: link_report(&self.up),
-                down: link_report(&self.down),
-            },
-            jain: report::jain(&shares),
-            drops: self.drops(),
-            peak_memory_bytes: self.peak_memory,
-            faults: std::mem::take(&mut self.faults),
-        };
-        report.judge(&self.scenario.expect);
-        report
-    }
-
-    fn drops(&self) -> BTreeMap<String, u64> {
-        let mut drops = BTreeMap::new();
-        let clients = self.sessions.iter().map(|session| &session.client);
-        for node in clients.chain([&self.server]) {
-            for (reason, count) in node.endpoint.stats().drops.iter() {
-                *drops.entry(reason.name().to_string()).or_insert(0) += count;
-            }
-        }
-        drops
-    }
-
-    fn flow_report(&mut self, index: usize, end: Duration) -> FlowReport {
-        let flow = &self.flows[index];
-        let session = &mut self.sessions[flow.session];
-        let connection = match flow.spec.from {
-            Side::Client => session.client.endpoint.connection(session.handle),
-            Side::Server => session
-                .server_handle
-                .and_then(|handle| self.server.endpoint.connection(handle)),
-        };
-        let active = flow
-            .completion
-            .unwrap_or(end)
-            .saturating_sub(flow.start)
-            .as_secs_f64();
-        let mut report = FlowReport {
-            kind: flow.kind_name(),
-            connection: session.connection,
-            cc: flow.spec.cc.clone().unwrap_or_else(|| "cubic".into()),
-            bytes: flow.received,
-            completion_s: flow
-                .completion
-                .map(|at| at.saturating_sub(flow.start).as_secs_f64()),
-            goodput_mbit: if active > 0.0 {
-                flow.received as f64 * 8.0 / active / 1e6
-            } else {
-                0.0
-            },
-            delivered: flow.delivered,
-            latency_ms: Percentiles::of_us(&flow.latencies_us),
-            ..FlowReport::default()
-        };
-        if let Some(connection) = connection {
-            let stats = connection.stats();
-            report.sent_bytes = stats.sent_bytes;
-            report.retransmitted_bytes = stats.retransmitted_bytes;
-            report.declared_lost = stats.declared_lost;
-            report.spurious = stats.spurious;
-            report.expired = stats.datagrams_expired;
-        }
-        report
-    }
-}
-
-fn link_report(link: &Link) -> LinkReport {
-    let counters = link.counters();
-    LinkReport {
-        delivered: counters.delivered,
-        dropped: counters.dropped,
-        queue_delay_ms: Percentiles::of_us(link.queue_delays_us()),
     }
 }
 

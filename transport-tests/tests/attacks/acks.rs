@@ -207,7 +207,9 @@ fn a_flood_of_acknowledgements_costs_its_length_and_holds_nothing() {
         download.step();
         download.acknowledge(false);
     }
-    let Download { mut pair, mut raw, .. } = download;
+    let Download {
+        mut pair, mut raw, ..
+    } = download;
     raw.hear(&pair);
     forget_what_is_sent(&mut pair, &mut raw);
     let numbers = raw.heard.clone();

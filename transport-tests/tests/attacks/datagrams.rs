@@ -47,7 +47,10 @@ fn a_million_empty_messages_are_bounded_by_what_they_cost() {
     assert_eq!(stats.datagrams_received + stats.datagrams_refused, 2000 * 575);
     pair.settle();
     let told = |event: &&Event| matches!(event, Event::DatagramReceived(_));
-    assert_eq!(pair.server.events.iter().filter(told).count() as u64, stats.datagrams_received);
+    assert_eq!(
+        pair.server.events.iter().filter(told).count() as u64,
+        stats.datagrams_received
+    );
     assert_eq!(ended(&pair), None);
 }
 
@@ -98,7 +101,11 @@ fn a_flood_of_empty_datagrams_does_not_stop_a_relay() {
         .wait_timeout(PATIENCE)
         .expect("a handshake in time")
         .expect("a connection");
-    let incoming = relay.accept().wait_timeout(PATIENCE).expect("in time").expect("one");
+    let incoming = relay
+        .accept()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("one");
     let at_relay = incoming.accept();
     for round in 0..20u8 {
         at_client.send_datagram(vec![round; 100]).expect("room");
@@ -109,6 +116,9 @@ fn a_flood_of_empty_datagrams_does_not_stop_a_relay() {
     }
     assert!(at_relay.stats().datagrams_received > 0);
     stop.store(true, Ordering::Relaxed);
-    let sent: u64 = floods.into_iter().map(|flood| flood.join().expect("a flood")).sum();
+    let sent: u64 = floods
+        .into_iter()
+        .map(|flood| flood.join().expect("a flood"))
+        .sum();
     assert!(sent > 1000, "{sent} empty datagrams are no flood");
 }

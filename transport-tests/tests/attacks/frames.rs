@@ -6,9 +6,12 @@ use std::time::Duration;
 use transport_core::trace::{self, Observer};
 use transport_core::wire::ConnectionId;
 use transport_core::wire::frame::{
-    Close, ControlData, ControlKind, Datagram, Frame, PathNewConnectionId, PathRetireConnectionId,
+    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathNewConnectionId, PathRetireConnectionId,
 };
-use transport_core::{Access, By, CloseReason, Endpoint, EndpointConfig, Now, SeededEntropy, TransportConfig};
+use transport_core::{
+    Access, By, CloseReason, Endpoint, EndpointConfig, Now, SeededEntropy, TransportConfig,
+};
+use transport_crypto::TICKET_LEN;
 use transport_tests::misbehave::{Raw, encode, generous};
 use transport_tests::pair::{APP, End, Options, Pair, RELAY, Way};
 
@@ -53,10 +56,22 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
         both(Frame::Ping, None),
         both(Frame::MaxData { max: 0 }, None),
         both(Frame::MaxData { max: (1 << 62) - 1 }, None),
-        both(Frame::MaxStreams { uni: false, max: 1 << 60 }, None),
+        both(
+            Frame::MaxStreams {
+                uni: false,
+                max: 1 << 60,
+            },
+            None,
+        ),
         both(Frame::MaxStreams { uni: true, max: 0 }, None),
         both(Frame::DataBlocked { at: (1 << 62) - 1 }, None),
-        both(Frame::StreamsBlocked { uni: true, at: 1 << 60 }, None),
+        both(
+            Frame::StreamsBlocked {
+                uni: true,
+                at: 1 << 60,
+            },
+            None,
+        ),
         both(Frame::StreamsBlocked { uni: false, at: 0 }, None),
         both(Frame::PathChallenge([1; 8]), None),
         both(Frame::PathResponse([2; 8]), None),
@@ -91,7 +106,23 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
         (blocked(1), state, None),
         (blocked(2), None, state),
         (blocked(3), state, None),
-        (Frame::ControlData(data), None, None),
+        // A bundle that is none is refused, and the connection stands; a client has none to give.
+        (Frame::ControlData(data), breach, None),
+        (
+            Frame::ControlData(ControlData { message: 1, ..data }),
+            breach,
+            breach,
+        ),
+        (
+            Frame::NewTicket(NewTicket {
+                serial: 1,
+                lifetime_s: u32::MAX,
+                max_early: u32::MAX,
+                ticket: &[7; TICKET_LEN],
+            }),
+            breach,
+            None,
+        ),
     ]
 }
 
@@ -145,7 +176,10 @@ fn bed(seed: u64, against: Way, stage: Stage) -> (Pair, Raw) {
 }
 
 fn said(pair: &Pair, against: Way) -> usize {
-    pair.record.iter().filter(|passing| passing.way != against).count()
+    pair.record
+        .iter()
+        .filter(|passing| passing.way != against)
+        .count()
 }
 
 /// CVE-2025-59530 (quic-go): a frame in a state in which nobody expected it. Every frame, at either end, in every state: the
@@ -189,7 +223,10 @@ fn check_verdict(end: &mut End, verdict: Option<u64>, is_close: bool, what: &str
         (Some(CloseReason::Transport { code, by: By::Local }), Some(expected)) => {
             assert_eq!(*code, expected, "{what}");
         }
-        (Some(CloseReason::Transport { by: By::Peer, .. } | CloseReason::Application { by: By::Peer, .. }), None) => {
+        (
+            Some(CloseReason::Transport { by: By::Peer, .. } | CloseReason::Application { by: By::Peer, .. }),
+            None,
+        ) => {
             assert!(is_close, "{what}");
         }
         (None, None) => assert!(!is_close, "{what}"),
@@ -264,7 +301,7 @@ fn a_frame_cut_off_at_any_byte_is_an_encoding_error() {
             seed += 1;
             let (mut pair, mut raw) = pair(seed % 7);
             raw.say_bytes(&mut pair, &sample[..cut]);
-            assert_eq!(ended(&pair), Some(0x07), "{:x?} cut at {cut}", sample);
+            assert_eq!(ended(&pair), Some(0x07), "{sample:x?} cut at {cut}");
         }
     }
 }

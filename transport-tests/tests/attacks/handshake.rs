@@ -20,7 +20,10 @@ use crate::dropped;
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn up(pair: &Pair) -> usize {
-    pair.record.iter().filter(|passing| passing.way == Way::Up).count()
+    pair.record
+        .iter()
+        .filter(|passing| passing.way == Way::Up)
+        .count()
 }
 
 /// The right keys under another relay's name: whoever stole the keys of one node, or was handed a bundle that names somebody
@@ -80,11 +83,20 @@ fn hellos_that_cannot_be_read_are_silence() {
             body
         }),
         ("short ciphertext".into(), [&good[..12], &good[13..]].concat()),
-        ("long ciphertext".into(), [&good[..12], &[7], &good[12..]].concat()),
-        ("no ciphertext".into(), [&good[..CT.start], &good[CT.end..]].concat()),
+        (
+            "long ciphertext".into(),
+            [&good[..12], &[7], &good[12..]].concat(),
+        ),
+        (
+            "no ciphertext".into(),
+            [&good[..CT.start], &good[CT.end..]].concat(),
+        ),
         ("nothing but a head".into(), good[..12].to_vec()),
-        ("another mode".into(), [&[1], &good[1..]].concat()),
-        ("another suite of KEMs".into(), [&good[..1], &[2], &good[2..]].concat()),
+        ("another mode".into(), [&[9], &good[1..]].concat()),
+        (
+            "another suite of KEMs".into(),
+            [&good[..1], &[2], &good[2..]].concat(),
+        ),
         ("one byte too many".into(), [&good[..], &[0]].concat()),
     ];
     for (index, point) in low_order.iter().enumerate() {
@@ -98,6 +110,8 @@ fn hellos_that_cannot_be_read_are_silence() {
         for datagram in envelopes.fragments(*b"hello---", body, 1232 - ENVELOPE_OVERHEAD) {
             pair.inject(Way::Up, client_address(), &datagram);
         }
+        // Hellos are read at a measured pace.
+        pair.run_for(Duration::from_millis(20));
         assert_eq!(pair.sent_to(client_address()), 0, "{what}");
         assert_eq!(dropped(&pair, DropReason::HelloInvalid), count, "{what}");
         assert_eq!(pair.server.endpoint.stats().half_open, 0, "{what}");
@@ -114,7 +128,7 @@ fn hellos_that_cannot_be_read_are_silence() {
 fn after_any_failure_the_next_hello_offers_the_same() {
     let mut pair = Pair::new(Options::new(3).with(|transport| transport.aes = true));
     let mut envelopes = Envelopes::new(3);
-    pair.hook(|passing| passing.lose());
+    pair.hook(transport_tests::pair::Passing::lose);
     let mut shape = None;
     for failure in 0..8 {
         pair.settle();
@@ -152,8 +166,12 @@ fn abort(pair: &mut Pair, envelopes: &mut Envelopes, params: &[u8], serial: u64)
     let hid = serial.to_be_bytes();
     let [.., b, c, d] = hid;
     let from: SocketAddr = ([10, d, c, b + 1], 7).into();
-    let real = serial % 64 == 0;
-    let body = if real { hello(serial, hid, params).1 } else { vec![serial as u8; 1300] };
+    let real = serial.is_multiple_of(64);
+    let body = if real {
+        hello(serial, hid, params).1
+    } else {
+        vec![serial as u8; 1300]
+    };
     let mut fragments = envelopes.fragments(hid, &body, 1232 - ENVELOPE_OVERHEAD);
     match serial % 4 {
         // Answered and never heard of again.
@@ -174,44 +192,58 @@ fn abort(pair: &mut Pair, envelopes: &mut Envelopes, params: &[u8], serial: u64)
     }
 }
 
-/// CVE-2023-38171, CVE-2023-36435 (msquic): memory that aborted handshakes leave behind. A hundred thousand of them, broken off
-/// at every stage: what is held is bounded while it lasts, and gone when its time has passed.
-#[test]
-fn a_hundred_thousand_aborted_handshakes_leave_nothing() {
-    const ABORTED: u64 = 100_000;
+/// Fifty thousand of them from `first` on, and time for all of it to pass; the most that was held.
+fn abort_many(pair: &mut Pair, envelopes: &mut Envelopes, first: u64) -> i64 {
     let mut params = Vec::new();
     generous().encode(&mut params).unwrap();
+    let (before, mut peak) = (Counting::held(), 0);
+    for serial in first..first + 50_000 {
+        abort(pair, envelopes, &params, serial);
+        if serial % 100 == 99 {
+            pair.run_for(Duration::from_millis(500));
+            peak = peak.max(Counting::held() - before);
+        }
+    }
+    // What came before is remembered for 42 minutes at most, as long as datagrams come at all.
+    envelopes.minutes_later(4);
+    for _ in 0..5 {
+        pair.run_for(Duration::from_mins(22));
+        envelopes.minutes_later(22);
+        abort(pair, envelopes, &params, first + 1);
+    }
+    pair.run_for(Duration::from_mins(1));
+    peak
+}
+
+/// CVE-2023-38171, CVE-2023-36435 (msquic): memory that aborted handshakes leave behind. A hundred thousand of them, broken off
+/// at every stage: what is held is bounded while it lasts, and the second half leaves nothing that the first did not.
+#[test]
+fn a_hundred_thousand_aborted_handshakes_leave_nothing() {
     let mut pair = Pair::idle(Options::new(4));
     pair.recording = false;
     let mut envelopes = Envelopes::new(4);
     let before = Counting::held();
-    let mut peak = 0;
-    for serial in 0..ABORTED {
-        abort(&mut pair, &mut envelopes, &params, serial);
-        if serial % 100 == 99 {
-            pair.run_for(Duration::from_millis(500));
-            // Of datagrams to nobody the pipe keeps none.
-            peak = peak.max(Counting::held() - before);
-        }
-    }
+    // Hellos in the making 8 MiB, half-open handshakes 4 MiB, and what came before: 8 and 4 MiB at most.
+    let peak = abort_many(&mut pair, &mut envelopes, 0);
+    assert!(peak < 24 << 20, "{peak} bytes at the worst moment");
     let EndpointStats {
         connections,
+        half_open,
         handshakes_answered,
+        drops,
         ..
     } = pair.server.endpoint.stats();
-    assert_eq!((connections, handshakes_answered), (0, ABORTED.div_ceil(64)));
-    // Hellos in the making 8 MiB, half-open handshakes 4 MiB, and what came before: 8 and 4 MiB at most.
+    assert_eq!((connections, half_open), (0, 0), "{drops:?}");
+    // Some come while the relay asks for tokens, and never answer that.
+    assert!((50..800).contains(&handshakes_answered), "{drops:?}");
+    let after_half = Counting::held();
+    let peak = abort_many(&mut pair, &mut envelopes, 50_000);
     assert!(peak < 24 << 20, "{peak} bytes at the worst moment");
-    // The registers keep what came for 42 minutes at most; time passes with datagrams.
-    for _ in 0..5 {
-        pair.run_for(Duration::from_mins(22));
-        envelopes.minutes_later(22);
-        abort(&mut pair, &mut envelopes, &params, 1);
-    }
-    pair.run_for(Duration::from_mins(1));
-    let left = Counting::held() - before;
-    // Tables keep some of the room they had.
-    assert!(left < 512 << 10, "{left} bytes stay behind");
+    let left = [after_half - before, Counting::held() - after_half];
+    assert!(
+        left[0] < 2 << 20 && left[1] < 128 << 10,
+        "{left:?} bytes stay behind"
+    );
     pair.dial().unwrap();
     assert!(pair.run_until(LIMIT, Pair::is_connected), "the door is open");
 }
@@ -232,6 +264,7 @@ fn one_place_fills_sixteen_places_and_no_more() {
         pair.inject(Way::Up, stranger(1), &datagram);
     }
     let grown = Counting::held() - before;
-    assert!(dropped(&pair, DropReason::ReassemblyFull) > 20_000 - 50);
+    let drops = pair.server.endpoint.stats().drops;
+    assert!(drops.total() >= 20_000 - 16, "{drops:?}");
     assert!(grown < (1 << 20) + 16 * 8192, "{grown} bytes");
 }

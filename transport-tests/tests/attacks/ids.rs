@@ -91,7 +91,11 @@ fn ids_that_come_retired_already_end_the_connection_at_twice_the_limit() {
 fn a_million_copies_of_an_id_or_of_a_retirement_leave_nothing_behind() {
     let setup: [(&str, &[Frame<'_>], Frame<'_>); 4] = [
         ("the same id", &[], new(1, 0)),
-        ("an id whose retirement is not acknowledged", &[new(2, 0), new(3, 3)], new(2, 0)),
+        (
+            "an id whose retirement is not acknowledged",
+            &[new(2, 0), new(3, 3)],
+            new(2, 0),
+        ),
         ("a retirement again", &[retire(0)], retire(0)),
         ("the id that retired the others", &[], new(5, 5)),
     ];

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use transport_core::{DropReason, SuiteChoice};
 use transport_core::wire::Frame;
+use transport_core::{DropReason, SuiteChoice};
 use transport_tests::misbehave::encode;
 use transport_tests::oracle::memory::Counting;
 use transport_tests::pair::{Options, Pair, Transfer, Way, client_address};
@@ -16,7 +16,11 @@ use crate::{dropped, ended, pair};
 #[test]
 fn ten_thousand_forgeries_between_honest_packets_disturb_none() {
     for suite in [SuiteChoice::ChaCha20Poly1305, SuiteChoice::Aes256Gcm] {
-        let options = Options { suite, ..Options::new(1) }.with(|transport| transport.aes = true);
+        let options = Options {
+            suite,
+            ..Options::new(1)
+        }
+        .with(|transport| transport.aes = true);
         let mut pair = Pair::connected(options);
         let mut rng = Rng::new(1, "forgeries");
         let mut transfer = Transfer::open(&mut pair, Way::Up, 400_000);
@@ -60,7 +64,9 @@ fn a_thousand_key_changes_leave_nothing_behind() {
     let mut held = 0;
     for round in 0..1000u64 {
         raw.session.seal.update();
-        let message = transport_core::wire::frame::Datagram { data: &round.to_be_bytes() };
+        let message = transport_core::wire::frame::Datagram {
+            data: &round.to_be_bytes(),
+        };
         raw.say(&mut pair, &[Frame::Datagram(message)]);
         raw.hear(&pair);
         let ack = raw.honest_ack(0).unwrap();

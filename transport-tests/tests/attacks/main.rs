@@ -5,6 +5,7 @@
 
 mod acks;
 mod datagrams;
+mod field;
 mod frames;
 mod handshake;
 mod ids;

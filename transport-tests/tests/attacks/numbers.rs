@@ -32,10 +32,17 @@ fn numbers_near_their_end_neither_wrap_nor_run() {
             .ranges()
             .map(|range| (range.first, range.last))
             .collect();
-        assert_eq!(ranges, [(last, last), (last - 2, last - 2), (last - 300, last - 300)]);
+        assert_eq!(
+            ranges,
+            [(last, last), (last - 2, last - 2), (last - 300, last - 300)]
+        );
         for length in 1..=4 {
             for truncated in [0, 1, 0x7f, 0xff, 0xffff, u32::MAX] {
-                let truncated = if length == 4 { truncated } else { truncated & ((1 << (8 * length)) - 1) };
+                let truncated = if length == 4 {
+                    truncated
+                } else {
+                    truncated & ((1 << (8 * length)) - 1)
+                };
                 let number = recovery.expand(truncated, length);
                 assert!(number <= LARGEST, "{truncated:x} in {length} bytes: {number:x}");
                 let window = 1u64 << (8 * length);
@@ -157,13 +164,21 @@ fn parameters_at_their_ends_make_a_connection_that_works() {
         let mut pair = Pair::idle(options);
         let mut raw = Raw::join_saying(&mut pair, seed as u64, &said);
         let held = Counting::held();
-        let id = pair.server.connection().open(transport_core::Direction::Uni).unwrap();
+        let id = pair
+            .server
+            .connection()
+            .open(transport_core::Direction::Uni)
+            .unwrap();
         assert_eq!(pair.server.connection().write(id, &[1; 3000]), Ok(3000));
         pair.settle();
         raw.hear(&pair);
         let ack = raw.honest_ack(LARGEST).unwrap();
         raw.say_bytes(&mut pair, &ack);
-        assert_eq!(pair.server.connection().stats().stream_bytes_sent, 3000, "{said:?}");
+        assert_eq!(
+            pair.server.connection().stats().stream_bytes_sent,
+            3000,
+            "{said:?}"
+        );
         assert_eq!(ended(&pair), None);
         pair.run_for(std::time::Duration::from_mins(2));
         assert!(Counting::held() - held < 1 << 20);

@@ -129,19 +129,33 @@ fn answers_to_no_challenge_move_nothing() {
 #[test]
 fn icmp_messages_are_not_read_and_not_believed() {
     let sources = source::all(&root());
-    let rooms = ["transport-core/src", "transport-api/src/driver", "transport-api/src/endpoint"];
+    let rooms = [
+        "transport-core/src",
+        "transport-api/src/driver",
+        "transport-api/src/endpoint",
+    ];
     let mut probes = 0;
     for file in sources
         .iter()
         .filter(|file| rooms.iter().any(|room| file.path.starts_with(room)) && !file.is_test())
     {
         let file = file.product();
-        for word in ["RECVERR", "MSG_ERRQUEUE", "IPPROTO_ICMP", "SOCK_RAW", "libc::IP_MTU,", "libc::IPV6_MTU,"] {
+        for word in [
+            "RECVERR",
+            "MSG_ERRQUEUE",
+            "IPPROTO_ICMP",
+            "SOCK_RAW",
+            "libc::IP_MTU,",
+            "libc::IPV6_MTU,",
+        ] {
             assert!(!file.code.contains(word), "{}: {word}", file.path);
         }
         probes += file.code.matches("PMTUDISC_PROBE").count();
     }
-    assert_eq!(probes, 2, "both families ignore the kernel's estimate of the path MTU");
+    assert_eq!(
+        probes, 2,
+        "both families ignore the kernel's estimate of the path MTU"
+    );
 }
 
 /// Whatever is lost, the path MTU does not fall below what every connection begins with.

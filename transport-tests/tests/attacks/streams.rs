@@ -34,7 +34,10 @@ fn single_bytes_at_stride_two_on_every_stream_hold_a_multiple_of_the_window() {
     let grown = Counting::held() - held;
     assert!(grown < 16 * window, "{grown} bytes for a window of {window}");
     let said = pair.server.connection().memory() as i64;
-    assert!(said < 16 * window && said > grown / 4, "it says {said}, holds {grown}");
+    assert!(
+        said < 16 * window && said > grown / 4,
+        "it says {said}, holds {grown}"
+    );
 }
 
 /// Window exhaustion: ten thousand streams, each with a little, and an application that reads none of them.
@@ -55,7 +58,10 @@ fn ten_thousand_streams_that_nobody_reads_hold_the_window() {
     assert_eq!(ended(&pair), None);
     let grown = Counting::held() - held;
     // A stream costs its state and its smallest block, whatever it carries.
-    assert!(grown < STREAMS as i64 * 2048, "{grown} bytes for {STREAMS} streams");
+    assert!(
+        grown < STREAMS as i64 * 2048,
+        "{grown} bytes for {STREAMS} streams"
+    );
     // The window of the connection is nearly used; whoever goes on beyond it is sent away.
     raw.say(&mut pair, &[stream(0, 70, &vec![5; 1000], false)]);
     assert_eq!(ended(&pair), None);
@@ -93,7 +99,11 @@ fn resets_and_stops_without_acknowledgement_hold_the_streams_allowed() {
         cancelled += 1;
         pair.server.events.clear();
     }
-    assert_eq!(ended(&pair), Some(0x04), "their slots are not free before it knows");
+    assert_eq!(
+        ended(&pair),
+        Some(0x04),
+        "their slots are not free before it knows"
+    );
     assert_eq!(cancelled, Limits::default().max_streams_bi);
     let grown = Counting::held() - held;
     assert!(grown < 1 << 20, "{grown} bytes");
@@ -144,7 +154,13 @@ fn a_million_frames_for_streams_that_are_over_change_nothing() {
 #[test]
 fn a_peer_that_gives_no_credit_holds_a_buffer_and_no_attention() {
     for (what, said) in [
-        ("no connection credit", TransportParameters { max_data: 0, ..generous() }),
+        (
+            "no connection credit",
+            TransportParameters {
+                max_data: 0,
+                ..generous()
+            },
+        ),
         (
             "no stream credit",
             TransportParameters {
@@ -154,7 +170,10 @@ fn a_peer_that_gives_no_credit_holds_a_buffer_and_no_attention() {
         ),
         (
             "credit for one byte",
-            TransportParameters { max_data: 1, ..generous() },
+            TransportParameters {
+                max_data: 1,
+                ..generous()
+            },
         ),
     ] {
         let mut pair = Pair::idle(Options::new(5));
@@ -183,7 +202,10 @@ fn a_peer_that_gives_no_credit_holds_a_buffer_and_no_attention() {
             pair.run_for(Duration::from_millis(400));
         }
         let sent = pair.server.connection().stats().sent_packets - before;
-        assert!(sent <= 60, "{what}: {sent} packets to say that there is nothing to say");
+        assert!(
+            sent <= 60,
+            "{what}: {sent} packets to say that there is nothing to say"
+        );
         let grown = Counting::held() - held;
         assert!(
             grown < 2 * limits.send_buffer_total as i64,
@@ -230,7 +252,13 @@ fn the_last_stream_allowed_opens_all_below_it_and_nothing_more() {
     let most = Limits::default().max_streams_bi;
     let held = Counting::held();
     for _ in 0..1000 {
-        raw.say(&mut pair, &[Frame::StreamDataBlocked { id: 4 * (most - 1), at: 0 }]);
+        raw.say(
+            &mut pair,
+            &[Frame::StreamDataBlocked {
+                id: 4 * (most - 1),
+                at: 0,
+            }],
+        );
     }
     let mut opened = 0;
     while pair.server.connection().accept(Direction::Bi).is_some() {

@@ -9,8 +9,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use transport_api::{
-    Bundle, ClientTicket, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig, SuiteChoice,
-    Wait,
+    Bundle, ClientTicket, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig,
+    SuiteChoice, Wait,
     local::{Handle, Loop},
     now,
 };
@@ -49,6 +49,9 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
+    }
+    if let Some(path) = &options.key_log {
+        config.key_log = Some(crate::key_log::open(path, &bundle.relay_id())?);
     }
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
     let bench = Rc::new(Bench {
@@ -379,7 +382,11 @@ impl Bench {
 
     /// Opens, echoes one byte, closes; the time until the connection stood, and whether it came back with `ticket`. With
     /// `--resume` the next ticket is waited for, outside of that time.
-    async fn handshake(&self, ticket: &mut Option<ClientTicket>, at: &Handle) -> Result<(Duration, bool), String> {
+    async fn handshake(
+        &self,
+        ticket: &mut Option<ClientTicket>,
+        at: &Handle,
+    ) -> Result<(Duration, bool), String> {
         let mut options = self.connect_options();
         options.ticket = ticket.take();
         let begin = now().instant;

@@ -36,7 +36,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
+pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -53,6 +53,9 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr) -> Outcome {
     let mut config = EndpointConfig::server(listen, server);
     config.transport.idle_timeout = Duration::from_mins(2);
     config.transport.datagram_policy = DatagramPolicy::Wait;
+    if let Some(path) = key_log {
+        config.key_log = Some(crate::key_log::open(path, &relay_id)?);
+    }
     let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use transport_api::{
     Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
-    local::Handle, masque::Template, relay::APP, tunnel::Client,
+    KeyLog, local::Handle, masque::Template, relay::APP, tunnel::Client,
 };
 
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) identity: Option<ClientIdentity>,
     /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
     pub(crate) state: Option<State>,
+    /// Taken by the endpoint.
+    pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
 }
 
 impl Target {
@@ -73,11 +75,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 impl Link {
     /// Prepares the socket; nothing is sent yet.
-    pub(crate) fn start(at: &Handle, target: Target, shown: Shown) -> Outcome<Rc<Self>> {
+    pub(crate) fn start(at: &Handle, mut target: Target, shown: Shown) -> Outcome<Rc<Self>> {
         let server = super::addresses(&target.bundle)?[0];
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;
+        config.key_log = target.key_log.take();
         let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
         let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));

@@ -61,10 +61,15 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         None => None,
     };
     let signals = Signals::listen()?;
+    let key_log = match &options.key_log {
+        Some(path) => Some(crate::key_log::open(path, &bundle.relay_id())?),
+        None => None,
+    };
     let target = Target {
         bundle,
         identity,
         state: Some(state),
+        key_log,
     };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();

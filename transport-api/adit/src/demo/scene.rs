@@ -123,6 +123,7 @@ async fn connect(
         bundle: stage.bundle(relay)?,
         identity: None,
         state: None,
+        key_log: None,
     };
     let listener =
         TcpListener::bind(at, SocketAddr::from(([127, 0, 0, 1], 0))).or_fail(Code::Failed, "SOCKS port")?;

@@ -31,7 +31,7 @@ const STEP: Duration = Duration::from_millis(20);
 /// Says something before common NATs forget the client.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
+pub(crate) fn run(path: &Path, key_log: Option<&Path>, as_json: bool) -> Outcome {
     let protection = secrets::protect();
     let config = Config::load(path)?;
     let mut rotation = Rotation::new(&config.identity)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Outcome {
         .or_fail(Code::Auth, config.identity.bundle.display())?;
     let relay_id = rotation.ring().relay_id();
     let signals = Signals::listen()?;
-    let serving = Serving::start(&config, rotation)?;
+    let serving = Serving::start(&config, rotation, key_log)?;
     let board = Arc::new(Board::new(&serving, &config, protection));
     let _socket = open_socket(&config, &relay_id, &board)?;
     if let Some(address) = config.metrics.listen {
@@ -98,10 +98,10 @@ struct Serving {
 }
 
 impl Serving {
-    fn start(config: &Config, rotation: Rotation) -> Outcome<Self> {
+    fn start(config: &Config, rotation: Rotation, key_log: Option<&Path>) -> Outcome<Self> {
         let (mut endpoints, mut services) = (Vec::new(), Vec::new());
         for address in &config.listen.udp {
-            let endpoint = bind(*address, config, rotation.ring())?;
+            let endpoint = bind(*address, config, rotation.ring(), key_log)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
             let service =
@@ -225,7 +225,7 @@ impl Serving {
     }
 }
 
-fn bind(address: SocketAddr, config: &Config, ring: &KeyRing) -> Outcome<Endpoint> {
+fn bind(address: SocketAddr, config: &Config, ring: &KeyRing, key_log: Option<&Path>) -> Outcome<Endpoint> {
     let (statics, epoch) = (ring.keys.statics.clone(), ring.bundle.epoch());
     let mut server = ServerOptions::open(ring.relay_id(), statics, epoch, APP);
     (server.epochs, server.bundle) = (ring.epochs(), Some(ring.bundle.clone()));
@@ -233,6 +233,9 @@ fn bind(address: SocketAddr, config: &Config, ring: &KeyRing) -> Outcome<Endpoin
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
+    if let Some(path) = key_log {
+        endpoint.key_log = Some(crate::key_log::open(path, &ring.relay_id())?);
+    }
     Endpoint::bind(endpoint).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => "; another program uses this port",

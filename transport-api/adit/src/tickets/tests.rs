@@ -51,7 +51,10 @@ fn the_newest_four_are_kept_and_each_is_taken_once() {
     assert_eq!(first.ticket[0], 6);
     // Gone from the file before it is used.
     let left = parse(&fs::read(&tickets.path).unwrap()).unwrap();
-    assert_eq!(left.iter().map(|one| one.ticket[0]).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(
+        left.iter().map(|one| one.ticket[0]).collect::<Vec<_>>(),
+        [3, 4, 5]
+    );
     assert_eq!(taken(&tickets), [5, 4, 3]);
     assert!(!tickets.path.exists());
 }
@@ -79,7 +82,7 @@ fn what_is_expired_or_of_somebody_else_is_dropped() {
     tickets.put(one(&bytes([8; 32], 1, now, 3)));
     tickets.put(one(&bytes(RELAY, 2, now - u64::from(DAY), 3)));
     tickets.put(one(&bytes(RELAY, 3, now, 0)));
-    assert_eq!(taken(&tickets), []);
+    assert!(taken(&tickets).is_empty());
     // The enrolled one is good for whom it was made.
     let client = ClientId::from_bytes([5; 32]);
     let enrolled = Tickets::of(&tickets.state, RelayId::from_bytes(RELAY), Some(client));

@@ -302,7 +302,10 @@ fn a_client_comes_back_with_a_ticket_and_never_twice_with_the_same() {
     assert_eq!(first_event(&mut client)["resumed"], false);
     let tickets = state(&folder).join(format!("tickets-{client_id}"));
     until("the client has tickets", || tickets.exists());
-    assert_eq!(fs::metadata(&tickets).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&tickets).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let before = fs::read(&tickets).unwrap();
     client.signal("INT");
     let (mut client, socks) = start_client(&folder, &relay_dir, &identity);
@@ -343,4 +346,56 @@ fn a_client_reconnects_whether_its_ticket_is_taken_or_not() {
     let _relay = start_relay(&folder, &relay_dir);
     let event = events.find(|event| event["event"] == "reconnected").unwrap();
     assert_eq!(event["resumed"], false, "{event}");
+}
+
+#[test]
+fn a_key_log_is_loud_private_and_the_same_at_both_ends() {
+    let folder = folder("key-log");
+    let (relay_dir, _) = init_relay(&folder, "open");
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (relay_log, client_log) = (at("relay.keys"), at("client.keys"));
+    let mut relay = adit(&folder);
+    relay
+        .args(["relay", "--key-log", &relay_log, "--config"])
+        .arg(relay_dir.join("relay.toml"));
+    let relay = Running::start(relay, "READY");
+    let (client, _) = start_client(&folder, &relay_dir, &["--key-log", &client_log]);
+    for said in [relay.said(), client.said()] {
+        assert!(said.contains("KEY LOG IS ON"), "{said}");
+    }
+    let lines = |path: &str| -> Vec<Value> {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    until("the relay has written", || !lines(&relay_log).is_empty());
+    let (theirs, ours) = (lines(&relay_log), lines(&client_log));
+    assert_eq!((theirs.len(), ours.len()), (1, 1));
+    for key in ["v", "relay_id", "suite", "transcript", "c_ap_0", "s_ap_0"] {
+        assert_eq!(theirs[0][key], ours[0][key], "{key}");
+    }
+    assert_eq!(
+        (&theirs[0]["side"], &ours[0]["side"]),
+        (&"relay".into(), &"client".into())
+    );
+    assert_eq!(ours[0]["c_ap_0"].as_str().unwrap().len(), 64);
+    assert_ne!(ours[0]["c_ap_0"], ours[0]["s_ap_0"]);
+    // A file that others may read is not written to, and nothing is written without being asked for.
+    let open = at("open.keys");
+    fs::write(&open, "").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let bundle = relay_dir.join("relay.bundle");
+    let arguments = [
+        "connect",
+        "--socks",
+        "127.0.0.1:0",
+        "--key-log",
+        &open,
+        bundle.to_str().unwrap(),
+    ];
+    assert!(fails(&folder, 3, &arguments).contains("mode 0600"));
+    let (silent, _) = start_client(&folder, &relay_dir, &[]);
+    assert!(!silent.said().contains("KEY LOG"));
 }

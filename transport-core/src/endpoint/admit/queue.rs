@@ -23,6 +23,7 @@ use super::reassembly::Complete;
 use super::sources::Sources;
 use crate::buffer::Route;
 use crate::endpoint::flight::Hid;
+use crate::endpoint::sessions::Usage;
 use crate::trace::DropReason;
 
 /// Hellos that wait; when more come, the oldest goes.
@@ -70,6 +71,11 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How full it is, for whoever looks.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new("hellos_waiting", self.waiting.len(), MAX_WAITING)
     }
 
     /// Per cent.

@@ -47,3 +47,38 @@ impl<'a> NewTicket<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{Frame, Frames};
+
+    #[test]
+    fn golden() {
+        let ticket = [0x55; TICKET_LEN];
+        let frame = Frame::NewTicket(NewTicket {
+            serial: 0x0102_0304_0506_0708,
+            lifetime_s: 86_400,
+            max_early: 16_384,
+            ticket: &ticket,
+        });
+        let head = b"\x07\x01\x02\x03\x04\x05\x06\x07\x08\x80\x01\x51\x80\x80\x00\x40\x00";
+        let golden = [&head[..], &ticket].concat();
+        let mut bytes = vec![0; frame.encoded_len()];
+        frame.encode(&mut Writer::new(&mut bytes)).unwrap();
+        assert_eq!(bytes, golden);
+        assert_eq!(Frames::new(&golden).collect::<Vec<_>>(), [Ok(frame)]);
+        assert!(frame.is_ack_eliciting() && !frame.is_probing() && !frame.is_allowed_early());
+        assert!(frame.is_allowed_from(true) && !frame.is_allowed_from(false));
+        for len in 1..golden.len() {
+            let cut = Frames::new(&golden[..len]).next().unwrap();
+            assert_eq!(cut.unwrap_err().fault, FrameFault::Truncated, "{len}");
+        }
+        let mut long = golden;
+        long[9..13].copy_from_slice(&[0xc0, 0, 0, 1]);
+        assert!(
+            Frames::new(&long).any(|frame| frame.is_err()),
+            "a lifetime beyond 32 bits"
+        );
+    }
+}
