@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use transport_core::{DatagramOptions, DropReason, Event, Route};
+use transport_core::{DatagramOptions, DropReason, Event, Route, TransportConfig};
 use transport_crypto::{ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeType};
 use transport_tests::misbehave::{Envelopes, generous, hello};
 use transport_tests::pair::{Options, Pair, Way, client_address, faults, server_address, stranger};
@@ -556,8 +556,9 @@ fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
     const HONEST: usize = 40;
     let hellos: Vec<_> = (1000..1000 + 3000).map(whole).collect();
     let mut rng = Rng::new(14, "arrivals");
+    let keep = |transport: &mut TransportConfig| transport.keep_alive = Some(Duration::from_secs(5));
     for owns_addresses in [false, true] {
-        let (mut pair, mut envelopes) = (Pair::connected(Options::new(14)), Envelopes::new(14));
+        let (mut pair, mut envelopes) = (Pair::connected(Options::new(14).with(keep)), Envelopes::new(14));
         pair.server.endpoint.set_handshake_cost(COST);
         let first = pair.client.handle;
         let mut succeeded = std::collections::BTreeSet::new();
