@@ -40,7 +40,7 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    pub(crate) fn new(id: u64, info: EngineSession) -> Self {
+    pub(crate) fn new(id: u64, info: &EngineSession) -> Self {
         let EngineSession {
             peer,
             remote,
@@ -49,7 +49,7 @@ impl SessionInfo {
             resumed,
             stats,
             ..
-        } = info;
+        } = *info;
         Self {
             id,
             peer,

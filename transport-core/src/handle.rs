@@ -7,3 +7,11 @@ pub struct Handle {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
+
+impl Handle {
+    /// Names no connection: for tests of whoever keeps handles.
+    pub const NOBODY: Self = Self {
+        slot: u32::MAX,
+        generation: 0,
+    };
+}

@@ -419,7 +419,8 @@ fn key_schedule_vectors() {
 /// The schedule in the JSON file was made without `kdf.rs` and `schedule.rs`.
 #[test]
 fn the_schedule_is_that_of_the_json_file() {
-    let file: serde_json::Value = serde_json::from_str(&fs::read_to_string(path("adit1.json")).unwrap()).unwrap();
+    let file: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(path("adit1.json")).unwrap()).unwrap();
     let file = &file["key_schedule"];
     let keys = KeySchedule::new(&[1; 32], &Secret::new([2; 32]), &Secret::new([3; 32]));
     let same = |name: &str, bytes: &[u8]| {

@@ -176,7 +176,7 @@ impl<T> Recovery<T> {
     }
 
     pub(crate) fn abandon_one(&mut self, now: Instant, number: u64, out: &mut Outcome<T>) {
-        let flying = self.log.entry(number).map_or(0, |entry| entry.flying());
+        let flying = self.log.entry(number).map_or(0, crate::sent::Entry::flying);
         self.in_flight = self.in_flight.saturating_sub(flying);
         self.declared_lost += 1;
         let loss = Loss {

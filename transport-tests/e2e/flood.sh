@@ -40,6 +40,8 @@ link() { # name ns address address-of-the-relay
 }
 
 in_ns() { ip netns exec "$1" taskset -c 0,1 "${@:2}"; }
+# For the background: the process is the program itself, so that it can be looked at and killed.
+become_in_ns() { exec ip netns exec "$1" taskset -c 0,1 "${@:2}"; }
 
 up() {
     local ns
@@ -57,7 +59,7 @@ up() {
 }
 
 relay() {
-    in_ns $R "$ADIT" bench server --dir "$WORK/relay" --listen $RELAY:$PORT >"$WORK/server.json" 2>"$WORK/server.log" &
+    become_in_ns $R "$ADIT" bench server --dir "$WORK/relay" --listen $RELAY:$PORT >"$WORK/server.json" 2>"$WORK/server.log" &
     SERVER=$!
     PIDS+=($SERVER)
     for _ in $(seq 100); do grep -q READY "$WORK/server.log" && return; sleep 0.1; done
@@ -66,10 +68,10 @@ relay() {
 
 status_of() { sed -n "s/^$1:[[:space:]]*\([0-9]*\) kB/\1/p" /proc/$SERVER/status; }
 
-flood() { # mode port seconds
+flood() { # mode port seconds; for the background
     local sources=()
     [ "$1" = hello ] && sources=(--sources 100.64.0.0)
-    in_ns $F "$FLOOD" send --bundle "$WORK/relay/relay.bundle" --to $RELAY:"$2" --mode "$1" --seconds "$3" \
+    become_in_ns $F "$FLOOD" send --bundle "$WORK/relay/relay.bundle" --to $RELAY:"$2" --mode "$1" --seconds "$3" \
         ${RATE:+--rate "$RATE"} "${sources[@]}"
 }
 

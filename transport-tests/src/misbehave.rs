@@ -70,6 +70,12 @@ impl Envelopes {
 
     /// One datagram of `size` bytes.
     pub fn seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Vec<u8> {
+        self.try_seal(header, fragment, size)
+            .expect("a fragment that fits")
+    }
+
+    /// The same, unless no envelope has such a header or size.
+    pub fn try_seal(&mut self, header: &EnvelopeHeader, fragment: &[u8], size: usize) -> Option<Vec<u8>> {
         let header = EnvelopeHeader {
             unix_minutes: header.unix_minutes + self.later,
             fragment_len: fragment.len() as u16,
@@ -78,8 +84,8 @@ impl Envelopes {
         let mut out = Vec::new();
         self.keys
             .seal(UP, &header, fragment, size, &mut self.entropy, &mut out)
-            .expect("a fragment that fits");
-        out
+            .ok()?;
+        Some(out)
     }
 
     /// A message in fragments of `length` bytes, each in a datagram of 1232.
@@ -187,19 +193,23 @@ pub fn generous() -> TransportParameters {
     }
 }
 
-/// A hello with any parameters at all, and what finishes it.
-pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
-    let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
-    let hello = ClientHello {
+/// What an anonymous client says of itself.
+pub fn client_hello(params: &[u8]) -> ClientHello<'_> {
+    ClientHello {
         has_aes: false,
         time_ms: EPOCH_UNIX_MS,
         scid: SCID,
         auth: Auth::Anonymous,
         params,
-    };
+    }
+}
+
+/// A hello with any parameters at all, and what finishes it.
+pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
+    let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
     let mut body = Vec::new();
     let initiator =
-        Initiator::start(&RELAY.bundle, hid, hello, &mut entropy, &mut body).expect("a good bundle");
+        Initiator::start(&RELAY.bundle, hid, client_hello(params), &mut entropy, &mut body).expect("a good bundle");
     (initiator, body)
 }
 

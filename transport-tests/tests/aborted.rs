@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use transport_core::Route;
+use transport_core::{Route, TransportConfig};
 use transport_tests::misbehave::{Envelopes, generous, hello};
 use transport_tests::pair::{Options, Pair, Way};
 
@@ -48,13 +48,15 @@ fn abort(pair: &mut Pair, envelopes: &mut Envelopes, from: u64, count: u64, inva
             pair.record.clear();
         }
     }
-    // All of it is over after half a minute.
-    pair.run_for(Duration::from_secs(31));
+    // All of it is over after half a minute, and seen to be with the next keep-alive.
+    pair.run_for(Duration::from_secs(40));
 }
 
 #[test]
 fn a_hundred_thousand_aborted_handshakes_leave_memory_flat() {
-    let (mut pair, mut envelopes) = (Pair::connected(Options::new(1)), Envelopes::new(1));
+    // The relay looks at the time now and then.
+    let keep = |transport: &mut TransportConfig| transport.keep_alive = Some(Duration::from_secs(5));
+    let (mut pair, mut envelopes) = (Pair::connected(Options::new(1).with(keep)), Envelopes::new(1));
     let mut params = Vec::new();
     generous().encode(&mut params).expect("parameters that fit");
     // Under another handshake id it does not read.

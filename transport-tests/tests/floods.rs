@@ -75,7 +75,7 @@ fn half_full_tables_turn_cookie_mode_on_and_calm_turns_it_off() {
         pair.run_for(1000 * MS);
         pair.inject(Way::Up, stranger(1), &fragment(&mut envelopes, second, None));
         let stats = pair.server.endpoint.stats();
-        assert_eq!(stats.cookie_mode, second < 16, "second {second}");
+        assert_eq!(stats.cookie_mode, second < 14, "second {second}");
     }
     let stats = pair.server.endpoint.stats();
     assert!(stats.retries_sent >= 6 && stats.reassembling >= 4, "{stats:?}");
@@ -118,12 +118,13 @@ fn a_flood_in_cookie_mode_leaves_no_trace() {
     let flood: Vec<Vec<u8>> = (0..FRAGMENTS)
         .map(|number| fragment(&mut envelopes, number, None))
         .collect();
+    let before = drops(&pair, DropReason::RetryRequired);
     for round in 0..2 {
         for (number, datagram) in (0..).zip(&flood) {
             pair.inject(Way::Up, anywhere(number), datagram);
         }
         // The second time the same bytes: nothing is remembered that would tell them from new ones.
-        let wanted = FRAGMENTS * (round + 1);
+        let wanted = before + FRAGMENTS * (round + 1);
         assert_eq!(drops(&pair, DropReason::RetryRequired), wanted);
     }
     assert_eq!(pair.server.endpoint.memory(), memory, "an entry somewhere");
@@ -172,7 +173,7 @@ fn what_was_captured_before_is_silence_in_cookie_mode() {
         "an answer to a probe"
     );
     assert_eq!(pair.server.endpoint.stats().retries_sent, retries);
-    assert!(drops(&pair, DropReason::EnvelopeReplayed) >= 8);
+    assert!(drops(&pair, DropReason::EnvelopeReplayed) >= 6);
 }
 
 #[test]
@@ -212,6 +213,7 @@ fn tokens_of_others_of_another_time_and_of_another_place_are_answered_by_a_new_o
     let token = envelopes.tokens_for(&pair, seen, stranger(1))[0];
     let answered = |pair: &Pair| pair.server.endpoint.stats().handshakes_answered;
     let mut invalid = 0;
+    let pieces = body.len().div_ceil(1100);
     let mut forged = token;
     forged[19] ^= 1;
     for (from, hid, token) in [
@@ -229,7 +231,7 @@ fn tokens_of_others_of_another_time_and_of_another_place_are_answered_by_a_new_o
         assert!(!envelopes.tokens_for(&pair, seen, from).contains(&token));
         assert_eq!(
             envelopes.tokens_for(&pair, seen, from).len(),
-            4,
+            pieces,
             "each gets a new one"
         );
     }
@@ -252,7 +254,7 @@ fn tokens_of_others_of_another_time_and_of_another_place_are_answered_by_a_new_o
         }
         assert_eq!(
             (drops(&pair, DropReason::TokenInvalid), answered(&pair)),
-            (invalid + 4, 0)
+            (invalid + pieces as u64, 0)
         );
     }
     // A fresh one opens.
@@ -309,6 +311,11 @@ fn forged_retries_do_not_keep_a_client_out_or_make_it_send_without_end() {
             .clone();
         let hid = envelopes.open_up(&first).unwrap().hid;
         let before = pair.record.len();
+        let flight = pair
+            .record
+            .iter()
+            .filter(|passing| passing.way == Way::Up)
+            .count();
         let wrong = pair.client.endpoint.stats().drops.get(DropReason::WrongAddress);
         for number in 0..50u8 {
             let forged = envelopes.retry(hid, Some([number; 20]));
@@ -330,8 +337,8 @@ fn forged_retries_do_not_keep_a_client_out_or_make_it_send_without_end() {
         );
         assert_eq!(
             pair.record.len(),
-            before + 2 * 4,
-            "two new tokens, two flights of four"
+            before + 2 * flight,
+            "two new tokens, two flights"
         );
         let begun = pair.elapsed();
         assert!(pair.run_until(LIMIT, Pair::is_connected), "under load: {load}");
@@ -349,11 +356,11 @@ fn retries_without_end_are_answered_four_times_until_the_next_timeout() {
     for round in 1..=3u8 {
         let sent = pair.record.len();
         for number in 0..100 {
-            let forged = envelopes.retry(hid, Some([round * number; 20]));
+            let forged = envelopes.retry(hid, Some([round.wrapping_mul(number); 20]));
             pair.inject(Way::Down, server_address(), &forged);
         }
         let flights = pair.record.len() - sent;
-        assert!((16..=24).contains(&flights), "{flights} datagrams");
+        assert!((12..=24).contains(&flights), "{flights} datagrams");
         pair.run_for(2001 * MS);
     }
     assert!(pair.client.endpoint.stats().drops.get(DropReason::Overload) > 200);
@@ -424,7 +431,7 @@ fn amplification_stays_below_three_in_every_state() {
             let mut token = None;
             for round in 0..6 {
                 let seen = pair.record.len();
-                for datagram in envelopes.fragments_with(hid, &body, 700 + round * 100, token) {
+                for datagram in envelopes.fragments_with(hid, &body, 600 + round * 100, token) {
                     *sent.entry(from).or_insert(0) += datagram.len();
                     pair.inject(Way::Up, from, &datagram);
                     assert!(
@@ -443,21 +450,36 @@ fn amplification_stays_below_three_in_every_state() {
     }
 }
 
-/// A thousand hellos at one instant: what the connection that stands has to say goes first, and at most four are read.
+/// A burst of hellos at one instant: what the connection that stands has to say goes first, and at most four are read.
 #[test]
 fn a_burst_of_hellos_does_not_stall_a_connection() {
     let mut pair = Pair::connected(Options::new(12));
     let mut envelopes = Envelopes::new(12);
     let answered = pair.server.endpoint.stats().handshakes_answered;
-    let now = pair.now(Way::Down);
     let hellos: Vec<_> = (0..300).map(whole).collect();
+    // All have tokens, so that cookie mode does not keep them out.
+    until_cookie_mode(&mut pair, &mut envelopes);
+    let mut flights = Vec::new();
     for (number, (hid, body)) in (0..).zip(&hellos) {
-        for mut datagram in envelopes.fragments(*hid, body, 1100) {
-            let route = Route {
-                remote: neighbour(number),
-                local: None,
-            };
-            pair.server.endpoint.handle_datagram(now, route, &mut datagram);
+        let seen = pair.record.len();
+        let first = fragment(&mut envelopes, u64::from_be_bytes(*hid), None);
+        pair.inject(Way::Up, neighbour(number), &first);
+        let token = envelopes.tokens_for(&pair, seen, neighbour(number)).pop();
+        assert!(token.is_some());
+        flights.push((
+            neighbour(number),
+            envelopes.fragments_with(*hid, body, 1100, token),
+        ));
+        pair.run_for(MS);
+    }
+    let now = pair.now(Way::Down);
+    for (remote, flight) in &mut flights {
+        let route = Route {
+            remote: *remote,
+            local: None,
+        };
+        for datagram in flight {
+            pair.server.endpoint.handle_datagram(now, route, datagram);
         }
     }
     let stats = pair.server.endpoint.stats();
@@ -481,6 +503,29 @@ fn a_burst_of_hellos_does_not_stall_a_connection() {
     assert_eq!(pair.server.endpoint.stats().handshakes_answered, answered + 256);
     assert_eq!(pair.server.endpoint.stats().hellos_waiting, 0);
     assert!(pair.transfer(Way::Up, 100_000, LIMIT));
+}
+
+/// Without tokens, the queue is one more table that turns cookie mode on when it is half full.
+#[test]
+fn hellos_that_wait_turn_cookie_mode_on() {
+    let (mut pair, mut envelopes) = (Pair::idle(Options::new(16)), Envelopes::new(16));
+    let now = pair.now(Way::Down);
+    for number in 0..160 {
+        let (hid, body) = whole(number);
+        let route = Route {
+            remote: neighbour(number),
+            local: None,
+        };
+        for mut datagram in envelopes.fragments(hid, &body, 1100) {
+            pair.server.endpoint.handle_datagram(now, route, &mut datagram);
+        }
+    }
+    let stats = pair.server.endpoint.stats();
+    assert!(
+        stats.cookie_mode && (129..=132).contains(&stats.hellos_waiting),
+        "{stats:?}"
+    );
+    assert!(stats.drops.get(DropReason::RetryRequired) >= 80);
 }
 
 /// Hellos from one neighbourhood: 64 in a second, whoever holds the addresses.
@@ -510,9 +555,11 @@ fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
     const COST: Duration = Duration::from_millis(10);
     const HONEST: usize = 40;
     let hellos: Vec<_> = (1000..1000 + 2000).map(whole).collect();
+    let mut rng = Rng::new(14, "arrivals");
     for owns_addresses in [false, true] {
         let (mut pair, mut envelopes) = (Pair::connected(Options::new(14)), Envelopes::new(14));
         pair.server.endpoint.set_handshake_cost(COST);
+        let first = pair.client.handle;
         let mut succeeded = std::collections::BTreeSet::new();
         for (number, (hid, body)) in (0..).zip(&hellos) {
             let from = neighbour(number);
@@ -526,7 +573,7 @@ fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
             if number % 25 == 24 && number / 25 < HONEST as u64 {
                 pair.dial().unwrap();
             }
-            pair.run_for(COST);
+            pair.run_for(COST * (rng.below(200) as u32) / 100);
             pair.record.clear();
             count_connected(&mut pair, &mut succeeded);
         }
@@ -537,6 +584,7 @@ fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
             "{} of {HONEST}, {owns_addresses}",
             succeeded.len()
         );
+        pair.client.handle = first;
         assert!(
             pair.transfer(Way::Up, 50_000, LIMIT),
             "the first connection stands"

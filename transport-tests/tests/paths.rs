@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use transport_core::{By, CloseReason, Event, TransportConfig};
-use transport_tests::pair::{Options, Pair, Passing, Transfer, Way, client_address, drive_all};
+use transport_tests::pair::{
+    Options, Pair, Passing, Transfer, Way, client_address, drive_all, faults, stranger,
+};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -73,6 +75,29 @@ fn the_client_moves_again_and_again_and_back() {
     assert!(pair.exchange(&mut both, LIMIT));
     pair.run_for(Duration::from_secs(1));
     assert_eq!(pair.server.connection().remote(), pair.address);
+}
+
+/// Loss halves the window while more is under way; then the client moves. It answered no challenge before what was under way was
+/// acknowledged, and that never happened, for the acknowledgements went to where it had been.
+#[test]
+fn a_client_that_moves_with_more_under_way_than_its_window_answers_the_challenge() {
+    for seed in 0..8 {
+        // Who only receives, and says nothing from the new address, is not found there.
+        let mut pair = Pair::connected(Options::new(seed).with(|transport| {
+            transport.keep_alive = Some(Duration::from_secs(1));
+        }));
+        pair.recording = false;
+        pair.hook(faults(seed, 0.05, 0.3, 0.1));
+        let mut both = [
+            Transfer::open(&mut pair, Way::Up, 600_000),
+            Transfer::open(&mut pair, Way::Down, 600_000),
+        ];
+        for port in 0..8 {
+            pair.run_until(Duration::from_millis(700), |pair| drive_all(&mut both, pair));
+            pair.address = stranger(2000 + port);
+        }
+        assert!(pair.exchange(&mut both, LIMIT), "seed {seed}");
+    }
 }
 
 /// Before a new address has proved itself it gets at most three times what came from it.

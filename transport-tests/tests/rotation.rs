@@ -45,12 +45,18 @@ fn a_new_bundle_reaches_those_who_are_connected_through_loss_and_disorder() {
             Transfer::open(&mut pair, Way::Down, 30_000),
         ];
         assert!(pair.exchange(&mut both, LIMIT), "seed {seed}");
-        assert!(pair.run_until(LIMIT, |pair| !bundles(pair).is_empty()), "seed {seed}");
+        assert!(
+            pair.run_until(LIMIT, |pair| !bundles(pair).is_empty()),
+            "seed {seed}"
+        );
         repeated += pair.server.connection().stats().declared_lost;
         pair.run_for(Duration::from_secs(5));
-        assert_eq!(bundles(&pair), [bundle.clone()], "seed {seed}: once");
+        assert_eq!(bundles(&pair), std::slice::from_ref(&bundle), "seed {seed}: once");
         assert!(pair.client.closed().is_none() && pair.server.closed().is_none());
-        assert_eq!(pair.client.endpoint.stats().drops.get(DropReason::BundleRefused), 0);
+        assert_eq!(
+            pair.client.endpoint.stats().drops.get(DropReason::BundleRefused),
+            0
+        );
     }
     assert!(repeated > 20, "pieces were lost: {repeated}");
 }
@@ -66,13 +72,20 @@ fn bundle_after_bundle_and_only_the_newest_of_those_that_wait() {
     }
     pair.run_for(Duration::from_secs(2));
     let epochs: Vec<u64> = bundles(&pair).iter().map(Bundle::epoch).collect();
-    assert_eq!(epochs, [8, 10], "the first was on its way, the second was overtaken");
+    assert_eq!(
+        epochs,
+        [8, 10],
+        "the first was on its way, the second was overtaken"
+    );
     replace(&mut pair, vec![last.0], Some(&last.1)).unwrap();
     pair.run_for(Duration::from_secs(2));
     replace(&mut pair, vec![ninth.0], Some(&ninth.1)).unwrap();
     pair.run_for(Duration::from_secs(2));
     assert_eq!(bundles(&pair).len(), 3, "nobody goes back");
-    assert!(pair.transfer(Way::Up, 10_000, LIMIT), "the connection outlives its epoch");
+    assert!(
+        pair.transfer(Way::Up, 10_000, LIMIT),
+        "the connection outlives its epoch"
+    );
 }
 
 #[test]
@@ -84,7 +97,7 @@ fn a_client_that_comes_by_the_old_epoch_learns_the_new_one_and_comes_back_by_it(
         ..Options::new(21)
     });
     pair.run_for(Duration::from_secs(1));
-    assert_eq!(bundles(&pair), [bundle.clone()]);
+    assert_eq!(bundles(&pair), std::slice::from_ref(&bundle));
     let stats = pair.server.endpoint.stats();
     let both = stats.epochs.map(|one| one.map(|one| one.epoch));
     assert_eq!(both, [Some(8), Some(7)]);
@@ -114,10 +127,17 @@ fn an_epoch_that_is_over_meets_silence_and_its_connections_go_on() {
     let mut pair = Pair::connected(options);
     pair.run_for(Duration::from_secs(62));
     let served = pair.server.endpoint.stats().epochs;
-    assert_eq!(served.map(|one| one.map(|one| one.epoch)), [Some(8), None], "its keys are gone");
+    assert_eq!(
+        served.map(|one| one.map(|one| one.epoch)),
+        [Some(8), None],
+        "its keys are gone"
+    );
     assert!(pair.transfer(Way::Up, 30_000, LIMIT) && pair.transfer(Way::Down, 30_000, LIMIT));
 
-    let (first, answered) = (pair.client.handle, pair.server.endpoint.stats().handshakes_answered);
+    let (first, answered) = (
+        pair.client.handle,
+        pair.server.endpoint.stats().handshakes_answered,
+    );
     let unknown = pair.server.endpoint.stats().drops.get(DropReason::Unknown);
     pair.client.events.clear();
     let second = pair.dial().unwrap();
@@ -126,7 +146,10 @@ fn an_epoch_that_is_over_meets_silence_and_its_connections_go_on() {
     assert_eq!(pair.client.closed(), Some(&CloseReason::HandshakeTimeout));
     let stats = pair.server.endpoint.stats();
     assert_eq!(stats.handshakes_answered, answered);
-    assert!(stats.drops.get(DropReason::Unknown) > unknown, "they look like anybody's");
+    assert!(
+        stats.drops.get(DropReason::Unknown) > unknown,
+        "they look like anybody's"
+    );
     pair.client.handle = first;
     assert!(pair.transfer(Way::Up, 30_000, LIMIT), "the connection stays");
 }
@@ -158,8 +181,14 @@ fn a_relay_serves_no_epochs_that_lock_clients_out() {
         refused(vec![eighth.clone(), ninth.clone(), RELAY.first_epoch()], None),
         EpochsError::Count
     );
-    assert_eq!(refused(vec![eighth.clone(), eighth.clone()], None), EpochsError::Repeated);
-    assert_eq!(refused(vec![ninth.clone()], Some(&bundle)), EpochsError::NotServed);
+    assert_eq!(
+        refused(vec![eighth.clone(), eighth.clone()], None),
+        EpochsError::Repeated
+    );
+    assert_eq!(
+        refused(vec![ninth.clone()], Some(&bundle)),
+        EpochsError::NotServed
+    );
     let wrong_keys = RelayEpoch {
         epoch: 8,
         ..ninth.clone()
@@ -167,10 +196,16 @@ fn a_relay_serves_no_epochs_that_lock_clients_out() {
     assert_eq!(refused(vec![wrong_keys], Some(&bundle)), EpochsError::NotServed);
     let other = transport_tests::pair::Relay::new(2);
     let foreign = other.epoch(8, DAY);
-    assert_eq!(refused(vec![foreign.0], Some(&foreign.1)), EpochsError::WrongRelay);
+    assert_eq!(
+        refused(vec![foreign.0], Some(&foreign.1)),
+        EpochsError::WrongRelay
+    );
     let now = pair.now(Way::Up);
     let client = &mut pair.client.endpoint;
-    assert_eq!(client.replace_epochs(now, vec![ninth], None), Err(EpochsError::NotARelay));
+    assert_eq!(
+        client.replace_epochs(now, vec![ninth], None),
+        Err(EpochsError::NotARelay)
+    );
     assert!(pair.transfer(Way::Up, 1000, LIMIT), "nothing changed");
 }
 
@@ -207,7 +242,9 @@ fn revocation_ends_a_transfer_at_both_ends_and_the_client_meets_silence() {
     pair.run_until(LIMIT, |pair| transfer.drive(pair) || transfer.read > 200_000);
     assert!(transfer.read < 10_000_000);
     let now = pair.now(Way::Down);
-    pair.server.endpoint.revoke(now, &[client_identity(31).client_id()]);
+    pair.server
+        .endpoint
+        .revoke(now, &[client_identity(31).client_id()]);
     pair.settle();
     assert_eq!(pair.server.closed(), None, "somebody else");
     pair.server.endpoint.revoke(now, &[id]);
@@ -221,7 +258,10 @@ fn revocation_ends_a_transfer_at_both_ends_and_the_client_meets_silence() {
     pair.run_until(Duration::from_secs(40), |pair| pair.client.closed().is_some());
     assert_eq!(pair.client.closed(), Some(&CloseReason::HandshakeTimeout));
     assert!(pair.server.endpoint.stats().drops.get(DropReason::AccessDenied) > denied);
-    assert_eq!(pair.server.endpoint.sessions(pair.now(Way::Down), 0, 10).sessions, []);
+    assert_eq!(
+        pair.server.endpoint.sessions(pair.now(Way::Down), 0, 10).sessions,
+        []
+    );
 }
 
 #[test]
@@ -254,7 +294,9 @@ fn a_handshake_that_is_half_open_ends_with_the_right_to_it() {
     pair.run_for(Duration::from_millis(300));
     assert_eq!(pair.server.endpoint.stats().half_open, 1);
     let now = pair.now(Way::Down);
-    pair.server.endpoint.replace_access(now, Access::AllowList(BTreeSet::new()));
+    pair.server
+        .endpoint
+        .replace_access(now, Access::AllowList(BTreeSet::new()));
     assert_eq!(pair.server.endpoint.stats().half_open, 0);
     pair.hook(|_| {});
     pair.run_until(Duration::from_secs(40), |pair| pair.client.closed().is_some());
@@ -270,7 +312,10 @@ fn a_new_rule_leaves_those_alone_whom_it_lets_in() {
     }
     assert!(pair.transfer(Way::Up, 10_000, LIMIT));
     let mut anonymous = Pair::connected(Options::new(35));
-    anonymous.server.endpoint.replace_access(now, Access::AllowList(BTreeSet::new()));
+    anonymous
+        .server
+        .endpoint
+        .replace_access(now, Access::AllowList(BTreeSet::new()));
     anonymous.run_for(Duration::from_millis(100));
     assert_eq!(anonymous.client.closed(), Some(&revoked(By::Peer)));
     assert_eq!(anonymous.server.endpoint.stats().revoked, 1);
@@ -307,5 +352,9 @@ fn sessions_come_in_pages_and_each_once() {
     let usage = endpoint.usage();
     let connections = usage.iter().find(|usage| usage.name == "connections").unwrap();
     assert_eq!((connections.used, connections.limit), (7, 100_000));
-    assert!(usage.iter().all(|usage| usage.used <= usage.limit && usage.limit > 0));
+    assert!(
+        usage
+            .iter()
+            .all(|usage| usage.used <= usage.limit && usage.limit > 0)
+    );
 }

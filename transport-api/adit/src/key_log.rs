@@ -9,6 +9,7 @@
 //! says; connection ids are masked under keys of the relay's id. Early data is not in it.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -83,5 +84,9 @@ impl KeyLog for Lines {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -161,7 +161,7 @@ impl App {
                 let sessions = page.sessions.into_iter().filter_map(|info| {
                     // One that was refused before anybody saw it has no number.
                     let id = *self.by_handle.get(&info.handle)?;
-                    Some(SessionInfo::new(id, info))
+                    Some(SessionInfo::new(id, &info))
                 });
                 let page = Page {
                     sessions: sessions.collect(),

@@ -346,4 +346,41 @@ mod tests {
         right.wait(Duration::from_secs(20)).unwrap();
         assert_eq!(received(&mut right), [b"new".to_vec()]);
     }
+
+    #[test]
+    fn a_lane_hears_its_peer_and_a_common_socket_at_rest_does_not_wake() {
+        let (mut relay, at, _alarm) = loopback();
+        let [peer, other] = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let names = [&peer, &other].map(|socket| socket.local_addr().unwrap());
+        received(&mut relay);
+        let route = Route {
+            remote: names[0],
+            local: Some(at.ip()),
+        };
+        let handle = Handle::NOBODY;
+        relay.open_lane(clock::now(), handle, route);
+        relay.listen(false).unwrap();
+        other.send_to(b"flood", at).unwrap();
+        let begin = clock::now().instant;
+        relay.wait(Duration::from_millis(30)).unwrap();
+        assert!(
+            clock::now().instant - begin >= Duration::from_millis(25),
+            "woken by a stranger"
+        );
+        peer.send_to(b"packet", at).unwrap();
+        relay.wait(Duration::from_secs(20)).unwrap();
+        assert!(relay.has_lane_input() && !relay.has_input());
+        let mut heard = Vec::new();
+        while relay.receive_lane(clock::now(), &mut |route, bytes| {
+            heard.push((route.remote, bytes.to_vec()))
+        }) {}
+        assert_eq!(heard, [(names[0], b"packet".to_vec())]);
+        relay.listen(true).unwrap();
+        relay.wait(Duration::from_secs(20)).unwrap();
+        assert_eq!(received(&mut relay), [b"flood".to_vec()]);
+        assert!(relay.close_lane(handle) && !relay.close_lane(handle));
+        peer.send_to(b"again", at).unwrap();
+        relay.wait(Duration::from_secs(20)).unwrap();
+        assert_eq!(received(&mut relay), [b"again".to_vec()]);
+    }
 }

@@ -237,7 +237,7 @@ impl<I: Io> Driver<I> {
             }
         }
         if datagrams > 0 {
-            self.strangers.lanes_work(now.instant);
+            self.strangers.lanes_work(now.instant, datagrams);
         }
         if self.strangers.rest(now.instant).is_none() {
             self.receive_common(now)?;

@@ -10,20 +10,30 @@ use std::time::{Duration, Instant};
 const SHARE: u32 = 5;
 /// May be saved up.
 const BURST: Duration = Duration::from_millis(2);
-/// A lane is busy for so long after something came on one.
+/// Lanes are busy for so long after they brought so much in as much time: some 30 Mbit/s, below which nobody needs the time.
 const BUSY: Duration = Duration::from_millis(100);
+const BUSY_DATAGRAMS: u32 = 256;
 
 /// When the common socket may be read again.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     free_at: Option<Instant>,
     busy_until: Option<Instant>,
+    /// Datagrams of lanes since when.
+    lanes: (u32, Option<Instant>),
 }
 
 impl Strangers {
-    /// Something came on a lane.
-    pub(super) fn lanes_work(&mut self, now: Instant) {
-        self.busy_until = Some(now + BUSY);
+    /// So many datagrams came on lanes.
+    pub(super) fn lanes_work(&mut self, now: Instant, datagrams: u32) {
+        let (count, since) = &mut self.lanes;
+        if since.is_none_or(|since| now.saturating_duration_since(since) >= BUSY) {
+            (*count, *since) = (0, Some(now));
+        }
+        *count = count.saturating_add(datagrams);
+        if *count >= BUSY_DATAGRAMS {
+            self.busy_until = Some(now + BUSY);
+        }
     }
 
     /// When the common socket may be read, unless that is now.
@@ -57,14 +67,15 @@ mod tests {
         let mut strangers = Strangers::default();
         let (mut now, mut read) = (start, Duration::ZERO);
         while now < start + Duration::from_secs(1) {
-            strangers.lanes_work(now);
+            strangers.lanes_work(now, 2);
             if strangers.rest(now).is_none() {
                 strangers.spent(now, now + 100 * US, 100, 0);
                 read += 100 * US;
             }
             now += 150 * US;
         }
-        assert!((195..=206).contains(&read.as_millis()), "{read:?}");
+        // Until the lanes have shown that they are busy, everything was read.
+        assert!((195..=220).contains(&read.as_millis()), "{read:?}");
         // Nothing is charged for datagrams of connections.
         let before = strangers.rest(now);
         strangers.spent(now, now + 100 * US, 64, 64);
@@ -72,5 +83,12 @@ mod tests {
         strangers.spent(now, now + 10_000 * US, 64, 0);
         assert!(strangers.rest(now).is_some());
         assert_eq!(strangers.rest(now + BUSY), None, "nobody is at work");
+        let mut now = now + 2 * BUSY;
+        for _ in 0..1000 {
+            now += 1000 * US;
+            strangers.lanes_work(now, 2);
+            strangers.spent(now, now + 1000 * US, 64, 0);
+            assert_eq!(strangers.rest(now), None, "a little work");
+        }
     }
 }

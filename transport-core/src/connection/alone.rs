@@ -49,9 +49,8 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Option<Route> {
-        while !self.is_crowded()
-            && let Some((route, data)) = self.path.responses.pop()
-        {
+        let pto = self.path.recovery.pto();
+        while let Some((route, data)) = self.path.responses.pop(self.is_crowded(), now, pto) {
             if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
                 return Some(route);
             }
@@ -64,15 +63,13 @@ impl Connection {
             .route;
         let data = self.random.bytes();
         let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
-        let pto = self.path.recovery.pto();
         let candidate = self.path.candidate.as_mut()?;
         let again = candidate.challenged(data, now, pto);
         self.timers.set(Timer::PathValidation, again);
         sent.then_some(route)
     }
 
-    /// So much is under way that even an answer to a challenge must wait (RFC 9000 §8.2.2). A little beyond the window is
-    /// allowed, since a peer that has moved may be waiting for the answer before it can acknowledge anything.
+    /// So much is under way that answers to challenges must wait (RFC 9000 §8.2.2), though a little beyond the window is allowed.
     fn is_crowded(&self) -> bool {
         let stats = self.path.recovery.stats();
         stats.in_flight > stats.cwnd + ANSWERS_BEYOND_WINDOW

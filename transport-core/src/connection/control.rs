@@ -197,8 +197,8 @@ impl Control {
             sending.arrived.set(at, true);
             sending.due.set(at, false);
         });
-        let over = |sending: &Box<Sending>| sending.arrived.count >= sending.bytes.len();
-        if self.sending.as_ref().is_some_and(over) {
+        let over = |sending: &Sending| sending.arrived.count >= sending.bytes.len();
+        if self.sending.as_deref().is_some_and(over) {
             self.sending = None;
             self.begin_next();
         }

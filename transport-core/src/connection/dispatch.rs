@@ -222,7 +222,7 @@ impl Connection {
             .on_ack(arrival.now.instant, input, &mut self.path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
         if let Some(keys) = &mut self.keys {
-            keys.acknowledged(ack.largest());
+            keys.acknowledged(ack.largest(), arrival.now.instant);
         }
         self.deliver(arrival.now.instant, tracer);
         Ok(())

@@ -1,8 +1,9 @@
 //! When keys change. The keys themselves are `transport_crypto`'s.
 //!
-//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, when the last change is
-//! three PTO ago and the peer has shown that it followed. The peer's update shows in a flipped phase bit; we follow at
-//! once, and keep the old key for three PTO for what was overtaken on the way (RFC 9001 §6).
+//! An update is ours to begin when the current key has sealed enough packets or is ten minutes old, and the peer has shown
+//! three PTO ago that it followed the last one (RFC 9001 §6.5). The peer's update shows in a flipped phase bit; we follow at
+//! once, and keep the old key for three PTO for what was overtaken on the way. It is too early when we have not acknowledged
+//! anything of its last one (RFC 9001 §6.2): of time the two ends have different ideas, most of all after a change of path.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -55,14 +56,11 @@ pub(crate) struct Keys {
     limits: KeyLimits,
     /// Smallest number received in the current phase: what is below and of the other phase is from before.
     first_received: u64,
-    /// First number sealed in the current phase, and whether the peer acknowledged one from there on.
+    /// First number sealed in the current phase, and when the peer acknowledged one from there on.
     first_sealed: Option<u64>,
-    followed: bool,
-    changed_at: Option<Instant>,
-    peer_changed_at: Option<Instant>,
-    /// The shortest probe timeout so far. Ours grows when the path changes, and the peer, who may know the new one better,
-    /// breaks no rule by keeping to its own.
-    shortest_pto: Duration,
+    followed: Option<Instant>,
+    /// The peer's last change was acknowledged, so that it may begin another one.
+    reported: bool,
     /// Age at which the current keys are replaced, drawn anew with each update of ours.
     age: Duration,
     replace_at: Instant,
@@ -90,10 +88,8 @@ impl Keys {
             limits,
             first_received: 0,
             first_sealed: None,
-            followed: false,
-            changed_at: None,
-            peer_changed_at: None,
-            shortest_pto: Duration::MAX,
+            followed: None,
+            reported: true,
             age,
             replace_at: now + age,
             wanted: false,
@@ -134,7 +130,6 @@ impl Keys {
         which: Generation,
         number: u64,
         now: Instant,
-        pto: Duration,
     ) -> Result<Option<By>, Breach> {
         match which {
             Generation::Previous => return Ok(None),
@@ -144,14 +139,12 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        self.shortest_pto = self.shortest_pto.min(pto);
-        let since = self.peer_changed_at.map(|at| now.saturating_duration_since(at));
-        if since.is_some_and(|since| since < self.shortest_pto) {
+        if !self.reported {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
         self.first_received = number;
-        self.peer_changed_at = Some(now);
+        self.reported = false;
         if self.seal.phase() == self.open.phase() {
             return Ok(Some(By::Local));
         }
@@ -178,12 +171,10 @@ impl Keys {
 
     /// Begins an update if one is due and allowed.
     pub(crate) fn update_if_due(&mut self, now: Instant, pto: Duration, random: &mut Random) -> bool {
-        self.shortest_pto = self.shortest_pto.min(pto);
         let worn = self.seal.update_due() || self.seal.sealed() >= self.limits.packets;
         let due = self.wanted || worn || now >= self.replace_at;
-        let spaced = self
-            .changed_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= pto * 3);
+        let followed = self.followed.map(|at| now.saturating_duration_since(at));
+        let spaced = self.updates == 0 || followed.is_some_and(|since| since >= pto * 3);
         if !(due && spaced && self.in_step()) {
             return false;
         }
@@ -194,16 +185,15 @@ impl Keys {
 
     /// Both directions are in the same phase, and the peer is known to have opened something of it.
     fn in_step(&self) -> bool {
-        self.seal.phase() == self.open.phase() && self.followed
+        self.seal.phase() == self.open.phase() && self.followed.is_some()
     }
 
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
-        self.changed_at = Some(now);
         // Whoever began: the keys are new.
         self.replace_at = now + self.age;
         self.first_sealed = None;
-        self.followed = false;
+        self.followed = None;
         self.wanted = false;
         self.updates += 1;
     }
@@ -213,8 +203,15 @@ impl Keys {
         self.first_sealed.get_or_insert(number);
     }
 
+    /// An ACK that names `largest` leaves.
+    pub(crate) fn acknowledging(&mut self, largest: u64) {
+        self.reported |= largest >= self.first_received;
+    }
+
     /// The peer acknowledged `largest`.
-    pub(crate) fn acknowledged(&mut self, largest: u64) {
-        self.followed |= self.first_sealed.is_some_and(|first| largest >= first);
+    pub(crate) fn acknowledged(&mut self, largest: u64, now: Instant) {
+        if self.followed.is_none() && self.first_sealed.is_some_and(|first| largest >= first) {
+            self.followed = Some(now);
+        }
     }
 }

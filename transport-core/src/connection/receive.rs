@@ -180,7 +180,7 @@ impl Connection {
     fn note_keys(&mut self, which: Generation, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let now = arrival.now.instant;
         let Some(keys) = &mut self.keys else { return };
-        match keys.opened(which, arrival.number, now, self.path.recovery.pto()) {
+        match keys.opened(which, arrival.number, now) {
             Ok(None) => {}
             Ok(Some(by)) => {
                 self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());

@@ -218,10 +218,14 @@ impl Connection {
             *slot = range;
             count += 1;
         }
+        let largest = acks.largest();
         let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
         let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
         if draft.builder.ack(0, delay, ranges).is_ok() {
             self.path.recovery.acks_sent(now);
+            if let Some(keys) = &mut self.keys {
+                keys.acknowledging(largest);
+            }
             draft.acks = true;
         }
     }

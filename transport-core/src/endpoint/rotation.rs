@@ -151,7 +151,9 @@ impl Endpoint {
                 told.push(slot);
             }
         }
-        told.into_iter().for_each(|slot| self.slab.mark(slot));
+        for slot in told {
+            self.slab.mark(slot);
+        }
         next
     }
 

@@ -148,21 +148,16 @@ fn six_and_four_over_one_socket() {
 }
 
 #[test]
-fn empty_datagrams_are_nothing_and_stop_nothing() {
+fn empty_datagrams_are_handed_on_and_stop_nothing() {
     let mut receiver = v4();
     let stranger = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = receiver.local_addr().unwrap();
     for datagram in [&b""[..], b"a", b"", b"b"] {
         stranger.send_to(datagram, address).unwrap();
     }
-    let found = receive(&mut receiver, 2);
-    assert_eq!(
-        found
-            .iter()
-            .map(|(_, bytes)| bytes.as_slice())
-            .collect::<Vec<_>>(),
-        [b"a", b"b"]
-    );
+    let found = receive(&mut receiver, 4);
+    let bytes: Vec<&[u8]> = found.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    assert_eq!(bytes, [&b""[..], b"a", b"", b"b"]);
 }
 
 #[test]
@@ -297,5 +292,56 @@ impl UdpSocketLike {
             }
         }
         found
+    }
+}
+
+/// What one socket has, with who sent it.
+#[cfg(target_os = "linux")]
+fn heard(socket: &mut UdpSocket) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut slots = RecvBatch::new(8);
+    let mut all = Vec::new();
+    while socket.recv_batch(&mut slots).is_ok() {
+        all.extend(
+            slots
+                .datagrams()
+                .map(|(route, bytes)| (route.remote, bytes.to_vec())),
+        );
+    }
+    all
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lane_hears_one_remote_and_the_common_socket_everybody_else() {
+    for local in ["127.0.0.1:0", "[::]:0"] {
+        let options = SocketOptions::default();
+        let mut common = UdpSocket::bind(local.parse().unwrap(), &options).unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], common.local_addr().unwrap().port()));
+        let [peer, other] = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        peer.send_to(b"before", to).unwrap();
+        let route = Route {
+            remote: peer.local_addr().unwrap(),
+            local: Some(to.ip()),
+        };
+        let mut lane = common.lane(route).unwrap();
+        for (socket, bytes) in [(&peer, b"peer"), (&other, b"else"), (&peer, b"more")] {
+            socket.send_to(bytes, to).unwrap();
+        }
+        (0..20).for_each(|_| pause());
+        let (peer_at, other_at) = (peer.local_addr().unwrap(), other.local_addr().unwrap());
+        assert_eq!(
+            heard(&mut lane),
+            [(peer_at, b"peer".to_vec()), (peer_at, b"more".to_vec())]
+        );
+        assert_eq!(
+            heard(&mut common),
+            [(peer_at, b"before".to_vec()), (other_at, b"else".to_vec())]
+        );
+        // A port with lanes is still taken, for everyone who does not share it on purpose.
+        assert!(UdpSocket::bind(to, &options).is_err());
+        drop(lane);
+        peer.send_to(b"back", to).unwrap();
+        (0..20).for_each(|_| pause());
+        assert_eq!(heard(&mut common), [(peer_at, b"back".to_vec())]);
     }
 }

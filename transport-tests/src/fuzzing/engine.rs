@@ -1,14 +1,14 @@
-//! What reaches the packet engine: frames, parameters, whole datagrams, and the frames of a peer with keys.
+//! What reaches the packet engine without keys: frames, parameters, whole datagrams; and scenarios of its simulator.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use transport_core::wire::frame::{Close, Datagram, Frame, Frames, PathNewConnectionId, Stream};
 use transport_core::wire::varint;
 use transport_core::wire::{ConnectionId, Reader, TransportParameters};
 
-use crate::misbehave::{Raw, encode};
+use crate::misbehave::encode;
 use crate::pair::{Options, Pair, Way, stranger};
+use crate::sim::Scenario;
 
 /// Frames of a packet: what parses can be written, and reads the same.
 pub fn frames(data: &[u8]) {
@@ -114,20 +114,11 @@ pub fn datagram_for_a_relay(data: &[u8]) {
     });
 }
 
-/// A peer that holds keys may send any bytes as frames: the relay takes them or closes, and says nothing after that.
-pub fn frames_of_a_peer(data: &[u8]) {
-    let mut pair = Pair::idle(Options::new(0xF1));
-    let mut raw = Raw::join(&mut pair, 0xF1);
-    for frames in data.chunks(200) {
-        raw.say_bytes(&mut pair, frames);
+/// Scenario files get a verdict, with a place.
+pub fn scenario(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Err(fault) = Scenario::parse(text)
+    {
+        assert!(!fault.is_empty());
     }
-    pair.run_for(Duration::from_secs(2));
-    assert!(pair.server.endpoint.memory() < 4 << 20);
-    let mut space = Vec::new();
-    for frames in raw.hear(&pair) {
-        for frame in Frames::new(&frames) {
-            space.push(frame.expect("our own frames parse").frame_type());
-        }
-    }
-    assert!(!space.is_empty());
 }

@@ -1,17 +1,23 @@
-//! What reaches the crypto crate: envelopes, bundles, both hellos.
+//! What reaches the crypto crate: envelopes and what they carry, bundles, both hellos.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use transport_core::{Bundle, Grant, SeededEntropy};
+use arbitrary::Arbitrary;
+use transport_core::wire::Reader;
+use transport_core::{
+    Bundle, BundleDraft, BundleEndpoint, EndpointAddress, Grant, RelayIdentity, RelayStatics, SeededEntropy,
+};
 use transport_crypto::{
     Direction, EnvelopeHeader, EnvelopeKeys, EnvelopeType, Initiator, Responder, ServerAnswer, Suite,
 };
 
+use super::decode;
 use crate::misbehave::{Envelopes, generous, hello};
-use crate::pair::RELAY;
+use crate::pair::{Options, Pair, RELAY, Way, stranger};
 
-const HID: [u8; 8] = *b"fuzzing!";
+pub(super) const HID: [u8; 8] = *b"fuzzing!";
 
 static KEYS: LazyLock<EnvelopeKeys> =
     LazyLock::new(|| EnvelopeKeys::new(RELAY.bundle.kh(), RELAY.bundle.epoch(), &Grant::default()));
@@ -68,7 +74,9 @@ pub fn envelope_fields(data: &[u8]) {
 
 /// Bytes nobody signed are no bundle.
 pub fn bundle(data: &[u8]) {
-    assert!(Bundle::parse(data).is_err());
+    if let Ok(bundle) = Bundle::parse(data) {
+        assert_eq!(bundle.bytes(), RELAY.bundle.bytes());
+    }
 }
 
 /// A bundle with a piece replaced, cut off or added is none.
@@ -89,7 +97,142 @@ pub fn bundle_damaged(data: &[u8]) {
     }
 }
 
-fn responder() -> Responder {
+/// Drafts that can be signed say the same once they are parsed.
+pub fn bundle_drafts(data: &[u8]) {
+    static SIGNER: LazyLock<(RelayIdentity, RelayStatics)> = LazyLock::new(|| {
+        let mut entropy = SeededEntropy::new([3; 32]);
+        let made = "a seeded stream does not fail";
+        let identity = RelayIdentity::generate(&mut entropy).expect(made);
+        (identity, RelayStatics::generate(&mut entropy).expect(made))
+    });
+    let mut input = Reader::new(data);
+    let mut number = || input.array().map_or(0, u64::from_be_bytes);
+    let (epoch, not_before, length) = (number(), number(), number());
+    let mut endpoints = Vec::new();
+    while let Ok([family, cover, high, low]) = input.array() {
+        let address = match family % 3 {
+            0 => input.array::<4>().map(|ip| EndpointAddress::Ip(ip.into())),
+            1 => input.array::<16>().map(|ip| EndpointAddress::Ip(ip.into())),
+            _ => input
+                .bytes(usize::from(cover))
+                .map(|name| EndpointAddress::Name(String::from_utf8_lossy(name).into_owned())),
+        };
+        let Ok(address) = address else { break };
+        endpoints.push(BundleEndpoint {
+            address,
+            port: u16::from_be_bytes([high, low]),
+            cover,
+        });
+    }
+    let draft = BundleDraft {
+        epoch,
+        not_before,
+        not_after: not_before.saturating_add(length % (100 * 86_400)),
+        endpoints,
+    };
+    let Ok(signed) = SIGNER.0.sign_bundle(&draft, &SIGNER.1) else {
+        return;
+    };
+    let bundle = Bundle::parse(&signed).expect("signed a moment ago");
+    assert_eq!(bundle.epoch(), draft.epoch);
+    assert!(bundle.check_time(draft.not_after).is_ok());
+    assert_eq!(bundle.endpoints(), draft.endpoints);
+}
+
+/// One fragment of a hello, sealed as anyone can who holds the bundle.
+#[derive(Arbitrary, Clone, Debug)]
+struct Fragment {
+    hid: u8,
+    from: u8,
+    kind: u8,
+    index: u8,
+    count: u8,
+    total: u16,
+    offset: u16,
+    length: u8,
+    minutes: i8,
+    token: bool,
+    /// Of the datagram.
+    size: u16,
+    /// Milliseconds until it comes.
+    wait: u16,
+    /// An honest hello of this hid is cut instead of zeros.
+    honest: bool,
+}
+
+/// The fragments an input stands for.
+pub fn show_fragments(data: &[u8]) -> String {
+    format!("{}\n{:#?}", data.escape_ascii(), decode::<Fragment>(data))
+}
+
+/// Fragments with any header, put together or not: a relay answers at most an honest hello, with at most three bytes for
+/// one, and holds no more than its table.
+pub fn fragments_for_a_relay(data: &[u8]) {
+    let fragments: Vec<Fragment> = decode(data);
+    if fragments.is_empty() {
+        return;
+    }
+    static HELLO: LazyLock<Vec<u8>> = LazyLock::new(|| hello(0xF5, HID, &encoded_params()).1);
+    let mut pair = Pair::idle(Options::new(0xF5));
+    let mut envelopes = Envelopes::new(0xF5);
+    let mut sent = [0; 8];
+    for fragment in fragments {
+        pair.run_for(Duration::from_millis(u64::from(fragment.wait >> 3)));
+        let datagram = sealed(&fragment, &mut envelopes, &HELLO);
+        let port = u16::from(fragment.from % 8);
+        sent[usize::from(port)] += datagram.len();
+        pair.inject(Way::Up, stranger(port + 1), &datagram);
+    }
+    for (port, sent) in (1..).zip(sent) {
+        assert!(
+            pair.sent_to(stranger(port)) <= 3 * sent,
+            "more than three bytes for one"
+        );
+    }
+    let stats = pair.server.endpoint.stats();
+    assert!(stats.half_open <= 1 && stats.connections == 0, "{stats:?}");
+    assert!(pair.server.endpoint.memory() < 1 << 20);
+}
+
+fn sealed(fragment: &Fragment, envelopes: &mut Envelopes, hello: &[u8]) -> Vec<u8> {
+    let total = if fragment.honest {
+        hello.len() as u16
+    } else {
+        fragment.total
+    };
+    let offset = usize::from(fragment.offset % total.max(1));
+    let length = (usize::from(fragment.length) * 8).min(1100);
+    let zeros = [0; 1100];
+    let bytes = if fragment.honest {
+        let rest = &hello[offset..];
+        &rest[..rest.len().min(length)]
+    } else {
+        &zeros[..length]
+    };
+    let own = Envelopes::header(HID, 0);
+    let header = EnvelopeHeader {
+        kind: [
+            EnvelopeType::ClientHello,
+            EnvelopeType::ServerHello,
+            EnvelopeType::HandshakeClose,
+        ][usize::from(fragment.kind.saturating_sub(200)) % 3],
+        hid: if fragment.honest { HID } else { [fragment.hid; 8] },
+        unix_minutes: own
+            .unix_minutes
+            .saturating_add_signed(i32::from(fragment.minutes / 8)),
+        index: fragment.index % 16,
+        count: fragment.count % 17,
+        total_len: total,
+        fragment_offset: offset as u16,
+        token: fragment.token.then_some([9; 20]),
+        ..own
+    };
+    envelopes
+        .try_seal(&header, bytes, usize::from(fragment.size % 2049))
+        .unwrap_or_else(|| bytes.to_vec())
+}
+
+pub(super) fn responder() -> Responder {
     let config = RELAY.config(transport_core::Access::Open, b"");
     let [epoch] = config.epochs.try_into().ok().expect("one epoch");
     Responder::new(epoch.statics, config.relay_id, epoch.epoch)
@@ -111,13 +254,13 @@ pub fn client_hello(data: &[u8]) {
     });
 }
 
-fn encoded_params() -> Vec<u8> {
+pub(super) fn encoded_params() -> Vec<u8> {
     let mut params = Vec::new();
     generous().encode(&mut params).expect("parameters that fit");
     params
 }
 
-fn damage(good: &[u8], data: &[u8]) -> Vec<u8> {
+pub(super) fn damage(good: &[u8], data: &[u8]) -> Vec<u8> {
     let mut damaged = good.to_vec();
     if let Some((place, piece)) = data.split_first_chunk::<2>() {
         let place = usize::from(u16::from_be_bytes(*place)) % good.len();

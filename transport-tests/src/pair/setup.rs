@@ -68,9 +68,8 @@ impl Relay {
 
     /// Its configuration, as it would be after any restart.
     pub fn config(&self, access: Access, app: &[u8]) -> ServerConfig {
-        let statics = RelayStatics::from_seeds(*self.statics.seeds().expose());
         ServerConfig::new(
-            statics,
+            self.statics.clone(),
             self.identity.relay_id(),
             self.bundle.epoch(),
             access,

@@ -301,7 +301,7 @@ fn a_frame_cut_off_at_any_byte_is_an_encoding_error() {
             seed += 1;
             let (mut pair, mut raw) = pair(seed % 7);
             raw.say_bytes(&mut pair, &sample[..cut]);
-            assert_eq!(ended(&pair), Some(0x07), "{:x?} cut at {cut}", sample);
+            assert_eq!(ended(&pair), Some(0x07), "{sample:x?} cut at {cut}");
         }
     }
 }

@@ -128,7 +128,7 @@ fn hellos_that_cannot_be_read_are_silence() {
 fn after_any_failure_the_next_hello_offers_the_same() {
     let mut pair = Pair::new(Options::new(3).with(|transport| transport.aes = true));
     let mut envelopes = Envelopes::new(3);
-    pair.hook(|passing| passing.lose());
+    pair.hook(transport_tests::pair::Passing::lose);
     let mut shape = None;
     for failure in 0..8 {
         pair.settle();
@@ -166,7 +166,7 @@ fn abort(pair: &mut Pair, envelopes: &mut Envelopes, params: &[u8], serial: u64)
     let hid = serial.to_be_bytes();
     let [.., b, c, d] = hid;
     let from: SocketAddr = ([10, d, c, b + 1], 7).into();
-    let real = serial % 64 == 0;
+    let real = serial.is_multiple_of(64);
     let body = if real {
         hello(serial, hid, params).1
     } else {

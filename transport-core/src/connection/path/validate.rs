@@ -90,20 +90,33 @@ impl Candidate {
 
 /// Answers to the peer's challenges; of too many the newest count.
 #[derive(Debug, Default)]
-pub(crate) struct Responses(VecDeque<(Route, [u8; 8])>);
+pub(crate) struct Responses {
+    waiting: VecDeque<(Route, [u8; 8])>,
+    /// When the last one went although there was no room in the congestion window.
+    beyond: Option<Instant>,
+}
 
 impl Responses {
     /// The peer asks `route` for a proof.
     pub(crate) fn push(&mut self, route: Route, data: [u8; 8]) {
-        if self.0.len() >= MAX_RESPONSES {
-            self.0.pop_front();
+        if self.waiting.len() >= MAX_RESPONSES {
+            self.waiting.pop_front();
         }
-        self.0.push_back((route, data));
+        self.waiting.push_back((route, data));
     }
 
-    /// The next answer.
-    pub(crate) fn pop(&mut self) -> Option<(Route, [u8; 8])> {
-        self.0.pop_front()
+    /// The next answer. While the window is `crowded` only one in `pto`: were it none, a peer that has moved would wait for the
+    /// answer and this end for the acknowledgements that go where it was, for ever.
+    pub(crate) fn pop(&mut self, crowded: bool, now: Instant, pto: Duration) -> Option<(Route, [u8; 8])> {
+        let since = self.beyond.map(|at| now.saturating_duration_since(at));
+        if crowded && since.is_some_and(|since| since < pto) {
+            return None;
+        }
+        let next = self.waiting.pop_front();
+        if crowded && next.is_some() {
+            self.beyond = Some(now);
+        }
+        next
     }
 }
 
@@ -146,12 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn of_many_challenges_the_newest_are_answered() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
+    fn of_many_challenges_the_newest_are_answered_and_of_those_one_a_while_beyond_the_window() {
+        let (now, pto) = (Instant::now(), Duration::from_millis(100));
         let mut responses = Responses::default();
-        (0..9u8).for_each(|data| responses.push(route(1), [data; 8]));
-        let left: Vec<u8> = std::iter::from_fn(|| responses.pop())
-            .map(|(_, [first, ..])| first)
-            .collect();
-        assert_eq!(left, [5, 6, 7, 8]);
+        let mut left = |crowded, now| -> Vec<u8> {
+            (0..9u8).for_each(|data| responses.push(route(1), [data; 8]));
+            std::iter::from_fn(|| responses.pop(crowded, now, pto))
+                .map(|(_, [first, ..])| first)
+                .collect()
+        };
+        assert_eq!(left(false, now), [5, 6, 7, 8]);
+        assert_eq!(left(true, now), [5]);
+        assert_eq!(left(true, now + pto / 2), []);
+        assert_eq!(left(true, now + pto), [5]);
+        assert_eq!(left(false, now + pto), [5, 6, 7, 8]);
     }
 }

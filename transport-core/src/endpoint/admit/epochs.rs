@@ -171,6 +171,8 @@ impl News {
 
 fn leave(gone: Vec<Serving>, routes: &mut Routes) -> Vec<usize> {
     let domains: Vec<usize> = gone.into_iter().flat_map(|one| one.domains).collect();
-    domains.iter().for_each(|domain| routes.leave(*domain));
+    for domain in &domains {
+        routes.leave(*domain);
+    }
     domains
 }

@@ -136,11 +136,15 @@ impl HalfOpens {
         Some(entry)
     }
 
-    /// Takes out all that `wanted` names. Walks all of them.
-    pub(super) fn take_all(&mut self, wanted: impl Fn(&HalfOpen) -> bool) -> Vec<Box<HalfOpen>> {
+    /// Takes out all that `wanted` names, and gives each to `gone`. Walks all of them.
+    pub(super) fn take_all(&mut self, wanted: impl Fn(&HalfOpen) -> bool, mut gone: impl FnMut(&HalfOpen)) {
         let found = self.entries.iter().filter(|(_, entry)| wanted(entry));
         let ids: Vec<u64> = found.map(|(id, _)| *id).collect();
-        ids.into_iter().filter_map(|id| self.remove(id)).collect()
+        for id in ids {
+            if let Some(entry) = self.remove(id) {
+                gone(&entry);
+            }
+        }
     }
 
     /// How full it is.

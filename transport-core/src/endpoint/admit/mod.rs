@@ -161,9 +161,7 @@ impl Admission {
             let peer = entry.waiting.as_ref().map(|waiting| waiting.peer);
             peer.is_some_and(|peer| !lets_in(access, peer))
         };
-        for entry in self.half_open.take_all(shut_out) {
-            forget(&entry, routes);
-        }
+        self.half_open.take_all(shut_out, |entry| forget(entry, routes));
     }
 
     /// Other epochs from now on.
@@ -189,9 +187,8 @@ impl Admission {
         if gone.is_empty() {
             return;
         }
-        for entry in self.half_open.take_all(|entry| gone.contains(&entry.domain)) {
-            forget(&entry, routes);
-        }
+        let of_them = |entry: &HalfOpen| gone.contains(&entry.domain);
+        self.half_open.take_all(of_them, |entry| forget(entry, routes));
     }
 
     /// Connections at most.
@@ -201,7 +198,7 @@ impl Admission {
 
     /// How full everything at the door is.
     pub(super) fn usage(&self) -> Vec<Usage> {
-        let mut usage = vec![self.half_open.usage()];
+        let mut usage = vec![self.half_open.usage(), self.queue.usage()];
         usage.extend(self.reassembly.usage());
         usage
     }

@@ -26,6 +26,7 @@ impl Socket {
         })
     }
 
+    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "the tests of this file need no lane"))]
     pub(in crate::net) fn lane(&self, _: Route) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
