@@ -254,7 +254,7 @@ mod tests {
                 "{number}"
             );
         }
-        assert!(queue.expire(now + LIFETIME - COST).is_none());
+        assert!(queue.expire(now + LIFETIME / 2).is_none());
         assert_eq!(std::iter::from_fn(|| queue.expire(now + LIFETIME)).count(), 64);
         assert!(queue.memory() < 100_000);
     }
