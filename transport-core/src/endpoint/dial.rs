@@ -191,7 +191,10 @@ impl Dial {
             parity: false,
             token: self.attempt.tokens.last().copied(),
         };
-        flight.seal(random, entropy).ok()?.pop()
+        let datagrams = flight.seal(random, entropy).ok()?;
+        // One packet is one datagram: `EARLY_ROOM` sees to it.
+        let [datagram] = <[Vec<u8>; 1]>::try_from(datagrams).ok()?;
+        Some(datagram)
     }
 
     /// The datagrams of the next transmission.
