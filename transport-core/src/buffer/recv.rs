@@ -167,7 +167,7 @@ mod tests {
             ]
         );
         assert_eq!((batch.filled(), batch.truncated()), (3, 1));
-        batch.start();
+        assert_eq!(batch.start().count(), 3);
         batch.filled_next(Some(RecvMeta {
             route,
             len: 0,

@@ -102,18 +102,9 @@ impl Endpoint {
             resumed,
             early_accepted,
         } = established;
-        let params = match TransportParameters::parse(&params) {
-            Ok(params) if params.app == dial.app => params,
-            Ok(_) => {
-                return self.forget_dial(
-                    slot,
-                    dial,
-                    CloseReason::Refused {
-                        code: code::NO_APPLICATION_PROTOCOL,
-                    },
-                );
-            }
-            Err(_) => return self.forget_dial(slot, dial, CloseReason::violation(code::PROTOCOL_VIOLATION)),
+        let params = match fitting(&params, &dial.app) {
+            Ok(params) => params,
+            Err(reason) => return self.forget_dial(slot, dial, reason),
         };
         let Some(domain) = self.routes.domain_mut(dial.domain) else {
             return;
@@ -199,5 +190,18 @@ impl Endpoint {
         }
         self.slab.remove(slot);
         self.notices.push_back((handle, Event::Closed(reason)));
+    }
+}
+
+/// What the relay says of itself, if both ends mean the same application.
+fn fitting(params: &[u8], app: &[u8]) -> Result<TransportParameters, CloseReason> {
+    let params =
+        TransportParameters::parse(params).map_err(|_| CloseReason::violation(code::PROTOCOL_VIOLATION))?;
+    if params.app == app {
+        Ok(params)
+    } else {
+        Err(CloseReason::Refused {
+            code: code::NO_APPLICATION_PROTOCOL,
+        })
     }
 }

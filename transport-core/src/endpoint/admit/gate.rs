@@ -59,6 +59,10 @@ impl Gate {
     }
 
     /// The answer to a fragment without a good token, of `asked` bytes; none when enough were sent.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one datagram, all that is known about it, and what an answer is made of"
+    )]
     pub(super) fn retry(
         &mut self,
         now: Now,

@@ -94,14 +94,8 @@ impl Queue {
 
     /// Adds one, and gives the one that had to go.
     pub(super) fn push(&mut self, hello: Hello) -> Result<Option<Hello>, DropReason> {
-        if let Some(same) = self.waiting.iter_mut().find(|same| same.hash == hello.hash) {
-            if same.route.remote != hello.route.remote {
-                return Err(DropReason::HelloReplayed);
-            }
-            same.complete.received += hello.complete.received;
-            same.complete.largest = same.complete.largest.min(hello.complete.largest);
-            same.complete.token = hello.complete.token.or(same.complete.token);
-            return Ok(None);
+        if let Some(index) = self.waiting.iter().position(|same| same.hash == hello.hash) {
+            return self.renew(index, hello).map(|()| None);
         }
         if !self.sources.take(hello.queued, hello.route.remote) {
             return Err(DropReason::Overload);
@@ -109,6 +103,21 @@ impl Queue {
         let oldest = (self.waiting.len() >= MAX_WAITING).then(|| self.waiting.pop_front());
         self.waiting.push_back(hello);
         Ok(oldest.flatten())
+    }
+
+    /// A copy of one that waits. Its sender is still there, so it counts as the newest.
+    fn renew(&mut self, index: usize, copy: Hello) -> Result<(), DropReason> {
+        let same_place = |same: &Hello| same.route.remote == copy.route.remote;
+        if !self.waiting.get(index).is_some_and(same_place) {
+            return Err(DropReason::HelloReplayed);
+        }
+        if let Some(mut same) = self.waiting.remove(index) {
+            same.complete.received += copy.complete.received;
+            same.complete.largest = same.complete.largest.min(copy.complete.largest);
+            same.complete.token = copy.complete.token.or(same.complete.token);
+            self.waiting.push_back(same);
+        }
+        Ok(())
     }
 
     /// The one to read now, if it is time for one.
@@ -231,6 +240,10 @@ mod tests {
         assert_eq!(queue.len(), 1);
         let one = queue.next(now).unwrap();
         assert_eq!((one.complete.received, one.complete.token), (2000, Some([7; 20])));
+        // A copy makes it the newest again: under overload that is the next.
+        (10..12).for_each(|number| assert!(queue.push(hello(number, now)).unwrap().is_none()));
+        queue.push(hello(10, now)).unwrap();
+        assert_eq!(numbers(&mut queue, now), [11, 10]);
         // Too many of one place, and too long a wait.
         for number in 0..70 {
             let mut near = hello(number, now);
@@ -241,7 +254,7 @@ mod tests {
                 "{number}"
             );
         }
-        assert!(queue.expire(now + LIFETIME - COST).is_none());
+        assert!(queue.expire(now + LIFETIME / 2).is_none());
         assert_eq!(std::iter::from_fn(|| queue.expire(now + LIFETIME)).count(), 64);
         assert!(queue.memory() < 100_000);
     }

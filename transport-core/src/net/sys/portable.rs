@@ -26,6 +26,8 @@ impl Socket {
         })
     }
 
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "the face of all systems")]
     pub(in crate::net) fn lane(&self, _: Route) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
