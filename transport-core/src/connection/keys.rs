@@ -139,13 +139,15 @@ impl Keys {
             }
             Generation::Next => {}
         }
-        if !self.reported {
+        // Whoever follows us waits for nothing.
+        let begun_by_peer = self.seal.phase() == self.open.phase();
+        if begun_by_peer && !self.reported {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
         self.first_received = number;
         self.reported = false;
-        if self.seal.phase() == self.open.phase() {
+        if !begun_by_peer {
             return Ok(Some(By::Local));
         }
         self.change_seal(now);
