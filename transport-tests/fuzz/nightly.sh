@@ -103,7 +103,7 @@ for target in $targets; do
         fell=1
         [ "$verdict" = ok ] && verdict="COVERAGE FELL"
     fi
-    rate=$(awk -v runs="$runs" -v cpu="$cpu" 'BEGIN { printf "%d", cpu > 0 ? runs / cpu : 0 }')
+    rate=$(awk -v runs="$runs" -v cpu="$cpu" 'BEGIN { printf "%d", (cpu > 0 ? runs / cpu : 0) }')
     inputs=$(ls "$work/$target/minimised" | wc -l)
     printf '%-14s %7.0f %10d %8d %7d %7s %7d  %s\n' "$target" "$cpu" "$runs" "$rate" "${now:-0}" "${before:--}" "$inputs" "$verdict"
     [ "$verdict" != FAILED ] || report_crash "$target"
