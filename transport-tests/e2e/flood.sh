@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 BUILD=${CARGO_TARGET_DIR:-target}/release
 ADIT=${ADIT:-$BUILD/adit} FLOOD=${FLOOD:-$BUILD/flood}
-SECONDS_EACH=${SECONDS_EACH:-5} ROUNDS=${ROUNDS:-3} HONEST=${HONEST:-100} MODES=${MODES:-random replay hello} RATE=${RATE:-}
+SECONDS_EACH=${SECONDS_EACH:-5} ROUNDS=${ROUNDS:-3} HONEST=${HONEST:-60} MODES=${MODES:-random replay hello} RATE=${RATE:-}
 C=adit-flood-client F=adit-flood-flooder R=adit-flood-relay
 PORT=4433 CLOSED=4434 RELAY=10.93.1.1
 WORK=$(mktemp -d)
@@ -113,10 +113,10 @@ measure() { # mode
         open=$(tunnel "$mode" $PORT "$WORK/open")
         echo "$closed $open $(tr -d '\n' <"$WORK/closed") | $(tr -d '\n' <"$WORK/open")" >>"$WORK/pairs"
     done
-    flood "$mode" $PORT 60 >/dev/null 2>&1 &
+    flood "$mode" $PORT $((HONEST / 2 + 40)) >/dev/null 2>&1 &
     local flooder=$!
     sleep 3
-    in_ns $C "$FLOOD" honest --bundle "$WORK/relay/relay.bundle" --count "$HONEST" >"$WORK/honest"
+    in_ns $C "$FLOOD" honest --bundle "$WORK/relay/relay.bundle" --count "$HONEST" --interval-ms 500 >"$WORK/honest"
     kill $flooder 2>/dev/null || true
     wait $flooder 2>/dev/null || true
     python3 - "$mode" "$before" "$(status_of VmHWM)" "$WORK/pairs" "$WORK/honest" "$WORK/results" <<'PY'

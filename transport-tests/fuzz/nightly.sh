@@ -43,7 +43,7 @@ RUSTC_WRAPPER=$PWD/rustc.sh cargo +nightly fuzz build --fuzz-dir . --sanitizer "
 
 # Edges that a folder of inputs reaches.
 edges() {
-    "$build/$host/release/$1" -runs=0 "$2" 2>&1 | sed -n 's/.* cov: \([0-9]*\) .*/\1/p' | tail -1
+    "$build/$host/release/$1" -runs=0 -artifact_prefix="$work/$1/" "$2" 2>&1 | sed -n 's/.* cov: \([0-9]*\) .*/\1/p' | tail -1
 }
 
 # The inputs of $3.. that together reach all they reach, few and small, into $2.
@@ -52,8 +52,8 @@ minimise() {
     shift 2
     for counters in 1 0; do
         rm -rf "$into" && mkdir -p "$into"
-        "$build/$host/release/$target" -merge=1 -set_cover_merge=1 -use_counters=$counters "$into" "$@" \
-            >"$work/$target.merge.log" 2>&1
+        "$build/$host/release/$target" -merge=1 -set_cover_merge=1 -use_counters=$counters \
+            -artifact_prefix="$work/$target/" "$into" "$@" >"$work/$target.merge.log" 2>&1
         # How often an edge is taken matters too, as long as there is room for it.
         [ "$(ls "$into" | wc -l)" -le $MAX_FILES ] && [ "$(cat "$into"/* | wc -c)" -le $MAX_BYTES ] && return
     done

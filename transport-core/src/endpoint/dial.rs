@@ -229,7 +229,8 @@ impl Dial {
             } else {
                 SMALL_SIZES
             },
-            parity: self.sends > 1,
+            // A relay that asks for tokens is one that loses much.
+            parity: self.sends > 1 || !self.attempt.tokens.is_empty(),
             token: self.attempt.tokens.last().copied(),
         };
         // Without randomness nothing is sent, and the next timeout tries again.

@@ -507,7 +507,11 @@ impl World {
             if self.halves.values().all(over) && self.streams() == [0, 0] {
                 return;
             }
-            let state = (&self.halves, self.stats);
+            let drops = [true, false].map(|up| self.pair.sender(way(up)).endpoint.stats().drops);
+            let drops = drops
+                .each_ref()
+                .map(|drops| drops.iter().filter(|drop| drop.1 > 0).collect::<Vec<_>>());
+            let state = (&self.halves, self.stats, drops);
             assert!(self.pair.elapsed() < end, "never over: {state:?}");
             self.pair.run_for(Duration::from_millis(50));
         }
