@@ -349,7 +349,7 @@ fn forged_retries_do_not_keep_a_client_out_or_make_it_send_without_end() {
 #[test]
 fn retries_without_end_are_answered_four_times_until_the_next_timeout() {
     let (mut pair, mut envelopes) = (Pair::idle(Options::new(9)), Envelopes::new(9));
-    pair.hook(|passing| passing.lose());
+    pair.hook(Passing::lose);
     pair.dial().unwrap();
     pair.settle();
     let hid = envelopes.open_up(&pair.record[0].bytes).unwrap().hid;

@@ -265,7 +265,7 @@ fn a_right_envelope_with_a_wrong_hello_inside_is_read_once_and_forgotten() {
         .collect();
     let mut bodies: Vec<Vec<u8>> = places.into_iter().map(|at| flipped(&body, at, 3)).collect();
     bodies.push(random);
-    let mut cost = |body: &[u8], hid| wrong_hello(&mut relay(4).0, &mut Envelopes::new(4), 7, body, hid);
+    let cost = |body: &[u8], hid| wrong_hello(&mut relay(4).0, &mut Envelopes::new(4), 7, body, hid);
     let mut costs: BTreeSet<Work> = bodies.iter().map(|body| cost(body, hid)).collect();
     costs.insert(cost(&body, [8; 8]));
     let read = Work {
