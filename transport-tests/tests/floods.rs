@@ -6,7 +6,7 @@ use std::time::Duration;
 use transport_core::{DatagramOptions, DropReason, Event, Route, TransportConfig};
 use transport_crypto::{ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeType};
 use transport_tests::misbehave::{Envelopes, generous, hello};
-use transport_tests::pair::{Options, Pair, Way, client_address, faults, server_address, stranger};
+use transport_tests::pair::{Options, Pair, Passing, Way, client_address, faults, server_address, stranger};
 use transport_tests::sim::rng::Rng;
 
 const LIMIT: Duration = Duration::from_secs(30);
