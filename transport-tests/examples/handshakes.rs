@@ -135,7 +135,7 @@ fn main() {
             (ticket, bytes[1]) = world.run(Some(&ticket), &mut resumed);
         }
         for (kind, cost, [hello, answer]) in [("full", full, bytes[0]), ("resumed", resumed, bytes[1])] {
-            println!(
+            eprintln!(
                 "{name:<10} {kind:<8} client {:>7.1?}  relay {:>7.1?}  hello {hello} B  answer {answer} B",
                 cost.start + cost.finish,
                 cost.relay,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use transport_core::wire::Frame;
 use transport_core::{By, CloseReason, DatagramOptions, DropReason, SuiteChoice, code};
 use transport_tests::misbehave::Raw;
-use transport_tests::pair::{Options, Pair, Transfer, Way, drive_all, faults, server_address, stranger};
+use transport_tests::pair::{
+    Options, Pair, Passing, Transfer, Way, drive_all, faults, server_address, stranger,
+};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -352,7 +354,7 @@ fn forgeries_are_summed_over_all_keys_until_the_connection_ends() {
     };
     let held = |pair: &mut Pair| {
         // A number the relay has not seen, or it would be no forgery but a replay.
-        pair.hook(|passing| passing.lose());
+        pair.hook(Passing::lose);
         send(pair, Way::Up, b"lost");
         pair.settle();
         pair.hook(|_| {});

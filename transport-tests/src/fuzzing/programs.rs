@@ -19,7 +19,7 @@ use crate::sim::rng::Rng;
 /// How long the network may be bad in all: less than it takes to believe the peer gone, probes backing off included.
 const BAD: Duration = Duration::from_secs(8);
 /// How long everything may take to arrive once it is well.
-const HEALED: Duration = Duration::from_secs(60);
+const HEALED: Duration = Duration::from_mins(1);
 /// What may remain of a connection with nothing to do, beyond what it had at first: blocks kept for reuse.
 const REST: usize = (256 * 8192) + (64 << 10);
 
@@ -534,7 +534,7 @@ impl World {
 
     /// A close reaches both ends, and in time nothing is left of the connection.
     fn wind_down(&mut self) {
-        self.pair.run_for(Duration::from_secs(120));
+        self.pair.run_for(Duration::from_mins(2));
         self.observe();
         for up in [true, false] {
             let end = self.pair.sender(way(up));
