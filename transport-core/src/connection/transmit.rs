@@ -94,7 +94,7 @@ impl Connection {
                 Built::Packet(size) => left = left.saturating_sub(size),
                 // What seemed to be news was none: the probe leaves all the same.
                 Built::Nothing { .. } if batch.is_empty() && self.owes_probe(permit) => {
-                    self.pending.ping = true
+                    self.pending.ping = true;
                 }
                 Built::Nothing { said_all } => {
                     if said_all && matches!(permit, Permit::Full { .. }) {
