@@ -18,6 +18,11 @@ use crate::sim::rng::Rng;
 
 /// How long the network may be bad in all: less than it takes to believe the peer gone, probes backing off included.
 const BAD: Duration = Duration::from_secs(8);
+/// How long an address stays after faults, or after another address: each costs a probe that has backed off, and three in
+/// a row would honestly take longer than a peer waits.
+const SETTLED: Duration = Duration::from_secs(20);
+/// How long one step lasts while there are faults: the next timer may be a probe many seconds away.
+const BAD_STEP: Duration = Duration::from_millis(100);
 /// How long everything may take to arrive once it is well.
 const HEALED: Duration = Duration::from_mins(1);
 /// What may remain of a connection with nothing to do, beyond what it had at first: blocks kept for reuse.
@@ -183,6 +188,8 @@ struct World {
     pair: Pair,
     faults: Rc<RefCell<Faults>>,
     bad: Duration,
+    /// Since when the network has been well and the address the same.
+    settled: Option<Duration>,
     /// By sender (true: the client) and stream.
     halves: BTreeMap<(bool, u64), Half>,
     /// Messages under way by sender: what may arrive, and how often.
@@ -228,6 +235,7 @@ impl World {
             pair,
             faults,
             bad: Duration::ZERO,
+            settled: None,
             halves: BTreeMap::new(),
             messages: BTreeMap::new(),
             sent_messages: [0; 2],
@@ -254,7 +262,9 @@ impl World {
                 };
             }
             Call::Network { .. } => {}
+            Call::Rebind { .. } if self.settled.is_some_and(|since| self.pair.since(since) < SETTLED) => {}
             Call::Rebind { port } => {
+                self.settled = Some(self.pair.elapsed());
                 let mut address = client_address();
                 address.set_port(50_000 + u16::from(port % 4));
                 self.pair.address = address;
@@ -265,8 +275,13 @@ impl World {
             }
             Call::Steps { count } => {
                 for _ in 0..count % 32 {
+                    let bad = self.faults.borrow().are_there();
                     self.pass(|pair| {
-                        pair.step();
+                        if bad {
+                            pair.run_for(BAD_STEP);
+                        } else {
+                            pair.step();
+                        }
                     });
                 }
             }
@@ -280,6 +295,7 @@ impl World {
         run(&mut self.pair);
         if self.faults.borrow().are_there() {
             self.bad += self.pair.since(before);
+            self.settled = Some(self.pair.elapsed());
             if self.bad >= BAD {
                 self.heal();
             }
