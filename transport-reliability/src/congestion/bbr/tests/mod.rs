@@ -1,0 +1,3 @@
+//! BBR against its draft, and against a bottleneck.
+
+mod link;
