@@ -47,9 +47,7 @@ impl Bbr {
     /// A packet was declared lost to congestion. `new_range`: something before it, after the last loss, arrived.
     pub(in crate::congestion) fn on_lost(&mut self, moment: Moment, packet: &Packet, new_range: bool) {
         let sample = self.sampler.on_lost(packet);
-        if self.bounds.note_loss(self.sampler.delivered()) {
-            self.save_state();
-        }
+        self.bounds.note_loss(self.sampler.delivered());
         self.lost_ranges += u32::from(new_range || self.lost_ranges == 0);
         // Once a probe, and only for what was sent while probing.
         if self.cycle.probe_sample && is_too_high(sample.lost, sample.in_flight_then) {
@@ -69,7 +67,9 @@ impl Bbr {
         }
     }
 
-    /// A recovery period began (RFC 9002 §7.3.2).
+    /// A recovery period began (RFC 9002 §7.3.2): what it changes can be undone. The draft saves at the first loss of
+    /// each round as well; a probe that ends by a loss begins a new round, and its next loss would overwrite what is to
+    /// be restored.
     pub(in crate::congestion) fn on_recovery_start(&mut self) {
         self.save_state();
         self.in_recovery = true;

@@ -44,7 +44,7 @@ impl Rounds {
 
 /// The largest delivery rate of this probing cycle and of the one before (§5.5.5, §5.5.6).
 #[derive(Default, Debug)]
-pub(super) struct MaxBw([u64; 2]);
+pub(super) struct MaxBw(pub(super) [u64; 2]);
 
 impl MaxBw {
     pub(super) fn get(&self) -> u64 {
@@ -147,13 +147,11 @@ impl Bounds {
         }
     }
 
-    /// Notes a loss; true for the first of a round.
-    pub(super) fn note_loss(&mut self, delivered: u64) -> bool {
-        let first = !std::mem::replace(&mut self.loss_in_round, true);
-        if first {
+    /// Notes a loss; the first one of a round begins a loss round.
+    pub(super) fn note_loss(&mut self, delivered: u64) {
+        if !std::mem::replace(&mut self.loss_in_round, true) {
             self.loss_round_until = delivered;
         }
-        first
     }
 
     /// Near the start of an ACK.

@@ -38,12 +38,13 @@ impl MinRtt {
     fn update(&mut self, now: Instant, rtt: Duration) {
         self.before = self.min;
         self.expired = is_past(now, self.probe_stamp, INTERVAL);
-        if self.expired || self.probe_min.is_none_or(|min| rtt < min) {
+        // An equal sample is as fresh a proof as a smaller one (so does Linux; the draft asks for less).
+        if self.expired || self.probe_min.is_none_or(|min| rtt <= min) {
             self.probe_min = Some(rtt);
             self.probe_stamp = Some(now);
         }
         let smaller = match (self.probe_min, self.min) {
-            (Some(probe), Some(min)) => probe < min,
+            (Some(probe), Some(min)) => probe <= min,
             (_, min) => min.is_none(),
         };
         if smaller || is_past(now, self.stamp, FILTER) {
