@@ -25,6 +25,8 @@ pub(super) struct MinRtt {
     before: Option<Duration>,
     /// What the probe's window is computed from.
     base: Option<Duration>,
+    /// A probe is due since, and waits for a search for bandwidth to end.
+    due: Option<Instant>,
     pub(super) done_at: Option<Instant>,
     round_done: bool,
 }
@@ -51,6 +53,19 @@ impl MinRtt {
             self.min = self.probe_min;
             self.stamp = self.probe_stamp;
         }
+        if self.expired && self.due.is_none() {
+            self.due = Some(now);
+            self.base = self.before;
+        } else if smaller {
+            self.due = None;
+        }
+    }
+
+    /// Whether to probe now. On paths of a second a cycle lasts longer than the five seconds between probes: if these
+    /// broke off every search, bandwidth once overestimated would stay so for ever. So a search may end first, for
+    /// another five seconds; then the filter of ten seconds is due as well.
+    fn is_time(&self, now: Instant, searching: bool) -> bool {
+        self.due.is_some() && (!searching || is_past(now, self.due, INTERVAL))
     }
 }
 
@@ -64,10 +79,14 @@ impl Bbr {
     }
 
     pub(super) fn check_probe_rtt(&mut self, moment: Moment, sample: &RateSample) {
-        if self.state != State::ProbeRtt && self.min_rtt.expired && !self.idle_restart {
+        if self.idle_restart {
+            self.min_rtt.due = None;
+        }
+        let searching = self.state.is_probing();
+        if self.state != State::ProbeRtt && self.min_rtt.is_time(moment.now, searching) {
             self.state = State::ProbeRtt;
             self.save_cwnd();
-            self.min_rtt.base = self.min_rtt.before;
+            self.min_rtt.due = None;
             self.min_rtt.done_at = None;
             self.cycle.ack_phase = AckPhase::Stopping;
             self.rounds.restart(self.sampler.delivered());

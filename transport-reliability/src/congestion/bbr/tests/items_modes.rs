@@ -47,7 +47,7 @@ fn probing_rtt(full: bool) -> Hand {
     let mut hand = Hand::steady(if full { State::Cruise } else { State::Startup });
     hand.bbr.full.reached = full;
     hand.flight(100);
-    hand.wait(4 * SECOND);
+    hand.wait(4100 * MS);
     let sent = hand.send(150);
     hand.wait(SECOND);
     hand.ack(&sent[..10]);

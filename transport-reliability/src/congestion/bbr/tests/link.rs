@@ -57,6 +57,8 @@ pub(super) struct Link {
     pub(super) drop_next: u64,
     /// Deliver this many of the next packets late, by the duration.
     pub(super) late: (u64, Duration),
+    /// What is sent now arrives then, if that is later than it would.
+    pub(super) held_until: Option<Instant>,
     /// ACKs leave only at multiples of this.
     pub(super) slot: Option<Duration>,
     pub(super) policer: Option<Policer>,
@@ -76,6 +78,9 @@ pub(super) struct World {
     pub(super) dropped: u64,
     /// Bytes that reached the receiver.
     pub(super) received: u64,
+    /// Times persistent congestion was established, and spurious losses.
+    pub(super) outages: u32,
+    pub(super) spurious: u32,
     /// RTT samples, one an ACK.
     pub(super) rtts: Vec<Duration>,
     /// States as they were entered, with their round.
@@ -89,7 +94,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A queue of `queue` bandwidth-delay products, eight packets at least.
+    /// A queue of `queue` bandwidth-delay products, sixteen packets at least.
     pub(super) fn new(rate: u64, rtt: Duration, mds: u16, queue: f64) -> Self {
         let config = Config {
             max_datagram: mds,
@@ -107,10 +112,11 @@ impl World {
             link: Link {
                 rate,
                 rtt,
-                queue: ((bdp * queue) as u64).max(8 * mds),
+                queue: ((bdp * queue) as u64).max(16 * mds),
                 loss: 0,
                 drop_next: 0,
                 late: (0, Duration::ZERO),
+                held_until: None,
                 slot: None,
                 policer: None,
                 free_at: now,
@@ -121,6 +127,8 @@ impl World {
             sent: 0,
             dropped: 0,
             received: 0,
+            outages: 0,
+            spurious: 0,
             rtts: Vec::new(),
             states: vec![(now, State::Startup)],
             out: Outcome::default(),
@@ -160,6 +168,27 @@ impl World {
 
     pub(super) fn elapsed(&self) -> Duration {
         self.now - self.began
+    }
+
+    /// Until the flow is in `state`.
+    pub(super) fn reach(&mut self, state: State, limit: Duration) {
+        let reached = self.run_until(limit, |world| world.state() == state);
+        assert!(reached, "never in {state:?}: {}", self.trace());
+    }
+
+    /// Until it is in another state than now; which one.
+    pub(super) fn leave(&mut self, limit: Duration) -> State {
+        let state = self.state();
+        let left = self.run_until(limit, |world| world.state() != state);
+        assert!(left, "{state:?} for ever");
+        self.state()
+    }
+
+    /// The last states, with their seconds.
+    pub(super) fn trace(&self) -> String {
+        let last = &self.states[self.states.len().saturating_sub(12)..];
+        let show = |(at, state): &(Instant, State)| format!("{state:?}@{:.3}", (*at - self.began).as_secs_f64());
+        last.iter().map(show).collect::<Vec<_>>().join(" ")
     }
 
     /// The application changes its mind.
@@ -305,6 +334,8 @@ impl World {
             let ack = AckInput { largest, delay, ranges: &ranges };
             self.out.clear();
             self.recovery.on_ack(self.now, ack, &mut self.out).expect("honest");
+            self.outages += u32::from(self.out.persistent_congestion);
+            self.spurious += self.out.spurious;
             if self.out.rtt_updated {
                 self.rtts.push(self.recovery.rtt().latest());
             }
@@ -346,6 +377,6 @@ impl Link {
             self.late.0 -= 1;
             at += self.late.1;
         }
-        Some(at)
+        Some(self.held_until.map_or(at, |held| at.max(held)))
     }
 }

@@ -1,5 +1,7 @@
 //! BBR against its draft, and against a bottleneck.
 
+mod appendix_paths;
+mod appendix_search;
 mod hand;
 mod items;
 mod items_modes;
