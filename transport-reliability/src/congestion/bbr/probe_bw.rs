@@ -123,7 +123,12 @@ impl Bbr {
         }
     }
 
+    /// Not before the last probe's ACKs were read: with a round trip longer than the wait no cycle would ever end, and a
+    /// bandwidth once overestimated would stay so.
     fn is_time_to_probe(&self, moment: Moment) -> bool {
+        if self.cycle.ack_phase == AckPhase::Stopping {
+            return false;
+        }
         let waited = self
             .cycle
             .stamp

@@ -82,7 +82,9 @@ impl Bbr {
         if self.idle_restart {
             self.min_rtt.due = None;
         }
-        let searching = self.state.is_probing();
+        // The search is over when its last ACKs were read.
+        let stopping = self.state == State::Down && self.cycle.ack_phase == AckPhase::Stopping;
+        let searching = self.state.is_probing() || stopping;
         if self.state != State::ProbeRtt && self.min_rtt.is_time(moment.now, searching) {
             self.state = State::ProbeRtt;
             self.save_cwnd();
