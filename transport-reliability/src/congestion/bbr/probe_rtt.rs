@@ -53,11 +53,11 @@ impl MinRtt {
             self.min = self.probe_min;
             self.stamp = self.probe_stamp;
         }
-        if self.expired && self.due.is_none() {
+        if self.due.is_some() && self.base.is_some_and(|base| rtt <= base) {
+            self.due = None;
+        } else if self.expired && self.due.is_none() {
             self.due = Some(now);
             self.base = self.before;
-        } else if smaller {
-            self.due = None;
         }
     }
 

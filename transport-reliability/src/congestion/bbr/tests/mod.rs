@@ -7,3 +7,4 @@ mod items;
 mod items_modes;
 mod link;
 mod paths;
+mod peers;
