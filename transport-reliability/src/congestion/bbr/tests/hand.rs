@@ -132,7 +132,11 @@ impl Hand {
 
     pub(super) fn bounds(&self) -> (u64, u64, u64) {
         let bounds = &self.bbr.bounds;
-        (bounds.bw_shortterm, bounds.inflight_shortterm, bounds.inflight_longterm)
+        (
+            bounds.bw_shortterm,
+            bounds.inflight_shortterm,
+            bounds.inflight_longterm,
+        )
     }
 }
 

@@ -36,7 +36,11 @@ fn item_01_gains_come_of_the_state_alone() {
         (State::ProbeRtt, 1.0, 0.5),
     ];
     for (state, pacing, cwnd) in table {
-        assert_eq!((state.pacing_gain(), state.cwnd_gain()), (pacing, cwnd), "{state:?}");
+        assert_eq!(
+            (state.pacing_gain(), state.cwnd_gain()),
+            (pacing, cwnd),
+            "{state:?}"
+        );
     }
     let mut hand = Hand::up();
     assert_eq!(hand.bbr.pacing_rate, (1.25 * BW as f64 * 0.99) as u64);
@@ -51,13 +55,20 @@ fn item_01_gains_come_of_the_state_alone() {
 #[test]
 fn item_02_coexistence_counts_packets() {
     let mut hand = Hand::steady(State::Cruise);
-    assert_eq!(hand.bbr.reno_rounds(), 63, "a hundred packets are more than 63 rounds");
+    assert_eq!(
+        hand.bbr.reno_rounds(),
+        63,
+        "a hundred packets are more than 63 rounds"
+    );
     (hand.bbr.bw, hand.bbr.max_bw.0) = (BW / 10, [BW / 10; 2]);
     assert_eq!(hand.bbr.reno_rounds(), 10);
     hand.bbr.cycle.rounds_since_up = 7;
     for round in 8..10 {
         hand.flight(9);
-        assert_eq!((hand.bbr.cycle.rounds_since_up, hand.bbr.state), (round, State::Cruise));
+        assert_eq!(
+            (hand.bbr.cycle.rounds_since_up, hand.bbr.state),
+            (round, State::Cruise)
+        );
     }
     hand.flight(9);
     assert_eq!(hand.bbr.state, State::Refill);
@@ -76,7 +87,11 @@ fn item_03_time_to_cruise_is_judged_by_the_long_term_bandwidth() {
     hand.wait(RTT);
     hand.ack(&all[..10]);
     assert_eq!(hand.in_flight, 90 * MDS);
-    assert_eq!(hand.bbr.state, State::Cruise, "90 kB are a queue at half the bandwidth only");
+    assert_eq!(
+        hand.bbr.state,
+        State::Cruise,
+        "90 kB are a queue at half the bandwidth only"
+    );
 }
 
 #[test]
@@ -101,7 +116,10 @@ fn item_05_a_full_window_is_remembered_for_the_round() {
     let sent = hand.send(120);
     hand.wait(RTT);
     hand.ack(&sent[..60]);
-    assert!(hand.bbr.is_cwnd_limited(), "the ACK made room, the limit was met all the same");
+    assert!(
+        hand.bbr.is_cwnd_limited(),
+        "the ACK made room, the limit was met all the same"
+    );
     hand.ack(&sent[60..]);
     assert!(hand.bbr.bounds.inflight_longterm > 120 * MDS, "the bound grows");
     hand.flight(10);
@@ -113,7 +131,12 @@ fn item_05_a_full_window_is_remembered_for_the_round() {
 fn item_06_a_packet_counts_itself_and_sending_after_silence_starts_the_clocks() {
     let (mut sampler, now) = (Sampler::default(), start());
     let stamp = sampler.on_sent(now, MDS, MDS);
-    let packet = |stamp, sent_at| Packet { number: 1, size: MDS, sent_at, stamp };
+    let packet = |stamp, sent_at| Packet {
+        number: 1,
+        size: MDS,
+        sent_at,
+        stamp,
+    };
     sampler.on_acked(now + RTT, packet(stamp, now));
     let first = sampler.generate(now + RTT, None).expect("a sample");
     assert_eq!((first.in_flight_then, first.delivery_rate), (MDS, 10 * MDS));
@@ -133,8 +156,24 @@ fn item_07_the_sample_is_of_the_packet_sent_last() {
     let late = sampler.on_sent(now + 10 * MS, MDS, 2 * MDS);
     let at = now + RTT;
     // The larger number left first, as on another path or by another clock.
-    sampler.on_acked(at, Packet { number: 9, size: MDS, sent_at: now, stamp: early });
-    sampler.on_acked(at, Packet { number: 5, size: MDS, sent_at: now + 10 * MS, stamp: late });
+    sampler.on_acked(
+        at,
+        Packet {
+            number: 9,
+            size: MDS,
+            sent_at: now,
+            stamp: early,
+        },
+    );
+    sampler.on_acked(
+        at,
+        Packet {
+            number: 5,
+            size: MDS,
+            sent_at: now + 10 * MS,
+            stamp: late,
+        },
+    );
     let sample = sampler.generate(at, None).expect("a sample");
     assert_eq!((sample.rtt, sample.in_flight_then), (90 * MS, 2 * MDS));
     assert_eq!(sample.newly_acked, 2 * MDS);
@@ -184,7 +223,10 @@ fn item_09_the_filter_advances_once_a_cycle_and_not_for_idle_flows() {
             hand.bbr.on_app_limited(hand.in_flight);
         }
         hand.flight(50);
-        assert_eq!((hand.bbr.max_bw.0, hand.bbr.cycle.ack_phase), (expected, AckPhase::Init));
+        assert_eq!(
+            (hand.bbr.max_bw.0, hand.bbr.cycle.ack_phase),
+            (expected, AckPhase::Init)
+        );
         hand.flight(50);
         assert!(hand.bbr.max_bw.0[1] == BW, "once");
     }
@@ -201,7 +243,12 @@ fn item_10_application_limited_samples_raise_only() {
     let first = sampler.on_sent(now, MDS, MDS);
     sampler.mark_app_limited(MDS);
     let second = sampler.on_sent(now, MDS, 2 * MDS);
-    let packet = |number, stamp| Packet { number, size: MDS, sent_at: now, stamp };
+    let packet = |number, stamp| Packet {
+        number,
+        size: MDS,
+        sent_at: now,
+        stamp,
+    };
     sampler.on_acked(now + RTT, packet(1, first));
     assert!(!sampler.generate(now + RTT, None).expect("a sample").app_limited);
     assert!(sampler.is_app_limited(), "up to the mark");
@@ -224,10 +271,24 @@ fn item_11_losses_act_when_they_are_found_and_once_a_probe() {
     assert_eq!(bound, loss_bound(53));
     hand.lose(&sent[60..80]);
     assert_eq!(hand.bbr.bounds.inflight_longterm, bound, "once");
-    let odd = LossSample { size: 1500, in_flight_then: 1000, lost: 1000, app_limited: false };
+    let odd = LossSample {
+        size: 1500,
+        in_flight_then: 1000,
+        lost: 1000,
+        app_limited: false,
+    };
     assert_eq!(loss::inflight_at_loss(&odd), 0);
-    let early = LossSample { size: 60_000, in_flight_then: 160_000, lost: 60_000, app_limited: false };
-    assert_eq!(loss::inflight_at_loss(&early), 102_040, "2 % of 102 kB, within the packet");
+    let early = LossSample {
+        size: 60_000,
+        in_flight_then: 160_000,
+        lost: 60_000,
+        app_limited: false,
+    };
+    assert_eq!(
+        loss::inflight_at_loss(&early),
+        102_040,
+        "2 % of 102 kB, within the packet"
+    );
 }
 
 /// `max(what was in flight before the third loss, β · BDP)`.
@@ -267,12 +328,19 @@ fn item_13_growth_is_a_quarter() {
     full.update(&sample(1249, false), true);
     assert_eq!((full.rounds, full.baseline), (1, 1000));
     full.update(&sample(1250, false), true);
-    assert_eq!((full.rounds, full.baseline), (0, 1250), "less than a third is growth");
+    assert_eq!(
+        (full.rounds, full.baseline),
+        (0, 1250),
+        "less than a third is growth"
+    );
     for _ in 0..3 {
         full.update(&sample(1500, true), true);
         full.update(&sample(1500, false), false);
     }
-    assert_eq!(full.rounds, 0, "neither the application's rounds nor their middle count");
+    assert_eq!(
+        full.rounds, 0,
+        "neither the application's rounds nor their middle count"
+    );
     for _ in 0..3 {
         assert!(!full.reached);
         full.update(&sample(1300, false), true);
@@ -292,8 +360,16 @@ fn item_18_the_smallest_rtt_is_of_the_newest_packet_even_on_a_loopback() {
     // 20 µs, 1 Gbit/s: two packets of BDP. Probes end all the same, and the window is not stuck at its floor.
     let mut world = World::new(125_000_000, Duration::from_micros(20), 1200, 10.0);
     world.run_for(30 * MS);
-    let ups = world.states.iter().filter(|(_, state)| *state == State::Up).count();
-    assert!(ups >= 2 && world.bbr().cwnd > 5 * 1200, "{:?}", world.states.len());
+    let ups = world
+        .states
+        .iter()
+        .filter(|(_, state)| *state == State::Up)
+        .count();
+    assert!(
+        ups >= 2 && world.bbr().cwnd > 5 * 1200,
+        "{:?}",
+        world.states.len()
+    );
     let goodput = world.received as f64 / world.elapsed().as_secs_f64();
     assert!(goodput > 0.9 * 125e6, "{goodput}");
 }
@@ -320,7 +396,12 @@ fn item_19_aggregation_widens_the_window_within_bounds() {
     // A sample over less than a round trip is none.
     let mut sampler = Sampler::default();
     let stamp = sampler.on_sent(now, MDS, MDS);
-    let packet = Packet { number: 1, size: MDS, sent_at: now, stamp };
+    let packet = Packet {
+        number: 1,
+        size: MDS,
+        sent_at: now,
+        stamp,
+    };
     sampler.on_acked(now + 10 * MS, packet);
     let short = sampler.generate(now + 10 * MS, Some(RTT)).expect("a sample");
     assert_eq!((short.delivery_rate, short.newly_acked), (0, MDS));

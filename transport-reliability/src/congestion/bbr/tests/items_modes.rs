@@ -38,7 +38,10 @@ fn item_14_startup_ends_by_losses_of_six_ranges_over_a_round() {
     assert_ne!(hand.bbr.state, State::Startup);
     assert!(hand.bbr.full.reached && hand.bbr.full.now);
     let bound = hand.bbr.bounds.inflight_longterm;
-    assert!(bound >= BDP && bound < INFINITE, "max(BDP, delivered in the round): {bound}");
+    assert!(
+        bound >= BDP && bound < INFINITE,
+        "max(BDP, delivered in the round): {bound}"
+    );
     assert_eq!(hand.bbr.undo.state, Some(State::Startup));
 }
 
@@ -52,7 +55,11 @@ fn probing_rtt(full: bool) -> Hand {
     hand.wait(SECOND);
     hand.ack(&sent[..10]);
     if !full {
-        assert_eq!(hand.bbr.state, State::Startup, "a search may go on for another five seconds");
+        assert_eq!(
+            hand.bbr.state,
+            State::Startup,
+            "a search may go on for another five seconds"
+        );
         hand.wait(5100 * MS);
         hand.ack(&sent[10..20]);
     }
@@ -90,8 +97,16 @@ fn item_15_the_probes_window_is_of_the_rtt_before_it_expired() {
     hand.wait(11 * SECOND);
     hand.ack(&kept[..100]);
     assert_eq!(hand.bbr.state, State::ProbeRtt);
-    assert_eq!(hand.bbr.min_rtt.min, Some(11 * SECOND), "the sample at hand is all there is");
-    assert_eq!(hand.bbr.probe_rtt_cwnd(), BDP / 2, "but the window is not computed from it");
+    assert_eq!(
+        hand.bbr.min_rtt.min,
+        Some(11 * SECOND),
+        "the sample at hand is all there is"
+    );
+    assert_eq!(
+        hand.bbr.probe_rtt_cwnd(),
+        BDP / 2,
+        "but the window is not computed from it"
+    );
 }
 
 #[test]
@@ -111,7 +126,11 @@ fn item_16_idle_means_silent_by_choice() {
     hand.wait(20 * SECOND);
     let sent = hand.send(10);
     assert!(hand.bbr.idle_restart);
-    assert_eq!(hand.bbr.pacing_rate, (BW as f64 * 0.99) as u64, "exactly the bandwidth");
+    assert_eq!(
+        hand.bbr.pacing_rate,
+        (BW as f64 * 0.99) as u64,
+        "exactly the bandwidth"
+    );
     hand.wait(RTT + MS);
     hand.ack(&sent);
     assert_ne!(hand.bbr.state, State::ProbeRtt, "silence drained the queue");
@@ -123,20 +142,31 @@ fn item_16_idle_means_silent_by_choice() {
 #[test]
 fn item_17_the_rate_begins_with_the_initial_window_and_only_rises_in_startup() {
     let mut hand = Hand::fresh();
-    assert_eq!(hand.bbr.rate(&hand.rtt), 27_700_000, "ten datagrams a millisecond");
+    assert_eq!(
+        hand.bbr.rate(&hand.rtt),
+        27_700_000,
+        "ten datagrams a millisecond"
+    );
     let sent = hand.send(10);
     hand.wait(RTT);
     hand.rtt.sample(RTT, Duration::ZERO);
     assert_eq!(hand.bbr.rate(&hand.rtt), 277_000, "2.77 · 10 kB / 100 ms");
     hand.bbr.on_app_limited(hand.in_flight);
     hand.ack(&sent[..1]);
-    assert_eq!(hand.bbr.rate(&hand.rtt), 277_000, "10 kB/s delivered lower nothing");
+    assert_eq!(
+        hand.bbr.rate(&hand.rtt),
+        277_000,
+        "10 kB/s delivered lower nothing"
+    );
     hand.ack(&sent[1..]);
     for _ in 0..20 {
         hand.bbr.on_app_limited(0);
         hand.flight(1);
     }
-    assert_eq!((hand.bbr.state, hand.bbr.rate(&hand.rtt)), (State::Startup, 277_000));
+    assert_eq!(
+        (hand.bbr.state, hand.bbr.rate(&hand.rtt)),
+        (State::Startup, 277_000)
+    );
     hand.flight(40);
     assert_eq!(hand.bbr.rate(&hand.rtt), (2.77 * 400_000.0 * 0.99) as u64);
 }
@@ -161,7 +191,11 @@ fn item_20_after_a_probe_that_went_too_high_the_next_one_is_careful() {
     let probe = hand.send(packets + 1);
     hand.wait(RTT);
     hand.ack(&probe[..1]);
-    assert_eq!((hand.bbr.state, hand.bbr.cycle.precautionary), (State::Down, true), "as soon as it is reached");
+    assert_eq!(
+        (hand.bbr.state, hand.bbr.cycle.precautionary),
+        (State::Down, true),
+        "as soon as it is reached"
+    );
     assert!(!hand.bbr.cycle.too_high);
     hand.ack(&probe[1..]);
     hand.flight(50);

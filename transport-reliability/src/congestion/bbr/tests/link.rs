@@ -57,8 +57,8 @@ pub(super) struct Link {
     pub(super) drop_next: u64,
     /// Deliver this many of the next packets late, by the duration.
     pub(super) late: (u64, Duration),
-    /// What is sent now arrives then, if that is later than it would.
-    pub(super) held_until: Option<Instant>,
+    /// Keeps what it gets, until it is released.
+    pub(super) holds: bool,
     /// ACKs leave only at multiples of this.
     pub(super) slot: Option<Duration>,
     pub(super) policer: Option<Policer>,
@@ -89,6 +89,7 @@ pub(super) struct World {
     backlog: f64,
     app_at: Instant,
     arrivals: BTreeMap<(Instant, u64), u64>,
+    held: Vec<u64>,
     unacked: Vec<u64>,
     ack_at: Option<Instant>,
 }
@@ -116,7 +117,7 @@ impl World {
                 loss: 0,
                 drop_next: 0,
                 late: (0, Duration::ZERO),
-                held_until: None,
+                holds: false,
                 slot: None,
                 policer: None,
                 free_at: now,
@@ -135,6 +136,7 @@ impl World {
             backlog: 0.0,
             app_at: now,
             arrivals: BTreeMap::new(),
+            held: Vec::new(),
             unacked: Vec::new(),
             ack_at: None,
         }
@@ -187,7 +189,8 @@ impl World {
     /// The last states, with their seconds.
     pub(super) fn trace(&self) -> String {
         let last = &self.states[self.states.len().saturating_sub(12)..];
-        let show = |(at, state): &(Instant, State)| format!("{state:?}@{:.3}", (*at - self.began).as_secs_f64());
+        let show =
+            |(at, state): &(Instant, State)| format!("{state:?}@{:.3}", (*at - self.began).as_secs_f64());
         last.iter().map(show).collect::<Vec<_>>().join(" ")
     }
 
@@ -284,6 +287,7 @@ impl World {
         self.recovery.sent(self.now, packet);
         self.sent += 1;
         match self.link.carry(self.now, self.mds) {
+            Some(_) if self.link.holds => self.held.push(content),
             Some(at) => {
                 self.arrivals.insert((at, content), content);
             }
@@ -302,7 +306,11 @@ impl World {
             self.received += self.mds;
             let gap = self.unacked.last().is_some_and(|last| number != last + 1);
             self.unacked.push(number);
-            let due = if self.unacked.len() >= 2 || gap { at } else { at + ACK_DELAY };
+            let due = if self.unacked.len() >= 2 || gap {
+                at
+            } else {
+                at + ACK_DELAY
+            };
             let due = self.link.slot.map_or(due, |slot| {
                 let nanos = (due - self.began).as_nanos().div_ceil(slot.as_nanos()) * slot.as_nanos();
                 self.began + Duration::from_nanos(nanos as u64)
@@ -321,25 +329,42 @@ impl World {
     fn acknowledge(&mut self) {
         self.ack_at = None;
         let mut numbers = std::mem::take(&mut self.unacked);
-        numbers.sort_unstable_by(|a, b| b.cmp(a));
-        for part in numbers.chunks(200) {
-            let mut ranges: Vec<AckRange> = Vec::new();
-            for &number in part {
-                match ranges.last_mut() {
-                    Some(range) if range.first == number + 1 => range.first = number,
-                    _ => ranges.push(AckRange { first: number, last: number }),
-                }
+        numbers.sort_unstable();
+        let mut ranges: Vec<AckRange> = Vec::new();
+        for number in numbers {
+            match ranges.last_mut() {
+                Some(range) if range.last + 1 == number => range.last = number,
+                _ => ranges.push(AckRange {
+                    first: number,
+                    last: number,
+                }),
             }
-            let (largest, delay) = (part[0], Duration::ZERO);
-            let ack = AckInput { largest, delay, ranges: &ranges };
+        }
+        for part in ranges.chunks_mut(200) {
+            part.reverse();
             self.out.clear();
-            self.recovery.on_ack(self.now, ack, &mut self.out).expect("honest");
+            let ack = AckInput {
+                largest: part[0].last,
+                delay: Duration::ZERO,
+                ranges: part,
+            };
+            self.recovery
+                .on_ack(self.now, ack, &mut self.out)
+                .expect("honest");
             self.outages += u32::from(self.out.persistent_congestion);
             self.spurious += self.out.spurious;
             if self.out.rtt_updated {
                 self.rtts.push(self.recovery.rtt().latest());
             }
             self.note_state();
+        }
+    }
+
+    /// What the link kept back arrives.
+    pub(super) fn release(&mut self) {
+        self.link.holds = false;
+        for number in std::mem::take(&mut self.held) {
+            self.arrivals.insert((self.now, number), number);
         }
     }
 
@@ -354,7 +379,11 @@ impl World {
 impl Link {
     /// When a packet that leaves now arrives, if it does; the ACK's way back is included.
     fn carry(&mut self, now: Instant, size: u64) -> Option<Instant> {
-        if self.policer.as_mut().is_some_and(|policer| !policer.takes(now, size)) {
+        if self
+            .policer
+            .as_mut()
+            .is_some_and(|policer| !policer.takes(now, size))
+        {
             return None;
         }
         if self.drop_next > 0 {
@@ -377,6 +406,6 @@ impl Link {
             self.late.0 -= 1;
             at += self.late.1;
         }
-        Some(self.held_until.map_or(at, |held| at.max(held)))
+        Some(at)
     }
 }
