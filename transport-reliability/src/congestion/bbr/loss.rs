@@ -50,9 +50,15 @@ impl Bbr {
         self.bounds.note_loss(self.sampler.delivered());
         self.lost_ranges += u32::from(new_range || self.lost_ranges == 0);
         // Once a probe, and only for what was sent while probing.
-        if self.cycle.probe_sample && is_too_high(sample.lost, sample.in_flight_then) {
+        if self.cycle.probe_sample && self.went_too_high(sample.lost, sample.in_flight_then) {
             self.handle_too_high(moment, &sample);
         }
+    }
+
+    /// [`is_too_high`] for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
+    /// each probe on a short path, so there have to be two.
+    pub(super) fn went_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        lost > self.max_datagram && is_too_high(lost, in_flight)
     }
 
     fn handle_too_high(&mut self, moment: Moment, sample: &LossSample) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::model::INFINITE;
 use super::rs::RateSample;
-use super::{Bbr, Moment, State, is_too_high};
+use super::{Bbr, Moment, State};
 
 /// Rounds after which Reno would have filled its window anyway: probing then does not hurt it more.
 const RENO_ROUNDS: u64 = 63;
@@ -104,21 +104,10 @@ impl Bbr {
             return;
         }
         match self.state {
-            State::Down => {
-                if self.is_time_to_probe(moment) {
-                    self.start_refill();
-                } else if self.is_time_to_cruise(moment) {
-                    self.start_cruise();
-                }
-            }
-            State::Cruise if self.is_time_to_probe(moment) => self.start_refill(),
+            State::Down | State::Cruise if self.is_time_to_probe(moment) => self.start_refill(),
+            State::Down if self.is_time_to_cruise(moment) => self.start_cruise(),
             State::Refill if self.rounds.start => self.start_up(sample),
-            State::Up => {
-                if self.is_time_to_go_down(moment, sample) {
-                    self.cycle.too_high = false;
-                    self.start_down(moment);
-                }
-            }
+            State::Up => self.check_up_done(moment, sample),
             _ => {}
         }
     }
@@ -147,6 +136,13 @@ impl Bbr {
     fn is_time_to_cruise(&self, moment: Moment) -> bool {
         let headroom = self.bounds.with_headroom(self.max_datagram, self.min_pipe_cwnd());
         moment.in_flight <= headroom && moment.in_flight <= self.inflight(self.max_bw.get())
+    }
+
+    fn check_up_done(&mut self, moment: Moment, sample: &RateSample) {
+        if self.is_time_to_go_down(moment, sample) {
+            self.cycle.too_high = false;
+            self.start_down(moment);
+        }
     }
 
     fn is_time_to_go_down(&mut self, moment: Moment, sample: &RateSample) -> bool {
@@ -193,7 +189,8 @@ impl Bbr {
         if self.cycle.ack_phase == AckPhase::Stopping && self.rounds.start && self.stop_feedback(sample) {
             return true;
         }
-        if is_too_high(sample.lost, sample.in_flight_then) || self.bounds.inflight_longterm == INFINITE {
+        let too_high = self.went_too_high(sample.lost, sample.in_flight_then);
+        if too_high || self.bounds.inflight_longterm == INFINITE {
             return false;
         }
         self.bounds.inflight_longterm = self.bounds.inflight_longterm.max(sample.in_flight_then);

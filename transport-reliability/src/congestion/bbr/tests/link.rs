@@ -377,6 +377,10 @@ impl World {
 }
 
 impl Link {
+    pub(super) fn seed(&mut self, seed: u64) {
+        self.random = SplitMix(seed);
+    }
+
     /// When a packet that leaves now arrives, if it does; the ACK's way back is included.
     fn carry(&mut self, now: Instant, size: u64) -> Option<Instant> {
         if self
