@@ -180,8 +180,10 @@ impl<T> Recovery<T> {
                 .congestion
                 .on_sent(Moment { now, in_flight }, size, &self.rtt);
             self.log.set_stamp(number, stamp);
-            // After idleness the rate is another one.
-            self.update_pacer();
+            if in_flight == size {
+                // After idleness the rate is another one.
+                self.update_pacer();
+            }
             self.pacer.on_sent(now, size);
         }
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::link::{App, MS, Policer, SECOND, World};
+use super::link::{MS, Policer, SECOND};
 use super::paths::{Path, paths, wide_paths};
+use super::world::{App, World};
 use crate::congestion::bbr::State;
 use crate::congestion::bbr::model::{INFINITE, beta};
 

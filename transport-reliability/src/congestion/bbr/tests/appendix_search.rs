@@ -1,7 +1,8 @@
 //! Appendix A of the draft, cases 1 to 9: ends of Startup, Drain, UP and DOWN.
 
-use super::link::{App, MS, World};
+use super::link::MS;
 use super::paths::{Path, paths, wide_paths};
+use super::world::{App, World};
 use crate::congestion::bbr::State;
 use crate::congestion::bbr::model::INFINITE;
 
@@ -213,7 +214,7 @@ fn a09_down_ends_after_its_time_and_skips_cruise() {
         let next = world.leave(path.rounds(100) + 4000 * MS);
         if next == State::Refill {
             let bbr = world.bbr();
-            let by_time = world.now > began + wait - path.rtt;
+            let by_time = world.now + path.rtt > began + wait;
             assert!(
                 by_time || bbr.cycle.rounds_since_up >= bbr.reno_rounds(),
                 "{path:?}"

@@ -39,7 +39,7 @@ fn item_14_startup_ends_by_losses_of_six_ranges_over_a_round() {
     assert!(hand.bbr.full.reached && hand.bbr.full.now);
     let bound = hand.bbr.bounds.inflight_longterm;
     assert!(
-        bound >= BDP && bound < INFINITE,
+        (BDP..INFINITE).contains(&bound),
         "max(BDP, delivered in the round): {bound}"
     );
     assert_eq!(hand.bbr.undo.state, Some(State::Startup));

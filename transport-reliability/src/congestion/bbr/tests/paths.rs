@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::link::{MS, World};
+use super::link::MS;
+use super::world::World;
 use crate::congestion::bbr::State;
 
 /// A path: bytes a second, round trip, and datagrams so large that a round trip is some hundreds at most.
