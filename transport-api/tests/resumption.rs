@@ -22,6 +22,14 @@ fn instant() -> Instant {
     transport_api::now().instant
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "real sockets take real time, and nothing here is told when a datagram came"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Somebody on the way, who sees every datagram to the relay and lets it pass, later.
 struct Proxy {
     address: SocketAddr,
@@ -64,7 +72,7 @@ impl Proxy {
                         (false, None) => Ok(0),
                     };
                 }
-                std::thread::sleep(Duration::from_millis(1));
+                pause(Duration::from_millis(1));
             }
         });
         Self {
@@ -143,7 +151,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = instant() + PATIENCE;
     while !done() {
         assert!(instant() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
+        pause(Duration::from_millis(10));
     }
 }
 
@@ -169,7 +177,7 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
     let (relay, client) = (relay(), client());
     let proxy = Proxy::new(relay.local_addr());
     let ticket = ticket_of(&relay, &client, proxy.address);
-    std::thread::sleep(2 * WAY);
+    pause(2 * WAY);
     proxy.take_seen();
 
     let connection = client

@@ -1,4 +1,5 @@
 //! A relay while it runs: new epochs, clients that may no longer be there, lists of who is; and keys that change all the time.
+#![expect(clippy::disallowed_methods, reason = "real sockets, real time")]
 
 mod common;
 

@@ -195,7 +195,11 @@ impl Scheduler {
 
     fn owe_again(&mut self, id: crate::StreamId, due: Due, still: impl Fn(&crate::Stream) -> bool) {
         let slot = self.streams.slot(id);
-        if let Some(slot) = slot.filter(|&slot| self.streams.get(slot).is_some_and(still)) {
+        // What has arrived by another copy is not announced again: it would be news that is never said.
+        let matters = |&slot: &Slot| {
+            self.streams.get(slot).is_some_and(&still) && self.stream_frame(slot, due).is_some()
+        };
+        if let Some(slot) = slot.filter(matters) {
             self.owe(slot, due);
         }
     }

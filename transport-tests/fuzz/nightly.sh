@@ -43,7 +43,7 @@ RUSTC_WRAPPER=$PWD/rustc.sh cargo +nightly fuzz build --fuzz-dir . --sanitizer "
 
 # Edges that a folder of inputs reaches.
 edges() {
-    "$build/$host/release/$1" -runs=0 "$2" 2>&1 | sed -n 's/.* cov: \([0-9]*\) .*/\1/p' | tail -1
+    "$build/$host/release/$1" -runs=0 -artifact_prefix="$work/$1/" "$2" 2>&1 | sed -n 's/.* cov: \([0-9]*\) .*/\1/p' | tail -1
 }
 
 # The inputs of $3.. that together reach all they reach, few and small, into $2.
@@ -52,8 +52,8 @@ minimise() {
     shift 2
     for counters in 1 0; do
         rm -rf "$into" && mkdir -p "$into"
-        "$build/$host/release/$target" -merge=1 -set_cover_merge=1 -use_counters=$counters "$into" "$@" \
-            >"$work/$target.merge.log" 2>&1
+        "$build/$host/release/$target" -merge=1 -set_cover_merge=1 -use_counters=$counters \
+            -artifact_prefix="$work/$target/" "$into" "$@" >"$work/$target.merge.log" 2>&1
         # How often an edge is taken matters too, as long as there is room for it.
         [ "$(ls "$into" | wc -l)" -le $MAX_FILES ] && [ "$(cat "$into"/* | wc -c)" -le $MAX_BYTES ] && return
     done
@@ -103,7 +103,7 @@ for target in $targets; do
         fell=1
         [ "$verdict" = ok ] && verdict="COVERAGE FELL"
     fi
-    rate=$(awk -v runs="$runs" -v cpu="$cpu" 'BEGIN { printf "%d", cpu > 0 ? runs / cpu : 0 }')
+    rate=$(awk -v runs="$runs" -v cpu="$cpu" 'BEGIN { printf "%d", (cpu > 0 ? runs / cpu : 0) }')
     inputs=$(ls "$work/$target/minimised" | wc -l)
     printf '%-14s %7.0f %10d %8d %7d %7s %7d  %s\n' "$target" "$cpu" "$runs" "$rate" "${now:-0}" "${before:--}" "$inputs" "$verdict"
     [ "$verdict" != FAILED ] || report_crash "$target"

@@ -208,8 +208,8 @@ pub fn client_hello(params: &[u8]) -> ClientHello<'_> {
 pub fn hello(seed: u64, hid: [u8; 8], params: &[u8]) -> (Initiator, Vec<u8>) {
     let mut entropy = SeededEntropy::new(seed_bytes(seed, "misbehaving hello"));
     let mut body = Vec::new();
-    let initiator =
-        Initiator::start(&RELAY.bundle, hid, client_hello(params), &mut entropy, &mut body).expect("a good bundle");
+    let initiator = Initiator::start(&RELAY.bundle, hid, client_hello(params), &mut entropy, &mut body)
+        .expect("a good bundle");
     (initiator, body)
 }
 

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use transport_core::{DatagramOptions, DropReason, Event, Route};
+use transport_core::{DatagramOptions, DropReason, Event, Route, TransportConfig};
 use transport_crypto::{ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeType};
 use transport_tests::misbehave::{Envelopes, generous, hello};
-use transport_tests::pair::{Options, Pair, Way, client_address, faults, server_address, stranger};
+use transport_tests::pair::{Options, Pair, Passing, Way, client_address, faults, server_address, stranger};
 use transport_tests::sim::rng::Rng;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -337,8 +337,8 @@ fn forged_retries_do_not_keep_a_client_out_or_make_it_send_without_end() {
         );
         assert_eq!(
             pair.record.len(),
-            before + 2 * flight,
-            "two new tokens, two flights"
+            before + 2 * (flight + 1),
+            "two new tokens, two flights with parity"
         );
         let begun = pair.elapsed();
         assert!(pair.run_until(LIMIT, Pair::is_connected), "under load: {load}");
@@ -349,7 +349,7 @@ fn forged_retries_do_not_keep_a_client_out_or_make_it_send_without_end() {
 #[test]
 fn retries_without_end_are_answered_four_times_until_the_next_timeout() {
     let (mut pair, mut envelopes) = (Pair::idle(Options::new(9)), Envelopes::new(9));
-    pair.hook(|passing| passing.lose());
+    pair.hook(Passing::lose);
     pair.dial().unwrap();
     pair.settle();
     let hid = envelopes.open_up(&pair.record[0].bytes).unwrap().hid;
@@ -528,9 +528,10 @@ fn hellos_that_wait_turn_cookie_mode_on() {
     assert!(stats.drops.get(DropReason::RetryRequired) >= 80);
 }
 
-/// Hellos from one neighbourhood: 64 in a second, whoever holds the addresses.
+/// Hellos from one neighbourhood, 64 in a second, are a limit only when others wait (the queue's tests): thousands may live
+/// behind one address.
 #[test]
-fn one_neighbourhood_gets_its_share_of_a_second() {
+fn a_neighbourhood_that_is_alone_may_have_more_than_its_share() {
     let (mut pair, mut envelopes) = (Pair::idle(Options::new(13)), Envelopes::new(13));
     pair.server.endpoint.set_handshake_cost(Duration::from_micros(20));
     for number in 0..100 {
@@ -539,8 +540,8 @@ fn one_neighbourhood_gets_its_share_of_a_second() {
         envelopes.knock(&mut pair, from, hid, &body);
         pair.run_for(5 * MS);
     }
-    assert_eq!(pair.server.endpoint.stats().handshakes_answered, 64);
-    assert_eq!(drops(&pair, DropReason::Overload), 36);
+    assert_eq!(pair.server.endpoint.stats().handshakes_answered, 100);
+    assert_eq!(drops(&pair, DropReason::Overload), 0);
     pair.dial().unwrap();
     assert!(
         pair.run_until(1000 * MS, Pair::is_connected),
@@ -554,10 +555,11 @@ fn one_neighbourhood_gets_its_share_of_a_second() {
 fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
     const COST: Duration = Duration::from_millis(10);
     const HONEST: usize = 40;
-    let hellos: Vec<_> = (1000..1000 + 2000).map(whole).collect();
+    let hellos: Vec<_> = (1000..1000 + 3000).map(whole).collect();
     let mut rng = Rng::new(14, "arrivals");
+    let keep = |transport: &mut TransportConfig| transport.keep_alive = Some(Duration::from_secs(5));
     for owns_addresses in [false, true] {
-        let (mut pair, mut envelopes) = (Pair::connected(Options::new(14)), Envelopes::new(14));
+        let (mut pair, mut envelopes) = (Pair::connected(Options::new(14).with(keep)), Envelopes::new(14));
         pair.server.endpoint.set_handshake_cost(COST);
         let first = pair.client.handle;
         let mut succeeded = std::collections::BTreeSet::new();
@@ -573,12 +575,15 @@ fn honest_handshakes_succeed_while_a_core_makes_valid_hellos() {
             if number % 25 == 24 && number / 25 < HONEST as u64 {
                 pair.dial().unwrap();
             }
+            // Measured costs vary; were they equal, clients would keep their place in the relay's rhythm for ever.
+            let measured = COST * (80 + rng.below(40) as u32) / 100;
+            pair.server.endpoint.set_handshake_cost(measured);
             pair.run_for(COST * (rng.below(200) as u32) / 100);
             pair.record.clear();
             count_connected(&mut pair, &mut succeeded);
         }
         assert!(pair.server.endpoint.stats().cookie_mode);
-        // Those that began have had ten seconds of the flood at least.
+        // Those that began last have had twenty of their thirty seconds.
         assert!(
             succeeded.len() * 100 >= HONEST * 95,
             "{} of {HONEST}, {owns_addresses}",

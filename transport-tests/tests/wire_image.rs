@@ -9,7 +9,7 @@ use transport_core::SuiteChoice;
 use transport_tests::oracle::uniform::{Image, Place};
 use transport_tests::pair::{Options, Pair, Transfer, Way, client_identity};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Bytes looked at from either end of a datagram.
 const PLACES: usize = 64;
 /// Packets of each cipher.
@@ -77,7 +77,7 @@ fn keep_alives_are_noise_at_every_offset() {
     let options = Options::new(9).with(|config| config.keep_alive = Some(Duration::from_secs(5)));
     let mut pair = Pair::connected(options);
     pair.record.clear();
-    pair.run_for(Duration::from_secs(30_000));
+    pair.run_for(Duration::from_mins(500));
     let mut image = Image::new(24);
     pair.record.iter().for_each(|passing| image.add(&passing.bytes));
     assert!(pair.record.len() > 10_000, "{}", pair.record.len());

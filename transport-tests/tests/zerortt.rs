@@ -182,17 +182,17 @@ fn what_is_refused_arrives_all_the_same_and_once() {
     let ways: [(&str, Change); 6] = [
         ("the clock", |pair| pair.set_skew(11_000)),
         ("another node", |pair| {
-            pair.reconfigure(|options| options.tickets.replay_domain = 6)
+            pair.reconfigure(|options| options.tickets.replay_domain = 6);
         }),
         ("just restarted", Pair::restart_server),
         ("other limits", |pair| {
-            pair.reconfigure(|options| options.server.max_datagram = 1000)
+            pair.reconfigure(|options| options.server.max_datagram = 1000);
         }),
         ("smaller limits", |pair| {
-            pair.reconfigure(|options| options.server.limits.max_streams_bi = 20)
+            pair.reconfigure(|options| options.server.limits.max_streams_bi = 20);
         }),
         ("no early data any more", |pair| {
-            pair.reconfigure(|options| options.tickets.early_bytes = 0)
+            pair.reconfigure(|options| options.tickets.early_bytes = 0);
         }),
     ];
     for (name, change) in ways {
@@ -447,7 +447,7 @@ fn an_early_client_that_never_shows_itself_gets_three_times_what_it_sent() {
     // Only its first flight came.
     pair.hook(Passing::lose);
     let connection = pair.server.connection();
-    connection.write(id, &[7; 100_000]).expect("room");
+    connection.write(id, &vec![7; 100_000]).expect("room");
     let before = *sent.borrow();
     pair.recording = true;
     pair.run_for(Duration::from_secs(20));

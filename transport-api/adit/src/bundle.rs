@@ -9,7 +9,7 @@ use crate::{
     exit::{Code, Context, Outcome},
     files,
     keyring::{KeyRing, Paths, unix_now},
-    output,
+    output, secrets,
 };
 
 pub(crate) fn run(what: cli::Bundle, as_json: bool) -> Outcome {
@@ -32,6 +32,7 @@ pub(crate) fn run(what: cli::Bundle, as_json: bool) -> Outcome {
 }
 
 fn rotate(paths: &Paths, force: bool, as_json: bool) -> Outcome {
+    secrets::protect();
     let ring = KeyRing::rotate(paths, unix_now(), force)?;
     let (bundle, file) = (&ring.bundle, paths.bundle.display().to_string());
     if as_json {

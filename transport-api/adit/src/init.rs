@@ -11,10 +11,11 @@ use crate::{
     exit::{Code, Context, Outcome},
     files,
     keyring::RelayKeys,
-    output,
+    output, secrets,
 };
 
 pub(crate) fn run(who: cli::Init, json: bool) -> Outcome {
+    secrets::protect();
     match who {
         cli::Init::Relay {
             dir,

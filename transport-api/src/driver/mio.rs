@@ -372,7 +372,7 @@ mod tests {
         assert!(relay.has_lane_input() && !relay.has_input());
         let mut heard = Vec::new();
         while relay.receive_lane(clock::now(), &mut |route, bytes| {
-            heard.push((route.remote, bytes.to_vec()))
+            heard.push((route.remote, bytes.to_vec()));
         }) {}
         assert_eq!(heard, [(names[0], b"packet".to_vec())]);
         relay.listen(true).unwrap();

@@ -92,6 +92,10 @@ impl Connection {
         while left > 0 {
             match self.transmit_packet(permit, now, batch, tracer) {
                 Built::Packet(size) => left = left.saturating_sub(size),
+                // What seemed to be news was none: the probe leaves all the same.
+                Built::Nothing { .. } if batch.is_empty() && self.owes_probe(permit) => {
+                    self.pending.ping = true
+                }
                 Built::Nothing { said_all } => {
                     if said_all && matches!(permit, Permit::Full { .. }) {
                         self.path.recovery.app_limited(now);
@@ -105,6 +109,11 @@ impl Connection {
         } else {
             Some(self.path.route)
         }
+    }
+
+    /// Whether a probe is due that not even a PING was meant for.
+    fn owes_probe(&self, permit: Permit) -> bool {
+        permit >= Permit::Retransmit && self.path.recovery.probes_due() > 0 && !self.pending.ping
     }
 
     /// Whether there is anything but acknowledgements to say.

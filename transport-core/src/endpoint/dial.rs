@@ -191,7 +191,10 @@ impl Dial {
             parity: false,
             token: self.attempt.tokens.last().copied(),
         };
-        flight.seal(random, entropy).ok()?.pop()
+        let datagrams = flight.seal(random, entropy).ok()?;
+        // One packet is one datagram: `EARLY_ROOM` sees to it.
+        let [datagram] = <[Vec<u8>; 1]>::try_from(datagrams).ok()?;
+        Some(datagram)
     }
 
     /// The datagrams of the next transmission.
@@ -226,7 +229,8 @@ impl Dial {
             } else {
                 SMALL_SIZES
             },
-            parity: self.sends > 1,
+            // A relay that asks for tokens is one that loses much.
+            parity: self.sends > 1 || !self.attempt.tokens.is_empty(),
             token: self.attempt.tokens.last().copied(),
         };
         // Without randomness nothing is sent, and the next timeout tries again.

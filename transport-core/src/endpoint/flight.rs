@@ -34,6 +34,8 @@ pub(super) const SIZES: RangeInclusive<usize> = 900..=1232;
 pub(super) const SMALL_SIZES: RangeInclusive<usize> = 900..=1000;
 /// Room for chance in the length of each datagram, so that none has a length of its own.
 const SPREAD: usize = 64;
+/// The longest message that one datagram holds, token and chance included.
+pub(super) const ONE_DATAGRAM: usize = *SIZES.end() - ENVELOPE_OVERHEAD - TOKEN_LEN - SPREAD;
 /// The longest message of a handshake.
 pub(super) const MAX_MESSAGE: usize = 4096;
 /// Separate pieces of one message that are kept apart.

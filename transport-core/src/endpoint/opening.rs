@@ -23,7 +23,7 @@ use transport_crypto::{
     HandshakeFailure, Initiator,
 };
 
-use super::flight::{Body, Hid, Token};
+use super::flight::{Body, Hid, ONE_DATAGRAM, Token};
 use crate::buffer::Route;
 use crate::config::{Connect, Now, SuiteChoice, TransportConfig};
 use crate::connection::{Connection, Peer, announce};
@@ -35,8 +35,8 @@ use crate::wire::{ConnectionId, TransportParameters};
 pub(super) const RESUME_SENDS: u32 = 2;
 /// Wait for the first answer to a ticket: three round trips of the connection it came on, within these.
 const FIRST_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(1);
-/// Bytes of frames in an early packet: what one datagram holds beside envelope, token, number and tag.
-pub(super) const EARLY_ROOM: usize = 1232 - transport_crypto::ENVELOPE_OVERHEAD - 20 - 4 - EARLY_OVERHEAD;
+/// Bytes of frames in an early packet: what one datagram holds beside number and tag.
+pub(super) const EARLY_ROOM: usize = ONE_DATAGRAM - 4 - EARLY_OVERHEAD;
 
 /// A hello, and what came in answer to it.
 pub(super) struct Attempt {

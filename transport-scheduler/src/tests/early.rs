@@ -49,7 +49,9 @@ fn only_what_is_marked_goes_early_and_the_rest_follows() {
     assert!(!client.has_pending());
     // Refused: the stream's bytes go again, the datagram does not.
     assert!(client.end_early(limits.announce(65_535)));
-    tokens.into_iter().for_each(|token| client.lost(token));
+    for token in tokens {
+        client.lost(token);
+    }
     let (frames, _) = packet(&mut client, now, 1200).unwrap();
     assert_eq!(frames.len(), 3, "{frames:?}");
     assert!(

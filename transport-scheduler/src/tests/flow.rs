@@ -172,7 +172,7 @@ fn streams_beyond_the_limit_are_a_violation_until_one_closes() {
     );
     let absurd = Input::MaxStreams {
         direction: Direction::Uni,
-        max: 1 << 60,
+        max: (1 << 60) + 1,
     };
     assert_eq!(server.receive(now, absurd), violation(Violation::StreamLimit));
 }

@@ -439,3 +439,17 @@ fn what_arrives_after_all_is_not_sent_again() {
         );
     }
 }
+
+/// Found by fuzzing: the repeat of a reset that had arrived was announced and never said, so no probe left in its place.
+#[test]
+fn a_reset_that_was_acknowledged_is_not_pending_again() {
+    let mut pair = Pair::new(&Limits::default());
+    let id = pair.client.open(Direction::Bi).unwrap();
+    pair.client.reset(id, 7).unwrap();
+    let (_, first) = packet(&mut pair.client, pair.now, 1200).unwrap();
+    pair.client.repeat(first[0]);
+    let (_, second) = packet(&mut pair.client, pair.now, 1200).unwrap();
+    pair.client.acked(first[0]);
+    pair.client.repeat(second[0]);
+    assert!(!pair.client.has_pending());
+}

@@ -1,6 +1,7 @@
 //! A flooder for measurements: `flood send` offers a relay as much as the kernel carries; `flood honest` counts how many
 //! honest clients get through meanwhile. `e2e/flood.sh` puts them into namespaces.
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
+#![expect(clippy::disallowed_methods, reason = "a measurement on real time")]
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

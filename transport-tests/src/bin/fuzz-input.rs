@@ -38,7 +38,9 @@ const BAD_INPUT: u8 = 3;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::List => {
-            TARGETS.iter().for_each(|target| println!("{}", target.name));
+            for target in TARGETS {
+                println!("{}", target.name);
+            }
             Ok(())
         }
         Command::Seeds { folder } => write_seeds(&folder),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arbitrary::Unstructured;
 use transport_core::wire::frame::{Frame, Frames};
-use transport_core::{Class, CloseReason, DatagramOptions, Direction, StreamId};
+use transport_core::{By, Class, CloseReason, DatagramOptions, Direction, StreamId};
 use transport_core::{Connection, Event};
 
 use crate::misbehave::{Raw, generous};
@@ -246,7 +246,7 @@ impl Bout {
                 "an event after the last"
             );
         }
-        if let Some(CloseReason::Transport { code, .. }) = end.closed() {
+        if let Some(CloseReason::Transport { code, by: By::Local }) = end.closed() {
             assert_ne!(*code, transport_core::code::INTERNAL_ERROR, "a peer made us fail");
         }
         self.received += end.take_datagrams().len() as u64;

@@ -19,7 +19,7 @@ use crate::sim::rng::Rng;
 /// How long the network may be bad in all: less than it takes to believe the peer gone, probes backing off included.
 const BAD: Duration = Duration::from_secs(8);
 /// How long everything may take to arrive once it is well.
-const HEALED: Duration = Duration::from_secs(60);
+const HEALED: Duration = Duration::from_mins(1);
 /// What may remain of a connection with nothing to do, beyond what it had at first: blocks kept for reuse.
 const REST: usize = (256 * 8192) + (64 << 10);
 
@@ -507,7 +507,11 @@ impl World {
             if self.halves.values().all(over) && self.streams() == [0, 0] {
                 return;
             }
-            let state = (&self.halves, self.stats);
+            let drops = [true, false].map(|up| self.pair.sender(way(up)).endpoint.stats().drops);
+            let drops = drops
+                .each_ref()
+                .map(|drops| drops.iter().filter(|drop| drop.1 > 0).collect::<Vec<_>>());
+            let state = (&self.halves, self.stats, drops);
             assert!(self.pair.elapsed() < end, "never over: {state:?}");
             self.pair.run_for(Duration::from_millis(50));
         }
@@ -530,7 +534,7 @@ impl World {
 
     /// A close reaches both ends, and in time nothing is left of the connection.
     fn wind_down(&mut self) {
-        self.pair.run_for(Duration::from_secs(120));
+        self.pair.run_for(Duration::from_mins(2));
         self.observe();
         for up in [true, false] {
             let end = self.pair.sender(way(up));

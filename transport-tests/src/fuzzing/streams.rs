@@ -256,7 +256,9 @@ impl World {
             Act::Fate { which, acked, again } => self.fate(which.into(), acked, again),
             Act::Repeat { which } => {
                 if let Some(tokens) = self.packets.get(usize::from(which)) {
-                    tokens.iter().for_each(|token| scheduler.repeat(*token));
+                    for token in tokens {
+                        scheduler.repeat(*token);
+                    }
                 }
             }
             _ => {}

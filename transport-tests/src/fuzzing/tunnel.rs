@@ -215,7 +215,9 @@ pub fn proxy_status(data: &[u8]) {
         return;
     };
     if let Some(error) = status.error {
-        let said = ProxyStatus::new(error).with_details(text);
+        let mut said = ProxyStatus::new(error).with_details(text);
+        // Its reader takes white space off the ends.
+        said.details = said.details.map(|details| details.trim().to_owned());
         assert_eq!(ProxyStatus::from_fields(&[said.field("adit")]), Some(said));
     }
 }

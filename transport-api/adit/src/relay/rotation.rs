@@ -26,6 +26,8 @@ pub(super) struct Rotation {
     paths: Paths,
     enabled: bool,
     ring: KeyRing,
+    /// What failed is not tried again before this second.
+    not_before: u64,
 }
 
 impl Rotation {
@@ -34,7 +36,12 @@ impl Rotation {
         let paths = identity.paths();
         let ring = KeyRing::load(&paths)?;
         let enabled = identity.rotate && may_rotate(&paths);
-        Ok(Self { paths, enabled, ring })
+        Ok(Self {
+            paths,
+            enabled,
+            ring,
+            not_before: 0,
+        })
     }
 
     pub(super) fn ring(&self) -> &KeyRing {
@@ -48,11 +55,14 @@ impl Rotation {
 
     /// How long nothing needs to be done.
     pub(super) fn pause(&self, now: u64) -> Duration {
-        let due = self
-            .due()
-            .map_or(LOOK, |due| Duration::from_secs(due.saturating_sub(now)));
-        // Never at once: what failed is not tried again in a circle.
-        due.clamp(Duration::from_secs(5), LOOK)
+        let wait = |due: u64| Duration::from_secs(due.saturating_sub(now));
+        self.next_try()
+            .map_or(LOOK, wait)
+            .clamp(Duration::from_secs(1), LOOK)
+    }
+
+    fn next_try(&self) -> Option<u64> {
+        self.due().map(|due| due.max(self.not_before))
     }
 
     /// Does what is due.
@@ -66,12 +76,13 @@ impl Rotation {
                 tracing::warn!(%failure, "expired keys are no longer used, but could not be removed from the file");
             }
         }
-        if self.due().is_none_or(|due| now < due) {
+        if self.next_try().is_none_or(|due| now < due) {
             return change;
         }
         match self.renew(now) {
             Ok(()) => Change::Keys,
             Err(failure) => {
+                self.not_before = now + LOOK.as_secs();
                 output::complain(&format!(
                     "the static keys are due, but were not renewed: {failure}"
                 ));
@@ -124,5 +135,49 @@ fn may_rotate(paths: &Paths) -> bool {
             tracing::warn!(%error, "key and bundle cannot be written: the static keys are not renewed; run `adit bundle rotate`");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{init, keyring::RelayKeys};
+
+    #[test]
+    fn keys_are_renewed_when_due_and_a_failure_is_not_repeated_at_once() {
+        let folder = std::env::temp_dir().join(format!("adit-rotation-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let identity = Identity {
+            key: folder.join("identity.key"),
+            bundle: folder.join("relay.bundle"),
+            rotate: true,
+        };
+        let keys = RelayKeys::generate().unwrap();
+        keys.create(&identity.key).unwrap();
+        let bundle = keys.bundle(init::bundle_endpoint("127.0.0.1", 9)).unwrap();
+        fs::write(&identity.bundle, &bundle).unwrap();
+        let mut rotation = Rotation::new(&identity).unwrap();
+        let due = rotation.due().unwrap();
+        assert_eq!(rotation.tick(due - 1), Change::None);
+        assert_eq!(rotation.pause(due - 60), Duration::from_mins(1));
+        // The file is gone for a while: the relay goes on with what it has.
+        fs::rename(&identity.key, folder.join("away")).unwrap();
+        assert_eq!(rotation.tick(due), Change::None);
+        assert_eq!(rotation.pause(due), LOOK);
+        fs::rename(folder.join("away"), &identity.key).unwrap();
+        assert_eq!(rotation.tick(due + 1), Change::None, "not yet");
+        assert_eq!(rotation.tick(due + LOOK.as_secs()), Change::Keys);
+        let epochs = |rotation: &Rotation| -> Vec<u64> {
+            rotation.ring().epochs().iter().map(|one| one.epoch).collect()
+        };
+        assert_eq!(epochs(&rotation), [2, 1]);
+        // The next pair waits until the first one's bundle has ended: two are alive at most.
+        let over = rotation.ring().previous.as_ref().unwrap().not_after + 601;
+        assert_eq!(rotation.tick(over - 1), Change::None);
+        assert_eq!(rotation.tick(over), Change::Keys);
+        assert_eq!(epochs(&rotation), [3, 2]);
     }
 }

@@ -169,7 +169,9 @@ impl Admission {
         let (packets, drops) = self
             .lanes
             .accept(now.instant, key, open, self.tickets.max_early() as usize);
-        drops.into_iter().for_each(|reason| tracer.dropped(reason, 0));
+        for reason in drops {
+            tracer.dropped(reason, 0);
+        }
         if let Some(waiting) = entry.waiting.take() {
             hall.visits.push(Visit::Guest(Box::new(Guest {
                 key,

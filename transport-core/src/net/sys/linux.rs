@@ -33,7 +33,7 @@ impl Socket {
             ipv6,
             caps,
             stats: SendStats::default(),
-            options: options.clone(),
+            options: *options,
         })
     }
 
@@ -60,7 +60,7 @@ impl Socket {
             ipv6: self.ipv6,
             caps,
             stats: SendStats::default(),
-            options: self.options.clone(),
+            options: self.options,
         })
     }
 
