@@ -56,9 +56,10 @@ impl Bbr {
     }
 
     /// [`is_too_high`] for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
-    /// each probe on a short path, so there have to be two.
+    /// each probe on a short path, so there have to be two; unless so little flies that two would never be found.
     pub(super) fn went_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        lost > self.max_datagram && is_too_high(lost, in_flight)
+        let telling = lost > self.max_datagram || in_flight <= self.min_pipe_cwnd();
+        telling && is_too_high(lost, in_flight)
     }
 
     fn handle_too_high(&mut self, moment: Moment, sample: &LossSample) {

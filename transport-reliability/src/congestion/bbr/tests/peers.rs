@@ -118,6 +118,32 @@ fn s2n_1539_the_long_term_bound_rises_when_the_path_does() {
 }
 
 #[test]
+fn one_lost_datagram_ends_no_probe() {
+    let mut hand = Hand::up();
+    let sent = hand.send(30);
+    hand.wait(RTT);
+    hand.lose(&sent[10..11]);
+    assert_eq!(
+        hand.bbr.state,
+        State::Up,
+        "a thirtieth is more than 2 %, and proves nothing"
+    );
+    hand.lose(&sent[12..13]);
+    assert_eq!((hand.bbr.state, hand.bbr.cycle.too_high), (State::Down, true));
+}
+
+#[test]
+fn a_second_of_round_trip_does_not_keep_a_bandwidth_that_is_gone() {
+    // Losses end each probe at once, waits end before a round trip does, and ProbeRTT is due every five seconds.
+    let mut world = World::new(1_250_000, SECOND, 4200, 2.0);
+    world.reach(State::Cruise, 60 * SECOND);
+    world.link.rate /= 10;
+    world.link.queue /= 10;
+    let found = world.run_until(90 * SECOND, |world| world.bbr().max_bw.get() < 140_000);
+    assert!(found, "{} {}", world.bbr().max_bw.get(), world.trace());
+}
+
+#[test]
 fn a_cut_model_never_stops_a_sender() {
     let mut hand = Hand::steady(State::Cruise);
     for _ in 0..200 {
