@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::congestion::Progress;
+use crate::congestion::{Packet, Progress};
 use crate::sent::State;
 use crate::{Outcome, Recovery};
 
@@ -102,6 +102,7 @@ impl<T> Recovery<T> {
                 bytes,
                 largest,
                 largest_sent,
+                in_flight: self.in_flight,
                 app_limited,
                 sample,
             };
@@ -145,6 +146,16 @@ impl<T> Recovery<T> {
             self.window.report_acked(number, upto);
         }
         self.in_flight = self.in_flight.saturating_sub(entry.flying());
+        if number >= self.path_from {
+            let (size, sent_at, stamp) = (u64::from(entry.size), entry.sent_at, entry.stamp);
+            let packet = Packet {
+                number,
+                size,
+                sent_at,
+                stamp,
+            };
+            self.congestion.on_packet_acked(now, packet);
+        }
         tally.eliciting |= entry.eliciting;
         if number >= tally.largest.unwrap_or(0) {
             tally.largest = Some(number);

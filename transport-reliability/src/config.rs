@@ -11,7 +11,7 @@ pub struct Config {
     pub max_datagram: u16,
     /// Congestion control.
     pub algorithm: Algorithm,
-    /// Decides the first packet number and the skipped ones.
+    /// Decides the first packet number, the skipped ones, and when BBR probes.
     pub seed: u64,
     /// The peer's promise of how long it may delay an ACK.
     pub peer_max_ack_delay: Duration,
@@ -34,6 +34,8 @@ impl Default for Config {
 pub enum Algorithm {
     /// CUBIC (RFC 9438) with `HyStart++` (RFC 9406).
     Cubic,
+    /// BBRv3 (draft-ietf-ccwg-bbr-06).
+    Bbr,
     /// A constant rate, blind to loss: for links with a contract, and for tests.
     Fixed {
         /// Bytes of UDP payload a second.

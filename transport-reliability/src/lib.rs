@@ -42,7 +42,7 @@ pub use sent::{Sent, SentKind};
 pub use stats::Stats;
 
 use ack_policy::{AckPolicy, Arrival};
-use congestion::{Controller, initial_window};
+use congestion::{Controller, Moment, initial_window};
 use loss::Thresholds;
 use number::NumberSource;
 use pacer::Pacer;
@@ -70,6 +70,8 @@ pub struct Recovery<T> {
     first_sample_at: Option<Instant>,
     thresholds: Thresholds,
     loss_at: Option<Instant>,
+    /// The last number lost to congestion.
+    last_lost: Option<u64>,
     probe: Probe,
     // How much.
     congestion: Controller,
@@ -102,8 +104,9 @@ impl<T> Recovery<T> {
             first_sample_at: None,
             thresholds: Thresholds::new(),
             loss_at: None,
+            last_lost: None,
             probe: Probe::new(),
-            congestion: Controller::new(config.algorithm, max_datagram),
+            congestion: Controller::new(config.algorithm, max_datagram, config.seed),
             pacer: Pacer::new(max_datagram),
             app_limited: false,
             fast_retransmit: false,
@@ -172,7 +175,15 @@ impl<T> Recovery<T> {
             self.in_flight += size;
             self.app_limited = false;
             self.fast_retransmit = false;
-            self.congestion.on_sent(self.in_flight, &self.rtt);
+            let in_flight = self.in_flight;
+            let stamp = self
+                .congestion
+                .on_sent(Moment { now, in_flight }, size, &self.rtt);
+            self.log.set_stamp(number, stamp);
+            if in_flight == size {
+                // After idleness the rate is another one.
+                self.update_pacer();
+            }
             self.pacer.on_sent(now, size);
         }
     }
@@ -180,6 +191,7 @@ impl<T> Recovery<T> {
     /// The data ran out before the permit did: the window must not grow for what went unused.
     pub fn app_limited(&mut self, _now: Instant) {
         self.app_limited = true;
+        self.congestion.on_app_limited(self.in_flight);
         self.pacer.on_idle();
     }
 

@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::congestion::{Moment, Packet};
 use crate::rtt::{GRANULARITY, Rtt};
 use crate::sent::{Loss, SentKind, SentLog};
 use crate::{Outcome, Recovery};
@@ -139,7 +140,7 @@ impl<T> Recovery<T> {
         }
         let persistent = (self.rtt.timeout() + self.peer_max_ack_delay) * PERSISTENT;
         if outage.longest > persistent {
-            self.congestion.on_persistent_congestion();
+            self.congestion.on_persistent_congestion(self.in_flight);
             self.rtt.forget_min();
             out.persistent_congestion = true;
         }
@@ -157,11 +158,21 @@ impl<T> Recovery<T> {
             return;
         };
         let (flying, kind) = (entry.flying(), entry.kind);
+        let packet = Packet {
+            number,
+            size: flying,
+            sent_at: entry.sent_at,
+            stamp: entry.stamp,
+        };
         self.in_flight = self.in_flight.saturating_sub(flying);
         let congestion = flying > 0 && kind == SentKind::Normal;
         let event = congestion.then(|| {
             let (event, fresh) = self.congestion.on_lost(number, self.log.end() - 1);
             self.fast_retransmit |= fresh;
+            let new_range = self.log.begins_range(self.last_lost.replace(number), number);
+            let in_flight = self.in_flight;
+            self.congestion
+                .on_packet_lost(Moment { now, in_flight }, packet, new_range);
             event
         });
         self.declared_lost += 1;

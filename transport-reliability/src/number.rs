@@ -93,10 +93,10 @@ fn draw_period(random: &mut SplitMix, initial: u64, window: u64) -> u64 {
 
 /// `SplitMix64`: enough to surprise a peer that sees neither seed nor state; not a source of secrets.
 #[derive(Debug)]
-struct SplitMix(u64);
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::ack::{AckRange, AckViolation};
+use crate::congestion::Stamp;
 use crate::number::PacketNumber;
 
 /// Numbers the log may span before nothing more may be sent.
@@ -79,6 +80,8 @@ pub(crate) struct Entry<T> {
     pub(crate) kind: SentKind,
     /// Largest received number its ACK frame reported.
     pub(crate) reported: Option<u64>,
+    /// What congestion control wants to know again when it is settled.
+    pub(crate) stamp: Stamp,
     pub(crate) content: Option<T>,
 }
 
@@ -189,6 +192,7 @@ impl<T> SentLog<T> {
             in_flight: true,
             kind: packet.kind,
             reported: None,
+            stamp: Stamp::default(),
             content: Some(packet.content),
         }));
         self.open.put(number, tracked);
@@ -298,6 +302,13 @@ impl<T> SentLog<T> {
         }
     }
 
+    /// Notes under what conditions `number` was sent.
+    pub(crate) fn set_stamp(&mut self, number: u64, stamp: Stamp) {
+        if let Some(entry) = self.entry_mut(number) {
+            entry.stamp = stamp;
+        }
+    }
+
     /// Settles a tracked number as acknowledged; its entry as it was, content included if it was open.
     pub(crate) fn acked(&mut self, number: u64) -> Option<Entry<T>> {
         let entry = self.entry_mut(number)?;
@@ -310,6 +321,7 @@ impl<T> SentLog<T> {
             in_flight: std::mem::replace(&mut entry.in_flight, false),
             kind: entry.kind,
             reported: entry.reported,
+            stamp: entry.stamp,
             content,
         };
         self.close(number, before.state == State::Open && before.eliciting);
@@ -337,6 +349,11 @@ impl<T> SentLog<T> {
         if number == self.open_from {
             self.open_from = self.next_open(number, self.end()).unwrap_or(self.end());
         }
+    }
+
+    /// Whether a loss at `number` does not continue a run of losses that ended at `last`.
+    pub(crate) fn begins_range(&self, last: Option<u64>, number: u64) -> bool {
+        last.is_none_or(|last| last < self.base || self.any_acked(last + 1, number))
     }
 
     /// Whether anything in `from..below` was acknowledged.

@@ -1,5 +1,6 @@
 //! How much may be in flight: congestion events and rounds here, windows and rates in the algorithms.
 
+mod bbr;
 mod cubic;
 mod hystart;
 
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::rtt::Rtt;
 use crate::{Algorithm, sent};
+use bbr::Bbr;
+pub(crate) use bbr::{Moment, Packet, Stamp};
 use cubic::Cubic;
 
 /// No window beyond what the sent log can follow twice over.
@@ -28,6 +31,8 @@ pub(crate) struct Progress {
     /// Largest number newly acknowledged, and the largest sent.
     pub(crate) largest: u64,
     pub(crate) largest_sent: u64,
+    /// Bytes in flight, after what this ACK took out of it.
+    pub(crate) in_flight: u64,
     /// The sender ran out of data before it ran out of permit.
     pub(crate) app_limited: bool,
     /// A fresh sample came with it.
@@ -42,6 +47,7 @@ pub(crate) struct Progress {
 )]
 enum Congestion {
     Cubic(Cubic),
+    Bbr(Bbr),
     Fixed { bytes_per_s: u64 },
 }
 
@@ -58,6 +64,7 @@ struct Event {
 pub(crate) struct Controller {
     congestion: Congestion,
     max_datagram: u64,
+    seed: u64,
     /// Losses up to this number belong to the last event: one reduction a round trip.
     recovery_until: Option<u64>,
     event: Event,
@@ -94,14 +101,17 @@ impl Usage {
 }
 
 impl Controller {
-    pub(crate) fn new(algorithm: Algorithm, max_datagram: u64) -> Self {
+    /// `seed` decides when BBR probes.
+    pub(crate) fn new(algorithm: Algorithm, max_datagram: u64, seed: u64) -> Self {
         let congestion = match algorithm {
             Algorithm::Cubic => Congestion::Cubic(Cubic::new(max_datagram)),
+            Algorithm::Bbr => Congestion::Bbr(Bbr::new(max_datagram, seed)),
             Algorithm::Fixed { bytes_per_s } => Congestion::Fixed { bytes_per_s },
         };
         Self {
             congestion,
             max_datagram,
+            seed,
             recovery_until: None,
             event: Event::default(),
             round_until: None,
@@ -112,7 +122,7 @@ impl Controller {
     /// Another path: a new controller that does not mistake the old path's events for its own.
     pub(crate) fn restart(&mut self, algorithm: Algorithm, path_from: u64) {
         let id = self.event.id.wrapping_add(1);
-        *self = Self::new(algorithm, self.max_datagram);
+        *self = Self::new(algorithm, self.max_datagram, self.seed.wrapping_add(1));
         self.event.id = id;
         // What was sent on the old path says nothing about the new one.
         self.recovery_until = path_from.checked_sub(1);
@@ -122,6 +132,7 @@ impl Controller {
     pub(crate) fn window(&self, rtt: &Rtt) -> u64 {
         let window = match &self.congestion {
             Congestion::Cubic(cubic) => cubic.window(),
+            Congestion::Bbr(bbr) => bbr.window(),
             Congestion::Fixed { bytes_per_s } => {
                 let span = if rtt.is_sampled() {
                     FIXED_SPAN.max(rtt.smoothed() * 2)
@@ -138,11 +149,11 @@ impl Controller {
     pub(crate) fn ssthresh(&self) -> u64 {
         match &self.congestion {
             Congestion::Cubic(cubic) => cubic.ssthresh(),
-            Congestion::Fixed { .. } => u64::MAX,
+            Congestion::Bbr(_) | Congestion::Fixed { .. } => u64::MAX,
         }
     }
 
-    /// Pacing rate in bytes a second; `None` while the RTT is a guess.
+    /// Pacing rate in bytes a second; `None` while it would be a guess.
     pub(crate) fn rate(&self, rtt: &Rtt) -> Option<u64> {
         match &self.congestion {
             Congestion::Cubic(cubic) => {
@@ -150,21 +161,50 @@ impl Controller {
                 let rate = gain * self.window(rtt) as f64 / rtt.smoothed().as_secs_f64();
                 rtt.is_sampled().then_some(rate as u64)
             }
+            Congestion::Bbr(bbr) => Some(bbr.rate(rtt)),
             Congestion::Fixed { bytes_per_s } => Some(*bytes_per_s),
         }
     }
 
     pub(crate) fn set_max_datagram(&mut self, bytes: u64) {
         self.max_datagram = bytes;
-        if let Congestion::Cubic(cubic) = &mut self.congestion {
-            cubic.set_max_datagram(bytes);
+        match &mut self.congestion {
+            Congestion::Cubic(cubic) => cubic.set_max_datagram(bytes),
+            Congestion::Bbr(bbr) => bbr.set_max_datagram(bytes),
+            Congestion::Fixed { .. } => {}
         }
     }
 
-    /// A packet left; `in_flight` includes it.
-    pub(crate) fn on_sent(&mut self, in_flight: u64, rtt: &Rtt) {
-        let filled = in_flight + self.max_datagram > self.window(rtt);
-        self.usage.note(in_flight, filled);
+    /// A packet of `size` leaves; `moment` counts it as in flight. What it is to remember comes back.
+    pub(crate) fn on_sent(&mut self, moment: Moment, size: u64, rtt: &Rtt) -> Stamp {
+        if let Congestion::Bbr(bbr) = &mut self.congestion {
+            return bbr.on_sent(moment, size, rtt);
+        }
+        let filled = moment.in_flight + self.max_datagram > self.window(rtt);
+        self.usage.note(moment.in_flight, filled);
+        Stamp::default()
+    }
+
+    /// The data ran out before the permit did.
+    pub(crate) fn on_app_limited(&mut self, in_flight: u64) {
+        if let Congestion::Bbr(bbr) = &mut self.congestion {
+            bbr.on_app_limited(in_flight);
+        }
+    }
+
+    /// A packet of this path was newly acknowledged, late or not; [`on_ack`](Self::on_ack) follows.
+    pub(crate) fn on_packet_acked(&mut self, now: Instant, packet: Packet) {
+        if let Congestion::Bbr(bbr) = &mut self.congestion {
+            bbr.on_acked(now, packet);
+        }
+    }
+
+    /// A packet was lost to congestion, and [`on_lost`](Self::on_lost) told of it. `new_range`: it does not
+    /// continue a run of losses.
+    pub(crate) fn on_packet_lost(&mut self, moment: Moment, packet: Packet, new_range: bool) {
+        if let Congestion::Bbr(bbr) = &mut self.congestion {
+            bbr.on_lost(moment, &packet, new_range);
+        }
     }
 
     /// Whether the acknowledgement of `number` may grow the window: it was sent after the last reduction.
@@ -174,6 +214,14 @@ impl Controller {
 
     /// An ACK frame made progress.
     pub(crate) fn on_ack(&mut self, progress: Progress, rtt: &Rtt) {
+        if let Congestion::Bbr(bbr) = &mut self.congestion {
+            if self.recovery_until.is_none_or(|until| progress.largest > until) {
+                bbr.on_recovery_end();
+            }
+            let (now, in_flight) = (progress.now, progress.in_flight);
+            bbr.on_ack(Moment { now, in_flight }, rtt);
+            return;
+        }
         let used = self.is_used(progress.app_limited, rtt);
         let ended = self.round_until.is_none_or(|until| progress.largest > until);
         if ended {
@@ -213,8 +261,10 @@ impl Controller {
                 lost: 0,
                 late: 0,
             };
-            if let Congestion::Cubic(cubic) = &mut self.congestion {
-                cubic.on_congestion();
+            match &mut self.congestion {
+                Congestion::Cubic(cubic) => cubic.on_congestion(),
+                Congestion::Bbr(bbr) => bbr.on_recovery_start(),
+                Congestion::Fixed { .. } => {}
             }
         }
         self.event.lost += 1;
@@ -227,150 +277,31 @@ impl Controller {
             return;
         }
         self.event.late += 1;
-        if self.event.late == self.event.lost
-            && let Congestion::Cubic(cubic) = &mut self.congestion
-            && cubic.undo()
-        {
+        if self.event.late != self.event.lost {
+            return;
+        }
+        let undone = match &mut self.congestion {
+            Congestion::Cubic(cubic) => cubic.undo(),
+            Congestion::Bbr(bbr) => {
+                bbr.on_spurious_event();
+                true
+            }
+            Congestion::Fixed { .. } => false,
+        };
+        if undone {
             self.recovery_until = None;
         }
     }
 
     /// RFC 9002 §7.6.2: the window collapses to its minimum.
-    pub(crate) fn on_persistent_congestion(&mut self) {
-        if let Congestion::Cubic(cubic) = &mut self.congestion {
-            cubic.on_persistent_congestion();
+    pub(crate) fn on_persistent_congestion(&mut self, in_flight: u64) {
+        match &mut self.congestion {
+            Congestion::Cubic(cubic) => cubic.on_persistent_congestion(),
+            Congestion::Bbr(bbr) => bbr.on_persistent_congestion(in_flight),
+            Congestion::Fixed { .. } => {}
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::start;
-
-    const MDS: u64 = 1200;
-
-    fn rtt(millis: u64) -> Rtt {
-        let mut rtt = Rtt::new(Duration::from_millis(333));
-        rtt.sample(Duration::from_millis(millis), Duration::ZERO);
-        rtt
-    }
-
-    fn progress(now: Instant, bytes: u64, largest: u64) -> Progress {
-        Progress {
-            now,
-            bytes,
-            largest,
-            largest_sent: largest + 10,
-            app_limited: false,
-            sample: None,
-        }
-    }
-
-    #[test]
-    fn initial_windows() {
-        assert_eq!(initial_window(1200), 12_000);
-        assert_eq!(initial_window(1472), 14_720);
-        assert_eq!(initial_window(9000), 18_000);
-    }
-
-    #[test]
-    fn rates_follow_window_and_rtt() {
-        let mut cubic = Controller::new(Algorithm::Cubic, MDS);
-        assert_eq!(cubic.rate(&Rtt::new(Duration::from_millis(333))), None);
-        assert_eq!(
-            cubic.rate(&rtt(100)),
-            Some(240_000),
-            "twice the window a round trip in slow start"
-        );
-        cubic.on_lost(5, 9);
-        assert_eq!(
-            cubic.rate(&rtt(100)),
-            Some(105_000),
-            "a quarter more than the window afterwards"
-        );
-        let fixed = Controller::new(
-            Algorithm::Fixed {
-                bytes_per_s: 1_000_000,
-            },
-            MDS,
-        );
-        assert_eq!(
-            (fixed.rate(&rtt(100)), fixed.window(&rtt(100))),
-            (Some(1_000_000), 200_000)
-        );
-        assert_eq!(fixed.window(&rtt(1)), 100_000);
-    }
-
-    #[test]
-    fn one_reduction_a_round_trip() {
-        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
-        assert_eq!(cubic.on_lost(5, 20), (1, true));
-        let window = cubic.window(&rtt);
-        assert_eq!(window, 8400);
-        assert_eq!(cubic.on_lost(7, 25), (1, false), "sent before the reduction");
-        assert_eq!(cubic.on_lost(20, 26), (1, false));
-        assert_eq!(cubic.window(&rtt), window);
-        assert_eq!(cubic.on_lost(21, 30), (2, true));
-        assert_eq!(cubic.window(&rtt), 5880);
-    }
-
-    #[test]
-    fn undone_only_when_every_packet_of_the_event_came() {
-        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
-        let (event, _) = cubic.on_lost(5, 20);
-        cubic.on_lost(6, 20);
-        cubic.on_spurious(event);
-        assert_eq!(cubic.window(&rtt), 8400);
-        cubic.on_spurious(event);
-        assert_eq!((cubic.window(&rtt), cubic.ssthresh()), (12_000, u64::MAX));
-        let (second, fresh) = cubic.on_lost(7, 20);
-        assert!(fresh, "after the undo it is as if there had been no event");
-        cubic.on_spurious(event);
-        assert_ne!(second, event);
-        assert_eq!(
-            cubic.window(&rtt),
-            8400,
-            "a late packet of an older event proves nothing about this one"
-        );
-    }
-
-    #[test]
-    fn an_idle_application_does_not_grow_the_window() {
-        let (mut cubic, now, rtt) = (Controller::new(Algorithm::Cubic, MDS), start(), rtt(100));
-        for number in 0..100 {
-            cubic.on_sent(MDS, &rtt);
-            cubic.on_ack(
-                Progress {
-                    app_limited: true,
-                    ..progress(now, MDS, number * 20)
-                },
-                &rtt,
-            );
-        }
-        assert_eq!(cubic.window(&rtt), 12_000);
-        cubic.on_sent(6_000, &rtt);
-        cubic.on_ack(
-            Progress {
-                app_limited: true,
-                ..progress(now, MDS, 5_000)
-            },
-            &rtt,
-        );
-        assert_eq!(
-            cubic.window(&rtt),
-            13_200,
-            "half the window is in use: slow start must not stall"
-        );
-    }
-
-    #[test]
-    fn a_restart_forgets_events_and_ignores_the_old_path() {
-        let (mut cubic, rtt) = (Controller::new(Algorithm::Cubic, MDS), rtt(100));
-        let (event, _) = cubic.on_lost(5, 20);
-        cubic.restart(Algorithm::Cubic, 21);
-        cubic.on_spurious(event);
-        assert!(!cubic.counts(20) && cubic.counts(21));
-        assert_eq!((cubic.window(&rtt), cubic.ssthresh()), (12_000, u64::MAX));
-    }
-}
+mod tests;

@@ -1,0 +1,168 @@
+//! What losses do to the model (§5.5.10), what late ACKs undo (§5.5.11), and what an outage does (§5.6.4.4).
+
+use super::model::{INFINITE, beta};
+use super::rs::{LossSample, Packet};
+use super::{Bbr, Moment, State};
+
+/// `BBR.LossThresh`, percent.
+const LOSS_PERCENT: u64 = 2;
+
+/// More than 2 % of what was in flight was lost.
+pub(super) fn is_too_high(lost: u64, in_flight: u64) -> bool {
+    u128::from(lost) * 100 > u128::from(in_flight) * u128::from(LOSS_PERCENT)
+}
+
+/// What was in flight when losses passed the threshold, perhaps within this packet (`InflightAtLoss`).
+pub(super) fn inflight_at_loss(sample: &LossSample) -> u64 {
+    let before = sample.in_flight_then.saturating_sub(sample.size);
+    let lost_before = sample.lost.saturating_sub(sample.size);
+    let tolerated = before / 100 * LOSS_PERCENT + before % 100 * LOSS_PERCENT / 100;
+    let prefix = tolerated.saturating_sub(lost_before);
+    before.saturating_add(prefix + prefix * LOSS_PERCENT / (100 - LOSS_PERCENT))
+}
+
+/// What a spurious loss gives back.
+#[derive(Debug)]
+pub(super) struct Undo {
+    pub(super) state: Option<State>,
+    bw_shortterm: u64,
+    inflight_shortterm: u64,
+    inflight_longterm: u64,
+}
+
+impl Undo {
+    pub(super) const STARTUP: Option<State> = Some(State::Startup);
+
+    pub(super) fn new() -> Self {
+        Self {
+            state: None,
+            bw_shortterm: 0,
+            inflight_shortterm: 0,
+            inflight_longterm: 0,
+        }
+    }
+}
+
+impl Bbr {
+    /// A packet was declared lost to congestion. `new_range`: something before it, after the last loss, arrived.
+    pub(in crate::congestion) fn on_lost(&mut self, moment: Moment, packet: &Packet, new_range: bool) {
+        let sample = self.sampler.on_lost(packet);
+        self.bounds.note_loss(self.sampler.delivered());
+        self.lost_ranges += u32::from(new_range || self.lost_ranges == 0);
+        // Once a probe, and only for what was sent while probing.
+        if self.cycle.probe_sample && self.went_too_high(sample.lost, sample.in_flight_then) {
+            self.handle_too_high(moment, &sample);
+        }
+    }
+
+    /// [`is_too_high`] for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
+    /// each probe on a short path, so there have to be two; unless so little flies that two would never be found.
+    pub(super) fn went_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        let telling = lost > self.max_datagram || in_flight <= self.min_pipe_cwnd();
+        telling && is_too_high(lost, in_flight)
+    }
+
+    fn handle_too_high(&mut self, moment: Moment, sample: &LossSample) {
+        self.cycle.too_high = true;
+        self.cycle.probe_sample = false;
+        if !sample.app_limited {
+            self.bounds.inflight_longterm = inflight_at_loss(sample).max(beta(self.target_inflight()));
+        }
+        if self.state == State::Up {
+            self.undo.state = Some(State::Up);
+            self.start_down(moment);
+        }
+    }
+
+    /// A recovery period began (RFC 9002 §7.3.2): what it changes can be undone. The draft saves at the first loss of
+    /// each round as well; a probe that ends by a loss begins a new round, and its next loss would overwrite what is to
+    /// be restored.
+    pub(in crate::congestion) fn on_recovery_start(&mut self) {
+        self.save_state();
+        self.in_recovery = true;
+    }
+
+    /// A packet sent after its begin was acknowledged.
+    pub(in crate::congestion) fn on_recovery_end(&mut self) {
+        if std::mem::take(&mut self.in_recovery) {
+            self.restore_cwnd();
+        }
+    }
+
+    /// Persistent congestion, the counterpart of TCP's retransmission timeout: one more than what flies.
+    pub(in crate::congestion) fn on_persistent_congestion(&mut self, in_flight: u64) {
+        self.save_cwnd();
+        self.in_recovery = true;
+        self.cwnd = self
+            .cwnd
+            .min(in_flight + self.max_datagram)
+            .max(self.min_pipe_cwnd());
+    }
+
+    /// Once a round: the bounds of the short term, unless this is a probe.
+    pub(super) fn adapt_lower_bounds(&mut self) {
+        if !self.bounds.loss_round_start {
+            return;
+        }
+        if self.bounds.loss_in_round && !self.state.is_probing() {
+            self.bounds.cut_shortterm(self.max_bw.get(), self.cwnd);
+        }
+        self.bounds.loss_in_round = false;
+    }
+
+    fn save_state(&mut self) {
+        self.save_cwnd();
+        self.undo = Undo {
+            state: None,
+            bw_shortterm: self.bounds.bw_shortterm,
+            inflight_shortterm: self.bounds.inflight_shortterm,
+            inflight_longterm: self.bounds.inflight_longterm,
+        };
+    }
+
+    pub(super) fn save_cwnd(&mut self) {
+        self.prior_cwnd = if self.in_recovery || self.state == State::ProbeRtt {
+            self.prior_cwnd.max(self.cwnd)
+        } else {
+            self.cwnd
+        };
+    }
+
+    pub(super) fn restore_cwnd(&mut self) {
+        self.cwnd = self.cwnd.max(self.prior_cwnd);
+    }
+
+    /// No packet of the last event was really lost.
+    pub(in crate::congestion) fn on_spurious_event(&mut self) {
+        self.in_recovery = false;
+        self.restore_cwnd();
+        self.full.search(0);
+        let (bounds, undo) = (&mut self.bounds, &self.undo);
+        bounds.loss_in_round = false;
+        bounds.bw_shortterm = bounds.bw_shortterm.max(undo.bw_shortterm);
+        bounds.inflight_shortterm = bounds.inflight_shortterm.max(undo.inflight_shortterm);
+        bounds.inflight_longterm = bounds.inflight_longterm.max(undo.inflight_longterm);
+        let probing_rtt = self.state == State::ProbeRtt;
+        match self.undo.state.take() {
+            Some(State::Startup) if self.state != State::Startup => {
+                self.full.reached = false;
+                if !probing_rtt {
+                    self.enter_startup();
+                }
+            }
+            Some(State::Up) if self.state != State::Up && !probing_rtt => self.start_refill(),
+            _ => {}
+        }
+    }
+
+    /// What losses leave of the window (`BoundCwndForModel`), by the table of §5.6.1.
+    pub(super) fn caps(&self) -> u64 {
+        let least = self.min_pipe_cwnd();
+        let longterm = match self.state {
+            State::Startup => INFINITE,
+            State::Drain | State::Down | State::Refill | State::Up => self.bounds.inflight_longterm,
+            State::Cruise | State::ProbeRtt => self.bounds.with_headroom(self.max_datagram, least),
+        };
+        longterm.min(self.bounds.inflight_shortterm).max(least)
+    }
+}
