@@ -394,7 +394,10 @@ impl<'a> World<'a> {
             }
             Said::Event(_, Event::Connected(_)) => {
                 session.connected = true;
-                choose(session.algorithm, session.client.endpoint.connection(session.handle));
+                choose(
+                    session.algorithm,
+                    session.client.endpoint.connection(session.handle),
+                );
                 self.handshakes += 1;
             }
             Said::Event(_, Event::DatagramReceived(payload)) => {
@@ -448,7 +451,10 @@ impl<'a> World<'a> {
                 };
                 self.handles.insert(handle, session);
                 self.sessions[session].server_handle = Some(handle);
-                choose(self.sessions[session].algorithm, self.server.endpoint.connection(handle));
+                choose(
+                    self.sessions[session].algorithm,
+                    self.server.endpoint.connection(handle),
+                );
             }
             Said::Event(handle, event) => {
                 let Some(&session) = self.handles.get(&handle) else {
