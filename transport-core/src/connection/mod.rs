@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
-use transport_reliability::Config;
+use transport_reliability::{Algorithm, Config};
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
     Scheduler, Side, StreamId, StreamsExhausted, WriteError,
@@ -378,6 +378,11 @@ impl Connection {
     /// Asks for new packet keys. False: not possible now, since the peer has not yet shown that it follows.
     pub fn update_keys(&mut self) -> bool {
         self.state == State::Confirmed && self.keys.as_mut().is_some_and(Keys::want_update)
+    }
+
+    /// Another congestion controller from now on, which starts from nothing.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
+        self.path.recovery.set_algorithm(algorithm);
     }
 
     /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,
