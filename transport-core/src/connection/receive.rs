@@ -71,7 +71,7 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) {
         let size = datagram.len();
-        if self.settings.side == Side::Client && route.remote != self.path.route.remote {
+        if self.settings.side == Side::Client && route.remote != self.paths.active.route.remote {
             return tracer.dropped(DropReason::WrongAddress, size);
         }
         if matches!(self.state, State::Draining | State::Closed) {
@@ -84,8 +84,12 @@ impl Connection {
         let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
             return tracer.dropped(DropReason::Forged, size);
         };
-        let number = self.path.recovery.expand(sealed.truncated(), sealed.number_len());
-        let Ok(fresh) = self.path.recovery.check(number) else {
+        let number = self
+            .paths
+            .active
+            .recovery
+            .expand(sealed.truncated(), sealed.number_len());
+        let Ok(fresh) = self.paths.active.recovery.check(number) else {
             return tracer.dropped(DropReason::Replay, size);
         };
         let Ok((frames, which)) = keys.open(sealed, number) else {
@@ -110,7 +114,7 @@ impl Connection {
         frames: &[u8],
         tracer: &mut Tracer<'_>,
     ) {
-        if let Ok(fresh) = self.path.recovery.check(number) {
+        if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
                 route,
                 size,
@@ -130,7 +134,8 @@ impl Connection {
         } = opened;
         let number = fresh.number();
         let newest = self
-            .path
+            .paths
+            .active
             .recovery
             .largest_received()
             .is_none_or(|largest| number > largest);
@@ -157,7 +162,7 @@ impl Connection {
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
-                self.path.recovery.received(fresh, now.instant, eliciting);
+                self.paths.active.recovery.received(fresh, now.instant, eliciting);
                 self.note_heard(now.instant);
             }
             Verdict::Refused => {
@@ -183,7 +188,8 @@ impl Connection {
         match keys.opened(which, arrival.number, now) {
             Ok(None) => {}
             Ok(Some(by)) => {
-                self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());
+                self.timers
+                    .set(Timer::KeyDiscard, now + self.paths.active.three_pto());
                 tracer.tell(|connection| Event::KeysUpdated { connection, by });
             }
             Err(breach) => self.end_for(breach, now),
@@ -193,15 +199,15 @@ impl Connection {
     /// The newest packet from another address makes that address a candidate (RFC 9000 §9.3).
     fn note_origin(&mut self, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let Arrival { route, size, now, .. } = *arrival;
-        match self.path.origin(route) {
-            Origin::Active => self.path.route.local = route.local,
+        match self.paths.active.origin(route) {
+            Origin::Active => self.paths.active.route.local = route.local,
             Origin::Candidate => {
-                if let Some(candidate) = &mut self.path.candidate {
+                if let Some(candidate) = &mut self.paths.active.candidate {
                     candidate.received(size);
                 }
             }
             Origin::New if arrival.newest && self.state.is_open() => {
-                self.path.candidate = Some(Candidate::new(route, size, now.instant));
+                self.paths.active.candidate = Some(Candidate::new(route, size, now.instant));
                 tracer.tell(|connection| Event::PathChallenged {
                     connection,
                     remote: route.remote,
@@ -212,7 +218,7 @@ impl Connection {
     }
 
     fn note_heard(&mut self, now: Instant) {
-        self.path.note_heard();
+        self.paths.active.note_heard();
         match self.state {
             State::Unconfirmed | State::Confirmed => self.restart_idle(now),
             State::Closing => self.closing.on_packet(),

@@ -1,8 +1,11 @@
 //! The gates: what must hold at the end of a run, each with its figure, its limit and how it was computed.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::board::{KindTally, Sample, Tally};
+use super::{
+    agreement::{Line, TOLERANCE},
+    board::{KindTally, Sample, Tally},
+};
 
 /// Memory may grow by this over a whole run, however long, on the line through its samples.
 const MEMORY_GROWTH_KIB: f64 = 16.0 * 1024.0;
@@ -20,7 +23,7 @@ const RECONNECT_MS: f64 = 1000.0;
 const MAX_POINTS: usize = 400;
 
 /// One gate.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Gate {
     /// Its name.
     pub name: &'static str,
@@ -214,6 +217,21 @@ fn reconnect(tally: &Tally) -> Gate {
             },
         ),
         limit: format!("p95 ≤ {RECONNECT_MS:.0} ms to the first byte"),
+    }
+}
+
+/// Medians of real sockets against those of the simulator.
+pub fn agreement(lines: &[Line]) -> Gate {
+    let worst = lines
+        .iter()
+        .max_by(|a, b| (a.ratio - 1.0).abs().total_cmp(&(b.ratio - 1.0).abs()));
+    Gate {
+        name: "agreement",
+        ok: lines.iter().all(|line| line.ok),
+        value: worst.map_or_else(String::new, |line| {
+            format!("{:+.1} % in “{}”", (line.ratio - 1.0) * 100.0, line.scenario)
+        }),
+        limit: format!("within {:.0} %", TOLERANCE * 100.0),
     }
 }
 

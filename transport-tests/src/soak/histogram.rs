@@ -39,6 +39,11 @@ impl Histogram {
         self.max_ms
     }
 
+    /// The longest, when anything was noted.
+    pub fn max_ms_if_any(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.max_ms)
+    }
+
     /// The time that a share of all stays under, milliseconds; `None` when nothing was noted.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = ((self.count as f64 * share).ceil() as u64).max(1);
