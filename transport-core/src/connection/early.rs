@@ -190,7 +190,7 @@ impl Connection {
         self.paths.active.earn(size);
         let opened = Opened {
             path: PathId::FIRST,
-            route: self.paths.active.route,
+            arrived: self.paths.active.route.into(),
             size,
             fresh,
             key: None,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
+use transport_reliability::Algorithm;
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
     Side, StreamId, StreamsExhausted, WriteError,
@@ -400,6 +401,11 @@ impl Connection {
     /// Asks for new packet keys. False: not possible now, since the peer has not yet shown that it follows.
     pub fn update_keys(&mut self) -> bool {
         self.state == State::Confirmed && self.keys.as_mut().is_some_and(Keys::want_update)
+    }
+
+    /// Another congestion controller from now on, which starts from nothing.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
+        self.paths.active.recovery.set_algorithm(algorithm);
     }
 
     /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,

@@ -20,7 +20,7 @@ use super::keys::Keys;
 use super::path::validate::Candidate;
 use super::path::{Origin, PathId};
 use super::state::State;
-use crate::buffer::Route;
+use crate::buffer::{Arrived, Ecn, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::Sealed;
@@ -34,6 +34,7 @@ pub(super) struct Arrival {
     pub(super) now: Now,
     pub(super) path: PathId,
     pub(super) route: Route,
+    pub(super) ecn: Option<Ecn>,
     pub(super) number: u64,
     pub(super) size: usize,
     /// No packet with a higher number came before.
@@ -45,7 +46,7 @@ pub(super) struct Arrival {
 /// A packet that was opened.
 pub(super) struct Opened {
     pub(super) path: PathId,
-    pub(super) route: Route,
+    pub(super) arrived: Arrived,
     pub(super) size: usize,
     pub(super) fresh: Fresh,
     /// What opened it; `None` for early data.
@@ -67,11 +68,13 @@ impl Connection {
     pub(crate) fn handle_datagram(
         &mut self,
         now: Now,
-        route: Route,
+        arrived: impl Into<Arrived>,
         cid: ConnectionId,
         datagram: &mut [u8],
         tracer: &mut Tracer<'_>,
     ) {
+        let arrived = arrived.into();
+        let route = arrived.route;
         let size = datagram.len();
         let id = match self.path_in(route, cid) {
             Ok(id) => id,
@@ -101,7 +104,7 @@ impl Connection {
         }
         let opened = Opened {
             path: id,
-            route,
+            arrived,
             size,
             fresh,
             key: Some(which),
@@ -136,7 +139,7 @@ impl Connection {
         if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
                 path: PathId::FIRST,
-                route,
+                arrived: route.into(),
                 size,
                 fresh,
                 key: Some(Generation::Current),
@@ -148,7 +151,7 @@ impl Connection {
     pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
         let Opened {
             path: id,
-            route,
+            arrived: Arrived { route, ecn },
             size,
             fresh,
             key,
@@ -165,6 +168,7 @@ impl Connection {
             now,
             path: id,
             route,
+            ecn,
             number,
             size,
             newest,

@@ -417,6 +417,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 path: PathId::FIRST,
                 now: bed.now,
                 route: bed.connection.paths.active.route,
+                ecn: None,
                 number: 0,
                 size: bytes.len(),
                 newest: true,
