@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use transport_core::Algorithm;
 
 /// One scenario as its TOML file says it. Unknown keys are errors.
@@ -69,7 +69,7 @@ pub struct Links {
 }
 
 /// Impairments of one direction; missing keys mean none.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// Bottleneck rate in Mbit/s of IP packets; none: infinite.
@@ -99,7 +99,7 @@ pub struct Link {
 }
 
 /// Models of random loss.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Loss {
     /// Each packet on its own.
@@ -124,7 +124,7 @@ pub enum Loss {
 }
 
 /// Some packets arrive later than those behind them.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Reorder {
     /// Probability.
@@ -134,7 +134,7 @@ pub struct Reorder {
 }
 
 /// A periodic outage.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Blackhole {
     /// Passing time.
