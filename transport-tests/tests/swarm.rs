@@ -9,7 +9,11 @@ use transport_tests::program::swarm::Program;
 fn nothing_is_lost_and_nothing_hangs() {
     for seed in 1..=40 {
         let result = Program::new(seed).run();
-        assert_eq!(result, Ok(()), "cargo run --release -p transport-tests --bin swarm -- --seed {seed}");
+        assert_eq!(
+            result,
+            Ok(()),
+            "cargo run --release -p transport-tests --bin swarm -- --seed {seed}"
+        );
     }
 }
 
@@ -19,7 +23,10 @@ fn a_seed_is_a_program() {
     assert_eq!(program, Program::new(7));
     assert_ne!(program, Program::new(8));
     let text = serde_json::to_string(&program).expect("a program");
-    assert_eq!(serde_json::from_str::<Program>(&text).expect("the same program"), program);
+    assert_eq!(
+        serde_json::from_str::<Program>(&text).expect("the same program"),
+        program
+    );
 }
 
 /// Programs that failed once, by what they found.

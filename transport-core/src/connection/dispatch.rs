@@ -54,7 +54,8 @@ impl Connection {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
             }
             eliciting |= frame.is_ack_eliciting();
-            if self.state == State::Closing && !matches!(frame, Frame::Close(_)) {
+            // Behind the end only the other side's last word counts.
+            if !self.state.is_open() && !matches!(frame, Frame::Close(_)) {
                 continue;
             }
             match self.dispatch(arrival, &frame, tracer) {

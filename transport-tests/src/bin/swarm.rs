@@ -107,7 +107,12 @@ fn report(cli: &Cli, seed: u64, program: &Program, fault: &str) {
     println!("      cargo run --release -p transport-tests --bin swarm -- --seed {seed}");
     let text = serde_json::to_string_pretty(&shorter).unwrap_or_default();
     match std::fs::write(&file, text) {
-        Ok(()) => println!("      {} of {} calls: {}", shorter.calls.len(), program.calls.len(), file.display()),
+        Ok(()) => println!(
+            "      {} of {} calls: {}",
+            shorter.calls.len(),
+            program.calls.len(),
+            file.display()
+        ),
         Err(error) => eprintln!("{}: {error}", file.display()),
     }
 }

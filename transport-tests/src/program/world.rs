@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use transport_core::{
-    Algorithm, Class, CloseReason, ConnectionStats, DatagramOptions, Direction, Event, ReadError, StreamId, WriteError,
+    Algorithm, Class, CloseReason, ConnectionStats, DatagramOptions, Direction, Event, ReadError, StreamId,
+    WriteError,
 };
 
 use super::network::{Faults, Network};
@@ -347,6 +348,7 @@ impl World {
         let options = DatagramOptions {
             class: Class::ALL[usize::from(class) % 5],
             early: false,
+            notify: false,
             deadline: deadline_ms.map(|ms| now.instant + Duration::from_millis(ms.into())),
         };
         let connection = self.pair.sender(way(up)).connection();
