@@ -376,8 +376,7 @@ fn what_is_written_about_a_packet_does_not_grow_with_it() {
 /// application was told of a stream after it had been told of the end.
 #[test]
 fn what_stands_behind_a_close_is_not_heard() {
-    let mut pair = pair(6002);
-    let mut raw = Raw::join(&mut pair, 6002);
+    let (mut pair, mut raw) = pair(6002);
     let last_word = Frame::Close(Close {
         code: 1,
         frame_type: None,
