@@ -190,7 +190,7 @@ pub struct TransportOptions {
 impl Default for TransportOptions {
     fn default() -> Self {
         Self {
-            congestion: Algorithm::Cubic,
+            congestion: Algorithm::default(),
             idle_timeout: Duration::from_secs(30),
             keep_alive: None,
             handshake_timeout: Duration::from_secs(30),

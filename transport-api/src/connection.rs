@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::driver::shared::{ConnectionShared, FinishReply, Halves, OpenReply, Query, Reply, lock};
-use crate::engine::{Bundle, ConnectionStats, Direction, Info, Peer, Suite};
+use crate::engine::{Algorithm, Bundle, ConnectionStats, Direction, Info, Peer, Suite};
 use crate::error::{ConnectionError, FinishError};
 use crate::stream::{RecvStream, SendStream};
 use crate::wait::Wait;
@@ -227,6 +227,13 @@ impl Connection {
     /// Changes to the next packet keys soon (RFC 9001 §6). The transport does it by itself before keys wear out.
     pub fn update_keys(&self) {
         lock(&self.shared().state).update_keys = true;
+        self.shared().post();
+    }
+
+    /// Another congestion controller for what this side sends, from now on. It starts from nothing, so the best moment is
+    /// before the first bytes.
+    pub fn set_congestion(&self, algorithm: Algorithm) {
+        lock(&self.shared().state).congestion = Some(algorithm);
         self.shared().post();
     }
 

@@ -301,7 +301,7 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
-            algorithm: Algorithm::Cubic,
+            algorithm: Algorithm::default(),
             aes: false,
             idle_timeout: Duration::from_secs(30),
             keep_alive: None,

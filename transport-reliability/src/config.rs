@@ -22,7 +22,7 @@ impl Default for Config {
         Self {
             initial_rtt: Duration::from_millis(333),
             max_datagram: 1232,
-            algorithm: Algorithm::Cubic,
+            algorithm: Algorithm::default(),
             seed: 0,
             peer_max_ack_delay: Duration::from_millis(25),
         }
@@ -30,9 +30,10 @@ impl Default for Config {
 }
 
 /// The congestion controller of a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Algorithm {
     /// CUBIC (RFC 9438) with `HyStart++` (RFC 9406).
+    #[default]
     Cubic,
     /// BBRv3 (draft-ietf-ccwg-bbr-06).
     Bbr,

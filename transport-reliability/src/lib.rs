@@ -354,6 +354,14 @@ impl<T> Recovery<T> {
         self.update_pacer();
     }
 
+    /// Another congestion controller, which starts from nothing; what is in flight already tells it nothing.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
+        self.config.algorithm = algorithm;
+        self.congestion.restart(algorithm, self.log.end());
+        self.fast_retransmit = false;
+        self.update_pacer();
+    }
+
     /// The peer's promise arrived with its parameters.
     pub fn set_peer_max_ack_delay(&mut self, delay: Duration) {
         self.peer_max_ack_delay = delay;
@@ -392,6 +400,7 @@ impl<T> Recovery<T> {
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         Stats {
+            algorithm: self.config.algorithm,
             sent_packets: self.sent_packets,
             sent_bytes: self.sent_bytes,
             received_packets: self.window.received_packets(),

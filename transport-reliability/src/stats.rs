@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use crate::Algorithm;
+
 /// Counters and gauges of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
+    /// The congestion controller at work.
+    pub algorithm: Algorithm,
     /// Packets sent, ACK-only ones included.
     pub sent_packets: u64,
     /// Bytes of UDP payload sent.

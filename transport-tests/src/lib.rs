@@ -6,4 +6,6 @@ pub mod house;
 pub mod misbehave;
 pub mod oracle;
 pub mod pair;
+pub mod report;
 pub mod sim;
+pub mod soak;

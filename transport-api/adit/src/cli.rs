@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use transport_api::Algorithm;
 
 /// Encrypted post-quantum transport for relays and VPNs.
 #[derive(Parser)]
@@ -244,10 +245,19 @@ pub(crate) fn host_port(text: &str) -> Result<(String, u16), String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Cc {
-    /// Model based; not built yet.
+    /// Model based: BBRv3.
     Bbr,
     /// Loss based.
     Cubic,
+}
+
+impl From<Cc> for Algorithm {
+    fn from(cc: Cc) -> Self {
+        match cc {
+            Cc::Bbr => Self::Bbr,
+            Cc::Cubic => Self::Cubic,
+        }
+    }
 }
 
 #[derive(Subcommand)]

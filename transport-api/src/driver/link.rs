@@ -58,16 +58,20 @@ impl Link {
 
     /// Does what the handles asked for since the last mark.
     pub(crate) fn feed(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
-        let (opens, queries, finishes, update_keys, close) = {
+        let (opens, queries, finishes, update_keys, congestion, close) = {
             let mut state = lock(&self.shared.state);
             (
                 std::mem::take(&mut state.opens),
                 std::mem::take(&mut state.queries),
                 std::mem::take(&mut state.finishes),
                 std::mem::take(&mut state.update_keys),
+                state.congestion.take(),
                 state.close.take(),
             )
         };
+        if let Some(algorithm) = congestion {
+            engine.set_algorithm(algorithm);
+        }
         for (direction, reply) in opens {
             self.wait_to_open(direction, reply);
         }

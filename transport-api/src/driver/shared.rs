@@ -15,7 +15,7 @@ use crate::config::DatagramPolicy;
 use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
+    Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
     RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
 use crate::engine::{DatagramOptions, Suite};
@@ -234,6 +234,7 @@ pub(crate) struct ConnectionState {
     pub(crate) ended: Option<ConnectionError>,
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) update_keys: bool,
+    pub(crate) congestion: Option<Algorithm>,
     pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
     pub(crate) queries: Vec<Query>,
     pub(crate) finishes: Vec<(Duration, Arc<FinishReply>)>,

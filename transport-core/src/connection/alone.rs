@@ -21,7 +21,8 @@ const ANSWERS_BEYOND_WINDOW: u64 = 4 * PADDED as u64;
 
 impl Connection {
     pub(super) fn mtu_probe_due(&self) -> Option<u16> {
-        self.path
+        self.paths
+            .active
             .mtu
             .probe_due()
             .filter(|_| self.state == State::Confirmed)
@@ -37,9 +38,9 @@ impl Connection {
         let mut draft = self.draft(batch, usize::from(size))?;
         draft.put(&Frame::Ping, Some(Item::MtuProbe));
         draft.builder.pad_to(usize::from(size));
-        self.path.mtu.probe_sent(size);
+        self.paths.active.mtu.probe_sent(size);
         let built = self.finish_packet(draft, SentKind::MtuProbe, now, tracer);
-        matches!(built, Built::Packet(_)).then_some(self.path.route)
+        matches!(built, Built::Packet(_)).then_some(self.paths.active.route)
     }
 
     /// Answers to challenges, and our own challenge to an address that is to prove itself.
@@ -49,21 +50,22 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Option<Route> {
-        let pto = self.path.recovery.pto();
-        while let Some((route, data)) = self.path.responses.pop(self.is_crowded(), now, pto) {
+        let pto = self.paths.active.recovery.pto();
+        while let Some((route, data)) = self.paths.active.responses.pop(self.is_crowded(), now, pto) {
             if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
                 return Some(route);
             }
         }
         let route = self
-            .path
+            .paths
+            .active
             .candidate
             .as_ref()
             .filter(|candidate| candidate.is_due(now))?
             .route;
         let data = self.random.bytes();
         let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
-        let candidate = self.path.candidate.as_mut()?;
+        let candidate = self.paths.active.candidate.as_mut()?;
         let again = candidate.challenged(data, now, pto);
         self.timers.set(Timer::PathValidation, again);
         sent.then_some(route)
@@ -71,7 +73,7 @@ impl Connection {
 
     /// So much is under way that answers to challenges must wait (RFC 9000 §8.2.2), though a little beyond the window is allowed.
     fn is_crowded(&self) -> bool {
-        let stats = self.path.recovery.stats();
+        let stats = self.paths.active.recovery.stats();
         stats.in_flight > stats.cwnd + ANSWERS_BEYOND_WINDOW
     }
 
@@ -84,8 +86,8 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> bool {
-        let foreign = route.remote != self.path.route.remote;
-        let allowance = match &self.path.candidate {
+        let foreign = route.remote != self.paths.active.route.remote;
+        let allowance = match &self.paths.active.candidate {
             Some(candidate) if candidate.route.remote == route.remote => candidate.allowance(),
             _ if foreign => 0,
             _ => usize::MAX,
@@ -94,7 +96,7 @@ impl Connection {
             return false;
         };
         if !draft.put(frame, None) {
-            self.path.give_back(draft.number);
+            self.paths.active.give_back(draft.number);
             return false;
         }
         let spread = u64::from(BASE) - PADDED as u64;
@@ -104,7 +106,7 @@ impl Connection {
         let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
             return false;
         };
-        if let Some(candidate) = self.path.candidate.as_mut().filter(|_| foreign) {
+        if let Some(candidate) = self.paths.active.candidate.as_mut().filter(|_| foreign) {
             candidate.sent(size);
         }
         true
@@ -129,6 +131,6 @@ impl Connection {
         let more = usize::from(self.random.byte());
         draft.builder.pad_to(draft.builder.size() + more);
         let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
-        matches!(built, Built::Packet(_)).then_some(self.path.route)
+        matches!(built, Built::Packet(_)).then_some(self.paths.active.route)
     }
 }

@@ -13,9 +13,10 @@ use crate::trace::{Event, Tracer};
 impl Connection {
     /// Hands out what loss recovery found.
     pub(super) fn deliver(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        let mut outcome = std::mem::take(&mut self.path.outcome);
+        let mut outcome = std::mem::take(&mut self.paths.active.outcome);
         if outcome.rtt_updated {
-            self.scheduler.set_srtt(self.path.recovery.rtt().smoothed());
+            self.scheduler
+                .set_srtt(self.paths.active.recovery.rtt().smoothed());
         }
         for content in outcome.acked.drain(..) {
             self.acked(&content, tracer);
@@ -25,15 +26,15 @@ impl Connection {
             tracer.tell(|connection| Event::PacketsLost { connection, count });
             self.lost(&outcome.lost, tracer);
         }
-        if self.path.mtu.is_settled_below() && self.timers.get(Timer::MtuSearch).is_none() {
+        if self.paths.active.mtu.is_settled_below() && self.timers.get(Timer::MtuSearch).is_none() {
             self.timers.set(Timer::MtuSearch, now + SEARCH_AGAIN);
         }
         outcome.clear();
-        self.path.outcome = outcome;
+        self.paths.active.outcome = outcome;
     }
 
     fn acked(&mut self, content: &Content, tracer: &mut Tracer<'_>) {
-        self.path.mtu.acked(content.size);
+        self.paths.active.mtu.acked(content.size);
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
@@ -59,21 +60,21 @@ impl Connection {
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
                     Item::Control(piece) => self.pending.control.piece_lost(piece),
                     Item::MtuProbe => {
-                        self.path.mtu.probe_lost(content.size);
+                        self.paths.active.mtu.probe_lost(content.size);
                         probe = true;
                     }
                 }
             }
             large |= content.size > BASE && !probe;
         }
-        if self.path.mtu.lost(large) {
+        if self.paths.active.mtu.lost(large) {
             self.mtu_changed(tracer);
         }
     }
 
     /// A probe goes out with what an unsettled packet carried, since there is nothing new to say.
     pub(super) fn repeat_oldest(&mut self) {
-        let Some(content) = self.path.recovery.oldest_unacked().cloned() else {
+        let Some(content) = self.paths.active.recovery.oldest_unacked().cloned() else {
             return;
         };
         for item in content.items() {
@@ -90,14 +91,14 @@ impl Connection {
     }
 
     fn mtu_probe_acked(&mut self, size: u16, tracer: &mut Tracer<'_>) {
-        if self.path.mtu.probe_acked(size) {
+        if self.paths.active.mtu.probe_acked(size) {
             self.mtu_changed(tracer);
         }
     }
 
     fn mtu_changed(&mut self, tracer: &mut Tracer<'_>) {
         self.adopt_mtu();
-        let mtu = self.path.mtu.current();
+        let mtu = self.paths.active.mtu.current();
         tracer.tell(|connection| Event::MtuChanged { connection, mtu });
     }
 }

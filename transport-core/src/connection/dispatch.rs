@@ -131,7 +131,7 @@ impl Connection {
                 },
             ),
             Frame::PathChallenge(data) => {
-                self.path.responses.push(arrival.route, *data);
+                self.paths.active.responses.push(arrival.route, *data);
                 Ok(())
             }
             Frame::PathResponse(data) => {
@@ -217,9 +217,10 @@ impl Connection {
             delay: Duration::from_micros(ack.delay_us()),
             ranges: ranges.get(..count).unwrap_or_default(),
         };
-        self.path
+        self.paths
+            .active
             .recovery
-            .on_ack(arrival.now.instant, input, &mut self.path.outcome)
+            .on_ack(arrival.now.instant, input, &mut self.paths.active.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
         if let Some(keys) = &mut self.keys {
             keys.acknowledged(ack.largest(), arrival.now.instant);
@@ -266,17 +267,18 @@ impl Connection {
 
     fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
         let proved = self
-            .path
+            .paths
+            .active
             .candidate
             .as_ref()
             .is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
         if !proved {
             return;
         }
-        let Some(moved) = self.path.switch(arrival.now.instant) else {
+        let Some(moved) = self.paths.active.switch(arrival.now.instant) else {
             return;
         };
-        let remote = self.path.route.remote;
+        let remote = self.paths.active.route.remote;
         self.timers.clear(crate::timer::Timer::PathValidation);
         self.counters.path_changes += 1;
         self.pending.tickets.on_new_path();

@@ -80,20 +80,23 @@ impl Connection {
         let mut connection = Self::bare(now, Side::Client, info, route, remembered, transport, random);
         connection.scheduler.begin_early();
         // Whether the relay is there is the dial's to find out.
-        connection.path.recovery.disarm_probe(true);
+        connection.paths.active.recovery.disarm_probe(true);
         connection
     }
 
     /// The next packet of early data, with at most `room` bytes of frames; none while nothing marked waits, or the initial
     /// window is full. The batch lends its memory.
     pub(crate) fn next_early(&mut self, now: Now, room: usize, batch: &mut Batch) -> Option<EarlyPacket> {
-        let permitted = matches!(self.path.recovery.permit(now.instant), Permit::Full { .. });
+        let permitted = matches!(
+            self.paths.active.recovery.permit(now.instant),
+            Permit::Full { .. }
+        );
         if !(permitted && self.state.is_open() && self.scheduler.has_pending()) {
             return None;
         }
-        let number = self.path.take_number();
+        let number = self.paths.active.take_number();
         let Some(builder) = Builder::bare(batch, number.get(), room) else {
-            self.path.give_back(number);
+            self.paths.active.give_back(number);
             return None;
         };
         let mut draft = Draft::new(builder, number);
@@ -101,7 +104,7 @@ impl Connection {
         let Draft { builder, content, .. } = draft;
         let frames = builder.into_frames();
         if frames.is_empty() {
-            self.path.give_back(number);
+            self.paths.active.give_back(number);
             return None;
         }
         Some(EarlyPacket {
@@ -125,7 +128,7 @@ impl Connection {
             kind: SentKind::Normal,
             content,
         };
-        self.path.recovery.sent(now.instant, sent);
+        self.paths.active.recovery.sent(now.instant, sent);
         self.counters.sent_packets += 1;
         self.counters.sent_bytes += size as u64;
         self.counters.early_packets += 1;
@@ -152,9 +155,12 @@ impl Connection {
         let shrunk = accepted && !made.params.allows_all_of(remembered);
         let limits = peer_limits(&made.params);
         self.adopt(now, made);
-        self.path.recovery.disarm_probe(false);
+        self.paths.active.recovery.disarm_probe(false);
         if !accepted {
-            self.path.recovery.abandon(now.instant, &mut self.path.outcome);
+            self.paths
+                .active
+                .recovery
+                .abandon(now.instant, &mut self.paths.active.outcome);
         }
         let kept = self.scheduler.end_early(limits);
         self.deliver(now.instant, tracer);
@@ -177,12 +183,12 @@ impl Connection {
         if !self.state.is_open() {
             return tracer.dropped(DropReason::Closing, size);
         }
-        let Ok(fresh) = self.path.recovery.check(number.into()) else {
+        let Ok(fresh) = self.paths.active.recovery.check(number.into()) else {
             return tracer.dropped(DropReason::Replay, size);
         };
-        self.path.earn(size);
+        self.paths.active.earn(size);
         let opened = Opened {
-            route: self.path.route,
+            arrived: self.paths.active.route.into(),
             size,
             fresh,
             key: None,
@@ -192,7 +198,7 @@ impl Connection {
 
     /// A relay's connection that began with early packets: it has not seen the client yet.
     pub(super) fn start_unproved(&mut self, now: Instant) {
-        self.path.limit();
+        self.paths.active.limit();
         let patience = self.settings.transport.handshake_timeout;
         self.timers.set(Timer::HandshakeGiveUp, now + patience);
     }
@@ -200,7 +206,7 @@ impl Connection {
     /// A packet opened with the session's keys: the client is there, at its address.
     pub(super) fn note_proof(&mut self, tracer: &mut Tracer<'_>) {
         if self.settings.side == Side::Server && self.state.confirm() {
-            self.path.prove();
+            self.paths.active.prove();
             self.timers.clear(Timer::HandshakeGiveUp);
             self.welcome();
             tracer.tell(|connection| trace::Event::Confirmed { connection });

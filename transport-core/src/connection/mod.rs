@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
-use transport_reliability::Config;
+use transport_reliability::{Algorithm, Config};
 use transport_scheduler::{
     Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
     Scheduler, Side, StreamId, StreamsExhausted, WriteError,
@@ -58,7 +58,7 @@ use control::Control;
 use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
-use path::{Path, mtu::Mtu};
+use path::{Path, Paths, mtu::Mtu};
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
@@ -167,7 +167,7 @@ pub struct Connection {
     state: State,
     /// None before the relay has answered: only early data is said, and the dial seals it.
     keys: Option<Keys>,
-    path: Path,
+    paths: Paths,
     scheduler: Scheduler,
     ids: Ids,
     timers: Timers,
@@ -215,7 +215,7 @@ impl Connection {
         Self {
             state: State::Unconfirmed,
             keys: None,
-            path,
+            paths: Paths::new(path),
             scheduler,
             ids: Ids::new(&[], &[], 0),
             timers: Timers::default(),
@@ -248,13 +248,14 @@ impl Connection {
             Side::Server => Way::ServerToClient,
         };
         self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
-        self.path.mtu = mtu(&self.settings.transport, params);
+        self.paths.active.mtu = mtu(&self.settings.transport, params);
         let delay = Duration::from_micros(params.max_ack_delay_us);
-        self.path.recovery.set_peer_max_ack_delay(delay);
+        self.paths.active.recovery.set_peer_max_ack_delay(delay);
         if let Some(sample) = made.rtt {
-            self.path.recovery.seed_rtt(sample);
+            self.paths.active.recovery.seed_rtt(sample);
         }
-        self.scheduler.set_srtt(self.path.recovery.rtt().smoothed());
+        self.scheduler
+            .set_srtt(self.paths.active.recovery.rtt().smoothed());
         self.settings.info = made.info;
         self.settings.idle = idle_timeout(self.settings.transport.idle_timeout, params.idle_timeout_ms);
         self.settings.peer_max_datagram = usize::try_from(params.max_datagram).unwrap_or(usize::MAX);
@@ -358,7 +359,10 @@ impl Connection {
 
     /// The longest datagram message that fits the path now, in bytes; zero: the peer takes none.
     pub fn max_datagram(&self) -> usize {
-        self.path.max_datagram().min(self.settings.peer_max_datagram)
+        self.paths
+            .active
+            .max_datagram()
+            .min(self.settings.peer_max_datagram)
     }
 
     // --- application face: the connection itself ---
@@ -376,6 +380,11 @@ impl Connection {
         self.state == State::Confirmed && self.keys.as_mut().is_some_and(Keys::want_update)
     }
 
+    /// Another congestion controller from now on, which starts from nothing.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
+        self.paths.active.recovery.set_algorithm(algorithm);
+    }
+
     /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,
     /// before [`Event::Connected`].
     pub fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
@@ -385,12 +394,12 @@ impl Connection {
 
     /// Where the peer is, and the address of ours it speaks to, if known.
     pub fn route(&self) -> Route {
-        self.path.route
+        self.paths.active.route
     }
 
     /// Where the peer is.
     pub fn remote(&self) -> SocketAddr {
-        self.path.route.remote
+        self.paths.active.route.remote
     }
 
     /// Whether it is closed, or about to be.
@@ -410,7 +419,12 @@ impl Connection {
 
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
-        stats::collect(&self.counters, &self.path, self.keys.as_ref(), &self.scheduler)
+        stats::collect(
+            &self.counters,
+            &self.paths.active,
+            self.keys.as_ref(),
+            &self.scheduler,
+        )
     }
 
     /// Allocated bytes, roughly. Walks all streams.
@@ -419,7 +433,7 @@ impl Connection {
             + self.scheduler.memory()
             + self.pending.control.memory()
             + self.inbox.memory()
-            + self.path.recovery.memory()
+            + self.paths.active.recovery.memory()
     }
 
     /// Whether it came by a ticket.
@@ -484,7 +498,8 @@ impl Connection {
     /// From now on only the end is waited for (RFC 9000 §10.2).
     fn begin_end(&mut self, now: Instant) {
         self.timers.clear_all();
-        self.timers.set(Timer::CloseDone, now + self.path.three_pto());
+        self.timers
+            .set(Timer::CloseDone, now + self.paths.active.three_pto());
     }
 
     /// It ends here and now, without a word.
@@ -498,7 +513,7 @@ impl Connection {
     fn restart_idle(&mut self, now: Instant) {
         if let Some(idle) = self.settings.idle {
             self.timers
-                .set(Timer::Idle, now + idle.max(self.path.three_pto()));
+                .set(Timer::Idle, now + idle.max(self.paths.active.three_pto()));
         }
         if let Some(quiet) = self.settings.transport.keep_alive {
             self.timers.set(Timer::KeepAlive, now + quiet);
@@ -507,8 +522,11 @@ impl Connection {
 
     /// The path carries datagrams of another size.
     fn adopt_mtu(&mut self) {
-        self.path.recovery.set_max_datagram(self.path.mtu.current());
-        self.scheduler.set_max_datagram(self.path.max_datagram());
+        self.paths
+            .active
+            .recovery
+            .set_max_datagram(self.paths.active.mtu.current());
+        self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         self.inbox.push(Event::MtuChanged {
             max_datagram: self.max_datagram(),
         });

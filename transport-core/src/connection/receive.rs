@@ -20,7 +20,7 @@ use super::keys::Keys;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
-use crate::buffer::Route;
+use crate::buffer::{Arrived, Ecn, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::Sealed;
@@ -33,6 +33,7 @@ use crate::wire::ConnectionId;
 pub(super) struct Arrival {
     pub(super) now: Now,
     pub(super) route: Route,
+    pub(super) ecn: Option<Ecn>,
     pub(super) number: u64,
     pub(super) size: usize,
     /// No packet with a higher number came before.
@@ -43,7 +44,7 @@ pub(super) struct Arrival {
 
 /// A packet that was opened.
 pub(super) struct Opened {
-    pub(super) route: Route,
+    pub(super) arrived: Arrived,
     pub(super) size: usize,
     pub(super) fresh: Fresh,
     /// What opened it; `None` for early data.
@@ -65,13 +66,15 @@ impl Connection {
     pub(crate) fn handle_datagram(
         &mut self,
         now: Now,
-        route: Route,
+        arrived: impl Into<Arrived>,
         cid: ConnectionId,
         datagram: &mut [u8],
         tracer: &mut Tracer<'_>,
     ) {
+        let arrived = arrived.into();
+        let route = arrived.route;
         let size = datagram.len();
-        if self.settings.side == Side::Client && route.remote != self.path.route.remote {
+        if self.settings.side == Side::Client && route.remote != self.paths.active.route.remote {
             return tracer.dropped(DropReason::WrongAddress, size);
         }
         if matches!(self.state, State::Draining | State::Closed) {
@@ -84,15 +87,19 @@ impl Connection {
         let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
             return tracer.dropped(DropReason::Forged, size);
         };
-        let number = self.path.recovery.expand(sealed.truncated(), sealed.number_len());
-        let Ok(fresh) = self.path.recovery.check(number) else {
+        let number = self
+            .paths
+            .active
+            .recovery
+            .expand(sealed.truncated(), sealed.number_len());
+        let Ok(fresh) = self.paths.active.recovery.check(number) else {
             return tracer.dropped(DropReason::Replay, size);
         };
         let Ok((frames, which)) = keys.open(sealed, number) else {
             return self.on_forged(size, tracer);
         };
         let opened = Opened {
-            route,
+            arrived,
             size,
             fresh,
             key: Some(which),
@@ -110,9 +117,9 @@ impl Connection {
         frames: &[u8],
         tracer: &mut Tracer<'_>,
     ) {
-        if let Ok(fresh) = self.path.recovery.check(number) {
+        if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
-                route,
+                arrived: route.into(),
                 size,
                 fresh,
                 key: Some(Generation::Current),
@@ -123,20 +130,22 @@ impl Connection {
 
     pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
         let Opened {
-            route,
+            arrived: Arrived { route, ecn },
             size,
             fresh,
             key,
         } = opened;
         let number = fresh.number();
         let newest = self
-            .path
+            .paths
+            .active
             .recovery
             .largest_received()
             .is_none_or(|largest| number > largest);
         let arrival = Arrival {
             now,
             route,
+            ecn,
             number,
             size,
             newest,
@@ -157,7 +166,7 @@ impl Connection {
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
-                self.path.recovery.received(fresh, now.instant, eliciting);
+                self.paths.active.recovery.received(fresh, now.instant, eliciting);
                 self.note_heard(now.instant);
             }
             Verdict::Refused => {
@@ -183,7 +192,8 @@ impl Connection {
         match keys.opened(which, arrival.number, now) {
             Ok(None) => {}
             Ok(Some(by)) => {
-                self.timers.set(Timer::KeyDiscard, now + self.path.three_pto());
+                self.timers
+                    .set(Timer::KeyDiscard, now + self.paths.active.three_pto());
                 tracer.tell(|connection| Event::KeysUpdated { connection, by });
             }
             Err(breach) => self.end_for(breach, now),
@@ -193,15 +203,15 @@ impl Connection {
     /// The newest packet from another address makes that address a candidate (RFC 9000 §9.3).
     fn note_origin(&mut self, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let Arrival { route, size, now, .. } = *arrival;
-        match self.path.origin(route) {
-            Origin::Active => self.path.route.local = route.local,
+        match self.paths.active.origin(route) {
+            Origin::Active => self.paths.active.route.local = route.local,
             Origin::Candidate => {
-                if let Some(candidate) = &mut self.path.candidate {
+                if let Some(candidate) = &mut self.paths.active.candidate {
                     candidate.received(size);
                 }
             }
             Origin::New if arrival.newest && self.state.is_open() => {
-                self.path.candidate = Some(Candidate::new(route, size, now.instant));
+                self.paths.active.candidate = Some(Candidate::new(route, size, now.instant));
                 tracer.tell(|connection| Event::PathChallenged {
                     connection,
                     remote: route.remote,
@@ -212,7 +222,7 @@ impl Connection {
     }
 
     fn note_heard(&mut self, now: Instant) {
-        self.path.note_heard();
+        self.paths.active.note_heard();
         match self.state {
             State::Unconfirmed | State::Confirmed => self.restart_idle(now),
             State::Closing => self.closing.on_packet(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use transport_reliability::Algorithm;
 use transport_scheduler::{QueueState, Scheduler};
 
 use super::keys::Keys;
@@ -59,6 +60,8 @@ pub struct ConnectionStats {
     pub latest_rtt: Duration,
     /// Mean deviation of the round-trip time.
     pub rttvar: Duration,
+    /// The congestion controller at work.
+    pub algorithm: Algorithm,
     /// Congestion window, bytes.
     pub cwnd: u64,
     /// Bytes sent and neither acknowledged nor lost.
@@ -121,6 +124,7 @@ pub(crate) fn collect(
         min_rtt: recovery.min_rtt,
         latest_rtt: recovery.latest_rtt,
         rttvar: recovery.rttvar,
+        algorithm: recovery.algorithm,
         cwnd: recovery.cwnd,
         in_flight: recovery.in_flight,
         ssthresh: recovery.ssthresh,

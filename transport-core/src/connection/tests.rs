@@ -163,7 +163,7 @@ impl Bed {
             observer: None,
             drops: &mut self.drops,
         };
-        let route = self.connection.path.route;
+        let route = self.connection.paths.active.route;
         self.connection
             .handle_datagram(self.now, route, cid, datagram, &mut tracer);
     }
@@ -415,7 +415,8 @@ fn any_frames_leave_the_connection_standing_or_closed() {
             }
             let arrival = receive::Arrival {
                 now: bed.now,
-                route: bed.connection.path.route,
+                route: bed.connection.paths.active.route,
+                ecn: None,
                 number: 0,
                 size: bytes.len(),
                 newest: true,

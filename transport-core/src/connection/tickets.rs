@@ -153,7 +153,7 @@ impl Connection {
             serial: frame.serial,
             lifetime_s: frame.lifetime_s,
             max_early: frame.max_early,
-            rtt_us: u32::try_from(self.path.recovery.rtt().smoothed().as_micros()).unwrap_or(0),
+            rtt_us: u32::try_from(self.paths.active.recovery.rtt().smoothed().as_micros()).unwrap_or(0),
             now_s: now.unix_ms / 1000,
             params: &tickets.params,
         };

@@ -16,11 +16,12 @@ impl Connection {
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<(Instant, Why)> {
         let own = self.timers.earliest().map(|(at, timer)| (at, Why::Timer(timer)));
         // Towards an address that may get nothing more, nothing can be due but the end.
-        if !self.state.is_open() || self.path.allowance() == 0 {
+        if !self.state.is_open() || self.paths.active.allowance() == 0 {
             return own;
         }
         let recovery = self
-            .path
+            .paths
+            .active
             .recovery
             .next_timeout()
             .map(|(at, why)| (at, why_of(why)));
@@ -31,7 +32,8 @@ impl Connection {
     /// When the pacer opens for what waits. In the past means that something else holds it back.
     fn pacing(&self, now: Instant) -> Option<(Instant, Why)> {
         let at = self
-            .path
+            .paths
+            .active
             .recovery
             .next_send()
             .filter(|at| *at > now && self.scheduler.has_pending())?;
@@ -47,12 +49,16 @@ impl Connection {
             return;
         }
         if self
-            .path
+            .paths
+            .active
             .recovery
             .next_timeout()
             .is_some_and(|(at, _)| at <= now.instant)
         {
-            self.path.recovery.on_timeout(now.instant, &mut self.path.outcome);
+            self.paths
+                .active
+                .recovery
+                .on_timeout(now.instant, &mut self.paths.active.outcome);
             self.deliver(now.instant, tracer);
         }
         if self.scheduler.next_timeout().is_some_and(|at| at <= now.instant) {
@@ -71,7 +77,7 @@ impl Connection {
                 }
             }
             Timer::PathValidation => self.on_path_silence(now),
-            Timer::MtuSearch => self.path.mtu.search_again(),
+            Timer::MtuSearch => self.paths.active.mtu.search_again(),
             // A client that sent early data and nothing more.
             Timer::HandshakeGiveUp => self.end_silently(CloseReason::HandshakeTimeout),
             // A dial's.
@@ -80,11 +86,11 @@ impl Connection {
     }
 
     fn on_path_silence(&mut self, now: Instant) {
-        let Some(candidate) = &mut self.path.candidate else {
+        let Some(candidate) = &mut self.paths.active.candidate else {
             return;
         };
         if !candidate.timed_out(now) {
-            self.path.candidate = None;
+            self.paths.active.candidate = None;
         }
     }
 }

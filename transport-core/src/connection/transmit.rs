@@ -76,8 +76,8 @@ impl Connection {
 
     fn transmit_all(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
         self.update_keys_if_due(now, tracer);
-        let permit = self.path.recovery.permit(now);
-        if permit > Permit::Nothing && self.path.recovery.probes_due() > 0 && !self.has_news() {
+        let permit = self.paths.active.recovery.permit(now);
+        if permit > Permit::Nothing && self.paths.active.recovery.probes_due() > 0 && !self.has_news() {
             self.repeat_oldest();
             self.pending.ping |= !self.has_news();
         }
@@ -98,7 +98,7 @@ impl Connection {
                 }
                 Built::Nothing { said_all } => {
                     if said_all && matches!(permit, Permit::Full { .. }) {
-                        self.path.recovery.app_limited(now);
+                        self.paths.active.recovery.app_limited(now);
                     }
                     break;
                 }
@@ -107,13 +107,13 @@ impl Connection {
         if batch.is_empty() {
             None
         } else {
-            Some(self.path.route)
+            Some(self.paths.active.route)
         }
     }
 
     /// Whether a probe is due that not even a PING was meant for.
     fn owes_probe(&self, permit: Permit) -> bool {
-        permit >= Permit::Retransmit && self.path.recovery.probes_due() > 0 && !self.pending.ping
+        permit >= Permit::Retransmit && self.paths.active.recovery.probes_due() > 0 && !self.pending.ping
     }
 
     /// Whether there is anything but acknowledgements to say.
@@ -134,7 +134,7 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) -> Built {
         let news = permit >= Permit::Retransmit && self.has_news();
-        if permit == Permit::Nothing || !(news || self.path.recovery.acks_due(now).is_some()) {
+        if permit == Permit::Nothing || !(news || self.paths.active.recovery.acks_due(now).is_some()) {
             return Built::Nothing {
                 said_all: !self.has_news(),
             };
@@ -150,12 +150,12 @@ impl Connection {
             self.write_acks_riding(now, &mut draft);
             self.write_ping(&mut draft);
         }
-        if draft.acks && !draft.eliciting && self.path.wants_ping(now) {
+        if draft.acks && !draft.eliciting && self.paths.active.wants_ping(now) {
             self.pending.ping = true;
             self.write_ping(&mut draft);
         }
         if draft.builder.is_empty() {
-            self.path.give_back(draft.number);
+            self.paths.active.give_back(draft.number);
             return Built::Nothing {
                 said_all: !self.has_news(),
             };
@@ -167,7 +167,7 @@ impl Connection {
     /// A packet that stands out by itself gets a length by chance: the first ones of a connection, which are the same
     /// few frames each time, and those that break a silence, such as a keep-alive and its answer.
     pub(super) fn blur(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        if self.counters.sent_packets < FIRST_PACKETS || self.path.is_quiet(now) {
+        if self.counters.sent_packets < FIRST_PACKETS || self.paths.active.is_quiet(now) {
             let more = usize::from(self.random.byte());
             draft.builder.pad_to(draft.builder.size() + more);
         }
@@ -175,28 +175,28 @@ impl Connection {
 
     /// Bytes of the next datagram at most.
     pub(super) fn packet_size(&self) -> usize {
-        let mtu = self.path.mtu.current();
-        let size = if self.path.recovery.pto_count() >= SMALL_PROBES {
+        let mtu = self.paths.active.mtu.current();
+        let size = if self.paths.active.recovery.pto_count() >= SMALL_PROBES {
             mtu.min(BASE)
         } else {
             mtu
         };
-        usize::from(size).min(self.path.allowance())
+        usize::from(size).min(self.paths.active.allowance())
     }
 
     /// Begins a packet; the number is given back if the batch has no room.
     pub(super) fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
-        let number = self.path.take_number();
+        let number = self.paths.active.take_number();
         let header = Header {
             cid: self.ids.current(),
             key_phase,
             number: number.get(),
-            number_len: self.path.recovery.number_len(number),
+            number_len: self.paths.active.recovery.number_len(number),
             grease: self.random.byte(),
         };
         let Some(builder) = Builder::start(batch, &header, size) else {
-            self.path.give_back(number);
+            self.paths.active.give_back(number);
             return None;
         };
         Some(Draft::new(builder, number))
@@ -205,7 +205,7 @@ impl Connection {
     // --- frames, in order ---
 
     fn write_acks_due(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        if self.path.recovery.acks_due(now).is_some() {
+        if self.paths.active.recovery.acks_due(now).is_some() {
             self.write_acks(now, draft);
         }
     }
@@ -218,7 +218,7 @@ impl Connection {
     }
 
     pub(super) fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        let Some(acks) = self.path.recovery.acks_available() else {
+        let Some(acks) = self.paths.active.recovery.acks_available() else {
             return;
         };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
@@ -231,7 +231,7 @@ impl Connection {
         let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
         let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
         if draft.builder.ack(0, delay, ranges).is_ok() {
-            self.path.recovery.acks_sent(now);
+            self.paths.active.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
                 keys.acknowledging(largest);
             }
@@ -369,11 +369,11 @@ impl Connection {
             content,
         };
         keys.sealed(number.get());
-        self.path.recovery.sent(now, sent);
-        self.path.note_sent(now, size, eliciting);
+        self.paths.active.recovery.sent(now, sent);
+        self.paths.active.note_sent(now, size, eliciting);
         self.counters.sent_packets += 1;
         self.counters.sent_bytes += size as u64;
-        if eliciting && self.path.first_question() {
+        if eliciting && self.paths.active.first_question() {
             self.restart_idle(now);
         }
         let number = number.get();
@@ -387,7 +387,7 @@ impl Connection {
     }
 
     fn update_keys_if_due(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        let pto = self.path.recovery.pto();
+        let pto = self.paths.active.recovery.pto();
         let Some(keys) = self.keys.as_mut().filter(|_| self.state == State::Confirmed) else {
             return;
         };

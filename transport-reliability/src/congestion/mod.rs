@@ -67,6 +67,8 @@ pub(crate) struct Controller {
     seed: u64,
     /// Losses up to this number belong to the last event: one reduction a round trip.
     recovery_until: Option<u64>,
+    /// What was sent before this number is none of its business.
+    from: u64,
     event: Event,
     /// The round ends when something sent after this number is acknowledged.
     round_until: Option<u64>,
@@ -113,19 +115,21 @@ impl Controller {
             max_datagram,
             seed,
             recovery_until: None,
+            from: 0,
             event: Event::default(),
             round_until: None,
             usage: Usage::default(),
         }
     }
 
-    /// Another path: a new controller that does not mistake the old path's events for its own.
-    pub(crate) fn restart(&mut self, algorithm: Algorithm, path_from: u64) {
+    /// Another path, or another algorithm: a new controller that does not mistake old events for its own.
+    pub(crate) fn restart(&mut self, algorithm: Algorithm, from: u64) {
         let id = self.event.id.wrapping_add(1);
         *self = Self::new(algorithm, self.max_datagram, self.seed.wrapping_add(1));
         self.event.id = id;
-        // What was sent on the old path says nothing about the new one.
-        self.recovery_until = path_from.checked_sub(1);
+        // What was sent before says nothing about what comes now.
+        self.recovery_until = from.checked_sub(1);
+        self.from = from;
     }
 
     /// Congestion window in bytes.
@@ -194,7 +198,7 @@ impl Controller {
 
     /// A packet of this path was newly acknowledged, late or not; [`on_ack`](Self::on_ack) follows.
     pub(crate) fn on_packet_acked(&mut self, now: Instant, packet: Packet) {
-        if let Congestion::Bbr(bbr) = &mut self.congestion {
+        if let (Congestion::Bbr(bbr), true) = (&mut self.congestion, packet.number >= self.from) {
             bbr.on_acked(now, packet);
         }
     }
@@ -202,7 +206,7 @@ impl Controller {
     /// A packet was lost to congestion, and [`on_lost`](Self::on_lost) told of it. `new_range`: it does not
     /// continue a run of losses.
     pub(crate) fn on_packet_lost(&mut self, moment: Moment, packet: Packet, new_range: bool) {
-        if let Congestion::Bbr(bbr) = &mut self.congestion {
+        if let (Congestion::Bbr(bbr), true) = (&mut self.congestion, packet.number >= self.from) {
             bbr.on_lost(moment, &packet, new_range);
         }
     }

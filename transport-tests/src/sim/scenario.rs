@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
+use transport_core::Algorithm;
 
 /// One scenario as its TOML file says it. Unknown keys are errors.
 #[derive(Clone, Debug, Deserialize)]
@@ -215,6 +216,17 @@ pub struct Flow {
     pub class: Option<Class>,
 }
 
+impl Flow {
+    /// What `cc` names; none: the product's default.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        match self.cc.as_deref()? {
+            "bbr" => Some(Algorithm::Bbr),
+            "cubic" => Some(Algorithm::Cubic),
+            _ => None,
+        }
+    }
+}
+
 fn thousand() -> usize {
     1000
 }
@@ -353,8 +365,8 @@ impl Scenario {
             return Err(format!("flow {index}: {fault}"));
         }
         for (index, flow) in self.flow.iter().enumerate() {
-            if flow.cc.as_deref().is_some_and(|cc| cc != "cubic") {
-                return Err(format!("flow {index}: cc: only \"cubic\" exists in this version"));
+            if flow.cc.is_some() && flow.algorithm().is_none() {
+                return Err(format!("flow {index}: cc: wanted \"bbr\" or \"cubic\""));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use transport_core::{ClientTicket, Event, Handle, Route, Ticket};
+use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Route, Ticket};
 
 use super::{
     app::App,
@@ -36,6 +36,7 @@ pub struct Options {
 /// One connection of the scenario: its client, and its handle at the server once it stands.
 struct Session {
     connection: u32,
+    algorithm: Option<Algorithm>,
     client: Node,
     handle: Handle,
     client_app: App,
@@ -94,6 +95,13 @@ pub fn run(scenario: &Scenario, options: Options) -> Report {
     world.start_round();
     world.run();
     world.report(options.seed)
+}
+
+/// Both ends of a connection use what its flows name.
+fn choose(algorithm: Option<Algorithm>, connection: Option<&mut Connection>) {
+    if let (Some(algorithm), Some(connection)) = (algorithm, connection) {
+        connection.set_algorithm(algorithm);
+    }
 }
 
 impl<'a> World<'a> {
@@ -155,6 +163,10 @@ impl<'a> World<'a> {
         let index = self.sessions.len();
         let address = self.new_address(None);
         let ticket = self.take_ticket();
+        let flows = self.scenario.flow.iter();
+        let algorithm = flows
+            .filter(|flow| flow.connection == connection)
+            .find_map(scenario::Flow::algorithm);
         let (mut endpoint, handle) =
             self.setup
                 .client(index as u64, self.server_address(), ticket, self.clock.now());
@@ -163,6 +175,7 @@ impl<'a> World<'a> {
         self.addresses.insert(address, index);
         self.sessions.push(Session {
             connection,
+            algorithm,
             client: Node::new(endpoint),
             handle,
             client_app: App::new(Side::Client, index),
@@ -381,6 +394,10 @@ impl<'a> World<'a> {
             }
             Said::Event(_, Event::Connected(_)) => {
                 session.connected = true;
+                choose(
+                    session.algorithm,
+                    session.client.endpoint.connection(session.handle),
+                );
                 self.handshakes += 1;
             }
             Said::Event(_, Event::DatagramReceived(payload)) => {
@@ -434,6 +451,10 @@ impl<'a> World<'a> {
                 };
                 self.handles.insert(handle, session);
                 self.sessions[session].server_handle = Some(handle);
+                choose(
+                    self.sessions[session].algorithm,
+                    self.server.endpoint.connection(handle),
+                );
             }
             Said::Event(handle, event) => {
                 let Some(&session) = self.handles.get(&handle) else {

@@ -22,7 +22,7 @@ use super::{
     report::Figures,
 };
 use crate::{
-    cli::{BenchClient, Cc, Cipher, Workload},
+    cli::{BenchClient, Cipher, Workload},
     exit::{Code, Context, Failure, Outcome, fail},
     files,
     measure::Usage,
@@ -45,6 +45,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
     let server = crate::connect::addresses(&bundle)?[0];
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
+    config.transport.congestion = options.cc.into();
     config.transport.idle_timeout = Duration::from_mins(2);
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
@@ -73,12 +74,6 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
 }
 
 fn check(options: &BenchClient) -> Outcome {
-    if options.cc == Cc::Bbr {
-        return fail(
-            Code::Usage,
-            "--cc bbr does not exist in this version; use --cc cubic",
-        );
-    }
     if !(options.seconds > 0.0 && options.seconds <= 86_400.0) {
         return fail(Code::Usage, "--seconds must be above 0 and at most 86400");
     }
@@ -253,6 +248,7 @@ impl Bench {
             streams: self.options.streams as u16,
             size: size as u32,
             run_for: Duration::from_secs_f64(self.options.seconds),
+            cc: self.options.cc,
         }
     }
 

@@ -1,10 +1,10 @@
-//! The 24 bytes that open a connection's work, and the 24 that answer it.
+//! The 17 bytes that open a connection's work, and the 24 that answer it.
 
 use std::time::Duration;
 
 use transport_api::{ReadError, RecvStream};
 
-use crate::cli::Workload;
+use crate::cli::{Cc, Workload};
 
 /// The application label of both ends.
 pub(crate) const APP: &[u8] = b"adit-bench/1";
@@ -17,10 +17,12 @@ pub(crate) struct Request {
     pub(crate) streams: u16,
     pub(crate) size: u32,
     pub(crate) run_for: Duration,
+    /// Congestion control of a sending server.
+    pub(crate) cc: Cc,
 }
 
 /// Bytes of a [`Request`] on the wire.
-pub(crate) const REQUEST_LEN: usize = 16;
+pub(crate) const REQUEST_LEN: usize = 17;
 /// Bytes of a [`Received`] on the wire.
 pub(crate) const RECEIVED_LEN: usize = 24;
 
@@ -31,7 +33,8 @@ impl Request {
         out[1] = u8::from(self.reverse);
         out[2..4].copy_from_slice(&self.streams.to_be_bytes());
         out[4..8].copy_from_slice(&self.size.to_be_bytes());
-        out[8..].copy_from_slice(&(self.run_for.as_micros() as u64).to_be_bytes());
+        out[8..16].copy_from_slice(&(self.run_for.as_micros() as u64).to_be_bytes());
+        out[16] = self.cc as u8;
         out
     }
 
@@ -44,13 +47,16 @@ impl Request {
             Workload::Idle,
             Workload::Echo,
         ];
-        let [_, reverse, s0, s1, z0, z1, z2, z3, time @ ..] = bytes;
+        let [_, reverse, s0, s1, z0, z1, z2, z3, time @ .., cc] = bytes;
         Some(Self {
             workload: all.into_iter().find(|workload| *workload as u8 == bytes[0])?,
             reverse: reverse == 1,
             streams: u16::from_be_bytes([s0, s1]),
             size: u32::from_be_bytes([z0, z1, z2, z3]),
             run_for: Duration::from_micros(u64::from_be_bytes(time)),
+            cc: [Cc::Bbr, Cc::Cubic]
+                .into_iter()
+                .find(|known| *known as u8 == cc)?,
         })
     }
 }
@@ -117,6 +123,7 @@ mod tests {
             streams: 300,
             size: 70_000,
             run_for: Duration::from_millis(1500),
+            cc: Cc::Cubic,
         };
         assert_eq!(Request::decode(request.encode()), Some(request));
         let received = Received {

@@ -1,7 +1,7 @@
 //! The figures of a run under their contracted keys.
 
 use serde_json::{Value, json};
-use transport_api::{Caps, Connection, ConnectionStats, Suite};
+use transport_api::{Algorithm, Caps, Connection, ConnectionStats, Suite};
 
 use super::protocol::Received;
 use crate::measure::Usage;
@@ -11,6 +11,15 @@ pub(crate) fn suite_name(suite: Suite) -> &'static str {
     match suite {
         Suite::ChaCha20Poly1305 => "chacha20-poly1305",
         Suite::Aes256Gcm => "aes-256-gcm",
+    }
+}
+
+/// The name of a congestion controller in JSON, as on the command line.
+fn cc_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Cubic => "cubic",
+        Algorithm::Bbr => "bbr",
+        Algorithm::Fixed { .. } => "fixed",
     }
 }
 
@@ -145,7 +154,7 @@ impl Figures {
             "rtt_us": { "min": stats.map(|s| micros(s.min_rtt)), "smoothed": stats.map(|s| micros(s.srtt)) },
             "path_mtu": stats.map(|s| s.mtu),
             "cwnd_bytes": stats.map(|s| s.cwnd),
-            "cc": "cubic",
+            "cc": stats.map(|s| cc_name(s.algorithm)),
             "cipher": self.packets.last.as_ref().map(|(_, suite)| suite_name(*suite)),
             "gso": self.offload.map(|offload| offload.gso),
             "gro": self.offload.map(|offload| offload.gro),

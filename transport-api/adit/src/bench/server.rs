@@ -129,6 +129,7 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
     let Some(request) = protocol::read_exact(&mut asked).await?.and_then(Request::decode) else {
         return Err(Ended);
     };
+    connection.set_congestion(request.cc.into());
     let received = match (request.workload, request.reverse) {
         (Workload::Bulk, false) => receive_bulk(connection, usize::from(request.streams), at).await?,
         (Workload::Bulk, true) => {

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use transport_api::{
-    Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
+    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
     KeyLog, local::Handle, masque::Template, relay::APP, tunnel::Client,
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Target {
     pub(crate) identity: Option<ClientIdentity>,
     /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
     pub(crate) state: Option<State>,
+    pub(crate) congestion: Algorithm,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
 }
@@ -78,6 +79,7 @@ impl Link {
     pub(crate) fn start(at: &Handle, mut target: Target, shown: Shown) -> Outcome<Rc<Self>> {
         let server = super::addresses(&target.bundle)?[0];
         let mut config = EndpointConfig::client(super::any_address(server));
+        config.transport.congestion = target.congestion;
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;
         config.key_log = target.key_log.take();

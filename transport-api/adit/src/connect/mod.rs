@@ -36,12 +36,6 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
             "--tun does not exist in this version; use --socks, --forward-udp or --forward-tcp",
         );
     }
-    if options.cc == cli::Cc::Bbr {
-        return fail(
-            Code::Usage,
-            "--cc bbr does not exist in this version; use --cc cubic",
-        );
-    }
     if options.socks.is_none() && options.forward_udp.is_empty() && options.forward_tcp.is_empty() {
         return fail(
             Code::Usage,
@@ -69,6 +63,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         bundle,
         identity,
         state: Some(state),
+        congestion: options.cc.into(),
         key_log,
     };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use transport_api::{
-    Bundle, Endpoint, EndpointConfig, ServerOptions,
+    Algorithm, Bundle, Endpoint, EndpointConfig, ServerOptions,
     local::{Handle, TcpListener},
     relay::{APP, RelayConfig, RelayService},
 };
@@ -123,6 +123,7 @@ async fn connect(
         bundle: stage.bundle(relay)?,
         identity: None,
         state: None,
+        congestion: Algorithm::default(),
         key_log: None,
     };
     let listener =

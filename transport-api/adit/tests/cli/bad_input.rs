@@ -201,7 +201,7 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     fails(
         &folder,
         2,
-        &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "bbr"],
+        &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "reno"],
     );
     fails(&folder, 2, &["demo", "--vpn"]);
     fails(&folder, 2, &["doctor"]);

@@ -25,7 +25,23 @@ const ACKS_PER_PING: u32 = 16;
 /// Time without a question after which the next packet breaks a silence.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Path 0, the only one so far.
+/// The paths of a connection; there is always one.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    /// The one that carries the connection's data.
+    pub(crate) active: Box<Path>,
+}
+
+impl Paths {
+    /// A connection begins on one path.
+    pub(crate) fn new(first: Path) -> Self {
+        Self {
+            active: Box::new(first),
+        }
+    }
+}
+
+/// One path.
 #[derive(Debug)]
 pub(crate) struct Path {
     pub(crate) recovery: Recovery<Content>,
