@@ -132,7 +132,7 @@ impl Connection {
             ),
             Frame::PathChallenge(data) => {
                 if let Some(path) = self.paths.get_mut(arrival.path) {
-                    path.responses.push(arrival.route, *data);
+                    path.responses.push(arrival.route, *data, arrival.size);
                 }
                 Ok(())
             }

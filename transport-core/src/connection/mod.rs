@@ -53,6 +53,7 @@ mod transmit;
 pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
+use path::mtu::FLOOR;
 pub use path::PathId;
 pub(crate) use path::set::MAX_PATHS;
 pub use path::state::{PathReason, PathState};
@@ -158,6 +159,8 @@ pub(crate) struct Established {
     pub(crate) confirmed: bool,
     /// The epoch of the bundle the client used.
     pub(crate) epoch: u64,
+    /// It took small datagrams.
+    pub(crate) narrow: bool,
 }
 
 /// What stays as it is.
@@ -266,6 +269,11 @@ impl Connection {
         self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
         self.paths.active.mtu = mtu(&self.settings.transport, params);
         self.paths.template.mtu = self.paths.active.mtu.clone();
+        if made.narrow {
+            self.paths.active.mtu.start_low();
+            self.paths.active.recovery.set_max_datagram(FLOOR);
+        }
+        self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         let delay = Duration::from_micros(params.max_ack_delay_us);
         self.paths.template.config.peer_max_ack_delay = delay;
         let theirs = u32::try_from(params.initial_max_path_id).unwrap_or(u32::MAX);

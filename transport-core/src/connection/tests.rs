@@ -113,6 +113,7 @@ impl Bed {
             rtt: None,
             tickets: 0,
             confirmed: true,
+            narrow: false,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));

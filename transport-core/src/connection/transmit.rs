@@ -18,7 +18,7 @@ use transport_scheduler::{Control, Direction, Grant, Next};
 use super::Connection;
 use super::PathState;
 use super::content::{Content, Item};
-use super::path::mtu::BASE;
+use super::path::mtu::FLOOR;
 use super::path::{Path, PathId};
 use super::state::State;
 use crate::buffer::{Batch, Route};
@@ -34,7 +34,7 @@ const MAX_RANGES: usize = 64;
 /// Below this room no stream data is begun: the frame's own bytes would outweigh it.
 const SCRAP: usize = 24;
 /// Probe timeouts in a row after which probes are small: large ones may be what is lost.
-const SMALL_PROBES: u32 = 2;
+pub(super) const SMALL_PROBES: u32 = 2;
 /// Packets of a connection whose lengths would give away how far it is.
 const FIRST_PACKETS: u64 = 16;
 
@@ -234,11 +234,10 @@ impl Connection {
     /// Bytes of the next datagram of a path at most.
     pub(super) fn packet_size(&self, id: PathId) -> usize {
         let Some(path) = self.paths.get(id) else { return 0 };
-        let mtu = path.mtu.current();
         let size = if path.recovery.pto_count() >= SMALL_PROBES {
-            mtu.min(BASE)
+            FLOOR
         } else {
-            mtu
+            path.mtu.for_data()
         };
         usize::from(size).min(path.allowance())
     }
