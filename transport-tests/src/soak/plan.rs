@@ -264,7 +264,11 @@ mod tests {
 
     #[test]
     fn a_plan_covers_its_time_and_is_the_same_again() {
-        for (profile, seconds) in [(Profile::Smoke, 8.0), (Profile::Smoke, 110.0), (Profile::Nightly, 7200.0)] {
+        for (profile, seconds) in [
+            (Profile::Smoke, 8.0),
+            (Profile::Smoke, 110.0),
+            (Profile::Nightly, 7200.0),
+        ] {
             let plan = phases(profile, seconds, 7);
             assert!((plan.last().unwrap().to - seconds).abs() < 1e-6);
             for pair in plan.windows(2) {

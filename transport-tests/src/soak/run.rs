@@ -144,7 +144,10 @@ fn measure(
         if interrupted.load(Ordering::Acquire) {
             break;
         }
-        progress.at(seconds_since(begun), &format!("simulator and real sockets: {name}"));
+        progress.at(
+            seconds_since(begun),
+            &format!("simulator and real sockets: {name}"),
+        );
         let line = agreement::compare(index, bytes, runs, state.seed).map_err(io::Error::other)?;
         state.agreement.push(line);
     }
@@ -166,7 +169,9 @@ fn under_load(
     state.parts += 1;
     let from = state.elapsed_s;
     let phases = plan::phases(state.profile, state.wanted_s, state.seed);
-    let links = phases.first().map_or_else(Links::default, |phase| phase.links.clone());
+    let links = phases
+        .first()
+        .map_or_else(Links::default, |phase| phase.links.clone());
     let stage = Arc::new(Stage::set(Some(&links), state.seed, state.plant)?);
     let board = Board::resume(std::mem::take(&mut state.tally), std::mem::take(&mut state.marks));
     let play = Play {
@@ -241,7 +246,11 @@ impl Watch {
                 options.time.as_secs_f64() - (state.wanted_s + DRAIN_S - at).max(0.0),
                 &format!(
                     "{} · {:.1} up, {:.1} down Mbit/s · echo {:.0} ms · {} faults",
-                    if board.stopping() { "draining" } else { board.present().name },
+                    if board.stopping() {
+                        "draining"
+                    } else {
+                        board.present().name
+                    },
                     sample.up_mbit,
                     sample.down_mbit,
                     sample.echo_ms,
