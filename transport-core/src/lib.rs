@@ -50,6 +50,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState,
-    Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
+    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
+    QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
 };
