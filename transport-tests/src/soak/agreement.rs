@@ -33,7 +33,7 @@ const SCENARIOS: [(&str, &str, &str); 5] = [
     (
         "outage 2 s",
         "",
-        "[[event]]\nat_ms = 700\nkind = \"outage\"\nfor_ms = 2000\n",
+        "[[event]]\nat_ms = 300\nkind = \"outage\"\nfor_ms = 2000\n",
     ),
     (
         "jitter and reordering",

@@ -35,6 +35,8 @@ const MEASURED_FROM: f64 = 25.0;
 const FLOOD_SHARE: f64 = 0.05;
 /// What drains, and says goodbye, at the end.
 const DRAIN_S: f64 = 2.0;
+/// Of a run's time, at least: load.
+const MIN_LOAD: f64 = 0.5;
 const STEP: Duration = Duration::from_millis(50);
 /// A state is written this often, so that a crash costs little.
 const SAVE_EVERY_S: f64 = 60.0;
@@ -163,7 +165,8 @@ fn under_load(
 ) -> io::Result<()> {
     if state.parts == 0 {
         let left = options.time.as_secs_f64() - seconds_since(begun) - DRAIN_S;
-        state.wanted_s = left.max(4.0);
+        // Where measuring took long, the run does.
+        state.wanted_s = left.max(options.time.as_secs_f64() * MIN_LOAD);
     }
     let part = state.parts;
     state.parts += 1;
