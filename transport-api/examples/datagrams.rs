@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             class: Class::Realtime,
             deadline,
             early: false,
+            notify: false,
         };
         sender
             .send_datagram_wait(tick.to_be_bytes().to_vec(), options)

@@ -50,6 +50,7 @@ fn waiting_senders_lose_nothing_here() {
         class: Class::Bulk,
         deadline: None,
         early: false,
+        notify: false,
     };
     let writer = std::thread::spawn(move || {
         for index in 0..3000_u32 {
@@ -97,6 +98,7 @@ fn an_unread_queue_keeps_the_newest() {
             class: Class::Bulk,
             deadline: None,
             early: false,
+            notify: false,
         };
         pair.at_client
             .send_datagram_wait(data, options)

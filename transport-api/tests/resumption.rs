@@ -195,6 +195,7 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
         class: Class::Bulk,
         deadline: None,
         early: true,
+        notify: false,
     };
     connection
         .send_datagram_with(b"hint".to_vec(), datagram)

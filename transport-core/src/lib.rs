@@ -30,7 +30,7 @@ pub mod timer;
 pub mod trace;
 pub mod wire;
 
-pub use buffer::{Batch, RecvBatch, Route};
+pub use buffer::{Arrived, Batch, Ecn, RecvBatch, Route};
 pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
@@ -50,6 +50,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::Algorithm;
 pub use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits, QueueState,
-    Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
+    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
+    QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
 };

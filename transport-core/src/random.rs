@@ -2,7 +2,7 @@
 //! [`transport_crypto::Entropy`] instead.
 #![forbid(unsafe_code)]
 
-use transport_crypto::{Entropy, SeededEntropy};
+use transport_crypto::{Entropy, EntropyFailed, SeededEntropy};
 
 use crate::wire::ConnectionId;
 
@@ -62,3 +62,10 @@ impl Random {
         ConnectionId(self.bytes())
     }
 }
+/// For what is random in plain sight, such as the nonces of answers to strangers.
+impl Entropy for Random {
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), EntropyFailed> {
+        self.stream.fill(out)
+    }
+}
+

@@ -91,9 +91,13 @@ fn datagrams_arrive_up_to_the_longest() {
     let longest = net.c(a).max_datagram();
     assert!(longest >= 1200, "{longest}");
     let now = net.now();
+    let options = DatagramOptions {
+        notify: true,
+        ..DatagramOptions::default()
+    };
     for len in [0, 1, 500, 1200, longest] {
         net.c(a)
-            .send_datagram(now, vec![len as u8; len], DatagramOptions::default())
+            .send_datagram(now, vec![len as u8; len], options)
             .unwrap();
     }
     let too_long = net

@@ -180,6 +180,15 @@ impl EnvelopeHeader {
     }
 }
 
+/// What an envelope says of itself before anybody has checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnvelopeClaims {
+    /// Number of the fragment.
+    pub index: u8,
+    /// It carries an address token.
+    pub token: bool,
+}
+
 /// The keys of one bundle epoch and one grant, both directions.
 pub struct EnvelopeKeys([HalfKeys; 2]);
 
@@ -217,6 +226,20 @@ impl EnvelopeKeys {
             .hint(random)
             .ct_eq(&[*h0, *h1, *h2, *h3])
             .into()
+    }
+
+    /// What the header of `datagram` claims, at a seventh of the price of [`Self::open`] and without any proof: good for turning
+    /// away, never for letting in.
+    pub fn claims(&self, direction: Direction, datagram: &[u8]) -> Option<EnvelopeClaims> {
+        let (nonce, rest) = datagram.split_first_chunk::<NONCE>()?;
+        let (sealed, _) = rest.split_first_chunk::<HEADER>()?;
+        let mut header = *sealed;
+        direction.of(&self.0).outer.peek(nonce, &mut header);
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, fragment, .., token_len] = header;
+        Some(EnvelopeClaims {
+            index: fragment >> 4,
+            token: token_len != 0,
+        })
     }
 
     /// Opens `datagram` in place: the header and the fragment. Every refusal looks the same.

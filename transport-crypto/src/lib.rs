@@ -38,7 +38,7 @@ pub use cookie::{COOKIE_LIFETIME_S, CookieKeys, TOKEN_LEN};
 pub use early::{EARLY_OVERHEAD, EarlyOpen, EarlySeal};
 pub use entropy::{Entropy, SeededEntropy};
 pub use envelope::{
-    ENVELOPE_MAX, ENVELOPE_MIN, ENVELOPE_OVERHEAD, EnvelopeHeader, EnvelopeKeys, EnvelopeType,
+    ENVELOPE_MAX, ENVELOPE_MIN, ENVELOPE_OVERHEAD, EnvelopeClaims, EnvelopeHeader, EnvelopeKeys, EnvelopeType,
 };
 pub use error::{
     BundleError, EntropyFailed, EnvelopeError, Fault, Forged, HandshakeFailure, InvalidId, InvalidKemKey,

@@ -7,8 +7,8 @@ use crate::stream::Due;
 use crate::stream::send::{Blocked, SendHalf};
 use crate::stream::state::SendState;
 use crate::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
-    StreamId, StreamsExhausted, WriteError, stream_flow,
+    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
+    Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow,
 };
 
 impl Scheduler {
@@ -198,8 +198,8 @@ impl Scheduler {
         let id = self
             .datagrams
             .push(now, data, DatagramOptions { deadline, ..options });
-        while let Some((class, dropped)) = self.datagrams.drop_excess() {
-            self.datagram_dropped(dropped);
+        while let Some((class, dropped, notify)) = self.datagrams.drop_excess() {
+            self.datagram_dropped(dropped, notify, DatagramDrop::QueueFull);
             self.refresh_datagrams(class);
         }
         self.refresh_datagrams(class);

@@ -16,8 +16,17 @@ struct Waiting {
     since: Instant,
     deadline: Option<Instant>,
     early: bool,
+    notify: bool,
     /// The earlier of its deadline and the age bound.
     expires: Instant,
+}
+
+/// A datagram that has left its queue.
+#[derive(Debug)]
+pub(crate) struct Popped {
+    pub(crate) id: DatagramId,
+    pub(crate) notify: bool,
+    pub(crate) data: Vec<u8>,
 }
 
 impl Waiting {
@@ -69,6 +78,7 @@ impl Datagrams {
             class,
             deadline,
             early,
+            notify,
         } = options;
         let id = DatagramId(self.next_id);
         self.next_id += 1;
@@ -81,6 +91,7 @@ impl Datagrams {
             since: now,
             deadline,
             early,
+            notify,
             expires,
         };
         self.bytes += waiting.cost();
@@ -109,7 +120,7 @@ impl Datagrams {
     }
 
     /// While the queue is over its bound: drops the oldest.
-    pub(crate) fn drop_excess(&mut self) -> Option<(Class, DatagramId)> {
+    pub(crate) fn drop_excess(&mut self) -> Option<(Class, DatagramId, bool)> {
         if self.bytes <= self.max_bytes {
             return None;
         }
@@ -120,11 +131,11 @@ impl Datagrams {
         let (id, class, at) = oldest.min_by_key(|(id, ..)| *id)?;
         let dropped = self.queues.get_mut(class).remove(at);
         self.forget(dropped.as_ref());
-        Some((class, id))
+        dropped.map(|dropped| (class, id, dropped.notify))
     }
 
     /// Drops what has expired; says what.
-    pub(crate) fn expire(&mut self, now: Instant, mut gone: impl FnMut(DatagramId)) {
+    pub(crate) fn expire(&mut self, now: Instant, mut gone: impl FnMut(DatagramId, bool)) {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -137,7 +148,7 @@ impl Datagrams {
                 }
                 *bytes -= waiting.cost();
                 *len -= 1;
-                gone(waiting.id);
+                gone(waiting.id, waiting.notify);
                 false
             });
         }
@@ -156,11 +167,15 @@ impl Datagrams {
     }
 
     /// Takes the datagram that is next in its class.
-    pub(crate) fn pop(&mut self, class: Class) -> Option<(DatagramId, Vec<u8>)> {
+    pub(crate) fn pop(&mut self, class: Class) -> Option<Popped> {
         let (at, _) = self.next(class)?;
         let waiting = self.queues.get_mut(class).remove(at);
         self.forget(waiting.as_ref());
-        waiting.map(|waiting| (waiting.id, waiting.data))
+        waiting.map(|waiting| Popped {
+            id: waiting.id,
+            notify: waiting.notify,
+            data: waiting.data,
+        })
     }
 
     /// Whether the queue has drained to a quarter after it was more than half full: said once.
@@ -242,7 +257,7 @@ mod tests {
         DatagramOptions {
             class,
             deadline,
-            early: false,
+            ..DatagramOptions::default()
         }
     }
 
@@ -255,11 +270,11 @@ mod tests {
         let c = queue.push(now, vec![0; 100], options(Class::Realtime, Some(now + ms(10))));
         assert_eq!(queue.drop_excess(), None);
         queue.push(now, vec![0; 100], options(Class::Interactive, None));
-        assert_eq!(queue.drop_excess(), Some((Class::Realtime, a)));
+        assert_eq!(queue.drop_excess(), Some((Class::Realtime, a, false)));
         assert_eq!(queue.drop_excess(), None);
         queue.push(now, vec![], options(Class::Bulk, None));
-        assert_eq!(queue.drop_excess(), Some((Class::Bulk, b)));
-        assert_eq!(queue.pop(Class::Realtime).map(|(id, _)| id), Some(c));
+        assert_eq!(queue.drop_excess(), Some((Class::Bulk, b, false)));
+        assert_eq!(queue.pop(Class::Realtime).map(|gone| gone.id), Some(c));
     }
 
     #[test]
@@ -286,10 +301,10 @@ mod tests {
         let last = queue.push(now + ms(50), vec![3], options(Class::Bulk, Some(now + ms(1000))));
         assert_eq!(queue.next_expiry(), Some(now + ms(60)));
         let mut gone = Vec::new();
-        queue.expire(now + ms(60), |id| gone.push(id));
-        queue.expire(now + ms(99), |id| gone.push(id));
-        queue.expire(now + ms(100), |id| gone.push(id));
-        queue.expire(now + ms(150), |id| gone.push(id));
+        queue.expire(now + ms(60), |id, _| gone.push(id));
+        queue.expire(now + ms(99), |id, _| gone.push(id));
+        queue.expire(now + ms(100), |id, _| gone.push(id));
+        queue.expire(now + ms(150), |id, _| gone.push(id));
         assert_eq!(gone, [short, old, last]);
         assert_eq!((queue.next_expiry(), queue.state(None).bytes), (None, 0));
     }

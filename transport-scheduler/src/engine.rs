@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
+use crate::datagram::Popped;
 use crate::fair::Interest;
 use crate::steer::{Source, carried};
 use crate::stream::send::Span;
 use crate::stream::table::Slot;
 use crate::token::Carried;
 use crate::{
-    CONTROL_FLOW, Chunk, Class, Control, DatagramId, Direction, Event, FIRST_STREAM, Grant, Next, PeerLimits,
-    Scheduler, StreamId, Token, datagram_flow, stream_flow,
+    CONTROL_FLOW, Chunk, Class, Control, DatagramDrop, DatagramId, Direction, Event, FIRST_STREAM, Grant,
+    Next, PeerLimits, Scheduler, StreamId, Token, datagram_flow, stream_flow,
 };
 
 /// What a frame counts beyond its payload, and a control frame altogether: bytes on the wire, roughly.
@@ -83,7 +84,11 @@ impl Scheduler {
                 self.refresh(slot);
                 self.settle(slot);
             }
-            Carried::Datagram(id) => self.events.push_back(Event::DatagramAcked { id }),
+            Carried::Datagram(id, notify) => {
+                if notify {
+                    self.events.push_back(Event::DatagramAcked { id });
+                }
+            }
             Carried::Stop(_)
             | Carried::MaxData(_)
             | Carried::MaxStreamData(..)
@@ -96,9 +101,11 @@ impl Scheduler {
 
     /// The packet that carried this is lost: what still matters goes again.
     pub fn lost(&mut self, token: Token) {
-        if let Carried::Datagram(id) = token.0 {
+        if let Carried::Datagram(id, notify) = token.0 {
             self.stats.datagrams_lost += 1;
-            self.events.push_back(Event::DatagramLost { id });
+            if notify {
+                self.events.push_back(Event::DatagramLost { id });
+            }
         }
         self.repeat(token);
     }
@@ -148,9 +155,11 @@ impl Scheduler {
         self.tick(now);
         let before = self.datagrams.next_expiry();
         let (events, stats) = (&mut self.events, &mut self.stats);
-        self.datagrams.expire(now, |id| {
+        self.datagrams.expire(now, |id, notify| {
             stats.datagrams_expired += 1;
-            events.push_back(Event::DatagramExpired { id });
+            if notify {
+                events.push_back(Event::DatagramExpired { id });
+            }
         });
         if before != self.datagrams.next_expiry() {
             for class in Class::ALL {
@@ -237,16 +246,19 @@ impl Scheduler {
         if let Some(len) = len.filter(|&len| len <= self.max_datagram) {
             return Some(Offer::Datagram(class, len));
         }
-        if let Some((id, _)) = self.datagrams.pop(class) {
-            self.datagram_dropped(id);
+        if let Some(gone) = self.datagrams.pop(class) {
+            self.stats.datagrams_too_large += 1;
+            self.datagram_dropped(gone.id, gone.notify, DatagramDrop::TooLarge);
         }
         self.refresh_datagrams(class);
         None
     }
 
-    pub(crate) fn datagram_dropped(&mut self, id: DatagramId) {
+    pub(crate) fn datagram_dropped(&mut self, id: DatagramId, notify: bool, why: DatagramDrop) {
         self.stats.datagrams_dropped += 1;
-        self.events.push_back(Event::DatagramDropped { id });
+        if notify {
+            self.events.push_back(Event::DatagramDropped { id, why });
+        }
     }
 
     fn take_stream(&mut self, slot: Slot, id: StreamId, span: Span, room: usize) -> Option<Chunk<'_>> {
@@ -281,13 +293,13 @@ impl Scheduler {
             return None;
         }
         self.offer = None;
-        let (id, data) = self.datagrams.pop(class)?;
+        let Popped { id, notify, data } = self.datagrams.pop(class)?;
         self.stats.datagrams_sent += 1;
         self.fair.charge(datagram_flow(class), len + FRAME_COST);
         self.refresh_datagrams(class);
         self.current = data;
         Some(Chunk {
-            token: Token(Carried::Datagram(id)),
+            token: Token(Carried::Datagram(id, notify)),
             fin: false,
             parts: [&self.current, &[]],
         })

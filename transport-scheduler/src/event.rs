@@ -1,9 +1,9 @@
 //! What the application should know.
 
-use crate::{DatagramId, Direction, StreamId};
+use crate::{DatagramDrop, DatagramId, Direction, StreamId};
 
 /// Something happened. Stream events are coalesced: one `Readable` until the stream is read, one `Writable` after a
-/// write that was refused with `Blocked`.
+/// write that was refused with `Blocked`. What became of a datagram is told once, and only if its options ask for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -53,7 +53,8 @@ pub enum Event {
         /// The datagram.
         id: DatagramId,
     },
-    /// The packet that carried the datagram was lost; it is not sent again.
+    /// The packet that carried the datagram was declared lost; it is not sent again. It may have arrived all the same: when
+    /// an acknowledgement comes late, nothing more is said.
     DatagramLost {
         /// The datagram.
         id: DatagramId,
@@ -63,9 +64,11 @@ pub enum Event {
         /// The datagram.
         id: DatagramId,
     },
-    /// The datagram was the oldest when the queue was full, or no longer fits the path.
+    /// The datagram was dropped before it could be sent.
     DatagramDropped {
         /// The datagram.
         id: DatagramId,
+        /// Why.
+        why: DatagramDrop,
     },
 }

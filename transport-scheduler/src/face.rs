@@ -78,6 +78,8 @@ pub struct DatagramOptions {
     pub deadline: Option<Instant>,
     /// May be sent before the handshake is over. It may arrive twice, so it must be safe to be repeated.
     pub early: bool,
+    /// Tell what became of it, by one of the `Datagram` events ([`Event`](crate::Event)). Otherwise it is only counted.
+    pub notify: bool,
 }
 
 impl Default for DatagramOptions {
@@ -86,8 +88,19 @@ impl Default for DatagramOptions {
             class: Class::Realtime,
             deadline: None,
             early: false,
+            notify: false,
         }
     }
+}
+
+/// Why a datagram was dropped before it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DatagramDrop {
+    /// The queue was full, and it was the oldest.
+    QueueFull,
+    /// The path narrowed while it waited, and it no longer fits a packet.
+    TooLarge,
 }
 
 /// The datagrams that wait.
@@ -116,6 +129,8 @@ pub struct Stats {
     pub datagrams_sent: u64,
     /// Datagrams dropped because the queue was full or the path too narrow.
     pub datagrams_dropped: u64,
+    /// Of those, the ones that no longer fitted the path.
+    pub datagrams_too_large: u64,
     /// Datagrams whose time passed in the queue.
     pub datagrams_expired: u64,
     /// Datagrams lost on the way.

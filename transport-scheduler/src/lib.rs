@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 
 pub use control::{Control, Input};
 pub use event::Event;
-pub use face::{Chunk, DatagramOptions, Grant, Next, QueueState, Read, Stats};
+pub use face::{Chunk, DatagramDrop, DatagramOptions, Grant, Next, QueueState, Read, Stats};
 pub use id::{Class, DatagramId, Direction, Side, StreamId};
 pub use limits::{Limits, PeerLimits};
 pub use token::Token;

@@ -175,7 +175,7 @@ impl Scheduler {
                 send.is_some_and(|send| send.credit.blocked_at(at))
             }),
             Carried::Stream { .. }
-            | Carried::Datagram(_)
+            | Carried::Datagram(..)
             | Carried::MaxData(_)
             | Carried::MaxStreams(..)
             | Carried::DataBlocked(_)

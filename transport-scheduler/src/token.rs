@@ -23,7 +23,8 @@ pub(crate) enum Carried {
     DataBlocked(u64),
     StreamDataBlocked(StreamId, u64),
     StreamsBlocked(Direction, u64),
-    Datagram(DatagramId),
+    /// And whether somebody wants to know what became of it.
+    Datagram(DatagramId, bool),
 }
 
 // A packet remembers a dozen of these.

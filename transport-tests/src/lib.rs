@@ -8,3 +8,4 @@ pub mod oracle;
 pub mod pair;
 pub mod report;
 pub mod sim;
+pub mod soak;

@@ -171,8 +171,10 @@ fn what_has_no_hint_costs_no_decryption_and_no_memory() {
 
 #[test]
 fn what_has_the_hint_and_does_not_open_costs_one_decryption_wherever_it_is_wrong() {
-    let (mut pair, captured) = relay(2);
-    let every_byte = captured.iter().flat_map(|datagram| {
+    let (mut pair, _) = relay(2);
+    let (mut envelopes, hid) = (Envelopes::new(2), [9; 8]);
+    let unseen = envelopes.fragments(hid, &[0; 2460], 1232 - ENVELOPE_OVERHEAD);
+    let every_byte = unseen.iter().flat_map(|datagram| {
         let behind = (HINTED..HINT.start).chain(HINT.end..datagram.len());
         behind.map(move |at| {
             (
@@ -186,14 +188,14 @@ fn what_has_the_hint_and_does_not_open_costs_one_decryption_wherever_it_is_wrong
         (
             format!("cut to {length}"),
             stranger(5),
-            captured[0][..length].to_vec(),
+            unseen[0][..length].to_vec(),
         )
     });
     let longer = (1..100).map(|more| {
         (
             format!("{more} more"),
             stranger(6),
-            [&captured[1][..], &vec![7; more]].concat(),
+            [&unseen[1][..], &vec![7; more]].concat(),
         )
     });
     assert!(assert_all(&mut pair, only(1), &mut every_byte.chain(cut).chain(longer)) > 3000);
@@ -201,7 +203,7 @@ fn what_has_the_hint_and_does_not_open_costs_one_decryption_wherever_it_is_wrong
 
 #[test]
 fn what_opens_and_is_not_wanted_costs_the_same_as_what_does_not_open() {
-    let (mut pair, captured) = relay(3);
+    let (mut pair, _) = relay(3);
     let mut envelopes = Envelopes::new(3);
     let mut inside = |change: &dyn Fn(&mut EnvelopeHeader)| {
         let mut header = Envelopes::header([9; 8], 2460);
@@ -223,13 +225,22 @@ fn what_opens_and_is_not_wanted_costs_the_same_as_what_does_not_open() {
         ),
     ];
     let kinds = kinds.map(|(name, bytes)| (name.into(), stranger(7), bytes));
-    let replayed = captured.iter().flat_map(|bytes| {
+    assert_eq!(assert_all(&mut pair, only(1), &mut kinds.into_iter()), 5);
+}
+
+#[test]
+fn what_was_captured_costs_what_random_bytes_cost_whoever_sends_it_and_whatever_was_changed_in_it() {
+    let (mut pair, captured) = relay(3);
+    let copies = captured.iter().flat_map(|bytes| {
         [client_address(), stranger(8)].map(|from| (format!("captured, from {from}"), from, bytes.clone()))
     });
-    assert_eq!(
-        assert_all(&mut pair, only(1), &mut kinds.into_iter().chain(replayed)),
-        11
-    );
+    let changed = captured.iter().flat_map(|bytes| {
+        (HINT.end..bytes.len()).map(|at| {
+            let bytes = flipped(bytes, at, at as u8 % 8);
+            (format!("captured, but for byte {at}"), stranger(9), bytes)
+        })
+    });
+    assert!(assert_all(&mut pair, only(0), &mut copies.chain(changed)) > 2500);
 }
 
 /// Three fragments that make a hello with something wrong in it; the work of all of them.

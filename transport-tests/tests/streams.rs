@@ -385,6 +385,7 @@ fn messages_whose_time_has_passed_are_not_sent() {
             class: Class::Realtime,
             deadline: Some(deadline),
             early: false,
+            notify: true,
         };
         pair.client
             .connection()
@@ -428,6 +429,7 @@ fn of_too_many_messages_the_oldest_are_dropped() {
         class: Class::Interactive,
         deadline: None,
         early: false,
+        notify: true,
     };
     let mut ids = Vec::new();
     for number in 0..300 {
@@ -447,7 +449,7 @@ fn of_too_many_messages_the_oldest_are_dropped() {
         .events
         .iter()
         .filter_map(|event| {
-            if let Event::Stream(StreamEvent::DatagramDropped { id }) = event {
+            if let Event::Stream(StreamEvent::DatagramDropped { id, .. }) = event {
                 Some(*id)
             } else {
                 None

@@ -125,6 +125,7 @@ fn only_what_is_marked_goes_early() {
             class: Class::Bulk,
             deadline: None,
             early,
+            notify: false,
         };
         connection
             .send_datagram(now, data.to_vec(), options)

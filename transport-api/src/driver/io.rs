@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::engine::net::{Caps, UdpSocket};
-use crate::engine::{Batch, Handle, Now, Route};
+use crate::engine::{Arrived, Batch, Handle, Now, Route};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub(crate) trait Io {
     fn wait(&mut self, limit: Duration) -> io::Result<()>;
 
     /// Hands at most one kernel batch of datagrams of the common socket to `each`. True: there may be more, ask again.
-    fn receive(&mut self, each: &mut dyn FnMut(Route, &mut [u8])) -> io::Result<bool>;
+    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool>;
 
     /// Whether `receive` has work without sleeping first.
     fn has_input(&self) -> bool;
 
     /// The same from the lanes.
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Route, &mut [u8])) -> bool;
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool;
 
     /// Whether `receive_lane` has work without sleeping first.
     fn has_lane_input(&self) -> bool;

@@ -10,7 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use crate::engine::net::UdpSocket;
-use crate::engine::{Handle, RecvBatch, Route};
+use crate::engine::{Arrived, Handle, RecvBatch, Route};
 
 /// Lanes at once; connections beyond share the common socket. Each is a file descriptor, of which a relay needs many.
 const MAX_LANES: usize = 256;
@@ -132,7 +132,7 @@ impl Lanes {
         &mut self,
         now: Instant,
         slots: &mut RecvBatch,
-        each: &mut dyn FnMut(Route, &mut [u8]),
+        each: &mut dyn FnMut(Arrived, &mut [u8]),
     ) -> bool {
         let Some(token) = self.ready.pop_front() else {
             return false;
@@ -145,7 +145,7 @@ impl Lanes {
                 self.ready.push_back(token);
                 slots
                     .datagrams()
-                    .for_each(|(route, datagram)| each(route, datagram));
+                    .for_each(|(arrived, datagram)| each(arrived, datagram));
             }
         }
         self.has_input()

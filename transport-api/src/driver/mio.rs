@@ -11,7 +11,7 @@ use super::command::Alarm;
 use super::io::{Io, Sent};
 use super::lanes::Lanes;
 use crate::engine::net::{Caps, Timer, UdpSocket};
-use crate::engine::{Batch, Handle, Now, RecvBatch, Route};
+use crate::engine::{Arrived, Batch, Handle, Now, RecvBatch, Route};
 
 const SOCKET: Token = Token(0);
 const ALARM: Token = Token(1);
@@ -132,11 +132,11 @@ impl Io for MioIo {
         Ok(())
     }
 
-    fn receive(&mut self, each: &mut dyn FnMut(Route, &mut [u8])) -> io::Result<bool> {
+    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool> {
         match self.socket.recv_batch(&mut self.received) {
             Ok(_) => {
-                for (route, datagram) in self.received.datagrams() {
-                    each(route, datagram);
+                for (arrived, datagram) in self.received.datagrams() {
+                    each(arrived, datagram);
                 }
                 Ok(true)
             }
@@ -181,7 +181,7 @@ impl Io for MioIo {
         }
     }
 
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Route, &mut [u8])) -> bool {
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool {
         self.lanes.receive(now.instant, &mut self.received, each)
     }
 

@@ -228,9 +228,9 @@ impl<I: Io> Driver<I> {
         let Self { io, engine, .. } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive_lane(now, &mut |route, datagram| {
+            let more = io.receive_lane(now, &mut |arrived, datagram| {
                 datagrams += 1;
-                engine.handle_datagram(now, route, datagram);
+                engine.handle_datagram(now, arrived, datagram);
             });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -253,9 +253,9 @@ impl<I: Io> Driver<I> {
         let begun = clock::now().instant;
         let (mut datagrams, mut ours) = (0, 0);
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive(&mut |route, datagram| {
+            let more = io.receive(&mut |arrived, datagram| {
                 datagrams += 1;
-                ours += u32::from(engine.handle_datagram(now, route, datagram));
+                ours += u32::from(engine.handle_datagram(now, arrived, datagram));
             })?;
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;

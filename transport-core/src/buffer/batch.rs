@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::Ecn;
+
 /// The most segments one batch holds: what Linux accepts in one call (`UDP_MAX_SEGMENTS`).
 pub const MAX_SEGMENTS: usize = 64;
 /// The most bytes one batch holds: what the kernel takes as one UDP datagram over IPv4.
@@ -31,6 +33,8 @@ pub struct Batch {
     finished: usize,
     /// Segments the kernel took.
     sent: usize,
+    /// What all segments carry in their IP headers.
+    ecn: Ecn,
 }
 
 impl fmt::Debug for Batch {
@@ -60,6 +64,7 @@ impl Batch {
             segments: 0,
             finished: 0,
             sent: 0,
+            ecn: Ecn::NotEct,
         }
     }
 
@@ -88,8 +93,19 @@ impl Batch {
         self.bytes().chunks(self.segment_size.max(1))
     }
 
+    /// The codepoint of all segments.
+    pub const fn ecn(&self) -> Ecn {
+        self.ecn
+    }
+
+    /// All segments leave with this codepoint.
+    pub const fn set_ecn(&mut self, ecn: Ecn) {
+        self.ecn = ecn;
+    }
+
     /// Forgets all segments; keeps the memory.
     pub fn clear(&mut self) {
+        self.ecn = Ecn::NotEct;
         (
             self.used,
             self.segment_size,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::Route;
+use super::{Arrived, Ecn, Route};
 
 /// Bytes a slot needs so that no GRO buffer is cut off.
 pub const GRO_SLOT: usize = 65_535;
@@ -13,6 +13,8 @@ pub const GRO_SLOT: usize = 65_535;
 pub struct RecvMeta {
     /// Sender, and the local address it was sent to.
     pub route: Route,
+    /// The codepoint all of it carried; `None` where the system does not tell.
+    pub ecn: Option<Ecn>,
     /// Bytes in the slot; 0 for an empty datagram.
     pub len: usize,
     /// Bytes of each datagram in it but the last, which may be shorter; never 0.
@@ -78,8 +80,8 @@ impl RecvBatch {
         self.truncated
     }
 
-    /// Each datagram of the last receive with its route, in order of arrival, writable so that it can be opened in place.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = (Route, &mut [u8])> {
+    /// Each datagram of the last receive and how it came, in order of arrival, writable so that it can be opened in place.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = (Arrived, &mut [u8])> {
         self.memory
             .chunks_mut(self.slot_size)
             .zip(&self.metas)
@@ -88,10 +90,14 @@ impl RecvBatch {
                 let filled = slot.get_mut(..meta.len).unwrap_or_default();
                 // An empty datagram is one as well, to be counted like any other.
                 let empty = (meta.len == 0).then_some::<&mut [u8]>(&mut []);
+                let arrived = Arrived {
+                    route: meta.route,
+                    ecn: meta.ecn,
+                };
                 filled
                     .chunks_mut(meta.stride.max(1))
                     .chain(empty)
-                    .map(move |datagram| (meta.route, datagram))
+                    .map(move |datagram| (arrived, datagram))
             })
     }
 
@@ -139,23 +145,26 @@ mod tests {
         }
         batch.filled_next(Some(RecvMeta {
             route,
+            ecn: None,
             len: 9,
             stride: 4,
         }));
         batch.filled_next(None);
         batch.filled_next(Some(RecvMeta {
             route: other,
+            ecn: None,
             len: 99,
             stride: 99,
         }));
         batch.filled_next(Some(RecvMeta {
             route,
+            ecn: None,
             len: 1,
             stride: 1,
         }));
         let seen: Vec<_> = batch
             .datagrams()
-            .map(|(route, bytes)| (route, bytes.to_vec()))
+            .map(|(from, bytes)| (from.route, bytes.to_vec()))
             .collect();
         assert_eq!(
             seen,
@@ -170,12 +179,13 @@ mod tests {
         assert_eq!(batch.start().count(), 3);
         batch.filled_next(Some(RecvMeta {
             route,
+            ecn: None,
             len: 0,
             stride: 1,
         }));
         let empty: Vec<_> = batch
             .datagrams()
-            .map(|(from, bytes)| (from, bytes.len()))
+            .map(|(from, bytes)| (from.route, bytes.len()))
             .collect();
         assert_eq!(empty, [(route, 0)], "an empty datagram is handed on");
         assert_eq!(batch.start().count(), 3);

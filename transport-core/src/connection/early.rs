@@ -188,7 +188,7 @@ impl Connection {
         };
         self.paths.active.earn(size);
         let opened = Opened {
-            route: self.paths.active.route,
+            arrived: self.paths.active.route.into(),
             size,
             fresh,
             key: None,

@@ -20,7 +20,7 @@ use super::keys::Keys;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
-use crate::buffer::Route;
+use crate::buffer::{Arrived, Ecn, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::Sealed;
@@ -33,6 +33,7 @@ use crate::wire::ConnectionId;
 pub(super) struct Arrival {
     pub(super) now: Now,
     pub(super) route: Route,
+    pub(super) ecn: Option<Ecn>,
     pub(super) number: u64,
     pub(super) size: usize,
     /// No packet with a higher number came before.
@@ -43,7 +44,7 @@ pub(super) struct Arrival {
 
 /// A packet that was opened.
 pub(super) struct Opened {
-    pub(super) route: Route,
+    pub(super) arrived: Arrived,
     pub(super) size: usize,
     pub(super) fresh: Fresh,
     /// What opened it; `None` for early data.
@@ -65,11 +66,13 @@ impl Connection {
     pub(crate) fn handle_datagram(
         &mut self,
         now: Now,
-        route: Route,
+        arrived: impl Into<Arrived>,
         cid: ConnectionId,
         datagram: &mut [u8],
         tracer: &mut Tracer<'_>,
     ) {
+        let arrived = arrived.into();
+        let route = arrived.route;
         let size = datagram.len();
         if self.settings.side == Side::Client && route.remote != self.paths.active.route.remote {
             return tracer.dropped(DropReason::WrongAddress, size);
@@ -96,7 +99,7 @@ impl Connection {
             return self.on_forged(size, tracer);
         };
         let opened = Opened {
-            route,
+            arrived,
             size,
             fresh,
             key: Some(which),
@@ -116,7 +119,7 @@ impl Connection {
     ) {
         if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
-                route,
+                arrived: route.into(),
                 size,
                 fresh,
                 key: Some(Generation::Current),
@@ -127,7 +130,7 @@ impl Connection {
 
     pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
         let Opened {
-            route,
+            arrived: Arrived { route, ecn },
             size,
             fresh,
             key,
@@ -142,6 +145,7 @@ impl Connection {
         let arrival = Arrival {
             now,
             route,
+            ecn,
             number,
             size,
             newest,

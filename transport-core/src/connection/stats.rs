@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use transport_reliability::Algorithm;
-use transport_scheduler::Scheduler;
+use transport_scheduler::{QueueState, Scheduler};
 
 use super::keys::Keys;
 use super::path::Path;
@@ -42,10 +42,14 @@ pub struct ConnectionStats {
     pub datagrams_received: u64,
     /// Datagram messages dropped before they were sent: queue full, or too long for the path.
     pub datagrams_dropped: u64,
+    /// Of those, the ones that no longer fitted after the path narrowed.
+    pub datagrams_too_large: u64,
     /// Datagram messages whose time passed before they were sent.
     pub datagrams_expired: u64,
     /// Datagram messages lost on the way.
     pub datagrams_lost: u64,
+    /// Datagram messages that wait to be sent, and how long the oldest has.
+    pub datagram_queue: QueueState,
     /// Received datagram messages the application did not take in time.
     pub datagrams_refused: u64,
     /// Smoothed round-trip time.
@@ -111,8 +115,10 @@ pub(crate) fn collect(
         datagrams_sent: streams.datagrams_sent,
         datagrams_received: counters.datagrams_received,
         datagrams_dropped: streams.datagrams_dropped,
+        datagrams_too_large: streams.datagrams_too_large,
         datagrams_expired: streams.datagrams_expired,
         datagrams_lost: streams.datagrams_lost,
+        datagram_queue: scheduler.datagram_queue(),
         datagrams_refused: counters.datagrams_refused,
         srtt: recovery.srtt,
         min_rtt: recovery.min_rtt,

@@ -416,6 +416,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
             let arrival = receive::Arrival {
                 now: bed.now,
                 route: bed.connection.paths.active.route,
+                ecn: None,
                 number: 0,
                 size: bytes.len(),
                 newest: true,

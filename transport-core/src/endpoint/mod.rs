@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
-use crate::buffer::{Batch, Route};
+use crate::buffer::{Arrived, Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
@@ -359,13 +359,15 @@ impl Endpoint {
 
     /// A datagram arrived. It is decrypted where it lies. Gives whether it names a connection or a handshake of ours: what
     /// does not is a stranger's, and may be part of a flood.
-    pub fn handle_datagram(&mut self, now: Now, route: Route, datagram: &mut [u8]) -> bool {
+    pub fn handle_datagram(&mut self, now: Now, arrived: impl Into<Arrived>, datagram: &mut [u8]) -> bool {
+        let arrived = arrived.into();
+        let route = arrived.route;
         self.watch.stats.received_datagrams += 1;
         self.watch.stats.received_bytes += datagram.len() as u64;
         let unknown = match self.routes.find(datagram) {
             _ if datagram.len() > MAX_DATAGRAM => DropReason::Length,
             Some((cid, Target::Connection(slot))) => {
-                self.on_packet(now, route, slot, cid, datagram);
+                self.on_packet(now, arrived, slot, cid, datagram);
                 return true;
             }
             Some((cid, Target::HalfOpen(id))) => {
@@ -381,11 +383,11 @@ impl Endpoint {
         false
     }
 
-    fn on_packet(&mut self, now: Now, route: Route, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
+    fn on_packet(&mut self, now: Now, arrived: Arrived, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
         let handle = self.slab.handle(slot);
         let mut tracer = self.watch.tracer(now, Some(handle));
         match self.slab.connection(slot) {
-            Some(connection) => connection.handle_datagram(now, route, cid, datagram, &mut tracer),
+            Some(connection) => connection.handle_datagram(now, arrived, cid, datagram, &mut tracer),
             // A packet may overtake the answer it belongs behind; it will come again.
             None => tracer.dropped(DropReason::Unknown, datagram.len()),
         }

@@ -36,6 +36,8 @@ pub struct Caps {
     pub gro: bool,
     /// Datagrams carry our own address in [`crate::Route::local`], and leave from it.
     pub local_address: bool,
+    /// Datagrams tell their ECN codepoint, and leave with the batch's.
+    pub ecn: bool,
     /// Datagrams are never fragmented by this host.
     pub dont_fragment: bool,
     /// Bytes of receive buffer granted, as the system counts them; 0 when unknown.

@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::*;
-use crate::buffer::Batch;
+use crate::buffer::{Batch, Ecn};
 
 /// Loopback is fast, but not instant.
 #[expect(clippy::disallowed_methods, reason = "real sockets run on real time")]
@@ -45,7 +45,11 @@ fn receive(socket: &mut UdpSocket, count: usize) -> Vec<(Route, Vec<u8>)> {
         match socket.recv_batch(&mut slots) {
             Ok(filled) => {
                 assert!((1..=slots.slots()).contains(&filled));
-                found.extend(slots.datagrams().map(|(route, bytes)| (route, bytes.to_vec())));
+                found.extend(
+                    slots
+                        .datagrams()
+                        .map(|(from, bytes)| (from.route, bytes.to_vec())),
+                );
             }
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
@@ -304,7 +308,7 @@ fn heard(socket: &mut UdpSocket) -> Vec<(SocketAddr, Vec<u8>)> {
         all.extend(
             slots
                 .datagrams()
-                .map(|(route, bytes)| (route.remote, bytes.to_vec())),
+                .map(|(from, bytes)| (from.route.remote, bytes.to_vec())),
         );
     }
     all
@@ -343,5 +347,50 @@ fn a_lane_hears_one_remote_and_the_common_socket_everybody_else() {
         peer.send_to(b"back", to).unwrap();
         (0..20).for_each(|_| pause());
         assert_eq!(heard(&mut common), [(peer_at, b"back".to_vec())]);
+    }
+}
+
+/// The codepoints of the next `count` datagrams.
+#[cfg(target_os = "linux")]
+fn marks(socket: &mut UdpSocket, count: usize) -> Vec<Option<Ecn>> {
+    let mut slots = RecvBatch::new(8);
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        if socket.recv_batch(&mut slots).is_ok() {
+            found.extend(slots.datagrams().map(|(from, _)| from.ecn));
+        } else {
+            pause();
+        }
+        if found.len() >= count {
+            break;
+        }
+    }
+    found
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn codepoints_cross_in_either_family_joined_or_not() {
+    let (four, six): (IpAddr, IpAddr) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let any: IpAddr = Ipv6Addr::UNSPECIFIED.into();
+    for (bound, target) in [(four, four), (six, six), (any, four), (any, six)] {
+        for gso in [true, false] {
+            let options = SocketOptions {
+                gso,
+                ..SocketOptions::default()
+            };
+            let (mut sender, mut receiver) = (socket(bound, options), socket(bound, options));
+            assert!(sender.caps().ecn);
+            let route = Route {
+                remote: SocketAddr::new(target, receiver.local_addr().unwrap().port()),
+                local: None,
+            };
+            for ecn in [Ecn::Ect0, Ecn::NotEct, Ecn::Ect1, Ecn::Ce] {
+                let mut marked = batch(3, 200, 7);
+                marked.set_ecn(ecn);
+                sender.send_batch(route, &mut marked).unwrap();
+                assert_eq!(marks(&mut receiver, 4), [Some(ecn); 4], "{bound} to {target}");
+            }
+        }
     }
 }

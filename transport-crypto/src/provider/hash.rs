@@ -30,19 +30,29 @@ impl RunningHash {
     }
 }
 
-/// HMAC-SHA-256 over the concatenation of `parts` (RFC 2104).
-pub(crate) fn hmac(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
-    // RFC 2104: a key shorter than a block is filled up with zeros.
-    let mut block = Zeroizing::new([0; 64]);
-    block
-        .iter_mut()
-        .zip(key.expose())
-        .for_each(|(to, from)| *to = *from);
-    let mut mac = Hmac::<Sha256>::new((&*block).into());
-    for part in parts {
-        mac.update(part);
+/// HMAC-SHA-256 under one key (RFC 2104): what depends on the key alone is computed once. Boxed, so that moving it leaves no
+/// key behind.
+pub(crate) struct KeyedHash(Box<Hmac<Sha256>>);
+
+impl KeyedHash {
+    pub(crate) fn new(key: &Secret<32>) -> Self {
+        // RFC 2104: a key shorter than a block is filled up with zeros.
+        let mut block = Zeroizing::new([0; 64]);
+        block
+            .iter_mut()
+            .zip(key.expose())
+            .for_each(|(to, from)| *to = *from);
+        Self(Box::new(Hmac::new((&*block).into())))
     }
-    mac.finalize().into_bytes().into()
+
+    /// Over the concatenation of `parts`.
+    pub(crate) fn of(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
 }
 
 /// HKDF-Extract over the concatenation of `ikm` (RFC 5869 §2.2).
@@ -91,7 +101,9 @@ mod tests {
         // Test case 1, whose 20-byte key is ours filled up with zeros (RFC 2104).
         let mut key = [0; 32];
         key[..20].fill(0x0b);
-        let mac = hmac(&Secret::new(key), &[b"Hi ", b"There"]);
+        let keyed = KeyedHash::new(&Secret::new(key));
+        let mac = keyed.of(&[b"Hi ", b"There"]);
+        assert_eq!(mac, keyed.of(&[b"Hi There"]), "a key serves again");
         assert_eq!(mac[..8], [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53]);
         assert_eq!(mac[28..], [0x2e, 0x32, 0xcf, 0xf7]);
     }

@@ -4,7 +4,7 @@ use aes::{
     Aes128,
     cipher::{KeyInit as _, StreamCipher as _},
 };
-use chacha20::{ChaCha20, KeyIvInit as _};
+use chacha20::{ChaCha20, KeyIvInit as _, XChaCha20, cipher::StreamCipherSeek as _};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, XChaCha20Poly1305};
 
 use crate::{EntropyFailed, Forged, Sample, Secret, Tag, provider::packet::encrypt_by_batch};
@@ -24,11 +24,22 @@ impl Block128 {
 }
 
 /// `XChaCha20-Poly1305`: nonces long enough to be drawn at random. Boxed, so that moving it leaves no key behind.
-pub(crate) struct LongNonceCipher(Box<XChaCha20Poly1305>);
+pub(crate) struct LongNonceCipher(Box<XChaCha20Poly1305>, Secret<32>);
+
+/// Where the key stream of a message begins: the block before makes the key of its tag (RFC 8439 §2.8).
+const FIRST_BYTE: u64 = 64;
 
 impl LongNonceCipher {
     pub(crate) fn new(key: &Secret<32>) -> Self {
-        Self(Box::new(XChaCha20Poly1305::new(key.expose().into())))
+        let cipher = Box::new(XChaCha20Poly1305::new(key.expose().into()));
+        Self(cipher, Secret::new(*key.expose()))
+    }
+
+    /// Decrypts the beginning of a body, for the price of two blocks and without any proof that it is genuine.
+    pub(crate) fn peek(&self, nonce: &[u8; 24], beginning: &mut [u8]) {
+        let mut stream = XChaCha20::new(self.1.expose().into(), nonce.into());
+        stream.seek(FIRST_BYTE);
+        stream.apply_keystream(beginning);
     }
 
     /// Encrypts `body` in place. `None` only for bodies no datagram can hold.
@@ -108,6 +119,9 @@ mod tests {
         }
         assert_eq!(cipher.open(&[2; 24], b"ad", &mut body.clone(), &tag), Err(Forged));
         assert_eq!(cipher.open(&[1; 24], b"", &mut body.clone(), &tag), Err(Forged));
+        let mut beginning = [body[0], body[1], body[2]];
+        cipher.peek(&[1; 24], &mut beginning);
+        assert_eq!(&beginning, b"fra");
         cipher.open(&[1; 24], b"ad", &mut body, &tag).unwrap();
         assert_eq!(&body, b"fragment");
     }

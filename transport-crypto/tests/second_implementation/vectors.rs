@@ -162,7 +162,7 @@ const FIRST: Ways = Ways {
         out
     },
     token: |unix_s, ip, port| {
-        let keys = CookieKeys::new(&mut SeededEntropy::new(TOKEN_SEED)).unwrap();
+        let mut keys = CookieKeys::new(&mut SeededEntropy::new(TOKEN_SEED)).unwrap();
         let remote = (std::net::Ipv6Addr::from(ip), port).into();
         keys.token(unix_s.into(), &RelayId::from_bytes([2; 32]), b"handshak", remote)
     },

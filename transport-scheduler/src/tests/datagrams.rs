@@ -9,6 +9,7 @@ fn send(scheduler: &mut Scheduler, now: Instant, data: &[u8], class: Class) -> D
                 class,
                 deadline: None,
                 early: false,
+                notify: true,
             },
         )
         .unwrap()
@@ -51,7 +52,10 @@ fn a_datagram_goes_once_and_its_fate_is_told() {
 fn size_limits_are_the_peers_the_paths_and_the_queues() {
     let mut client = Scheduler::new(Side::Client, Limits::default());
     let now = start();
-    let options = DatagramOptions::default();
+    let options = DatagramOptions {
+        notify: true,
+        ..DatagramOptions::default()
+    };
     assert_eq!(
         client.send_datagram(now, vec![], options),
         Err(DatagramError::Disabled)
@@ -73,7 +77,13 @@ fn size_limits_are_the_peers_the_paths_and_the_queues() {
     assert_eq!(client.next(now), Some(Next::Datagram { len: 1000 }));
     assert!(client.take(now, Grant { bytes: 999 }).is_none());
     assert_eq!(client.take(now, Grant { bytes: 1000 }).unwrap().len(), 1000);
-    assert_eq!(events(&mut client), [Event::DatagramDropped { id: wide }]);
+    assert_eq!(
+        events(&mut client),
+        [Event::DatagramDropped {
+            id: wide,
+            why: DatagramDrop::TooLarge
+        }]
+    );
     assert!(narrow > wide && client.stats().datagrams_dropped == 1);
 }
 
@@ -101,7 +111,10 @@ fn a_full_queue_drops_the_oldest_and_tells_when_it_has_drained() {
     assert!(state.bytes <= 8 * 1024 && state.len == 7, "{state:?}");
     let dropped: Vec<_> = ids[..13]
         .iter()
-        .map(|&id| Event::DatagramDropped { id })
+        .map(|&id| Event::DatagramDropped {
+            id,
+            why: DatagramDrop::QueueFull,
+        })
         .collect();
     assert_eq!(events(client), dropped);
     while packet(client, pair.now, 1200).is_some() {}
@@ -118,6 +131,7 @@ fn late_datagrams_expire_even_while_nothing_may_be_sent() {
         class: Class::Realtime,
         deadline: Some(now + ms(20)),
         early: false,
+        notify: true,
     };
     let late = client.send_datagram(now, b"late".to_vec(), options).unwrap();
     assert_eq!(client.next_timeout(), Some(now + ms(20)));
@@ -148,6 +162,7 @@ fn realtime_datagrams_leave_by_deadline_before_bulk() {
             class: Class::Realtime,
             deadline: Some(now + ms(deadline)),
             early: false,
+            notify: true,
         };
         client.send_datagram(now, name.to_vec(), options).unwrap();
     }

@@ -30,6 +30,7 @@ fn only_what_is_marked_goes_early_and_the_rest_follows() {
             class: Class::Bulk,
             deadline: None,
             early,
+            notify: false,
         };
         client.send_datagram(now, data.to_vec(), options).unwrap();
     }

@@ -208,6 +208,7 @@ impl Bout {
                 let options = DatagramOptions {
                     class: Class::ALL[usize::from(length) % 5],
                     early: false,
+                    notify: true,
                     deadline: None,
                 };
                 let _ = connection.send_datagram(now, vec![7; usize::from(length % 1500)], options);

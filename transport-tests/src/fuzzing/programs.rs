@@ -446,6 +446,7 @@ impl World {
         let options = DatagramOptions {
             class: Class::ALL[usize::from(class) % 5],
             early: false,
+            notify: true,
             deadline: deadline_ms.map(|ms| now.instant + Duration::from_millis(ms.into())),
         };
         let connection = self.pair.sender(way(up)).connection();

@@ -248,6 +248,7 @@ impl World {
                 let options = DatagramOptions {
                     class: class(rank),
                     early: false,
+                    notify: true,
                     deadline: deadline.map(|ms| self.now + Duration::from_millis(ms.into())),
                 };
                 let _ = scheduler.send_datagram(self.now, vec![8; usize::from(length % 1500)], options);

@@ -169,8 +169,7 @@ pub fn resume_hello(data: &[u8]) {
 
 /// Address tokens: good for one handshake, one address and two minutes; no other bytes are one.
 pub fn tokens(data: &[u8]) {
-    static KEYS: LazyLock<CookieKeys> =
-        LazyLock::new(|| CookieKeys::new(&mut SeededEntropy::new([4; 32])).expect("a seeded stream"));
+    let mut keys = CookieKeys::new(&mut SeededEntropy::new([4; 32])).expect("a seeded stream");
     let relay_id = RELAY.bundle.relay_id();
     let mut input = Reader::new(data);
     let made = input.array().map_or(0, u32::from_be_bytes);
@@ -178,8 +177,8 @@ pub fn tokens(data: &[u8]) {
     let port = input.array().map_or(0, u16::from_be_bytes);
     let from: SocketAddr = stranger(port);
     let (made, later) = (u64::from(made), u64::from(later));
-    let check = |at, from, token: &[u8; TOKEN_LEN]| KEYS.check(at, &relay_id, &HID, from, token);
-    let token = KEYS.token(made, &relay_id, &HID, from);
+    let token = keys.token(made, &relay_id, &HID, from);
+    let mut check = |at, from, token: &[u8; TOKEN_LEN]| keys.check(at, &relay_id, &HID, from, token);
     if u32::try_from(made + later).is_ok() {
         assert_eq!(check(made + later, from, &token), later <= 120);
     }

@@ -282,6 +282,7 @@ impl App {
                     class,
                     deadline,
                     early: false,
+                    notify: false,
                 };
                 if let Err(error) = connection.send_datagram(moment, payload, options) {
                     self.faults

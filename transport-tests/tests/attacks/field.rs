@@ -148,7 +148,7 @@ fn nobody_waits_for_ever_when_the_path_narrows() {
             let longest = client.max_datagram();
             queued += u32::from(
                 client
-                    .send_datagram(now, vec![1; longest], DatagramOptions::default())
+                    .send_datagram(now, vec![1; longest], told())
                     .is_ok(),
             );
         }
@@ -174,4 +174,12 @@ fn nobody_waits_for_ever_when_the_path_narrows() {
     };
     let told = pair.client.events.iter().filter(told).count();
     assert_eq!(told, 200, "each message's fate is told");
+}
+
+/// Somebody wants to know what becomes of it.
+fn told() -> DatagramOptions {
+    DatagramOptions {
+        notify: true,
+        ..DatagramOptions::default()
+    }
 }

@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use transport_crypto::{
-    CookieKeys, Direction, ENVELOPE_OVERHEAD, Entropy, EnvelopeHeader, EnvelopeType, RelayId, TOKEN_LEN,
+    CookieKeys, Direction, ENVELOPE_OVERHEAD, Entropy, EnvelopeClaims, EnvelopeHeader, EnvelopeType, RelayId,
+    TOKEN_LEN,
 };
 
 use super::load::Load;
@@ -52,10 +53,17 @@ impl Gate {
     }
 
     /// The token of a fragment, if it is one of ours for this handshake and address.
-    pub(super) fn proof(&self, now: Now, header: &EnvelopeHeader, remote: SocketAddr) -> Option<Token> {
-        let (token, keys) = (header.token.as_ref()?, self.keys.as_ref()?);
+    pub(super) fn proof(&mut self, now: Now, header: &EnvelopeHeader, remote: SocketAddr) -> Option<Token> {
+        let (token, keys) = (header.token.as_ref()?, self.keys.as_mut()?);
         let good = keys.check(now.unix_ms / 1000, &self.relay_id, &header.hid, remote, token);
         good.then_some(*token)
+    }
+
+    /// In cookie mode: whether an envelope can be turned away by what it claims: it has no token, and will not be asked for one. Of a flight only
+    /// the first fragment is: one token serves them all.
+    pub(super) fn turns_away(&self, now: Now, claims: EnvelopeClaims) -> bool {
+        let asked = claims.index == 0 && self.retries.is_free(now.instant);
+        !claims.token && !asked
     }
 
     /// The answer to a fragment without a good token, of `asked` bytes; none when enough were sent.
@@ -83,7 +91,7 @@ impl Gate {
         let unix_s = now.unix_ms / 1000;
         let token = self
             .keys
-            .as_ref()?
+            .as_mut()?
             .token(unix_s, &self.relay_id, &header.hid, remote);
         let header = EnvelopeHeader {
             kind: EnvelopeType::Retry,
@@ -105,7 +113,7 @@ impl Gate {
                 &header,
                 &[],
                 size,
-                entropy,
+                random,
                 &mut datagram,
             )
             .ok()?;

@@ -1,16 +1,17 @@
 //! Strangers at the door of a relay. What fails at any step gets silence.
 //!
-//! 1. The envelope opens (the hint has been checked before).
-//! 2. Its clock is near ours.
-//! 3. Under load it shows a token; without one it gets RETRY and is forgotten: nothing below is touched.
-//! 4. It has not come before.
-//! 5. Its fragments make a hello.
-//! 6. That hello has not come before, or is answered as before.
-//! 7. It waits until there is time for it.
-//! 8. It reads: one KEM decapsulation.
-//! 9. Its sender may have a connection.
-//! 10. An answer, and a half-open entry.
-//! 11. The first packet that opens makes the connection.
+//! 1. It has not come before.
+//! 2. Under load it claims to have a token, or is one of those that get RETRY.
+//! 3. The envelope opens (the hint has been checked before).
+//! 4. Its clock is near ours.
+//! 5. Under load the token is good; without one it gets RETRY and is forgotten: nothing below is touched.
+//! 6. Its fragments make a hello.
+//! 7. That hello has not come before, or is answered as before.
+//! 8. It waits until there is time for it.
+//! 9. It reads: one KEM decapsulation.
+//! 10. Its sender may have a connection.
+//! 11. An answer, and a half-open entry.
+//! 12. The first packet that opens makes the connection.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -274,6 +275,16 @@ impl Admission {
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
+        if self.freshness.knows_envelope(nonce) {
+            return Err(DropReason::EnvelopeReplayed);
+        }
+        if self.gate.load.is_on() {
+            let claims = domain.envelope.claims(domain.incoming, datagram);
+            if claims.is_none_or(|claims| self.gate.turns_away(now, claims)) {
+                self.gate.load.note(self.queue.cost() / FRAGMENTS);
+                return Err(DropReason::RetryRequired);
+            }
+        }
         self.envelopes_tried += 1;
         let (header, fragment) = domain
             .envelope
@@ -290,7 +301,7 @@ impl Admission {
             if is_early {
                 return Err(DropReason::RetryRequired);
             }
-            return Err(self.ask_for_token(now, route, index, &header, nonce, size, hall, tracer));
+            return Err(self.ask_for_token(now, route, index, &header, size, hall, tracer));
         }
         self.freshness.note_envelope(now, nonce)?;
         self.gate.load.note(self.queue.cost() / FRAGMENTS);
@@ -334,14 +345,10 @@ impl Admission {
         route: Route,
         index: usize,
         header: &EnvelopeHeader,
-        nonce: u64,
         size: usize,
         hall: &mut Hall<'_>,
         tracer: &mut Tracer<'_>,
     ) -> DropReason {
-        if self.freshness.knows_envelope(nonce) {
-            return DropReason::EnvelopeReplayed;
-        }
         self.gate.load.note(self.queue.cost() / FRAGMENTS);
         let (random, entropy) = (&mut *hall.random, &mut *hall.entropy);
         let retry = hall.routes.domain(index).and_then(|domain| {

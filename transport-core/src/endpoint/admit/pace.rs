@@ -29,6 +29,11 @@ impl Pace {
         free
     }
 
+    /// Whether one would be on time.
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.0.is_none_or(|next| next <= now)
+    }
+
     /// When the next one may go, as far as known.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0

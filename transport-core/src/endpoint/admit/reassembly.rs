@@ -14,8 +14,9 @@ use crate::trace::DropReason;
 
 /// Messages at once.
 const MAX_ENTRIES: usize = 2048;
-/// Of those, from one /24 or /56.
+/// Of those, from one /24 or /56; and with tokens: whoever has one is there, and many may live behind one address.
 const MAX_OF_PREFIX: u16 = 16;
+const MAX_PROVED_OF_PREFIX: u16 = 128;
 /// Bytes all of them may take.
 const MAX_BYTES: usize = 8 << 20;
 /// How long one may take.
@@ -84,7 +85,7 @@ impl Reassembly {
                 // It comes last, mostly behind a message that is complete by then, and must not hold a place for ten seconds.
                 return Ok(None);
             }
-            self.begin(now, key, header.total_len)?;
+            self.begin(now, key, header.total_len, token.is_some())?;
         }
         let entry = self.entries.get_mut(&key).ok_or(DropReason::ReassemblyFull)?;
         entry.received += size;
@@ -115,11 +116,15 @@ impl Reassembly {
         ]
     }
 
-    fn begin(&mut self, now: Instant, key: Key, total: u16) -> Result<(), DropReason> {
+    fn begin(&mut self, now: Instant, key: Key, total: u16, proved: bool) -> Result<(), DropReason> {
         let cost = Body::cost(total);
         let of_prefix = self.by_prefix.get(&prefix(key.1)).copied().unwrap_or(0);
-        let full =
-            self.entries.len() >= MAX_ENTRIES || self.bytes + cost > MAX_BYTES || of_prefix >= MAX_OF_PREFIX;
+        let share = if proved {
+            MAX_PROVED_OF_PREFIX
+        } else {
+            MAX_OF_PREFIX
+        };
+        let full = self.entries.len() >= MAX_ENTRIES || self.bytes + cost > MAX_BYTES || of_prefix >= share;
         if full {
             return Err(DropReason::ReassemblyFull);
         }

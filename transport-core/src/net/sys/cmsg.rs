@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::buffer::Ecn;
 use crate::net::meta::normal;
 
 /// C structs for which every bit pattern is a value.
@@ -33,6 +34,8 @@ unsafe impl Plain for libc::iovec {}
 unsafe impl Plain for libc::c_int {}
 // SAFETY: as above.
 unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u8 {}
 
 /// A `T` of zeros.
 pub(super) fn zero<T: Plain>() -> T {
@@ -152,8 +155,8 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Bytes for one address and one number of either direction.
-    pub(super) const ROOM: usize = 128;
+    /// Bytes for an address of each family and three numbers.
+    pub(super) const ROOM: usize = 160;
 
     pub(super) const fn empty() -> Self {
         Self {
@@ -204,6 +207,16 @@ impl Control {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, size);
     }
 
+    /// The datagram shall carry this codepoint to an address of the family `ipv4`.
+    pub(super) fn push_ecn(&mut self, ecn: Ecn, ipv4: bool) {
+        let (level, kind) = if ipv4 {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        };
+        self.push(level, kind, libc::c_int::from(ecn as u8));
+    }
+
     /// What the kernel wrote into the first `length` bytes.
     #[allow(clippy::unnecessary_cast, reason = "the length is 32 bits wide with musl")]
     pub(super) fn read(&self, length: usize) -> Received {
@@ -226,6 +239,8 @@ impl Control {
 pub(super) struct Received {
     /// Our address it was sent to.
     pub(super) local: Option<IpAddr>,
+    /// The codepoint of its IP header.
+    pub(super) ecn: Option<Ecn>,
     /// Bytes of each datagram in the buffer but the last; absent when there is one datagram.
     pub(super) stride: Option<usize>,
 }
@@ -240,6 +255,12 @@ impl Received {
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 let info: Option<libc::in6_pktinfo> = get(bytes, at);
                 self.local = info.map(|info| IpAddr::from(info.ipi6_addr.s6_addr).to_canonical());
+            }
+            // One byte when received, an integer when sent (ip(7)).
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.ecn = get::<u8>(bytes, at).map(Ecn::from_bits),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                let class: Option<libc::c_int> = get(bytes, at);
+                self.ecn = class.map(|class| Ecn::from_bits(class as u8));
             }
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let size: Option<libc::c_int> = get(bytes, at);
@@ -278,11 +299,13 @@ mod tests {
             let mut control = Control::empty();
             control.push_source(ip);
             control.push(libc::SOL_UDP, libc::UDP_GRO, 1200 as libc::c_int);
+            control.push_ecn(Ecn::Ce, false);
             let length = control.length();
             assert_eq!(
                 control.read(length),
                 Received {
                     local: Some(ip),
+                    ecn: Some(Ecn::Ce),
                     stride: Some(1200)
                 }
             );

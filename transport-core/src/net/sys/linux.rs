@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cmsg::{Address, Control, zero};
-use crate::buffer::{Batch, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
+use crate::buffer::{Batch, Ecn, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
 use crate::net::meta::{Caps, SendStats, SocketOptions};
 
 /// The most slots one receive call fills.
@@ -113,11 +113,15 @@ impl Socket {
         let local = route
             .local
             .filter(|local| local.is_ipv4() == route.remote.is_ipv4());
-        if !self.caps.gso || batch.unsent().len() < 2 {
-            return self.send_singly(&remote, local, batch);
+        let mut control = control_for(local);
+        if self.caps.ecn && batch.ecn() != Ecn::NotEct {
+            control.push_ecn(batch.ecn(), route.remote.is_ipv4());
         }
-        match self.send_joined(&remote, local, batch) {
-            Err(error) if is_refusal(&error) => self.send_after_refusal(&remote, local, batch, &error),
+        if !self.caps.gso || batch.unsent().len() < 2 {
+            return self.send_singly(&remote, control, batch);
+        }
+        match self.send_joined(&remote, control, batch) {
+            Err(error) if is_refusal(&error) => self.send_after_refusal(&remote, control, batch, &error),
             result => result,
         }
     }
@@ -127,12 +131,12 @@ impl Socket {
     fn send_after_refusal(
         &mut self,
         remote: &Address,
-        local: Option<IpAddr>,
+        control: Control,
         batch: &mut Batch,
         error: &io::Error,
     ) -> io::Result<()> {
         let before = self.stats;
-        let result = self.send_singly(remote, local, batch);
+        let result = self.send_singly(remote, control, batch);
         let passed = self.stats.sent > before.sent;
         let all_passed = self.stats.too_long == before.too_long && self.stats.refused == before.refused;
         if passed && all_passed && error.raw_os_error() != Some(libc::EMSGSIZE) {
@@ -141,8 +145,7 @@ impl Socket {
         result
     }
 
-    fn send_joined(&mut self, remote: &Address, local: Option<IpAddr>, batch: &mut Batch) -> io::Result<()> {
-        let mut control = control_for(local);
+    fn send_joined(&mut self, remote: &Address, mut control: Control, batch: &mut Batch) -> io::Result<()> {
         control.push_segment_size(batch.segment_size() as u16);
         let count = batch.unsent().len();
         let mut part = part_of(batch.unsent_bytes());
@@ -158,9 +161,9 @@ impl Socket {
         Ok(())
     }
 
-    fn send_singly(&mut self, remote: &Address, local: Option<IpAddr>, batch: &mut Batch) -> io::Result<()> {
+    fn send_singly(&mut self, remote: &Address, control: Control, batch: &mut Batch) -> io::Result<()> {
         while batch.unsent().len() > 0 {
-            match self.send_some(remote, local, batch) {
+            match self.send_some(remote, control, batch) {
                 Ok(count) => {
                     self.stats.sent += count as u64;
                     self.stats.calls += 1;
@@ -182,8 +185,7 @@ impl Socket {
     }
 
     /// One sendmmsg; the segments it took, at least one.
-    fn send_some(&self, remote: &Address, local: Option<IpAddr>, batch: &Batch) -> io::Result<usize> {
-        let mut control = control_for(local);
+    fn send_some(&self, remote: &Address, mut control: Control, batch: &Batch) -> io::Result<usize> {
         let mut parts = [zero::<libc::iovec>(); MAX_SEGMENTS];
         let mut messages = [zero::<libc::mmsghdr>(); MAX_SEGMENTS];
         let mut count: libc::c_uint = 0;
@@ -236,6 +238,7 @@ fn note(batch: &mut RecvBatch, message: &libc::mmsghdr, name: &Address, control:
             remote,
             local: received.local,
         },
+        ecn: received.ecn,
         len,
         stride: received.stride.unwrap_or(len).max(1),
     });
@@ -318,14 +321,18 @@ fn open(ipv6: bool) -> io::Result<OwnedFd> {
 fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Result<Caps> {
     let on = |level, name| set(fd, level, name, 1).is_ok();
     let mut local_address = on(libc::IPPROTO_IP, libc::IP_PKTINFO);
+    // An IPv6 socket takes IPv4 as well, each with its own option.
+    let mut ecn = on(libc::IPPROTO_IP, libc::IP_RECVTOS);
     if ipv6 {
         set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+        ecn &= on(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
     }
     Ok(Caps {
         gso: options.gso && read(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok(),
         gro: options.gro && on(libc::SOL_UDP, libc::UDP_GRO),
         local_address,
+        ecn,
         dont_fragment: probe_only(fd, ipv6).is_ok(),
         recv_buffer: buffer(fd, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, options.recv_buffer),
         send_buffer: buffer(fd, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, options.send_buffer),
@@ -443,7 +450,9 @@ mod tests {
         make_kernel_refuse(&sender);
         let remote = Address::new(route.remote, false);
         assert!(
-            sender.send_joined(&remote, None, &mut batch(2)).is_err(),
+            sender
+                .send_joined(&remote, Control::empty(), &mut batch(2))
+                .is_err(),
             "the kernel must refuse for this test"
         );
         sender.send(route, &mut batch(2)).unwrap();

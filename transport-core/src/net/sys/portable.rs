@@ -51,6 +51,7 @@ impl Socket {
             };
             batch.filled_next(Some(RecvMeta {
                 route,
+                ecn: None,
                 len: *len,
                 stride: (*len).max(1),
             }));
