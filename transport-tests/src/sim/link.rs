@@ -3,9 +3,12 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
+use transport_core::buffer::Ecn;
+
 use self::codel::{Codel, Verdict};
 use super::{cross::tcp::Segment, rng::Rng, scenario};
 
+mod ahead;
 mod codel;
 mod policer;
 
@@ -13,18 +16,6 @@ mod policer;
 pub const IP_UDP_HEADERS: usize = 28;
 /// IPv6 has a longer header.
 pub const IPV6_EXTRA: usize = 20;
-
-/// The ECN field of an IP packet, as far as a queue cares (RFC 3168 §5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ecn {
-    /// The transport does not take part: CoDel drops.
-    #[default]
-    NotEct,
-    /// The transport reads marks: CoDel marks.
-    Ect0,
-    /// Marked.
-    Ce,
-}
 
 /// What a packet carries.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +131,12 @@ pub struct Link {
     frozen_until: Duration,
     counters: Counters,
     log: Log,
+    ipv6: bool,
+    /// For [`Link::send`]: what has not left yet, and what each waited.
+    reckoned: VecDeque<(Duration, usize)>,
+    reckoned_bytes: usize,
+    busy_until: Duration,
+    waited_us: Vec<u32>,
 }
 
 /// What leaves the bottleneck, and when to ask again.
@@ -153,7 +150,7 @@ pub struct Departure {
 
 impl Link {
     /// A link as the scenario says, drawing its faults from its own random stream.
-    pub fn new(config: scenario::Link, rng: Rng) -> Self {
+    pub fn new(config: scenario::Link, rng: Rng, ipv6: bool) -> Self {
         Self {
             policer: config.policer.as_ref().map(policer::Bucket::new),
             codel: (config.aqm == Some(scenario::Aqm::Codel)).then(Codel::default),
@@ -169,6 +166,11 @@ impl Link {
             frozen_until: Duration::ZERO,
             counters: Counters::default(),
             log: Log::default(),
+            ipv6,
+            reckoned: VecDeque::new(),
+            reckoned_bytes: 0,
+            busy_until: Duration::ZERO,
+            waited_us: Vec::new(),
         }
     }
 
@@ -179,7 +181,9 @@ impl Link {
             packet.doomed = self.config.drop.contains(&self.seen);
         }
         self.log.offers.push(millis(now));
-        if let Some(cause) = self.refused(now, packet.size) {
+        let held = self.queued_bytes + self.sending.as_ref().map_or(0, |packet| packet.size);
+        let busy = self.sending.is_some();
+        if let Some(cause) = self.refused(now, packet.size, self.queue.len(), held, busy) {
             self.dropped(now, cause);
             return None;
         }
@@ -192,7 +196,8 @@ impl Link {
         self.begin(now)
     }
 
-    fn refused(&mut self, now: Duration, size: usize) -> Option<Cause> {
+    /// Why a packet does not even enter: `waiting` packets and, with the one on the wire, `held` bytes are before it.
+    fn refused(&mut self, now: Duration, size: usize, waiting: usize, held: usize, busy: bool) -> Option<Cause> {
         let config = &self.config;
         if config.mtu.is_some_and(|mtu| size > mtu) {
             return Some(Cause::Mtu);
@@ -202,13 +207,10 @@ impl Link {
         {
             return Some(Cause::Policed);
         }
-        let on_wire = self.sending.as_ref().map_or(0, |packet| packet.size);
         let full = config.rate_mbit.is_some()
-            && self.sending.is_some()
-            && (config.queue_packets.is_some_and(|most| self.queue.len() >= most)
-                || config
-                    .queue_bytes
-                    .is_some_and(|most| self.queued_bytes + on_wire + size > most));
+            && busy
+            && (config.queue_packets.is_some_and(|most| waiting >= most)
+                || config.queue_bytes.is_some_and(|most| held + size > most));
         full.then_some(Cause::Full)
     }
 
@@ -273,13 +275,21 @@ impl Link {
             self.dropped(now, Cause::Wire);
             return Departure { packet: None, next };
         }
-        let first = self.arrival(now);
-        let second = self.rng.chance(self.config.duplicate).then(|| self.arrival(now));
-        self.counters.delivered += 1 + u64::from(second.is_some());
+        let arrivals = self.arrivals(now);
         Departure {
-            packet: Some((packet, [Some(first), second])),
+            packet: Some((packet, arrivals)),
             next,
         }
+    }
+
+    fn arrivals(&mut self, departure: Duration) -> Arrivals {
+        let first = self.arrival(departure);
+        let second = self
+            .rng
+            .chance(self.config.duplicate)
+            .then(|| self.arrival(departure));
+        self.counters.delivered += 1 + u64::from(second.is_some());
+        [Some(first), second]
     }
 
     /// Changes a byte of a datagram; false where a checksum would have caught it.
@@ -287,14 +297,23 @@ impl Link {
         let Cargo::Datagram { bytes, .. } = &mut packet.cargo else {
             return false;
         };
+        self.flip(bytes);
+        true
+    }
+
+    fn flip(&mut self, bytes: &mut [u8]) {
         if !bytes.is_empty() {
             let at = self.rng.below(bytes.len() as u64) as usize;
             bytes[at] ^= 1 + self.rng.below(255) as u8;
         }
-        true
     }
 
     fn dropped(&mut self, now: Duration, cause: Cause) {
+        self.count_drop(cause);
+        self.log.drops.push((millis(now), cause));
+    }
+
+    fn count_drop(&mut self, cause: Cause) {
         self.counters.dropped += 1;
         match cause {
             Cause::Full => self.counters.dropped_full += 1,
@@ -302,7 +321,6 @@ impl Link {
             Cause::Policed => self.counters.dropped_policer += 1,
             Cause::Mtu | Cause::Wire => {}
         }
-        self.log.drops.push((millis(now), cause));
     }
 
     fn lost(&mut self, at: Duration, doomed: bool) -> bool {
@@ -395,7 +413,7 @@ mod tests {
     use super::*;
 
     fn link(text: &str) -> Link {
-        Link::new(toml::from_str(text).unwrap(), Rng::new(1, "link"))
+        Link::new(toml::from_str(text).unwrap(), Rng::new(1, "link"), false)
     }
 
     fn packet(payload: usize) -> Packet {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Route, Ticket};
+use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Ticket};
 
 use super::{
     app::App,
@@ -143,7 +143,7 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
         let setup = Setup::new(scenario, options);
         let ipv6 = scenario.transport.ipv6;
-        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label));
+        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
         let cross = scenario.cross.iter().enumerate();
         let mut world = Self {
             up: link(&scenario.link.up, "up"),
@@ -391,9 +391,9 @@ impl<'a> World<'a> {
     fn client_said(&mut self, index: usize, said: Said) {
         let session = &mut self.sessions[index];
         match said {
-            Said::Datagram(_, datagram) => {
+            Said::Datagram(_, ecn, datagram) => {
                 let address = session.address;
-                self.send(Direction::Up, index, address, datagram);
+                self.send(Direction::Up, index, address, datagram, ecn);
             }
             Said::Event(_, Event::Connected(_)) => {
                 session.connected = true;
@@ -422,8 +422,8 @@ impl<'a> World<'a> {
 
     fn server_said(&mut self, said: Said) {
         match said {
-            Said::Datagram(route, datagram) => match self.addresses.get(&route.remote) {
-                Some(&session) => self.send(Direction::Down, session, route.remote, datagram),
+            Said::Datagram(route, ecn, datagram) => match self.addresses.get(&route.remote) {
+                Some(&session) => self.send(Direction::Down, session, route.remote, datagram, ecn),
                 None => self.digest.add(self.clock.elapsed(), false, &datagram),
             },
             Said::Event(handle, Event::Connected(_)) => {

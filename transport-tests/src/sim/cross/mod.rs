@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use transport_core::buffer::Ecn;
+
 use super::{
     flow::History,
-    link::{Cargo, Ecn, Packet},
+    link::{Cargo, Packet},
     scenario::{self, CrossKind, Side},
 };
 use tcp::{Receiver, Segment, Sender};

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 
-use transport_core::Route;
+use transport_core::{
+    Route,
+    buffer::{Arrived, Ecn},
+};
 
 use super::{
     super::{
         cross::Sent,
-        link::{Cargo, Ecn, Link, Packet},
+        link::{Cargo, Link, Packet},
         scenario::{Direction, Side},
     },
     What, World,
@@ -22,7 +25,7 @@ impl World<'_> {
     }
 
     /// A datagram of the product sets out.
-    pub(super) fn send(&mut self, direction: Direction, session: usize, address: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn send(&mut self, direction: Direction, session: usize, address: SocketAddr, bytes: Vec<u8>, ecn: Ecn) {
         self.digest
             .add(self.clock.elapsed(), direction == Direction::Up, &bytes);
         let size = bytes.len() + self.headers;
@@ -31,7 +34,7 @@ impl World<'_> {
             address,
             bytes,
         };
-        self.offer(direction, Packet::new(cargo, size, Ecn::NotEct));
+        self.offer(direction, Packet::new(cargo, size, ecn));
     }
 
     fn offer(&mut self, direction: Direction, packet: Packet) {
@@ -68,10 +71,10 @@ impl World<'_> {
                 mut bytes,
             } => match direction {
                 Direction::Up => {
-                    let (now, route) = (self.clock.now(), from(address));
-                    self.server.endpoint.handle_datagram(now, route, &mut bytes);
+                    let (now, arrived) = (self.clock.now(), from(address, packet.ecn));
+                    self.server.endpoint.handle_datagram(now, arrived, &mut bytes);
                 }
-                Direction::Down => self.arrive_down(session, address, &mut bytes),
+                Direction::Down => self.arrive_down(session, address, packet.ecn, &mut bytes),
             },
             Cargo::Tcp { flow, .. } | Cargo::Cbr { flow } => {
                 let mut out = Vec::new();
@@ -84,14 +87,14 @@ impl World<'_> {
         }
     }
 
-    fn arrive_down(&mut self, session: usize, to: SocketAddr, datagram: &mut [u8]) {
-        let (now, route) = (self.clock.now(), from(self.server_address()));
+    fn arrive_down(&mut self, session: usize, to: SocketAddr, ecn: Ecn, datagram: &mut [u8]) {
+        let (now, arrived) = (self.clock.now(), from(self.server_address(), ecn));
         let Some(session) = self.sessions.get_mut(session) else {
             return;
         };
         // A NAT that rebound has forgotten the old address.
         if session.address == to {
-            session.client.endpoint.handle_datagram(now, route, datagram);
+            session.client.endpoint.handle_datagram(now, arrived, datagram);
         }
     }
 
@@ -118,9 +121,12 @@ impl World<'_> {
     }
 }
 
-fn from(remote: SocketAddr) -> Route {
-    Route {
-        remote,
-        local: None,
+fn from(remote: SocketAddr, ecn: Ecn) -> Arrived {
+    Arrived {
+        route: Route {
+            remote,
+            local: None,
+        },
+        ecn: Some(ecn),
     }
 }

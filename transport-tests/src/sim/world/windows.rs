@@ -62,9 +62,10 @@ impl World<'_> {
     /// Notes how the senders stand, if anyone watches.
     pub(super) fn sample(&mut self) {
         let now = self.clock.elapsed();
-        let Some(trace) = self.trace.as_mut().filter(|trace| trace.due(now)) else {
+        let Some(trace) = &mut self.trace else { return };
+        if !trace.due(now) {
             return;
-        };
+        }
         for session in &mut self.sessions {
             let mut sides: Vec<Side> = Vec::new();
             for flow in self.flows.iter().filter(|flow| session.carries(flow)) {
