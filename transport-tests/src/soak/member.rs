@@ -160,7 +160,8 @@ impl Member {
     pub async fn tcp(self: &Rc<Self>) -> Result<TcpTunnel, String> {
         let client = self.client().await.ok_or("the run is ending")?;
         let target = self.crew.stage.targets.tcp;
-        let opening = client.connect_tcp(&target.ip().to_string(), target.port());
+        let host = target.ip().to_string();
+        let opening = client.connect_tcp(&host, target.port());
         self.opened(self.crew.patient("CONNECT", opening).await)
     }
 
@@ -168,7 +169,8 @@ impl Member {
     pub async fn udp(self: &Rc<Self>) -> Result<UdpTunnel, String> {
         let client = self.client().await.ok_or("the run is ending")?;
         let target = self.crew.stage.targets.udp;
-        let opening = client.connect_udp(&target.ip().to_string(), target.port());
+        let host = target.ip().to_string();
+        let opening = client.connect_udp(&host, target.port());
         self.opened(self.crew.patient("CONNECT-UDP", opening).await)
     }
 

@@ -372,8 +372,8 @@ impl Forwarder {
             mapping.used = elapsed;
             mapping.client
         });
-        for (route, datagram) in batch.datagrams() {
-            let client = owner.unwrap_or(route.remote);
+        for (arrived, datagram) in batch.datagrams() {
+            let client = owner.unwrap_or(arrived.route.remote);
             self.carry(elapsed, owner.is_none(), client, datagram);
         }
     }
