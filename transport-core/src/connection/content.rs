@@ -20,6 +20,8 @@ pub(crate) enum Item {
     RetireCid(u64),
     /// A piece of a message of the connection itself.
     Control(Piece),
+    /// A request for another rhythm of ACKs, by sequence number.
+    AckFrequency(u64),
     /// A search for a larger path MTU; its size is the packet's.
     MtuProbe,
 }

@@ -38,7 +38,7 @@ impl Connection {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid(_) => {}
+                Item::HandshakeDone | Item::NewCid(_) | Item::AckFrequency(_) => {}
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
                 Item::Control(piece) => self.pending.control.piece_acked(piece),
@@ -59,6 +59,7 @@ impl Connection {
                     Item::NewCid(sequence) => self.ids.announce_again(sequence),
                     Item::RetireCid(sequence) => self.ids.retire_again(sequence),
                     Item::Control(piece) => self.pending.control.piece_lost(piece),
+                    Item::AckFrequency(sequence) => self.rhythm_lost(sequence),
                     Item::MtuProbe => {
                         self.paths.active.mtu.probe_lost(content.size);
                         probe = true;
@@ -85,6 +86,7 @@ impl Connection {
                 Item::NewCid(sequence) => self.ids.announce_again(sequence),
                 Item::RetireCid(sequence) => self.ids.retire_again(sequence),
                 Item::Control(piece) => self.pending.control.piece_lost(piece),
+                Item::AckFrequency(sequence) => self.rhythm_lost(sequence),
                 Item::MtuProbe => {}
             }
         }

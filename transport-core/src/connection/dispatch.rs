@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use transport_crypto::Bundle;
-use transport_reliability::{AckInput, AckRange};
+use transport_reliability::{AckInput, AckRange, EcnCounts};
 use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
 
 use super::close::reason_of;
@@ -75,6 +75,11 @@ impl Connection {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
             Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
+            Frame::AckFrequency(frequency) => Ok(self.on_ack_frequency(frequency)?),
+            Frame::ImmediateAck => {
+                self.paths.active.recovery.acknowledge_immediately(arrival.now.instant);
+                Ok(())
+            }
             Frame::Stream(stream) => self.on_stream(arrival, stream),
             Frame::Datagram(datagram) => {
                 self.on_datagram(datagram, tracer);
@@ -216,7 +221,9 @@ impl Connection {
             largest: ack.largest(),
             delay: Duration::from_micros(ack.delay_us()),
             ranges: ranges.get(..count).unwrap_or_default(),
+            ecn: ack.marks().map(|[ect0, ect1, ce]| EcnCounts { ect0, ect1, ce }),
         };
+        let before = self.paths.active.recovery.stats().ecn;
         self.paths
             .active
             .recovery
@@ -224,6 +231,10 @@ impl Connection {
             .map_err(|violation| breach(of_ack(violation)))?;
         if let Some(keys) = &mut self.keys {
             keys.acknowledged(ack.largest(), arrival.now.instant);
+        }
+        let ecn = self.paths.active.recovery.stats().ecn;
+        if ecn != before {
+            tracer.tell(|connection| trace::Event::EcnChanged { connection, ecn });
         }
         self.deliver(arrival.now.instant, tracer);
         Ok(())

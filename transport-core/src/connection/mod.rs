@@ -41,6 +41,7 @@ mod inbox;
 mod keys;
 mod path;
 mod receive;
+mod rhythm;
 mod state;
 mod stats;
 mod tickets;
@@ -59,12 +60,15 @@ use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
 use path::{Path, Paths, mtu::Mtu};
+use rhythm::Rhythm;
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
 
 /// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
 pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
+/// The shortest delay a peer may ask us to keep, microseconds.
+pub(crate) const MIN_ACK_DELAY_US: u64 = 1000;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,6 +164,7 @@ struct Pending {
     ping: bool,
     tickets: Tickets,
     control: Control,
+    rhythm: Rhythm,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -226,6 +231,7 @@ impl Connection {
                 ping: false,
                 tickets: Tickets::default(),
                 control: Control::new(0),
+                rhythm: Rhythm::default(),
             },
             counters: Counters::default(),
             settings: Settings {
@@ -262,6 +268,12 @@ impl Connection {
         self.settings.since = now.instant;
         self.pending.tickets = Tickets::new(made.tickets, made.side, params);
         self.pending.control = Control::new(made.epoch);
+        self.pending.rhythm = Rhythm::new(params.min_ack_delay_us);
+        let least = Some(params.min_ack_delay_us).filter(|us| *us > 0);
+        self.paths
+            .active
+            .recovery
+            .set_peer_min_ack_delay(least.map(Duration::from_micros));
         let limits = KeyLimits::of(&self.settings.transport);
         self.keys = Some(Keys::new(
             made.session,
@@ -424,6 +436,7 @@ impl Connection {
             &self.paths.active,
             self.keys.as_ref(),
             &self.scheduler,
+            self.pending.rhythm.requests(),
         )
     }
 
@@ -582,7 +595,7 @@ pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportPara
         max_streams_bidi: limits.max_streams_bidi,
         max_streams_uni: limits.max_streams_uni,
         max_ack_delay_us: MAX_ACK_DELAY_US,
-        min_ack_delay_us: 1000,
+        min_ack_delay_us: MIN_ACK_DELAY_US,
         cid_limit: CID_LIMIT,
         max_datagram: limits.max_datagram,
         app: app.to_vec(),

@@ -167,6 +167,7 @@ impl Connection {
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
                 self.paths.active.recovery.received(fresh, now.instant, eliciting);
+                self.note_mark(&arrival);
                 self.note_heard(now.instant);
             }
             Verdict::Refused => {

@@ -19,7 +19,7 @@ use super::Connection;
 use super::content::{Content, Item};
 use super::path::mtu::BASE;
 use super::state::State;
-use crate::buffer::{Batch, Route};
+use crate::buffer::{Batch, Ecn, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
@@ -43,6 +43,8 @@ pub(super) struct Draft<'b> {
     pub(super) content: Content,
     pub(super) eliciting: bool,
     acks: bool,
+    /// The batch leaves with ECT(0).
+    ect: bool,
 }
 
 /// How the building of a packet ended.
@@ -84,6 +86,7 @@ impl Connection {
         if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due()) {
             return self.transmit_mtu_probe(size, now, batch, tracer);
         }
+        batch.set_ecn(self.codepoint());
         let mut left = if let Permit::Full { bytes } = permit {
             bytes
         } else {
@@ -146,6 +149,8 @@ impl Connection {
         self.write_acks_due(now, &mut draft);
         if permit >= Permit::Retransmit {
             self.write_control(&mut draft);
+            self.write_rhythm(now, &mut draft);
+            self.write_haste(&mut draft);
             self.write_scheduled(now, &mut draft);
             self.write_acks_riding(now, &mut draft);
             self.write_ping(&mut draft);
@@ -187,6 +192,7 @@ impl Connection {
     /// Begins a packet; the number is given back if the batch has no room.
     pub(super) fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
+        let ect = batch.ecn() == Ecn::Ect0;
         let number = self.paths.active.take_number();
         let header = Header {
             cid: self.ids.current(),
@@ -199,7 +205,9 @@ impl Connection {
             self.paths.active.give_back(number);
             return None;
         };
-        Some(Draft::new(builder, number))
+        let mut draft = Draft::new(builder, number);
+        draft.ect = ect;
+        Some(draft)
     }
 
     // --- frames, in order ---
@@ -228,9 +236,11 @@ impl Connection {
             count += 1;
         }
         let largest = acks.largest();
+        let marks = self.paths.active.recovery.marks_received();
+        let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
         let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
         let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
-        if draft.builder.ack(0, delay, ranges).is_ok() {
+        if draft.builder.ack(0, delay, ranges, marks).is_ok() {
             self.paths.active.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
                 keys.acknowledging(largest);
@@ -343,6 +353,7 @@ impl Connection {
             number,
             mut content,
             eliciting,
+            ect,
             ..
         } = draft;
         let Some(keys) = self.keys.as_mut() else {
@@ -366,6 +377,7 @@ impl Connection {
             eliciting,
             in_flight: eliciting,
             kind: sort,
+            ect,
             content,
         };
         keys.sealed(number.get());
@@ -408,6 +420,7 @@ impl<'b> Draft<'b> {
             content: Content::default(),
             eliciting: false,
             acks: false,
+            ect: false,
         }
     }
 
