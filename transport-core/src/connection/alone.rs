@@ -7,8 +7,8 @@ use transport_reliability::SentKind;
 
 use super::Connection;
 use super::content::Item;
-use super::path::mtu::BASE;
-use super::path::validate::{Candidate, PADDED};
+use super::path::mtu::{BASE, FLOOR};
+use super::path::validate::{Candidate, PADDED, PADDED_LITTLE, Response};
 use super::path::{Path, PathId};
 use super::state::State;
 use super::transmit::Built;
@@ -69,15 +69,27 @@ impl Connection {
     ) -> Option<Route> {
         let path = self.paths.get_mut(id)?;
         let (pto, crowded) = (path.recovery.pto(), is_crowded(path));
-        while let Some((route, data)) = self.paths.get_mut(id)?.responses.pop(crowded, now, pto) {
-            if self.transmit_proof(id, &Frame::PathResponse(data), route, now, batch, tracer) {
+        while let Some(response) = self.paths.get_mut(id)?.responses.pop(crowded, now, pto) {
+            let Response { route, data, narrow } = response;
+            let proof = Proof {
+                frame: Frame::PathResponse(data),
+                route,
+                narrow,
+            };
+            if self.transmit_proof(id, &proof, now, batch, tracer) {
                 return Some(route);
             }
         }
         let candidate = self.paths.get(id)?.candidate.as_ref();
-        let route = candidate.filter(|candidate| candidate.is_due(now))?.route;
+        let candidate = candidate.filter(|candidate| candidate.is_due(now))?;
+        let (route, narrow) = (candidate.route, candidate.is_last());
         let data = self.random.bytes();
-        let sent = self.transmit_proof(id, &Frame::PathChallenge(data), route, now, batch, tracer);
+        let proof = Proof {
+            frame: Frame::PathChallenge(data),
+            route,
+            narrow,
+        };
+        let sent = self.transmit_proof(id, &proof, now, batch, tracer);
         let candidate = self.paths.get_mut(id)?.candidate.as_mut()?;
         candidate.challenged(data, now, pto);
         sent.then_some(route)
@@ -87,8 +99,11 @@ impl Connection {
     fn transmit_proof(
         &mut self,
         id: PathId,
-        frame: &Frame<'_>,
-        route: Route,
+        &Proof {
+            ref frame,
+            route,
+            narrow,
+        }: &Proof<'_>,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
@@ -107,17 +122,21 @@ impl Connection {
             _ => path.allowance(),
         };
         let cid = candidate.and_then(|candidate| candidate.cid);
-        let Some(mut draft) = self.draft(id, cid, batch, allowance.min(usize::from(BASE))) else {
+        let little = narrow || (!foreign && usize::from(path.mtu.current()) < PADDED);
+        let (least, most) = if little {
+            (PADDED_LITTLE, usize::from(FLOOR))
+        } else {
+            (PADDED, usize::from(BASE))
+        };
+        let Some(mut draft) = self.draft(id, cid, batch, allowance.min(most)) else {
             return false;
         };
         if !draft.put(frame, None) {
             self.give_back(&draft);
             return false;
         }
-        let spread = u64::from(BASE) - PADDED as u64;
-        draft
-            .builder
-            .pad_to(PADDED + self.random.within(0, spread) as usize);
+        let padded = self.random.within(least as u64, most as u64) as usize;
+        draft.builder.pad_to(padded);
         let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
             return false;
         };
@@ -150,6 +169,14 @@ impl Connection {
         let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
         matches!(built, Built::Packet(_)).then_some(self.paths.active.route)
     }
+}
+
+/// A frame that asks for a proof of an address, or gives one.
+struct Proof<'a> {
+    frame: Frame<'a>,
+    route: Route,
+    /// In a small datagram.
+    narrow: bool,
 }
 
 /// So much is under way that answers to challenges must wait (RFC 9000 §8.2.2), though a little beyond the window is allowed.

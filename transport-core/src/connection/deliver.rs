@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Connection;
 use super::content::{Content, Item};
-use super::path::mtu::{BASE, SEARCH_AGAIN};
+use super::path::mtu::SEARCH_AGAIN;
 use super::path::{Path, PathId};
 use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
@@ -46,7 +46,7 @@ impl Connection {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid { .. } => {}
+                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) => {}
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid { path, sequence } => self.ids.retirement_acked(path, sequence),
                 Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {
@@ -59,7 +59,7 @@ impl Connection {
     }
 
     fn lost(&mut self, id: PathId, lost: &[Content], tracer: &mut Tracer<'_>) {
-        let mut large = false;
+        let (mut large, mut smaller) = (None::<u16>, false);
         for content in lost {
             let mut probe = false;
             for item in content.items() {
@@ -69,12 +69,17 @@ impl Connection {
                     own => self.say_again(own),
                 }
             }
-            if let Some(path) = self.paths.get_mut(id).filter(|_| probe) {
-                path.mtu.probe_lost(content.size);
+            let Some(path) = self.paths.get_mut(id) else {
+                continue;
+            };
+            if probe {
+                smaller |= path.mtu.probe_lost(content.size);
+            } else if path.mtu.is_large(content.size) {
+                large = Some(large.map_or(content.size, |other| other.min(content.size)));
             }
-            large |= content.size > BASE && !probe;
         }
-        if self.paths.get_mut(id).is_some_and(|path| path.mtu.lost(large)) {
+        smaller |= self.paths.get_mut(id).is_some_and(|path| path.mtu.lost(large));
+        if smaller {
             self.mtu_changed(id, tracer);
         }
     }
@@ -117,6 +122,7 @@ impl Connection {
                 self.paths.signals.again(item);
             }
             Item::Control(piece) => self.pending.control.piece_lost(piece),
+            Item::AckFrequency(sequence) => self.rhythm_lost(sequence),
             Item::Scheduled(_) | Item::MtuProbe => {}
         }
     }

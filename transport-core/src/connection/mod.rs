@@ -43,6 +43,7 @@ mod keys;
 mod multipath;
 mod path;
 mod receive;
+mod rhythm;
 mod roam;
 mod state;
 mod stats;
@@ -54,6 +55,7 @@ pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
 pub use path::PathId;
+use path::mtu::FLOOR;
 pub(crate) use path::set::MAX_PATHS;
 pub use path::state::{PathReason, PathState};
 pub use roam::{PathError, PathInfo};
@@ -68,12 +70,15 @@ use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
 use path::{Paths, set::Template};
+use rhythm::Rhythm;
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
 
 /// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
 pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
+/// The shortest delay a peer may ask us to keep, microseconds.
+pub(crate) const MIN_ACK_DELAY_US: u64 = 1000;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,6 +163,8 @@ pub(crate) struct Established {
     pub(crate) confirmed: bool,
     /// The epoch of the bundle the client used.
     pub(crate) epoch: u64,
+    /// It took small datagrams.
+    pub(crate) narrow: bool,
 }
 
 /// What stays as it is.
@@ -177,6 +184,7 @@ struct Pending {
     handshake_done: bool,
     tickets: Tickets,
     control: Control,
+    rhythm: Rhythm,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -242,6 +250,7 @@ impl Connection {
                 handshake_done: false,
                 tickets: Tickets::default(),
                 control: Control::new(0),
+                rhythm: Rhythm::default(),
             },
             counters: Counters::default(),
             settings: Settings {
@@ -266,6 +275,11 @@ impl Connection {
         self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
         self.paths.active.mtu = mtu(&self.settings.transport, params);
         self.paths.template.mtu = self.paths.active.mtu.clone();
+        if made.narrow {
+            self.paths.active.mtu.start_low();
+            self.paths.active.recovery.set_max_datagram(FLOOR);
+        }
+        self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         let delay = Duration::from_micros(params.max_ack_delay_us);
         self.paths.template.config.peer_max_ack_delay = delay;
         let theirs = u32::try_from(params.initial_max_path_id).unwrap_or(u32::MAX);
@@ -285,6 +299,9 @@ impl Connection {
         self.settings.since = now.instant;
         self.pending.tickets = Tickets::new(made.tickets, made.side, params);
         self.pending.control = Control::new(made.epoch);
+        self.pending.rhythm = Rhythm::new(params.min_ack_delay_us);
+        let least = self.pending.rhythm.least();
+        self.paths.active.recovery.set_peer_min_ack_delay(least);
         let limits = KeyLimits::of(&self.settings.transport);
         self.keys = Some(Keys::new(
             made.session,
@@ -445,7 +462,13 @@ impl Connection {
 
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
-        stats::collect(&self.counters, &self.paths, self.keys.as_ref(), &self.scheduler)
+        stats::collect(
+            &self.counters,
+            &self.paths,
+            self.keys.as_ref(),
+            &self.scheduler,
+            self.pending.rhythm.requests(),
+        )
     }
 
     /// Allocated bytes, roughly. Walks all streams.

@@ -200,8 +200,11 @@ impl Connection {
         template.config.seed = self.random.u64();
         // The best guess, and on the careful side.
         let guess = self.paths.active.recovery.rtt().smoothed() * 2;
-        template.config.initial_rtt = guess.clamp(LEAST_GUESS, template.config.initial_rtt);
-        Box::new(Path::new(id, route, &template))
+        template.config.initial_rtt = guess.max(LEAST_GUESS).min(template.config.initial_rtt);
+        let mut path = Box::new(Path::new(id, route, &template));
+        let least = self.pending.rhythm.least();
+        path.recovery.set_peer_min_ack_delay(least);
+        path
     }
 
     /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.

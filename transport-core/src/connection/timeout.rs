@@ -6,6 +6,7 @@ use std::time::Instant;
 use transport_reliability as reliability;
 
 use super::path::PathId;
+use super::transmit::SMALL_PROBES;
 use super::{Connection, MAX_PATHS, PathReason};
 use crate::config::Now;
 use crate::error::CloseReason;
@@ -70,6 +71,9 @@ impl Connection {
         if path.recovery.next_timeout().is_some_and(|(at, _)| at <= now) {
             path.recovery.on_timeout(now, &mut path.outcome);
             let silent = path.recovery.pto_count() > 0;
+            if path.recovery.pto_count() >= SMALL_PROBES {
+                path.mtu.press();
+            }
             self.deliver(id, now, tracer);
             if silent {
                 self.suspect(id, PathReason::ProbeTimeout, now, tracer);

@@ -18,10 +18,10 @@ use transport_scheduler::{Control, Direction, Grant, Next};
 use super::Connection;
 use super::PathState;
 use super::content::{Content, Item};
-use super::path::mtu::BASE;
+use super::path::mtu::FLOOR;
 use super::path::{Path, PathId};
 use super::state::State;
-use crate::buffer::{Batch, Route};
+use crate::buffer::{Batch, Ecn, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
@@ -34,7 +34,7 @@ const MAX_RANGES: usize = 64;
 /// Below this room no stream data is begun: the frame's own bytes would outweigh it.
 const SCRAP: usize = 24;
 /// Probe timeouts in a row after which probes are small: large ones may be what is lost.
-const SMALL_PROBES: u32 = 2;
+pub(super) const SMALL_PROBES: u32 = 2;
 /// Packets of a connection whose lengths would give away how far it is.
 const FIRST_PACKETS: u64 = 16;
 
@@ -46,6 +46,8 @@ pub(super) struct Draft<'b> {
     pub(super) content: Content,
     pub(super) eliciting: bool,
     acks: bool,
+    /// The batch leaves with ECT(0).
+    ect: bool,
 }
 
 /// How the building of a packet ended.
@@ -108,6 +110,7 @@ impl Connection {
         if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due(id)) {
             return self.transmit_mtu_probe(id, size, now, batch, tracer);
         }
+        batch.set_ecn(self.codepoint(id));
         let mut left = if let Permit::Full { bytes } = permit {
             bytes
         } else {
@@ -201,6 +204,8 @@ impl Connection {
         }
         if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
+            self.write_rhythm(now, &mut draft);
+            self.write_haste(&mut draft);
             self.write_scheduled(now, &mut draft);
         }
         if may_ask {
@@ -238,11 +243,10 @@ impl Connection {
     /// Bytes of the next datagram of a path at most.
     pub(super) fn packet_size(&self, id: PathId) -> usize {
         let Some(path) = self.paths.get(id) else { return 0 };
-        let mtu = path.mtu.current();
         let size = if path.recovery.pto_count() >= SMALL_PROBES {
-            mtu.min(BASE)
+            FLOOR
         } else {
-            mtu
+            path.mtu.for_data()
         };
         usize::from(size).min(path.allowance())
     }
@@ -257,6 +261,7 @@ impl Connection {
         size: usize,
     ) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
+        let ect = batch.ecn() == Ecn::Ect0;
         let cid = cid.or(self.ids.current(id.get()))?;
         let path = self.paths.get_mut(id)?;
         let number = path.take_number();
@@ -271,7 +276,9 @@ impl Connection {
             path.give_back(number);
             return None;
         };
-        Some(Draft::new(builder, id, number))
+        let mut draft = Draft::new(builder, id, number);
+        draft.ect = ect;
+        Some(draft)
     }
 
     // --- frames, in order ---
@@ -291,7 +298,9 @@ impl Connection {
             return;
         };
         let largest = acks.largest();
-        if put_acks(&acks, draft.path, now, draft) {
+        let marks = path.recovery.marks_received();
+        let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
+        if put_acks(&acks, draft.path, marks, now, draft) {
             path.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
                 keys.acknowledging(draft.path.get(), largest);
@@ -306,8 +315,10 @@ impl Connection {
             if !path.ack_elsewhere {
                 continue;
             }
+            let marks = path.recovery.marks_received();
+            let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
             path.ack_elsewhere = match path.recovery.acks_known() {
-                Some(acks) => !put_acks(&acks, path.id, now, draft),
+                Some(acks) => !put_acks(&acks, path.id, marks, now, draft),
                 None => false,
             };
         }
@@ -422,6 +433,7 @@ impl Connection {
             number,
             mut content,
             eliciting,
+            ect,
             ..
         } = draft;
         let (Some(keys), Some(path)) = (self.keys.as_mut(), self.paths.get_mut(id)) else {
@@ -445,6 +457,7 @@ impl Connection {
             eliciting,
             in_flight: eliciting,
             kind: sort,
+            ect,
             content,
         };
         keys.sealed(id.get(), number.get());
@@ -489,6 +502,7 @@ impl<'b> Draft<'b> {
             content: Content::default(),
             eliciting: false,
             acks: false,
+            ect: false,
         }
     }
 
@@ -506,7 +520,13 @@ impl<'b> Draft<'b> {
 }
 
 /// Appends a PATH_ACK of `path`. False: it does not fit.
-fn put_acks(acks: &Acks<'_>, path: PathId, now: Instant, draft: &mut Draft<'_>) -> bool {
+fn put_acks(
+    acks: &Acks<'_>,
+    path: PathId,
+    marks: Option<[u64; 3]>,
+    now: Instant,
+    draft: &mut Draft<'_>,
+) -> bool {
     let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
     let mut count = 0;
     for (slot, range) in ranges.iter_mut().zip(acks.ranges()) {
@@ -515,7 +535,7 @@ fn put_acks(acks: &Acks<'_>, path: PathId, now: Instant, draft: &mut Draft<'_>) 
     }
     let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
     let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
-    draft.builder.ack(path.get(), delay, ranges).is_ok()
+    draft.builder.ack(path.get(), delay, ranges, marks).is_ok()
 }
 
 fn frame_of(control: Control) -> Frame<'static> {

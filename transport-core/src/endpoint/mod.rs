@@ -58,7 +58,7 @@ use slab::{Occupant, Slab};
 /// Handshake datagrams that wait to be sent; what comes beyond is dropped and repeated later.
 const MAX_WAITING: usize = 8192;
 /// The longest datagram that may be ours.
-const MAX_DATAGRAM: usize = 2048;
+const MAX_DATAGRAM: usize = 9000;
 /// Connections and dials at most, whatever the configuration.
 const MAX_SLOTS: usize = 1 << 20;
 

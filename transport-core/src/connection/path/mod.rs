@@ -174,7 +174,7 @@ impl Path {
 
     /// The candidate proved itself and becomes the path. Whether the host changed, or only the port.
     pub(crate) fn switch(&mut self, now: Instant) -> Option<bool> {
-        let route = self.candidate.take()?.route;
+        let Candidate { route, narrow, .. } = self.candidate.take()?;
         let elsewhere = matches!((route.local, self.route.local), (Some(new), Some(old)) if new != old);
         let moved = elsewhere || route.remote.ip() != self.route.remote.ip();
         self.route = route;
@@ -182,6 +182,9 @@ impl Path {
             // Another place: nothing measured so far says anything about it (RFC 9000 §9.4).
             self.recovery.reset_path(now);
             self.mtu.reset();
+            if narrow {
+                self.mtu.start_low();
+            }
             self.recovery.set_max_datagram(self.mtu.current());
         }
         Some(moved)
