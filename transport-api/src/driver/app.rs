@@ -237,7 +237,7 @@ impl App {
                 match other {
                     Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
                     Event::PathStateChanged { path, state, reason } => {
-                        link.publish_size(engine);
+                        link.publish_size(engine, &mut self.out);
                         let change = PathChange { path, state, reason };
                         roam::on_change(now, change, &self.options.failover, link, engine, &mut self.out);
                     }
