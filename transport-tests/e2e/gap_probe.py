@@ -30,7 +30,7 @@ def serve(host, port):
         c.close()
 
 
-def watch(host, port, seconds, most_ms):
+def watch(host, port, seconds, most_ms, begin_s, end_s):
     s = socket.create_connection((host, port), timeout=20)
     s.sendall(bytes([seconds]))
     have, number, at, gap, when = b"", 0, None, 0.0, 0.0
@@ -40,7 +40,8 @@ def watch(host, port, seconds, most_ms):
         now = time.monotonic()
         if not data:
             break
-        if at is not None and now - at > gap:
+        # Only what begins in the window: machines pause of themselves, too.
+        if at is not None and begin_s <= at - begin <= end_s and now - at > gap:
             gap, when = now - at, at - begin
         at, have = now, have + data
         while len(have) >= CHUNK:
@@ -58,7 +59,9 @@ if __name__ == "__main__":
     p.add_argument("port", type=int)
     p.add_argument("--seconds", type=int, default=5)
     p.add_argument("--most-ms", type=float, default=1000)
+    p.add_argument("--from", dest="begin", type=float, default=0)
+    p.add_argument("--to", dest="end", type=float, default=1e9)
     a = p.parse_args()
     if a.what == "serve":
         serve(a.host, a.port)
-    sys.exit(0 if watch(a.host, a.port, a.seconds, a.most_ms) else 1)
+    sys.exit(0 if watch(a.host, a.port, a.seconds, a.most_ms, a.begin, a.end) else 1)

@@ -9,8 +9,9 @@ use std::{
 
 use serde_json::{Value, json};
 use transport_api::{
-    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
-    Failover, KeyLog, PathId, PathState, local::Handle, masque::Template, relay::APP, tunnel::Client,
+    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint,
+    EndpointConfig, Failover, KeyLog, PathId, PathState, local::Handle, masque::Template, relay::APP,
+    tunnel::Client,
 };
 
 use crate::{
