@@ -10,4 +10,5 @@ mod items_modes;
 mod link;
 mod paths;
 mod peers;
+mod targets;
 mod world;

@@ -56,9 +56,13 @@ pub(super) struct World {
 impl World {
     /// A queue of `queue` bandwidth-delay products, sixteen packets at least.
     pub(super) fn new(rate: u64, rtt: Duration, mds: u16, queue: f64) -> Self {
+        Self::with(Algorithm::Bbr, rate, rtt, mds, queue)
+    }
+
+    pub(super) fn with(algorithm: Algorithm, rate: u64, rtt: Duration, mds: u16, queue: f64) -> Self {
         let config = Config {
             max_datagram: mds,
-            algorithm: Algorithm::Bbr,
+            algorithm,
             seed: 11,
             ..Config::default()
         };
