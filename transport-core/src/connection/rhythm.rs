@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use transport_reliability::{self as reliability, EcnCounts};
 
 use super::content::Item;
+use super::path::PathId;
 use super::receive::Arrival;
 use super::transmit::Draft;
 use super::{Connection, MIN_ACK_DELAY_US};
@@ -20,17 +21,23 @@ pub(super) struct Rhythm {
     next: u64,
     /// One above the highest the peer used.
     heard: u64,
-    /// The peer knows the frames.
-    understood: bool,
+    /// The shortest delay the peer can keep; `None`: it does not know the frames.
+    least: Option<Duration>,
 }
 
 impl Rhythm {
     /// The peer's parameters say whether it takes requests: it names the shortest delay it can keep.
     pub(super) fn new(min_ack_delay_us: u64) -> Self {
         Self {
-            understood: min_ack_delay_us > 0,
+            least: Some(min_ack_delay_us)
+                .filter(|us| *us > 0)
+                .map(Duration::from_micros),
             ..Self::default()
         }
+    }
+
+    pub(super) fn least(&self) -> Option<Duration> {
+        self.least
     }
 
     pub(super) fn requests(&self) -> (u64, u64) {
@@ -86,7 +93,7 @@ impl Connection {
 
     /// A probe shall not wait for others to be acknowledged with.
     pub(super) fn write_haste(&mut self, draft: &mut Draft<'_>) {
-        if self.pending.rhythm.understood && self.paths.active.recovery.probes_due() > 0 {
+        if self.pending.rhythm.least.is_some() && self.paths.active.recovery.probes_due() > 0 {
             draft.put(&Frame::ImmediateAck, None);
         }
     }
@@ -101,12 +108,14 @@ impl Connection {
             Some(Ecn::NotEct) | None => return,
         }
         self.counters.received_ce += one.ce;
-        self.paths.active.recovery.received_mark(arrival.now.instant, one);
+        if let Some(path) = self.paths.get_mut(arrival.path) {
+            path.recovery.received_mark(arrival.now.instant, one);
+        }
     }
 
-    /// What the next packets on the path carry in their IP headers.
-    pub(super) fn codepoint(&self) -> Ecn {
-        if self.paths.active.recovery.is_marking() {
+    /// What the next packets on a path carry in their IP headers.
+    pub(super) fn codepoint(&self, path: PathId) -> Ecn {
+        if self.paths.get(path).is_some_and(|path| path.recovery.is_marking()) {
             Ecn::Ect0
         } else {
             Ecn::NotEct
