@@ -138,7 +138,10 @@ mod tests {
         let mut calm = Calm::new(true);
         rounds(&mut calm, 60, 50, MS, 0);
         assert!((90..=100).contains(&calm.tolerated()), "{}", calm.tolerated());
-        assert!(!rounds(&mut calm, 1, 50, 40 * MS, 60), "a queue, though it loses no more than usual");
+        assert!(
+            !rounds(&mut calm, 1, 50, 40 * MS, 60),
+            "a queue, though it loses no more than usual"
+        );
         assert!(calm.tolerated() > TOLERATED);
         rounds(&mut calm, 1, 150, 40 * MS, 61);
         assert_eq!(calm.tolerated(), TOLERATED);

@@ -77,7 +77,8 @@ impl Bbr {
         self.cycle.too_high = true;
         self.cycle.probe_sample = false;
         if !sample.app_limited {
-            self.bounds.inflight_longterm = inflight_at_loss(sample, self.calm.tolerated()).max(beta(self.target_inflight()));
+            self.bounds.inflight_longterm =
+                inflight_at_loss(sample, self.calm.tolerated()).max(beta(self.target_inflight()));
         }
         if self.state == State::Up {
             self.undo.state = Some(State::Up);

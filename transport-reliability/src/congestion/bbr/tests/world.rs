@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::link::Link;
 use crate::congestion::Congestion;
 use crate::congestion::bbr::{Bbr, State};
-use crate::{AckInput, AckRange, Algorithm, Config, EcnCounts, Outcome, Permit, Recovery, Sent, SentKind, start};
+use crate::{
+    AckInput, AckRange, Algorithm, Config, EcnCounts, Outcome, Permit, Recovery, Sent, SentKind, start,
+};
 
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
