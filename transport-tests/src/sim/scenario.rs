@@ -173,6 +173,7 @@ impl Flow {
     pub fn algorithm(&self) -> Option<Algorithm> {
         match self.cc.as_deref()? {
             "bbr" => Some(Algorithm::Bbr),
+            "bbr-lossy" => Some(Algorithm::BbrLossy),
             "cubic" => Some(Algorithm::Cubic),
             _ => None,
         }
@@ -276,7 +277,7 @@ impl Scenario {
         }
         for (index, flow) in self.flow.iter().enumerate() {
             if flow.cc.is_some() && flow.algorithm().is_none() {
-                return Err(format!("flow {index}: cc: wanted \"bbr\" or \"cubic\""));
+                return Err(format!("flow {index}: cc: wanted \"bbr\", \"bbr-lossy\" or \"cubic\""));
             }
         }
         self.check_beside()
