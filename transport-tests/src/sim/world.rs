@@ -42,6 +42,7 @@ pub struct Options {
 struct Session {
     connection: u32,
     algorithm: Option<Algorithm>,
+    further: Duration,
     client: Node,
     handle: Handle,
     client_app: App,
@@ -214,6 +215,7 @@ impl<'a> World<'a> {
         self.sessions.push(Session {
             connection,
             algorithm,
+            further: self.further(connection),
             client: Node::new(endpoint),
             handle,
             client_app: App::new(Side::Client, index),
@@ -224,6 +226,13 @@ impl<'a> World<'a> {
             tickets: Vec::new(),
         });
         index
+    }
+
+    /// How much further away a connection is than the link.
+    fn further(&self, connection: u32) -> Duration {
+        let flows = self.scenario.flow.iter();
+        let own = flows.filter(|flow| flow.connection == connection);
+        ms(own.map(|flow| flow.extra_delay_ms).fold(0.0, f64::max))
     }
 
     fn take_ticket(&mut self) -> Option<ClientTicket> {
