@@ -165,7 +165,7 @@ impl Report {
         let goodput: f64 = self.flows.iter().map(|flow| flow.goodput_mbit).sum();
         let lost: u64 = self.links.up.dropped + self.links.down.dropped;
         let mut line = format!(
-            "{verdict}  {:<24} {:>8.2} s  {:>8.2} Mbit/s  {:>3} handshakes  {lost:>5} lost on the link",
+            "{verdict}  {:<32} {:>7.2} s  {:>8.2} Mbit/s  {:>3} handshakes  {lost:>5} lost on the link",
             self.name, self.virtual_seconds, goodput, self.handshakes
         );
         for fault in &self.faults {
