@@ -16,9 +16,28 @@ use std::task::{Context, Poll};
 
 use crate::config::DatagramPolicy;
 use crate::connection::Connection;
-use crate::driver::shared::{ConnectionShared, DatagramState, lock};
-use crate::engine::DatagramOptions;
+use crate::driver::clock::now;
+use crate::driver::shared::{ConnectionShared, DatagramState, Queued, ReceiptReply, Reply, lock};
+use crate::engine::{DatagramDrop, DatagramOptions};
 use crate::error::{ConnectionError, SendDatagramError};
+
+/// Receipts of one connection whose answer is due; more are refused as if the queue were full.
+pub(crate) const MAX_RECEIPTS: usize = 4096;
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatagramOutcome {
+    /// The packet that carried it was acknowledged.
+    Acked,
+    /// The packet that carried it was declared lost. That is a judgement: when packets were only late it may have arrived all
+    /// the same, and an acknowledgement that comes after this is not told.
+    Lost,
+    /// Its deadline, or the age bound of the queue, passed before it could be sent.
+    Expired,
+    /// It was dropped before it could be sent.
+    Dropped(DatagramDrop),
+}
 
 /// Datagrams that ended in a queue of this connection instead of on the wire or in the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,17 +61,46 @@ impl Connection {
         data: Vec<u8>,
         options: DatagramOptions,
     ) -> Result<(), SendDatagramError> {
+        self.enqueue(data, options, None)
+    }
+
+    /// As [`Connection::send_datagram_with`]; the receipt tells what became of the datagram. At most 4,096 receipts of a
+    /// connection may be unanswered; beyond that the queue counts as full. A receipt costs an allocation, a datagram sent
+    /// without one pays nothing.
+    pub fn send_datagram_tracked(
+        &self,
+        data: Vec<u8>,
+        options: DatagramOptions,
+    ) -> Result<DatagramReceipt, SendDatagramError> {
+        let reply = Reply::new();
+        self.enqueue(data, options, Some(Arc::clone(&reply)))?;
+        Ok(DatagramReceipt { reply })
+    }
+
+    fn enqueue(
+        &self,
+        data: Vec<u8>,
+        options: DatagramOptions,
+        receipt: Option<Arc<ReceiptReply>>,
+    ) -> Result<(), SendDatagramError> {
         let shared = self.shared();
         check_size(shared, data.len())?;
+        let mut dropped = Vec::new();
         {
             let mut queue = lock(&shared.datagrams);
             if let Some(error) = &queue.ended {
                 return Err(SendDatagramError::Connection(error.clone()));
             }
-            if !make_room(&mut queue, shared, data.len()) {
+            if receipt.is_some() && queue.receipts >= MAX_RECEIPTS
+                || !make_room(&mut queue, shared, data.len(), &mut dropped)
+            {
                 return Err(SendDatagramError::Full);
             }
-            push(&mut queue, data, options);
+            push(&mut queue, data, options, receipt);
+        }
+        for receipt in dropped {
+            // Nobody need wait for it.
+            let _ = receipt.put(Ok(DatagramOutcome::Dropped(DatagramDrop::QueueFull)));
         }
         shared.post();
         Ok(())
@@ -65,6 +113,7 @@ impl Connection {
         SendDatagram {
             connection: self.clone(),
             datagram: Some((data, options)),
+            receipt: None,
         }
     }
 
@@ -78,9 +127,20 @@ impl Connection {
     }
 
     /// The largest datagram payload that fits a packet now, in bytes; 0 when the peer takes none. It changes with the
-    /// path.
+    /// path: [`Connection::max_datagram_size_changed`] waits for that.
     pub fn max_datagram_size(&self) -> usize {
         self.shared().max_datagram()
+    }
+
+    /// Waits until [`Connection::max_datagram_size`] is not `known`, larger or smaller, and says what it is now. At once if
+    /// it is so already, so that no change is missed between two calls.
+    ///
+    /// Cancel-safe.
+    pub fn max_datagram_size_changed(&self, known: usize) -> MaxDatagramSizeChanged {
+        MaxDatagramSizeChanged {
+            shared: Arc::clone(self.shared()),
+            known,
+        }
     }
 
     /// Datagrams dropped by the queues at this side.
@@ -102,26 +162,45 @@ fn check_size(shared: &ConnectionShared, len: usize) -> Result<(), SendDatagramE
 }
 
 fn fits(queue: &DatagramState, shared: &ConnectionShared, len: usize) -> bool {
-    queue.sending.is_empty() || queue.sending_bytes + len <= shared.queue_bytes
+    queue.sending.is_empty() || queue.sending_bytes + Queued::cost(len) <= shared.queue_bytes
 }
 
-fn make_room(queue: &mut DatagramState, shared: &ConnectionShared, len: usize) -> bool {
+fn make_room(
+    queue: &mut DatagramState,
+    shared: &ConnectionShared,
+    len: usize,
+    dropped: &mut Vec<Arc<ReceiptReply>>,
+) -> bool {
     if shared.policy != DatagramPolicy::DropOldest {
         return fits(queue, shared, len);
     }
     while !fits(queue, shared, len) {
-        let Some((old, _)) = queue.sending.pop_front() else {
+        let Some(old) = queue.pop_sending() else {
             break;
         };
-        queue.sending_bytes = queue.sending_bytes.saturating_sub(old.len());
         queue.sending_dropped += 1;
+        if let Some(receipt) = old.receipt {
+            queue.receipts = queue.receipts.saturating_sub(1);
+            dropped.push(receipt);
+        }
     }
     true
 }
 
-fn push(queue: &mut DatagramState, data: Vec<u8>, options: DatagramOptions) {
-    queue.sending_bytes += data.len();
-    queue.sending.push_back((data, options));
+fn push(
+    queue: &mut DatagramState,
+    data: Vec<u8>,
+    options: DatagramOptions,
+    receipt: Option<Arc<ReceiptReply>>,
+) {
+    queue.sending_bytes += Queued::cost(data.len());
+    queue.receipts += usize::from(receipt.is_some());
+    queue.sending.push_back(Queued {
+        data,
+        options,
+        since: now().instant,
+        receipt,
+    });
 }
 
 /// Future of [`Connection::send_datagram_wait`].
@@ -130,6 +209,18 @@ fn push(queue: &mut DatagramState, data: Vec<u8>, options: DatagramOptions) {
 pub struct SendDatagram {
     connection: Connection,
     datagram: Option<(Vec<u8>, DatagramOptions)>,
+    receipt: Option<Arc<ReceiptReply>>,
+}
+
+impl SendDatagram {
+    /// The same, and a receipt that tells what became of the datagram. Waits for room among the receipts as well, see
+    /// [`Connection::send_datagram_tracked`].
+    ///
+    /// Cancel-safe: a dropped future has sent nothing.
+    pub fn tracked(mut self) -> SendTracked {
+        self.receipt = Some(Reply::new());
+        SendTracked(self)
+    }
 }
 
 impl Future for SendDatagram {
@@ -149,15 +240,81 @@ impl Future for SendDatagram {
             if let Some(error) = &queue.ended {
                 return Poll::Ready(Err(SendDatagramError::Connection(error.clone())));
             }
-            if !fits(&queue, &shared, data.len()) {
+            let crowded = this.receipt.is_some() && queue.receipts >= MAX_RECEIPTS;
+            if crowded || !fits(&queue, &shared, data.len()) {
                 queue.writers.add(cx.waker());
                 this.datagram = Some((data, options));
                 return Poll::Pending;
             }
-            push(&mut queue, data, options);
+            push(&mut queue, data, options, this.receipt.clone());
         }
         shared.post();
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Future of [`SendDatagram::tracked`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct SendTracked(SendDatagram);
+
+impl Future for SendTracked {
+    type Output = Result<DatagramReceipt, SendDatagramError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(Ok(())) => {
+                let reply = self.0.receipt.take().unwrap_or_else(Reply::new);
+                Poll::Ready(Ok(DatagramReceipt { reply }))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What became of one datagram, once that is known. An error: the connection ended before.
+///
+/// Cancel-safe, and it may be dropped unread: the datagram goes its way. It does not keep the connection open.
+#[derive(Debug)]
+#[must_use = "a datagram whose fate nobody asks for is sent cheaper without a receipt"]
+pub struct DatagramReceipt {
+    reply: Arc<ReceiptReply>,
+}
+
+impl Future for DatagramReceipt {
+    type Output = Result<DatagramOutcome, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.reply.poll(cx.waker()) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Future of [`Connection::max_datagram_size_changed`]. It does not keep the connection open.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct MaxDatagramSizeChanged {
+    shared: Arc<ConnectionShared>,
+    known: usize,
+}
+
+impl Future for MaxDatagramSizeChanged {
+    type Output = Result<usize, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut queue = lock(&self.shared.datagrams);
+        if let Some(error) = &queue.ended {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let size = self.shared.max_datagram();
+        if size != self.known {
+            return Poll::Ready(Ok(size));
+        }
+        queue.sizes.add(cx.waker());
+        Poll::Pending
     }
 }
 

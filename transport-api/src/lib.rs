@@ -35,7 +35,10 @@ pub use config::{
 pub use connection::{
     AcceptBi, AcceptUni, BundleUpdate, Closed, Connection, FinishAndClose, OpenBi, OpenUni,
 };
-pub use datagram::{DatagramDrops, ReadDatagram, SendDatagram};
+pub use datagram::{
+    DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
+    SendTracked,
+};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
@@ -49,7 +52,7 @@ pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
-    ClientTicket, CloseReason, ConnectionStats, DatagramOptions, Direction, DropReason, Drops,
+    ClientTicket, CloseReason, ConnectionStats, DatagramDrop, DatagramOptions, Direction, DropReason, Drops,
     EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, KeyLog,
     KeyLogEntry, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
     StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,

@@ -5,7 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{PATIENCE, pair, pair_with, pattern};
-use transport_api::{Class, DatagramOptions, DatagramPolicy, SendDatagramError, TransportOptions, Wait};
+use transport_api::{
+    Class, DatagramDrop, DatagramOptions, DatagramOutcome, DatagramPolicy, DatagramReceipt,
+    SendDatagramError, TransportOptions, Wait,
+};
 
 #[test]
 fn there_and_back() {
@@ -86,6 +89,132 @@ fn waiting_senders_lose_nothing_here() {
     assert_eq!(writer.join().unwrap().sent, 0);
     // Loopback drops only when a socket buffer overflows.
     assert!(got >= 2700, "{got} of 3000");
+}
+
+fn outcome(receipt: DatagramReceipt) -> DatagramOutcome {
+    receipt
+        .wait_timeout(PATIENCE)
+        .expect("an answer")
+        .expect("an outcome")
+}
+
+/// Both ends with this policy and these bounds.
+fn bounded(policy: DatagramPolicy, bytes: usize, age: Duration) -> common::Pair {
+    let mut transport = TransportOptions {
+        datagram_policy: policy,
+        ..TransportOptions::default()
+    };
+    transport.limits.datagram_queue_bytes = bytes;
+    transport.limits.datagram_max_age = age;
+    pair_with(transport.clone(), transport)
+}
+
+const POLICIES: [DatagramPolicy; 3] = [
+    DatagramPolicy::DropOldest,
+    DatagramPolicy::Refuse,
+    DatagramPolicy::Wait,
+];
+
+#[test]
+fn a_receipt_says_that_it_arrived() {
+    let pair = pair();
+    let options = DatagramOptions::default();
+    let receipt = pair
+        .at_client
+        .send_datagram_tracked(vec![1; 100], options)
+        .unwrap();
+    drop(
+        pair.at_client
+            .send_datagram_tracked(vec![2; 100], options)
+            .unwrap(),
+    );
+    let waited = pair.at_client.send_datagram_wait(vec![3; 100], options).tracked();
+    let waited = waited.wait_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(outcome(receipt), DatagramOutcome::Acked);
+    assert_eq!(outcome(waited), DatagramOutcome::Acked);
+    let late = DatagramOptions {
+        deadline: Some(transport_api::now().instant),
+        ..options
+    };
+    let late = pair.at_client.send_datagram_tracked(vec![4], late).unwrap();
+    assert_eq!(outcome(late), DatagramOutcome::Expired);
+}
+
+#[test]
+fn the_age_bound_holds_under_every_policy() {
+    for policy in POLICIES {
+        let pair = bounded(policy, 64 * 1024, Duration::ZERO);
+        let sent = pair
+            .at_client
+            .send_datagram_tracked(vec![1; 100], DatagramOptions::default());
+        assert_eq!(outcome(sent.unwrap()), DatagramOutcome::Expired, "{policy:?}");
+        assert_eq!(pair.at_client.stats().datagrams_expired, 1);
+    }
+}
+
+#[test]
+fn the_byte_bound_holds_under_every_policy_and_every_receipt_is_answered() {
+    const BOUND: usize = 8 * 1024;
+    for policy in POLICIES {
+        let pair = bounded(policy, BOUND, Duration::from_secs(5));
+        let (mut receipts, mut refused) = (Vec::new(), 0);
+        for _ in 0..2000 {
+            let options = DatagramOptions::default();
+            let sent = match policy {
+                DatagramPolicy::Wait => {
+                    let waiting = pair
+                        .at_client
+                        .send_datagram_wait(vec![1; 1000], options)
+                        .tracked();
+                    waiting.wait_timeout(PATIENCE).expect("room in the end")
+                }
+                _ => pair.at_client.send_datagram_tracked(vec![1; 1000], options),
+            };
+            match sent {
+                Ok(receipt) => receipts.push(receipt),
+                Err(SendDatagramError::Full) => refused += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        // The scheduler's queue and the handle's, each within the bound.
+        let queue = pair.at_client.stats().datagram_queue;
+        assert!(queue.bytes <= 2 * BOUND, "{queue:?}");
+        let outcomes: Vec<_> = receipts.into_iter().map(outcome).collect();
+        let dropped = DatagramOutcome::Dropped(DatagramDrop::QueueFull);
+        let dropped = outcomes.iter().filter(|outcome| **outcome == dropped).count();
+        match policy {
+            DatagramPolicy::DropOldest => assert!(dropped > 0 && refused == 0, "{dropped} {refused}"),
+            DatagramPolicy::Refuse => assert!(dropped == 0 && refused > 0, "{dropped} {refused}"),
+            DatagramPolicy::Wait => assert!(dropped == 0 && refused == 0, "{dropped} {refused}"),
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_connection_answers_receipts_and_watches() {
+    let pair = pair();
+    let size = pair.at_client.max_datagram_size();
+    let watch = pair.at_client.max_datagram_size_changed(0);
+    assert_eq!(
+        watch.wait_timeout(PATIENCE).unwrap(),
+        Ok(pair.at_client.max_datagram_size())
+    );
+    // The search finds that a loopback carries more than the base.
+    if size < 1300 {
+        let grown = pair.at_client.max_datagram_size_changed(size);
+        assert!(grown.wait_timeout(PATIENCE).unwrap().unwrap() > size);
+    }
+    let known = pair.at_client.max_datagram_size();
+    let watch = pair.at_client.max_datagram_size_changed(known);
+    pair.at_client.close(7, b"");
+    let receipt = pair
+        .at_client
+        .send_datagram_tracked(vec![1; 100], DatagramOptions::default());
+    if let Ok(receipt) = receipt {
+        // Closed before the driver took it, or acknowledged just before.
+        let _ = receipt.wait_timeout(PATIENCE).expect("an answer");
+    }
+    assert!(watch.wait_timeout(PATIENCE).unwrap().is_err());
 }
 
 #[test]

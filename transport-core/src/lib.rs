@@ -35,7 +35,10 @@ pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
 };
-pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
+pub use connection::{
+    Connection, ConnectionStats, Event, Info, PathError, PathId, PathInfo, PathReason, PathState, Peer,
+    Ticket,
+};
 pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
@@ -48,7 +51,7 @@ pub use transport_crypto::{
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
     SeededEntropy, Suite, TicketKeys, TrafficSecrets,
 };
-pub use transport_reliability::Algorithm;
+pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{
     Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
     QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,

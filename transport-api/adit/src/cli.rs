@@ -81,7 +81,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Check what this machine lacks.
     Doctor,
-    /// Print shell completions.
+    /// Print shell completions: bash, elvish, fish, powershell or zsh.
+    #[command(
+        after_help = "Examples:\n  adit completions bash > ~/.local/share/bash-completion/completions/adit\n  adit completions zsh > ~/.zfunc/_adit"
+    )]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,

@@ -53,7 +53,9 @@ fn run(cli: Cli) -> Outcome {
         Command::Bench { end } => bench::run(end, json),
         Command::Version => output::version(json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "adit", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "adit", &mut script);
+            output::raw(&script);
             Ok(())
         }
         Command::Status(options) => status::run(&options, json),

@@ -18,6 +18,12 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// Prints bytes as they are. A closed pipe is not an error of ours.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
 /// Tells people something on stderr, at every log level.
 pub(crate) fn tell(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -13,6 +13,7 @@ use super::shared::{
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
+use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
@@ -229,7 +230,7 @@ impl App {
                 match other {
                     Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
                     // The path changed, or its size.
-                    _ => link.publish_size(engine),
+                    _ => link.publish_size(engine, &mut self.out),
                 }
             }
         }
@@ -241,7 +242,7 @@ impl App {
         };
         if let Some(link) = link_of(&self.by_handle, &mut self.links, handle) {
             // It was used before.
-            link.publish_size(connection);
+            link.publish_size(connection, &mut self.out);
             return link.connected(info, &mut self.out);
         }
         let asked = self.connecting.iter().position(|(known, _)| *known == handle);
@@ -262,7 +263,7 @@ impl App {
     fn seat(&mut self, handle: Handle, shared: Arc<ConnectionShared>, connection: &Connection) {
         let id = shared.id;
         let link = Link::new(handle, shared);
-        link.publish_size(connection);
+        link.publish_size(connection, &mut self.out);
         self.by_handle.insert(handle, id);
         self.links.insert(id, link);
     }
@@ -422,7 +423,12 @@ fn on_stream_event(now: Now, link: &mut Link, engine: &mut Connection, event: St
         StreamEvent::StreamReset { id, code } => link.streams.reset(id, code, out),
         StreamEvent::StreamsAvailable { direction } => link.open_waiting(engine, direction),
         StreamEvent::DatagramsWritable => link.send_datagrams(now, engine, out),
-        // What became of single datagrams is in the figures.
+        StreamEvent::DatagramAcked { id } => link.datagram_settled(id, DatagramOutcome::Acked, out),
+        StreamEvent::DatagramLost { id } => link.datagram_settled(id, DatagramOutcome::Lost, out),
+        StreamEvent::DatagramExpired { id } => link.datagram_settled(id, DatagramOutcome::Expired, out),
+        StreamEvent::DatagramDropped { id, why } => {
+            link.datagram_settled(id, DatagramOutcome::Dropped(why), out);
+        }
         _ => {}
     }
 }

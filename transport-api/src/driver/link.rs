@@ -1,16 +1,21 @@
 //! One connection, seen by the driver: what its handles asked for, and what they are told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::shared::{
-    ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, RecvShared, SendShared, lock,
+    ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, Queued, ReceiptReply, RecvShared,
+    SendShared, lock,
 };
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::engine::{Bundle, Connection, Direction, Handle, Info, Now, StreamId, Ticket};
+use crate::datagram::DatagramOutcome;
+use crate::engine::{
+    Bundle, Connection, ConnectionStats, DatagramDrop, DatagramId, Direction, Handle, Info, Now, StreamId,
+    Ticket,
+};
 use crate::error::{ConnectionError, FinishError};
 
 /// More than the scheduler counts for a waiting datagram beside its bytes.
@@ -31,6 +36,8 @@ pub(crate) struct Link {
     waiting_bi: VecDeque<Arc<OpenReply>>,
     waiting_uni: VecDeque<Arc<OpenReply>>,
     finishes: Vec<Finish>,
+    /// Who wants to know what becomes of a datagram.
+    receipts: BTreeMap<DatagramId, Arc<ReceiptReply>>,
     /// Datagrams wait in the handle's queue because the engine's is full.
     datagrams_wait: bool,
 }
@@ -44,6 +51,7 @@ impl Link {
             waiting_bi: VecDeque::new(),
             waiting_uni: VecDeque::new(),
             finishes: Vec::new(),
+            receipts: BTreeMap::new(),
             datagrams_wait: false,
         }
     }
@@ -82,7 +90,7 @@ impl Link {
             });
         }
         for query in queries {
-            answer(query, engine);
+            self.answer(now, query, engine);
         }
         if update_keys {
             engine.update_keys();
@@ -199,32 +207,65 @@ impl Link {
     }
 
     /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
-    /// handed over that does not fit.
+    /// handed over that does not fit. Age counts from when the handle was given a datagram.
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
         let gentle = self.shared.policy != DatagramPolicy::DropOldest;
         self.datagrams_wait = false;
         loop {
-            let (data, options) = {
+            let queued = {
                 let mut queue = lock(&self.shared.datagrams);
-                let Some((data, _)) = queue.sending.front() else {
+                let Some(first) = queue.sending.front() else {
                     return;
                 };
-                if gentle && !has_room(engine, data.len(), self.shared.queue_bytes) {
+                if gentle && !has_room(engine, first.data.len(), self.shared.queue_bytes) {
                     self.datagrams_wait = true;
                     return;
                 }
-                let Some(datagram) = queue.sending.pop_front() else {
+                let Some(queued) = queue.pop_sending() else {
                     return;
                 };
-                queue.sending_bytes = queue.sending_bytes.saturating_sub(datagram.0.len());
                 queue.writers.take_into(&mut out.wakers);
-                datagram
+                queued
             };
-            if engine.send_datagram(now, data, options).is_err() {
+            self.hand_over(now, engine, queued, out);
+        }
+    }
+
+    fn hand_over(&mut self, now: Now, engine: &mut Connection, queued: Queued, out: &mut Outbox) {
+        let mut options = queued.options;
+        options.notify = queued.receipt.is_some();
+        let since = Now {
+            instant: queued.since,
+            ..now
+        };
+        match (engine.send_datagram(since, queued.data, options), queued.receipt) {
+            (Ok(id), Some(receipt)) => drop(self.receipts.insert(id, receipt)),
+            (Ok(_), None) => {}
+            (Err(_), receipt) => {
                 // The path narrowed after the caller's check.
                 lock(&self.shared.datagrams).sending_dropped += 1;
+                if let Some(receipt) = receipt {
+                    self.answer_receipt(&receipt, DatagramOutcome::Dropped(DatagramDrop::TooLarge), out);
+                }
             }
         }
+    }
+
+    /// It is known what became of a datagram.
+    pub(crate) fn datagram_settled(&mut self, id: DatagramId, outcome: DatagramOutcome, out: &mut Outbox) {
+        if let Some(receipt) = self.receipts.remove(&id) {
+            self.answer_receipt(&receipt, outcome, out);
+        }
+    }
+
+    fn answer_receipt(&self, receipt: &ReceiptReply, outcome: DatagramOutcome, out: &mut Outbox) {
+        {
+            let mut queue = lock(&self.shared.datagrams);
+            queue.receipts = queue.receipts.saturating_sub(1);
+            queue.writers.take_into(&mut out.wakers);
+        }
+        // Nobody need wait for it.
+        let _ = receipt.put(Ok(outcome));
     }
 
     /// Whether time or transmission may let this link go on although no event says so.
@@ -277,11 +318,12 @@ impl Link {
     }
 
     /// Tells handles the size that fits now.
-    pub(crate) fn publish_size(&self, engine: &Connection) {
+    pub(crate) fn publish_size(&self, engine: &Connection, out: &mut Outbox) {
         self.shared
             .max_datagram
             .store(engine.max_datagram(), Ordering::Relaxed);
         *lock(&self.shared.remote) = engine.remote();
+        lock(&self.shared.datagrams).sizes.take_into(&mut out.wakers);
     }
 
     /// The end: everything that has arrived is handed over, then everybody who waits learns the reason.
@@ -338,29 +380,51 @@ impl Link {
                 Query::Early(reply) => drop(reply.put(None)),
             }
         }
-        let mut queue = lock(&self.shared.datagrams);
-        queue.ended = Some(error.clone());
-        queue.sending.clear();
-        queue.sending_bytes = 0;
-        queue.readers.take_into(&mut out.wakers);
-        queue.writers.take_into(&mut out.wakers);
+        let unsent = {
+            let mut queue = lock(&self.shared.datagrams);
+            queue.ended = Some(error.clone());
+            queue.sending_bytes = 0;
+            queue.receipts = 0;
+            queue.readers.take_into(&mut out.wakers);
+            queue.writers.take_into(&mut out.wakers);
+            queue.sizes.take_into(&mut out.wakers);
+            std::mem::take(&mut queue.sending)
+        };
+        let unsent = unsent.into_iter().filter_map(|queued| queued.receipt);
+        for receipt in self.receipts.into_values().chain(unsent) {
+            let _ = receipt.put(Err(error.clone()));
+        }
     }
-}
 
-fn answer(query: Query, engine: &Connection) {
-    match query {
-        Query::Export(label, len, reply) => {
-            let mut bytes = vec![0; len];
-            let known = engine.export(&label, &mut bytes);
-            // An abandoned answer is nobody's.
-            let _ = reply.put(known.then_some(bytes));
+    fn answer(&self, now: Now, query: Query, engine: &Connection) {
+        match query {
+            Query::Export(label, len, reply) => {
+                let mut bytes = vec![0; len];
+                let known = engine.export(&label, &mut bytes);
+                // An abandoned answer is nobody's.
+                let _ = reply.put(known.then_some(bytes));
+            }
+            Query::Stats(reply) => {
+                let _ = reply.put(Some(self.stats(now, engine)));
+            }
+            Query::Early(reply) => {
+                let _ = reply.put(Some(engine.is_early()));
+            }
         }
-        Query::Stats(reply) => {
-            let _ = reply.put(Some(engine.stats()));
+    }
+
+    /// The engine's figures; what waits in the handle's queue counts as waiting.
+    fn stats(&self, now: Now, engine: &Connection) -> ConnectionStats {
+        let mut stats = engine.stats();
+        let queue = lock(&self.shared.datagrams);
+        let waiting = &mut stats.datagram_queue;
+        waiting.len += queue.sending.len();
+        waiting.bytes += queue.sending_bytes;
+        if let Some(first) = queue.sending.front() {
+            let age = now.instant.saturating_duration_since(first.since);
+            waiting.oldest_age = waiting.oldest_age.max(age);
         }
-        Query::Early(reply) => {
-            let _ = reply.put(Some(engine.is_early()));
-        }
+        stats
     }
 }
 

@@ -371,8 +371,8 @@ mod tests {
         relay.wait(Duration::from_secs(20)).unwrap();
         assert!(relay.has_lane_input() && !relay.has_input());
         let mut heard = Vec::new();
-        while relay.receive_lane(clock::now(), &mut |route, bytes| {
-            heard.push((route.remote, bytes.to_vec()));
+        while relay.receive_lane(clock::now(), &mut |arrived, bytes| {
+            heard.push((arrived.route.remote, bytes.to_vec()));
         }) {}
         assert_eq!(heard, [(names[0], b"packet".to_vec())]);
         relay.listen(true).unwrap();

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
+use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{
     Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
@@ -251,17 +252,50 @@ pub(crate) struct ConnectionState {
     pub(crate) stats: ConnectionStats,
 }
 
+pub(crate) type ReceiptReply = Reply<Result<DatagramOutcome, ConnectionError>>;
+
+/// A datagram on its way to the scheduler.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) data: Vec<u8>,
+    pub(crate) options: DatagramOptions,
+    /// Its age counts from here.
+    pub(crate) since: Instant,
+    /// Who wants to know what becomes of it.
+    pub(crate) receipt: Option<Arc<ReceiptReply>>,
+}
+
+impl Queued {
+    /// What a datagram of `len` bytes counts, so that empty ones are bounded too.
+    pub(crate) fn cost(len: usize) -> usize {
+        len + size_of::<Self>()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct DatagramState {
     pub(crate) received: VecDeque<Vec<u8>>,
     pub(crate) received_bytes: usize,
     pub(crate) received_dropped: u64,
-    pub(crate) sending: VecDeque<(Vec<u8>, DatagramOptions)>,
+    pub(crate) sending: VecDeque<Queued>,
     pub(crate) sending_bytes: usize,
     pub(crate) sending_dropped: u64,
     pub(crate) ended: Option<ConnectionError>,
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
+    /// Receipts whose answer is due, at most [`MAX_RECEIPTS`](crate::datagram::MAX_RECEIPTS).
+    pub(crate) receipts: usize,
+    /// Wait for another size.
+    pub(crate) sizes: Waiters,
+}
+
+impl DatagramState {
+    /// Takes the oldest that waits for the scheduler.
+    pub(crate) fn pop_sending(&mut self) -> Option<Queued> {
+        let queued = self.sending.pop_front()?;
+        self.sending_bytes = self.sending_bytes.saturating_sub(Queued::cost(queued.data.len()));
+        Some(queued)
+    }
 }
 
 impl ConnectionShared {

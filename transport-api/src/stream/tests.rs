@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::DatagramPolicy;
+use crate::datagram::{DatagramOutcome, MAX_RECEIPTS};
 use crate::driver::command::{Alarm, Mailbox, Mark, Marked};
-use crate::driver::shared::{ConnectionShared, ConnectionState, DatagramState};
+use crate::driver::shared::{ConnectionShared, ConnectionState, DatagramState, Queued};
 use crate::engine::{Direction, Peer, Suite};
 use crate::error::{ConnectionError, SendDatagramError};
 use transport_core::Side;
@@ -27,7 +28,7 @@ fn connection(policy: DatagramPolicy) -> crate::Connection {
         peer: Peer::Anonymous,
         suite: Suite::ChaCha20Poly1305,
         policy,
-        queue_bytes: 1000,
+        queue_bytes: 2 * Queued::cost(400),
         mailbox: Arc::new(Mailbox::new(Box::new(Silent))),
         marked: Marked::default(),
         remote: Mutex::new(SocketAddr::from(([127, 0, 0, 1], 1))),
@@ -167,7 +168,7 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
     let left: Vec<u8> = lock(&dropping.shared().datagrams)
         .sending
         .iter()
-        .map(|(data, _)| data[0])
+        .map(|queued| queued.data[0])
         .collect();
     assert_eq!(left, [2, 3]);
     assert_eq!(dropping.datagram_drops().sent, 2);
@@ -185,10 +186,50 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
     assert_eq!((&mut waiting).wait_timeout(NOW), None);
     {
         let mut queue = lock(&refusing.shared().datagrams);
-        queue.sending.clear();
-        queue.sending_bytes = 0;
+        while queue.pop_sending().is_some() {}
+        assert_eq!(queue.sending_bytes, 0);
     }
     assert_eq!(waiting.wait_timeout(NOW), Some(Ok(())));
+}
+
+#[test]
+fn empty_datagrams_fill_the_queue_too() {
+    let refusing = connection(DatagramPolicy::Refuse);
+    let taken = (0..1000)
+        .take_while(|_| refusing.send_datagram(vec![]).is_ok())
+        .count();
+    assert!((2..30).contains(&taken), "{taken}");
+}
+
+#[test]
+fn a_datagram_dropped_for_a_newer_one_answers_its_receipt() {
+    let dropping = connection(DatagramPolicy::DropOldest);
+    let options = crate::DatagramOptions::default();
+    let mut receipts = Vec::new();
+    for fill in 0..3 {
+        receipts.push(dropping.send_datagram_tracked(vec![fill; 400], options).unwrap());
+    }
+    let full = DatagramOutcome::Dropped(crate::DatagramDrop::QueueFull);
+    let mut outcomes = receipts.into_iter().map(|receipt| receipt.wait_timeout(NOW));
+    assert_eq!(outcomes.next(), Some(Some(Ok(full))));
+    assert!(outcomes.all(|outcome| outcome.is_none()));
+    assert_eq!(lock(&dropping.shared().datagrams).receipts, 2);
+}
+
+#[test]
+fn unanswered_receipts_are_bounded() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let options = crate::DatagramOptions::default();
+    lock(&connection.shared().datagrams).receipts = MAX_RECEIPTS;
+    let refused = connection.send_datagram_tracked(vec![1], options);
+    assert_eq!(refused.err(), Some(SendDatagramError::Full));
+    let mut waiting = connection.send_datagram_wait(vec![2], options).tracked();
+    assert!((&mut waiting).wait_timeout(NOW).is_none());
+    lock(&connection.shared().datagrams).receipts -= 1;
+    assert!(matches!(waiting.wait_timeout(NOW), Some(Ok(_))));
+    assert_eq!(lock(&connection.shared().datagrams).receipts, MAX_RECEIPTS);
+    // Without a receipt it costs none.
+    connection.send_datagram(vec![3]).unwrap();
 }
 
 #[test]

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use transport_crypto::Bundle;
-use transport_reliability::{AckInput, AckRange};
+use transport_reliability::{AckInput, AckRange, EcnCounts};
 use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
 
 use super::close::reason_of;
 use super::receive::{Arrival, Verdict};
-use super::state::State;
 use super::{Connection, Event, Peer};
 use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
@@ -54,7 +53,8 @@ impl Connection {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
             }
             eliciting |= frame.is_ack_eliciting();
-            if self.state == State::Closing && !matches!(frame, Frame::Close(_)) {
+            // Behind the end only the other side's last word counts.
+            if !self.state.is_open() && !matches!(frame, Frame::Close(_)) {
                 continue;
             }
             match self.dispatch(arrival, &frame, tracer) {
@@ -75,6 +75,11 @@ impl Connection {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
             Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
+            Frame::AckFrequency(frequency) => Ok(self.on_ack_frequency(frequency)?),
+            Frame::ImmediateAck => {
+                self.paths.active.recovery.acknowledge_immediately(arrival.now.instant);
+                Ok(())
+            }
             Frame::Stream(stream) => self.on_stream(arrival, stream),
             Frame::Datagram(datagram) => {
                 self.on_datagram(datagram, tracer);
@@ -131,7 +136,9 @@ impl Connection {
                 },
             ),
             Frame::PathChallenge(data) => {
-                self.paths.active.responses.push(arrival.route, *data);
+                if let Some(path) = self.paths.get_mut(arrival.path) {
+                    path.responses.push(arrival.route, *data, arrival.size);
+                }
                 Ok(())
             }
             Frame::PathResponse(data) => {
@@ -150,8 +157,17 @@ impl Connection {
                 self.on_ticket(arrival.now, ticket);
                 Ok(())
             }
-            Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
-            Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
+            Frame::PathNewConnectionId(new) => Ok(self.on_new_connection_id(*new)?),
+            Frame::PathRetireConnectionId(retire) => Ok(self.on_retire_connection_id(*retire)?),
+            Frame::PathAbandon(end) => Ok(self.on_path_abandon(arrival, *end, tracer)?),
+            Frame::PathStatus(status) => Ok(self.on_path_status(arrival, *status, tracer)?),
+            Frame::MaxPathId { max } => {
+                self.on_max_path_id(*max);
+                Ok(())
+            }
+            Frame::PathsBlocked { at: path } | Frame::PathCidsBlocked { path, .. } => {
+                Ok(self.on_paths_blocked(*path, frame.frame_type())?)
+            }
             Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
         }
     }
@@ -200,9 +216,10 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), Breach> {
         let breach = |code| Breach::new(code, crate::wire::frame::kind::PATH_ACK);
-        if ack.path() != 0 {
-            return Err(breach(code::PROTOCOL_VIOLATION));
-        }
+        let id = match self.path_named(ack.path(), breach(code::PROTOCOL_VIOLATION))? {
+            Some(id) => id,
+            None => return Ok(()),
+        };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_ACK_RANGES];
         let mut count = 0;
         for (slot, range) in ranges.iter_mut().zip(ack.ranges()) {
@@ -216,16 +233,27 @@ impl Connection {
             largest: ack.largest(),
             delay: Duration::from_micros(ack.delay_us()),
             ranges: ranges.get(..count).unwrap_or_default(),
+            ecn: ack.marks().map(|[ect0, ect1, ce]| EcnCounts { ect0, ect1, ce }),
         };
-        self.paths
-            .active
-            .recovery
-            .on_ack(arrival.now.instant, input, &mut self.paths.active.outcome)
+        let now = arrival.now.instant;
+        // Nothing was sent on a path that was not opened.
+        let path = self.paths.get_mut(id).ok_or(breach(code::PROTOCOL_VIOLATION))?;
+        let before = path.recovery.stats().ecn;
+        path.recovery
+            .on_ack(now, input, &mut path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
-        if let Some(keys) = &mut self.keys {
-            keys.acknowledged(ack.largest(), arrival.now.instant);
+        let progress = !path.outcome.acked.is_empty();
+        let ecn = path.recovery.stats().ecn;
+        if ecn != before {
+            tracer.tell(|connection| trace::Event::EcnChanged { connection, ecn });
         }
-        self.deliver(arrival.now.instant, tracer);
+        if let Some(keys) = &mut self.keys {
+            keys.acknowledged(id.get(), ack.largest(), now);
+        }
+        self.deliver(id, now, tracer);
+        if progress {
+            self.on_progress(id, ack.largest(), now, tracer);
+        }
         Ok(())
     }
 
@@ -262,30 +290,6 @@ impl Connection {
         } else {
             self.counters.datagrams_refused += 1;
             tracer.dropped(DropReason::DatagramQueueFull, datagram.data.len());
-        }
-    }
-
-    fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
-        let proved = self
-            .paths
-            .active
-            .candidate
-            .as_ref()
-            .is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
-        if !proved {
-            return;
-        }
-        let Some(moved) = self.paths.active.switch(arrival.now.instant) else {
-            return;
-        };
-        let remote = self.paths.active.route.remote;
-        self.timers.clear(crate::timer::Timer::PathValidation);
-        self.counters.path_changes += 1;
-        self.pending.tickets.on_new_path();
-        self.inbox.push(Event::PathChanged { remote });
-        tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
-        if moved {
-            self.adopt_mtu();
         }
     }
 

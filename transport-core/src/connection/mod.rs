@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
-use transport_reliability::{Algorithm, Config};
+use transport_reliability::Algorithm;
 use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
-    Scheduler, Side, StreamId, StreamsExhausted, WriteError,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
+    Side, StreamId, StreamsExhausted, WriteError,
 };
 
 use crate::buffer::Route;
@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
 
+mod agree;
 mod alone;
 mod close;
 mod content;
@@ -39,32 +40,45 @@ mod early;
 mod ids;
 mod inbox;
 mod keys;
+mod multipath;
 mod path;
 mod receive;
+mod rhythm;
+mod roam;
 mod state;
 mod stats;
 mod tickets;
 mod timeout;
 mod transmit;
 
+pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
+use path::mtu::FLOOR;
+pub use path::PathId;
+pub(crate) use path::set::MAX_PATHS;
+pub use path::state::{PathReason, PathState};
+pub use roam::{PathError, PathInfo};
 pub use stats::ConnectionStats;
 pub(crate) use tickets::Issued;
 pub use tickets::Ticket;
 
+use agree::{idle_timeout, max_path_id, mtu, peer_limits, recovery_config};
 use close::Closing;
 use control::Control;
 use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
-use path::{Path, Paths, mtu::Mtu};
+use path::{Paths, set::Template};
+use rhythm::Rhythm;
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
 
 /// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
 pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
+/// The shortest delay a peer may ask us to keep, microseconds.
+pub(crate) const MIN_ACK_DELAY_US: u64 = 1000;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +121,15 @@ pub enum Event {
         /// Where it is now.
         remote: SocketAddr,
     },
+    /// A path was opened, works, is suspect, or is over.
+    PathStateChanged {
+        /// Which.
+        path: PathId,
+        /// How it stands now.
+        state: PathState,
+        /// Why.
+        reason: PathReason,
+    },
     /// Datagram messages may have another length now.
     MtuChanged {
         /// The longest that fits, in bytes.
@@ -140,6 +163,8 @@ pub(crate) struct Established {
     pub(crate) confirmed: bool,
     /// The epoch of the bundle the client used.
     pub(crate) epoch: u64,
+    /// It took small datagrams.
+    pub(crate) narrow: bool,
 }
 
 /// What stays as it is.
@@ -157,9 +182,9 @@ struct Settings {
 /// Frames of the connection itself that wait to be sent.
 struct Pending {
     handshake_done: bool,
-    ping: bool,
     tickets: Tickets,
     control: Control,
+    rhythm: Rhythm,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -204,18 +229,18 @@ impl Connection {
         transport: Arc<TransportConfig>,
         mut random: Random,
     ) -> Self {
-        let path = Path::new(
-            route,
-            recovery_config(&transport, params, &mut random),
-            mtu(&transport, params),
-        );
+        let template = Template {
+            config: recovery_config(&transport, params, &mut random),
+            mtu: mtu(&transport, params),
+        };
+        let paths = Paths::new(route, template);
         let mut scheduler = Scheduler::new(side, transport.limits.clone());
         scheduler.limits(peer_limits(params));
-        scheduler.set_max_datagram(path.max_datagram());
+        scheduler.set_max_datagram(paths.active.max_datagram());
         Self {
             state: State::Unconfirmed,
             keys: None,
-            paths: Paths::new(path),
+            paths,
             scheduler,
             ids: Ids::new(&[], &[], 0),
             timers: Timers::default(),
@@ -223,9 +248,9 @@ impl Connection {
             inbox: Inbox::new(transport.datagram_receive_bytes),
             pending: Pending {
                 handshake_done: false,
-                ping: false,
                 tickets: Tickets::default(),
                 control: Control::new(0),
+                rhythm: Rhythm::default(),
             },
             counters: Counters::default(),
             settings: Settings {
@@ -249,7 +274,19 @@ impl Connection {
         };
         self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
         self.paths.active.mtu = mtu(&self.settings.transport, params);
+        self.paths.template.mtu = self.paths.active.mtu.clone();
+        if made.narrow {
+            self.paths.active.mtu.start_low();
+            self.paths.active.recovery.set_max_datagram(FLOOR);
+        }
+        self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         let delay = Duration::from_micros(params.max_ack_delay_us);
+        self.paths.template.config.peer_max_ack_delay = delay;
+        let theirs = u32::try_from(params.initial_max_path_id).unwrap_or(u32::MAX);
+        self.paths
+            .negotiate(max_path_id(&self.settings.transport), theirs);
+        let (alive, peer_max) = self.paths.usable();
+        self.ids.set_paths(alive, peer_max);
         self.paths.active.recovery.set_peer_max_ack_delay(delay);
         if let Some(sample) = made.rtt {
             self.paths.active.recovery.seed_rtt(sample);
@@ -262,6 +299,9 @@ impl Connection {
         self.settings.since = now.instant;
         self.pending.tickets = Tickets::new(made.tickets, made.side, params);
         self.pending.control = Control::new(made.epoch);
+        self.pending.rhythm = Rhythm::new(params.min_ack_delay_us);
+        let least = self.pending.rhythm.least();
+        self.paths.active.recovery.set_peer_min_ack_delay(least);
         let limits = KeyLimits::of(&self.settings.transport);
         self.keys = Some(Keys::new(
             made.session,
@@ -278,7 +318,7 @@ impl Connection {
     /// A client must speak at once, for the relay waits for its first packet; a relay says that it has come.
     fn start(&mut self, now: Instant, confirmed: bool) {
         match self.settings.side {
-            Side::Client => self.pending.ping = true,
+            Side::Client => self.paths.active.ping = true,
             Side::Server if confirmed => {
                 self.state.confirm();
                 self.welcome();
@@ -421,9 +461,10 @@ impl Connection {
     pub fn stats(&self) -> ConnectionStats {
         stats::collect(
             &self.counters,
-            &self.paths.active,
+            &self.paths,
             self.keys.as_ref(),
             &self.scheduler,
+            self.pending.rhythm.requests(),
         )
     }
 
@@ -433,7 +474,11 @@ impl Connection {
             + self.scheduler.memory()
             + self.pending.control.memory()
             + self.inbox.memory()
-            + self.paths.active.recovery.memory()
+            + self
+                .paths
+                .iter()
+                .map(|path| path.recovery.memory())
+                .sum::<usize>()
     }
 
     /// Whether it came by a ticket.
@@ -498,8 +543,7 @@ impl Connection {
     /// From now on only the end is waited for (RFC 9000 §10.2).
     fn begin_end(&mut self, now: Instant) {
         self.timers.clear_all();
-        self.timers
-            .set(Timer::CloseDone, now + self.paths.active.three_pto());
+        self.timers.set(Timer::CloseDone, now + self.paths.three_pto());
     }
 
     /// It ends here and now, without a word.
@@ -513,79 +557,19 @@ impl Connection {
     fn restart_idle(&mut self, now: Instant) {
         if let Some(idle) = self.settings.idle {
             self.timers
-                .set(Timer::Idle, now + idle.max(self.paths.active.three_pto()));
+                .set(Timer::Idle, now + idle.max(self.paths.three_pto()));
         }
         if let Some(quiet) = self.settings.transport.keep_alive {
             self.timers.set(Timer::KeepAlive, now + quiet);
         }
     }
 
-    /// The path carries datagrams of another size.
+    /// The active path carries datagrams of another size.
     fn adopt_mtu(&mut self) {
-        self.paths
-            .active
-            .recovery
-            .set_max_datagram(self.paths.active.mtu.current());
         self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         self.inbox.push(Event::MtuChanged {
             max_datagram: self.max_datagram(),
         });
-    }
-}
-
-fn recovery_config(transport: &TransportConfig, params: &TransportParameters, random: &mut Random) -> Config {
-    Config {
-        max_datagram: path::mtu::BASE,
-        algorithm: transport.algorithm,
-        seed: random.u64(),
-        peer_max_ack_delay: Duration::from_micros(params.max_ack_delay_us),
-        ..Config::default()
-    }
-}
-
-fn mtu(transport: &TransportConfig, params: &TransportParameters) -> Mtu {
-    let theirs = u16::try_from(params.max_udp).unwrap_or(u16::MAX);
-    Mtu::new(transport.max_udp_payload.min(theirs), transport.mtu_search)
-}
-
-fn idle_timeout(ours: Duration, theirs_ms: u64) -> Option<Duration> {
-    let ours = Some(ours).filter(|idle| !idle.is_zero());
-    let theirs = Some(theirs_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
-    match (ours, theirs) {
-        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-        (ours, theirs) => ours.or(theirs),
-    }
-}
-
-fn peer_limits(params: &TransportParameters) -> PeerLimits {
-    PeerLimits {
-        max_data: params.max_data,
-        max_stream_data_bidi_local: params.max_stream_data_bidi_local,
-        max_stream_data_bidi_remote: params.max_stream_data_bidi_remote,
-        max_stream_data_uni: params.max_stream_data_uni,
-        max_streams_bidi: params.max_streams_bidi,
-        max_streams_uni: params.max_streams_uni,
-        max_datagram: params.max_datagram,
-    }
-}
-
-/// What we announce of ourselves.
-pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportParameters {
-    let limits = transport.limits.announce(u64::from(transport.max_datagram));
-    TransportParameters {
-        idle_timeout_ms: u64::try_from(transport.idle_timeout.as_millis()).unwrap_or(0),
-        max_udp: u64::from(transport.max_udp_payload.max(path::mtu::BASE)),
-        max_data: limits.max_data,
-        max_stream_data_bidi_local: limits.max_stream_data_bidi_local,
-        max_stream_data_bidi_remote: limits.max_stream_data_bidi_remote,
-        max_stream_data_uni: limits.max_stream_data_uni,
-        max_streams_bidi: limits.max_streams_bidi,
-        max_streams_uni: limits.max_streams_uni,
-        max_ack_delay_us: MAX_ACK_DELAY_US,
-        min_ack_delay_us: 1000,
-        cid_limit: CID_LIMIT,
-        max_datagram: limits.max_datagram,
-        app: app.to_vec(),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use transport_reliability::Algorithm;
+use transport_reliability::{Algorithm, EcnState, Stats};
 use transport_scheduler::{QueueState, Scheduler};
 
 use super::keys::Keys;
-use super::path::Path;
+use super::path::Paths;
 
 /// Counters since the start, and gauges of the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,6 +72,18 @@ pub struct ConnectionStats {
     pub pacing_bytes_per_s: u64,
     /// Largest UDP payload sent, bytes.
     pub mtu: u16,
+    /// Whether the path carries ECN marks.
+    pub ecn: EcnState,
+    /// Packets that arrived marked with CE, and those the peer says did.
+    pub received_ce: u64,
+    /// See `received_ce`.
+    pub reported_ce: u64,
+    /// Requests for another rhythm of ACKs made, and the peer's.
+    pub ack_frequency_sent: u64,
+    /// See `ack_frequency_sent`.
+    pub ack_frequency_received: u64,
+    /// Numbers a packet may stay behind before it counts as lost; 3 until the path reorders.
+    pub reordering_packets: u64,
     /// Key updates, whoever began.
     pub key_updates: u64,
     /// Changes of the peer's address.
@@ -89,25 +101,29 @@ pub(crate) struct Counters {
     pub(crate) datagrams_received: u64,
     pub(crate) datagrams_refused: u64,
     pub(crate) path_changes: u64,
+    pub(crate) received_ce: u64,
 }
 
 /// One view of all components.
 pub(crate) fn collect(
     counters: &Counters,
-    path: &Path,
+    paths: &Paths,
     keys: Option<&Keys>,
     scheduler: &Scheduler,
+    requests: (u64, u64),
 ) -> ConnectionStats {
-    let (recovery, streams) = (path.recovery.stats(), scheduler.stats());
+    let (recovery, streams) = (paths.active.recovery.stats(), scheduler.stats());
+    let sum =
+        |count: fn(&Stats) -> u64| -> u64 { paths.iter().map(|path| count(&path.recovery.stats())).sum() };
     ConnectionStats {
         sent_packets: counters.sent_packets,
         sent_bytes: counters.sent_bytes,
         early_packets: counters.early_packets,
         received_packets: counters.received_packets,
         received_bytes: counters.received_bytes,
-        declared_lost: recovery.declared_lost,
-        spurious: recovery.spurious,
-        probe_timeouts: recovery.pto_count_total,
+        declared_lost: paths.gone.declared_lost + sum(|stats| stats.declared_lost),
+        spurious: paths.gone.spurious + sum(|stats| stats.spurious),
+        probe_timeouts: paths.gone.probe_timeouts + sum(|stats| stats.pto_count_total),
         retransmitted_bytes: streams.retransmitted_bytes,
         stream_bytes_sent: streams.sent_bytes,
         stream_bytes_read: streams.read_bytes,
@@ -129,8 +145,14 @@ pub(crate) fn collect(
         in_flight: recovery.in_flight,
         ssthresh: recovery.ssthresh,
         pacing_bytes_per_s: recovery.pacing_bytes_per_s,
-        mtu: path.mtu.current(),
+        mtu: paths.active.mtu.current(),
         key_updates: keys.map_or(0, Keys::updates),
         path_changes: counters.path_changes,
+        ecn: recovery.ecn,
+        received_ce: counters.received_ce,
+        reported_ce: recovery.ce_reported,
+        ack_frequency_sent: requests.0,
+        ack_frequency_received: requests.1,
+        reordering_packets: recovery.reordering_packets,
     }
 }

@@ -113,6 +113,7 @@ impl Bed {
             rtt: None,
             tickets: 0,
             confirmed: true,
+            narrow: false,
             epoch: 1,
         };
         let connection = Connection::new(now, made, transport, Random::new([6; 32]));
@@ -278,7 +279,7 @@ fn false_acknowledgements_end_the_connection() {
         bed.transmit();
         bed.receive(|builder| {
             builder
-                .ack(path, 0, std::iter::once(1_000_000..=1_000_001))
+                .ack(path, 0, std::iter::once(1_000_000..=1_000_001), None)
                 .unwrap();
         });
         assert_eq!(bed.ended_with(), Some(code::PROTOCOL_VIOLATION));
@@ -414,6 +415,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
+                path: PathId::FIRST,
                 now: bed.now,
                 route: bed.connection.paths.active.route,
                 ecn: None,

@@ -132,6 +132,7 @@ impl Endpoint {
             confirmed: false,
             rtt: dial.round_trip(now.instant, retry_echoed),
             epoch: dial.epoch,
+            narrow: dial.is_narrow(),
         };
         let dial_domain = dial.domain;
         let handle = self.slab.handle(slot);

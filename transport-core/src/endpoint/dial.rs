@@ -301,6 +301,11 @@ impl Dial {
         Ok(Heard::Retry)
     }
 
+    /// Whether it took small datagrams.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.sends > FULL_SIZE_SENDS
+    }
+
     /// How long the answer took, if it is known which hello it answers.
     pub(super) fn round_trip(&self, now: Instant, retry_echoed: bool) -> Option<Duration> {
         let sent = self.sent.filter(|_| self.former.is_none())?;

@@ -58,7 +58,7 @@ use slab::{Occupant, Slab};
 /// Handshake datagrams that wait to be sent; what comes beyond is dropped and repeated later.
 const MAX_WAITING: usize = 8192;
 /// The longest datagram that may be ours.
-const MAX_DATAGRAM: usize = 2048;
+const MAX_DATAGRAM: usize = 9000;
 /// Connections and dials at most, whatever the configuration.
 const MAX_SLOTS: usize = 1 << 20;
 
@@ -478,9 +478,7 @@ impl Endpoint {
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
                 if let Some(event) = connection.poll_event() {
-                    if let Event::Closed(reason) = &event {
-                        tracer.tell(|connection| trace::Event::Closed { connection, reason });
-                    }
+                    tell(&event, &mut tracer);
                     return Some(Output::Event(handle, event));
                 }
                 if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
@@ -511,6 +509,23 @@ impl Endpoint {
                 self.routes.leave(domain);
             }
         }
+    }
+}
+
+/// What the application is told of how a connection stands, observers are told too.
+fn tell(event: &Event, tracer: &mut Tracer<'_>) {
+    match event {
+        Event::Closed(reason) => tracer.tell(|connection| trace::Event::Closed { connection, reason }),
+        Event::PathStateChanged { path, state, reason } => {
+            let (path, state, reason) = (*path, *state, *reason);
+            tracer.tell(|connection| trace::Event::PathStateChanged {
+                connection,
+                path,
+                state,
+                reason,
+            });
+        }
+        _ => {}
     }
 }
 

@@ -92,6 +92,7 @@ impl Endpoint {
             born: entry.born,
             rtt,
             confirmed: true,
+            narrow: entry.is_narrow(),
         };
         let Some(handle) = self.seat(now, waiting, confirmed) else {
             return;
@@ -117,6 +118,7 @@ impl Endpoint {
             born,
             rtt: None,
             confirmed: false,
+            narrow: false,
         };
         let Some(handle) = self.seat(now, waiting, unproved) else {
             return;
@@ -173,6 +175,7 @@ impl Endpoint {
             tickets,
             confirmed: proof.confirmed,
             epoch: domain.epoch(),
+            narrow: proof.narrow,
         };
         let connection = Connection::new(now, made, self.transport.clone(), self.random.fork());
         let handle = self.slab.insert(Occupant::Live(Box::new(connection), None));
@@ -209,4 +212,6 @@ struct Proof {
     rtt: Option<Duration>,
     /// It has shown that it has the keys.
     confirmed: bool,
+    /// It took small datagrams.
+    narrow: bool,
 }

@@ -13,7 +13,9 @@ pub mod close;
 pub mod control;
 pub mod datagram;
 pub mod flow;
+pub mod frequency;
 pub mod ids;
+pub mod path;
 pub mod stream;
 pub mod ticket;
 
@@ -21,7 +23,9 @@ pub use ack::{MAX_ACK_RANGES, PathAck};
 pub use close::Close;
 pub use control::{ControlData, ControlKind, MAX_CONTROL_DATA};
 pub use datagram::Datagram;
+pub use frequency::AckFrequency;
 pub use ids::{PathNewConnectionId, PathRetireConnectionId};
+pub use path::{PathAbandon, PathStatus};
 pub use stream::{Extent, Stream};
 pub use ticket::NewTicket;
 
@@ -49,14 +53,25 @@ pub mod kind {
     pub const CLOSE_TRANSPORT: u64 = 0x1c;
     pub const CLOSE_APPLICATION: u64 = 0x1d;
     pub const HANDSHAKE_DONE: u64 = 0x1e;
+    /// draft-ietf-quic-ack-frequency §5.
+    pub const IMMEDIATE_ACK: u64 = 0x1f;
     pub const DATAGRAM: u64 = 0x30;
     pub const DATAGRAM_LEN: u64 = 0x31;
     pub const PATH_ACK: u64 = 0x3e;
+    pub const PATH_ACK_ECN: u64 = 0x3f;
+    /// draft-ietf-quic-ack-frequency §4.
+    pub const ACK_FREQUENCY: u64 = 0xaf;
     /// Pieces of data too large for a packet; no QUIC counterpart.
     pub const CONTROL_DATA: u64 = 0x3c00;
-    /// draft-ietf-quic-multipath §4.6 (its provisional numbers).
+    /// From here on draft-ietf-quic-multipath §4.
+    pub const PATH_ABANDON: u64 = 0x3e75;
+    pub const PATH_STATUS_BACKUP: u64 = 0x3e76;
+    pub const PATH_STATUS_AVAILABLE: u64 = 0x3e77;
     pub const PATH_NEW_CONNECTION_ID: u64 = 0x3e78;
     pub const PATH_RETIRE_CONNECTION_ID: u64 = 0x3e79;
+    pub const MAX_PATH_ID: u64 = 0x3e7a;
+    pub const PATHS_BLOCKED: u64 = 0x3e7b;
+    pub const PATH_CIDS_BLOCKED: u64 = 0x3e7c;
 }
 
 /// One frame. Stream ids are the plain 62-bit integers of RFC 9000 §2.1.
@@ -139,10 +154,35 @@ pub enum Frame<'a> {
     Datagram(Datagram<'a>),
     /// draft-ietf-quic-multipath §4.1, with the delay in microseconds.
     PathAck(PathAck<'a>),
+    /// draft-ietf-quic-ack-frequency §4.
+    AckFrequency(AckFrequency),
+    /// draft-ietf-quic-ack-frequency §5: the packet is to be acknowledged at once.
+    ImmediateAck,
     /// draft-ietf-quic-multipath §4.6, without length and reset token: ids have nine bytes here.
     PathNewConnectionId(PathNewConnectionId),
     /// draft-ietf-quic-multipath §4.7.
     PathRetireConnectionId(PathRetireConnectionId),
+    /// draft-ietf-quic-multipath §4.2.
+    PathAbandon(PathAbandon),
+    /// draft-ietf-quic-multipath §4.3: PATH_STATUS_AVAILABLE or PATH_STATUS_BACKUP.
+    PathStatus(PathStatus),
+    /// draft-ietf-quic-multipath §4.6: the highest path id the peer may use.
+    MaxPathId {
+        /// The id.
+        max: u32,
+    },
+    /// draft-ietf-quic-multipath §4.7: the sender would open a path, but for this limit.
+    PathsBlocked {
+        /// The limit.
+        at: u32,
+    },
+    /// draft-ietf-quic-multipath §4.7: the sender would open a path, but has no connection id for it.
+    PathCidsBlocked {
+        /// The path.
+        path: u32,
+        /// The number of the connection id it waits for.
+        sequence: u64,
+    },
     /// A piece of a bundle, a binding answer or a rekey message.
     ControlData(ControlData<'a>),
 }
@@ -210,9 +250,17 @@ impl<'a> Frame<'a> {
             Self::Close(close) => close.frame_type(),
             Self::HandshakeDone => kind::HANDSHAKE_DONE,
             Self::Datagram(_) => kind::DATAGRAM_LEN,
-            Self::PathAck(_) => kind::PATH_ACK,
+            Self::PathAck(ack) => ack.frame_type(),
+            Self::AckFrequency(_) => kind::ACK_FREQUENCY,
+            Self::ImmediateAck => kind::IMMEDIATE_ACK,
             Self::PathNewConnectionId(_) => kind::PATH_NEW_CONNECTION_ID,
             Self::PathRetireConnectionId(_) => kind::PATH_RETIRE_CONNECTION_ID,
+            Self::PathAbandon(_) => kind::PATH_ABANDON,
+            Self::PathStatus(status) if status.available => kind::PATH_STATUS_AVAILABLE,
+            Self::PathStatus(_) => kind::PATH_STATUS_BACKUP,
+            Self::MaxPathId { .. } => kind::MAX_PATH_ID,
+            Self::PathsBlocked { .. } => kind::PATHS_BLOCKED,
+            Self::PathCidsBlocked { .. } => kind::PATH_CIDS_BLOCKED,
             Self::ControlData(_) => kind::CONTROL_DATA,
         }
     }
@@ -255,12 +303,13 @@ impl<'a> Frame<'a> {
     pub fn encoded_len(&self) -> usize {
         let fields: &[u64] = match self {
             Self::Padding { len } => return *len,
-            Self::Ping | Self::HandshakeDone => &[],
+            Self::Ping | Self::HandshakeDone | Self::ImmediateAck => &[],
             Self::NewTicket(ticket) => return ticket.encoded_len(),
             Self::Stream(stream) => return stream.encoded_len(),
             Self::Close(close) => return close.encoded_len(),
             Self::Datagram(datagram) => return datagram.encoded_len(),
             Self::PathAck(ack) => return ack.encoded_len(),
+            Self::AckFrequency(frame) => return frame.encoded_len(),
             Self::PathNewConnectionId(frame) => return frame.encoded_len(),
             Self::PathRetireConnectionId(frame) => return frame.encoded_len(),
             Self::ControlData(frame) => return frame.encoded_len(),
@@ -273,8 +322,19 @@ impl<'a> Frame<'a> {
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
             | Self::StreamsBlocked { at: value, .. } => &[*value],
+            Self::PathAbandon(PathAbandon { path, code: second })
+            | Self::PathStatus(PathStatus {
+                path,
+                sequence: second,
+                ..
+            })
+            | Self::PathCidsBlocked {
+                path,
+                sequence: second,
+            } => &[u64::from(*path), *second],
+            Self::MaxPathId { max: path } | Self::PathsBlocked { at: path } => &[u64::from(*path)],
         };
-        1 + fields.iter().map(|value| varint::len(*value)).sum::<usize>()
+        varint::len(self.frame_type()) + fields.iter().map(|value| varint::len(*value)).sum::<usize>()
     }
 
     /// Writes the frame whole, or nothing.
@@ -287,12 +347,13 @@ impl<'a> Frame<'a> {
         }
         match self {
             Self::Padding { len } => out.zeros(*len),
-            Self::Ping | Self::HandshakeDone => out.varint(self.frame_type()),
+            Self::Ping | Self::HandshakeDone | Self::ImmediateAck => out.varint(self.frame_type()),
             Self::NewTicket(ticket) => ticket.encode(out),
             Self::Stream(stream) => stream.encode(out),
             Self::Close(close) => close.encode(out),
             Self::Datagram(datagram) => datagram.encode(out),
             Self::PathAck(ack) => ack.encode(out),
+            Self::AckFrequency(frame) => frame.encode(out),
             Self::PathNewConnectionId(frame) => frame.encode(out),
             Self::PathRetireConnectionId(frame) => frame.encode(out),
             Self::ControlData(frame) => frame.encode(out),
@@ -312,6 +373,19 @@ impl<'a> Frame<'a> {
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
             | Self::StreamsBlocked { at: value, .. } => flow::encode(out, self.frame_type(), &[*value]),
+            Self::PathAbandon(PathAbandon { path, code: second })
+            | Self::PathStatus(PathStatus {
+                path,
+                sequence: second,
+                ..
+            })
+            | Self::PathCidsBlocked {
+                path,
+                sequence: second,
+            } => flow::encode(out, self.frame_type(), &[u64::from(*path), *second]),
+            Self::MaxPathId { max: path } | Self::PathsBlocked { at: path } => {
+                flow::encode(out, self.frame_type(), &[u64::from(*path)])
+            }
         }
     }
 
@@ -340,11 +414,15 @@ impl<'a> Frame<'a> {
             kind::DATAGRAM_LEN => Self::Datagram(Datagram {
                 data: input.prefixed()?,
             }),
-            kind::PATH_ACK => Self::PathAck(PathAck::decode(input)?),
+            kind::PATH_ACK..=kind::PATH_ACK_ECN => Self::PathAck(PathAck::decode(frame_type, input)?),
+            kind::ACK_FREQUENCY => Self::AckFrequency(AckFrequency::decode(input)?),
+            kind::IMMEDIATE_ACK => Self::ImmediateAck,
             kind::PATH_NEW_CONNECTION_ID => Self::PathNewConnectionId(PathNewConnectionId::decode(input)?),
             kind::PATH_RETIRE_CONNECTION_ID => {
                 Self::PathRetireConnectionId(PathRetireConnectionId::decode(input)?)
             }
+            kind::PATH_ABANDON..=kind::PATH_STATUS_AVAILABLE
+            | kind::MAX_PATH_ID..=kind::PATH_CIDS_BLOCKED => path::decode(frame_type, input)?,
             kind::CONTROL_DATA => Self::ControlData(ControlData::decode(input)?),
             _ => return Err(FrameFault::UnknownType),
         })

@@ -1,7 +1,7 @@
 //! Whose turn it is. Knows flows by key, their class and what they cost; not what they are.
 //!
 //! 1. Control, strictly, up to a tenth of what is sent while others wait.
-//! 2. Realtime, the earliest deadline first, up to a half while lower classes wait.
+//! 2. Realtime, the earliest deadline first, up to a half of any 100 ms while lower classes wait.
 //! 3. Interactive, Bulk, Background by deficit round robin 8 : 4 : 1.
 //!
 //! Within a class, flows that go ahead (retransmissions, control frames) come first, then the others in turn.
@@ -17,10 +17,9 @@ use crate::id::PerClass;
 use crate::list::{Key, Links, List};
 use deficit::{QUANTUM, Round, Weighted};
 use edf::{Edf, Stamp};
-use police::Share;
+use police::{Recent, Share};
 
 const CONTROL_PERCENT: i64 = 10;
-const REALTIME_PERCENT: i64 = 50;
 /// A flow that went ahead pays back no more than this.
 const MAX_DEBT: i64 = 8 * QUANTUM;
 const BURST: i64 = 4 * QUANTUM;
@@ -83,7 +82,7 @@ pub(crate) struct Fair {
     edf: Edf,
     weighted: Weighted,
     control: Share,
-    realtime: Share,
+    realtime: Recent,
     patience: Duration,
 }
 
@@ -99,7 +98,7 @@ impl Fair {
             edf: Edf::default(),
             weighted: Weighted::default(),
             control: Share::new(CONTROL_PERCENT, BURST),
-            realtime: Share::new(REALTIME_PERCENT, BURST),
+            realtime: Recent::new(),
             patience,
         }
     }
@@ -178,6 +177,7 @@ impl Fair {
             self.unlink(key);
             self.stamp(key, now + self.patience);
         }
+        self.realtime.advance(now);
         let lower = self.lower_waits();
         let realtime = self.waits(Class::Realtime);
         if self.waits(Class::Control) && (self.control.allows() || !(realtime || lower)) {
@@ -204,7 +204,9 @@ impl Fair {
             Class::Control => self.control.spend(cost, lower || self.waits(Class::Realtime)),
             Class::Realtime => {
                 self.control.earn(cost);
-                self.realtime.spend(cost, lower);
+                if lower {
+                    self.realtime.spend(cost.unsigned_abs());
+                }
                 if matches!(
                     self.nodes.get(key as usize),
                     Some(Node {
@@ -218,7 +220,7 @@ impl Fair {
             }
             Class::Interactive | Class::Bulk | Class::Background => {
                 self.control.earn(cost);
-                self.realtime.earn(cost);
+                self.realtime.earn(cost.unsigned_abs());
                 self.weighted.charge(class, cost);
             }
         }

@@ -1,5 +1,7 @@
 //! A bound on the share of a class that would otherwise always go first.
 
+use std::time::{Duration, Instant};
+
 /// Lets a class go first while it has had less than its share of what was sent. Bytes are the clock: what the others send
 /// earns credit, so no rate is needed, and the bound counts only while others wait.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +42,143 @@ impl Share {
     }
 }
 
+/// How far back [`Recent`] looks.
+pub(crate) const LOOK_BACK: Duration = Duration::from_millis(100);
+const BINS: u64 = 20;
+const AHEAD: u64 = 1400;
+
+/// Lets a class go first while it has had no more than half of what was sent in the last [`LOOK_BACK`]. What was sent while
+/// nobody else waited does not count. Time is cut into bins, so it looks back between 95 and 100 ms; and the class may be a
+/// packet ahead, so that a few small messages need not alternate with full packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recent {
+    origin: Option<Instant>,
+    /// The newest bin, counted from the origin.
+    newest: u64,
+    /// Bytes of the class, and of the others, by bin.
+    bins: [(u64, u64); BINS as usize],
+    own: u64,
+    others: u64,
+}
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        Self {
+            origin: None,
+            newest: 0,
+            bins: [(0, 0); BINS as usize],
+            own: 0,
+            others: 0,
+        }
+    }
+
+    /// Forgets what is too long ago. Time does not go back: an earlier moment counts as the latest one.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        let origin = *self.origin.get_or_insert(now);
+        let bin = LOOK_BACK / BINS as u32;
+        let since = now.saturating_duration_since(origin).as_nanos() / bin.as_nanos();
+        let at = u64::try_from(since).unwrap_or(u64::MAX);
+        for passed in (self.newest.saturating_add(1)..=at).take(BINS as usize) {
+            if let Some(bin) = self.bins.get_mut((passed % BINS) as usize) {
+                let (own, others) = std::mem::take(bin);
+                self.own -= own;
+                self.others -= others;
+            }
+        }
+        self.newest = self.newest.max(at);
+    }
+
+    /// Whether the class may go before the others.
+    pub(crate) fn allows(&self) -> bool {
+        self.own < self.others + AHEAD
+    }
+
+    /// The class sent `bytes` while others waited.
+    pub(crate) fn spend(&mut self, bytes: u64) {
+        self.own += bytes;
+        if let Some((own, _)) = self.bins.get_mut((self.newest % BINS) as usize) {
+            *own += bytes;
+        }
+    }
+
+    /// Others sent `bytes`.
+    pub(crate) fn earn(&mut self, bytes: u64) {
+        self.others += bytes;
+        if let Some((_, others)) = self.bins.get_mut((self.newest % BINS) as usize) {
+            *others += bytes;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of the class and of all in every window of 100 ms, while both always wait, at `rate` packets of 1,200 bytes a
+    /// millisecond; `quiet_ms`: how long the class says nothing before.
+    fn worst_window(per_ms: u32, quiet_ms: u64) -> (i64, f64) {
+        let start = crate::tests::start();
+        let mut recent = Recent::new();
+        let mut log = Vec::new();
+        for ms in 0..600u64 {
+            for _ in 0..per_ms {
+                recent.advance(start + Duration::from_millis(ms));
+                let own = ms >= quiet_ms && recent.allows();
+                if own {
+                    recent.spend(1200)
+                } else {
+                    recent.earn(1200)
+                }
+                log.push((ms, own));
+            }
+        }
+        let mut worst = i64::MIN;
+        for from in 0..=500 {
+            let window = log.iter().filter(|(ms, _)| (from..from + 95).contains(ms));
+            worst = worst.max(window.map(|(_, own)| if *own { 1 } else { -1 }).sum());
+        }
+        let tail = log.iter().filter(|(ms, _)| *ms >= 300);
+        let share = tail.clone().filter(|(_, own)| *own).count() as f64 / tail.count() as f64;
+        (worst, share)
+    }
+
+    #[test]
+    fn in_no_hundred_milliseconds_more_than_half_and_a_packet() {
+        for per_ms in [1, 2, 10] {
+            for quiet in [0, 37, 200] {
+                let (ahead, share) = worst_window(per_ms, quiet);
+                // A bin of 5 ms is the precision of the look back.
+                let slack = 2 + 5 * i64::from(per_ms);
+                assert!(
+                    ahead <= slack,
+                    "{ahead} packets ahead at {per_ms}/ms after {quiet} ms"
+                );
+                assert!((share - 0.5).abs() < 0.03, "{share}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_was_silent_may_send_what_others_did_at_once() {
+        let start = crate::tests::start();
+        let mut recent = Recent::new();
+        for ms in 0..300 {
+            recent.advance(start + Duration::from_millis(ms));
+            recent.earn(1000);
+        }
+        let mut burst = 0;
+        while recent.allows() {
+            recent.spend(1000);
+            burst += 1;
+        }
+        assert!((95..=102).contains(&burst), "{burst}");
+        recent.advance(start + Duration::from_secs(3600));
+        assert!(recent.allows() && recent.own == 0 && recent.others == 0);
+        // An earlier moment changes nothing.
+        recent.spend(1);
+        recent.advance(start);
+        assert_eq!((recent.own, recent.others), (1, 0));
+    }
 
     #[test]
     fn the_share_is_kept_while_others_wait() {

@@ -171,3 +171,81 @@ fn realtime_datagrams_leave_by_deadline_before_bulk() {
     assert_eq!(frames[..3], expected);
     assert!(matches!(frames[3], Frame::Stream { .. }));
 }
+
+/// Whatever is queued when, a realtime datagram leaves before all that must leave later, none leaves after its time, each is
+/// answered for once, and nobody starves: while bulk waits it gets its half of
+/// any 100 ms, but for the packets of one bin.
+#[test]
+fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
+    arbtest::arbtest(|u| {
+        let mut pair = Pair::new(&Limits {
+            datagram_queue_bytes: 1 << 20,
+            ..Limits::default()
+        });
+        let (client, mut now) = (&mut pair.client, pair.now);
+        let bulk = client.open(Direction::Uni).unwrap();
+        let mut left = client.write(bulk, &[0; 200_000]).unwrap();
+        let mut waiting: Vec<(Instant, Instant, DatagramId)> = Vec::new();
+        let (mut queued, mut told, mut tokens) = (0, 0, Vec::new());
+        // Bytes of each in the last 100 ms, while both waited.
+        let mut log: Vec<(Instant, i64)> = Vec::new();
+        while !u.is_empty() {
+            now += Duration::from_micros(u.int_in_range(0..=3000)?);
+            for _ in 0..u.int_in_range(0..=3)? {
+                let deadline = now + ms(u.int_in_range(0..=120)?);
+                let options = DatagramOptions {
+                    class: Class::Realtime,
+                    deadline: Some(deadline),
+                    early: false,
+                    notify: true,
+                };
+                let data = vec![1; u.int_in_range(1..=1000)?];
+                let id = client.send_datagram(now, data, options).unwrap();
+                waiting.push((deadline, deadline.min(now + ms(100)), id));
+                queued += 1;
+            }
+            waiting.retain(|(_, expires, _)| *expires > now);
+            let Some((frames, mut carried)) = packet(client, now, 1200) else {
+                continue;
+            };
+            for (frame, token) in frames.iter().zip(&carried) {
+                match (frame, token.0) {
+                    (Frame::Datagram(data), crate::token::Carried::Datagram(id, true)) => {
+                        let at = waiting
+                            .iter()
+                            .position(|(.., known)| *known == id)
+                            .expect("in time");
+                        let (deadline, ..) = waiting.remove(at);
+                        assert!(
+                            waiting.iter().all(|(other, ..)| *other >= deadline),
+                            "out of order"
+                        );
+                        if left > 0 {
+                            log.push((now, (data.len() + 8) as i64));
+                        }
+                    }
+                    (Frame::Stream { data, .. }, _) => {
+                        left -= data.len();
+                        log.push((now, -((data.len() + 8) as i64)));
+                    }
+                    _ => {}
+                }
+            }
+            log.retain(|(at, _)| *at + ms(95) > now);
+            let ahead: i64 = log.iter().map(|(_, bytes)| bytes).sum();
+            assert!(left == 0 || ahead <= 8 * 1400, "{ahead} bytes beyond the half");
+            tokens.append(&mut carried);
+        }
+        client.on_timeout(now + ms(1000));
+        tokens.into_iter().for_each(|token| client.acked(token));
+        for event in events(client) {
+            told += u32::from(matches!(
+                event,
+                Event::DatagramAcked { .. } | Event::DatagramExpired { .. }
+            ));
+        }
+        assert_eq!(told, queued);
+        Ok(())
+    })
+    .budget_ms(800);
+}

@@ -1,17 +1,28 @@
-//! How large a datagram may be: a search upwards from a size that always passes (RFC 8899), and the way back when large
-//! ones vanish.
+//! How large a datagram may be (RFC 8899): a search upwards from a size that nearly always passes, and the way back when
+//! large ones vanish.
+//!
+//! All sizes are UDP payloads: an IPv4 packet has 28 bytes more, an IPv6 packet 48. There are three levels: what the search
+//! found, the base, and the floor, which any path carries. One falls a level when packets above the lower level are lost
+//! three times in a row while smaller ones arrive. When that takes probe timeouts, or somebody claims to know better, the size
+//! in use is doubted first: probes of just this size tell, and meanwhile, if nothing else passes, data goes at the floor.
+//! Only what is acknowledged at full size proves it.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
-/// UDP payload that is used from the start.
+/// UDP payload that is used from the start: a packet of 1280 bytes over IPv6.
 pub(crate) const BASE: u16 = 1232;
+/// UDP payload that every path is taken to carry.
+pub(crate) const FLOOR: u16 = 1000;
 /// When to look again after a search that ended below the largest candidate.
 pub(crate) const SEARCH_AGAIN: Duration = Duration::from_mins(10);
-/// Sizes worth trying, ascending.
-const CANDIDATES: [u16; 6] = [1280, 1372, 1392, 1412, 1432, 1452];
-/// The largest, without opting in to more.
-const TOP: u16 = 1472;
+/// Sizes worth trying beside the limit, ascending: IP packets of 1100, 1200, 1280 bytes of either family, and tunnels over
+/// Ethernet.
+const CANDIDATES: [u16; 14] = [
+    1052, 1072, 1152, 1172, BASE, 1252, 1280, 1372, 1392, 1412, 1432, 1452, 1472, 4096,
+];
+/// The largest anybody may opt in to.
+const TOP: u16 = 8952;
 /// Probes of one size before it counts as too large.
 const MAX_PROBES: u8 = 3;
 /// Loss events that hit large packets only, in a row, before the path counts as narrowed.
@@ -28,25 +39,35 @@ pub(crate) struct Mtu {
     probes: u8,
     /// Size of the probe on its way.
     in_flight: Option<u16>,
-    enabled: bool,
+    /// Events in a row that lost large packets, and the smallest of those.
     large_losses: u8,
-    /// A small packet arrived since the last loss event that hit large ones.
+    vanished: Option<u16>,
+    /// A smaller packet arrived since the last of them.
     small_arrived: bool,
+    /// Probe timeouts came since something of full size arrived.
+    pressed: bool,
+    /// Whether the size in use still passes is asked by probes of it.
+    doubt: bool,
+    /// What somebody claims to pass.
+    claimed: Option<u16>,
 }
 
 impl Mtu {
-    /// Starts at the base.
+    /// Starts at the base, and stays there without a search, unless the path does not carry it.
     pub(crate) fn new(limit: u16, search: bool) -> Self {
-        let limit = limit.clamp(BASE, TOP);
+        let limit = if search { limit.clamp(BASE, TOP) } else { BASE };
         Self {
             current: BASE,
             limit,
             failed_at: None,
             probes: 0,
             in_flight: None,
-            enabled: search,
             large_losses: 0,
+            vanished: None,
             small_arrived: true,
+            pressed: false,
+            doubt: false,
+            claimed: None,
         }
     }
 
@@ -55,18 +76,41 @@ impl Mtu {
         self.current
     }
 
-    /// The size to try now, if any: the middle of what is left.
+    /// UDP payload that data should use now: less while it is doubtful that more passes.
+    pub(crate) fn for_data(&self) -> u16 {
+        if self.doubt && self.pressed {
+            FLOOR
+        } else {
+            self.current
+        }
+    }
+
+    /// Whether a packet of `size` says something about the size in use.
+    pub(crate) fn is_large(&self, size: u16) -> bool {
+        size > self.below()
+    }
+
+    /// The next lower level.
+    fn below(&self) -> u16 {
+        if self.current > BASE { BASE } else { FLOOR }
+    }
+
+    /// The size to try now, if any: the one in doubt; what was claimed; the middle of what is left.
     pub(crate) fn probe_due(&self) -> Option<u16> {
-        if !self.enabled || self.in_flight.is_some() {
+        if self.in_flight.is_some() {
             return None;
+        }
+        if self.doubt {
+            return Some(self.current);
         }
         let open = |size: &u16| {
             *size > self.current && *size <= self.limit && self.failed_at.is_none_or(|failed| *size < failed)
         };
-        // Most paths take the full Ethernet size, so it is tried first; only then by halves.
-        let top = self.limit;
-        if open(&top) && self.failed_at.is_none() {
-            return Some(top);
+        // Most paths take the base, and the full Ethernet size, so these are tried first; only then by halves.
+        let first = if self.current < BASE { BASE } else { self.limit };
+        let first = Some(first).filter(|_| self.failed_at.is_none());
+        if let Some(likely) = self.claimed.or(first).filter(open) {
+            return Some(likely);
         }
         let left = CANDIDATES.iter().filter(|size| open(size)).count();
         CANDIDATES
@@ -78,7 +122,7 @@ impl Mtu {
 
     /// Whether the search is over without having reached the limit.
     pub(crate) fn is_settled_below(&self) -> bool {
-        self.enabled && self.in_flight.is_none() && self.current < self.limit && self.probe_due().is_none()
+        self.in_flight.is_none() && self.current < self.limit && self.probe_due().is_none()
     }
 
     /// A probe left.
@@ -92,50 +136,84 @@ impl Mtu {
             self.in_flight = None;
         }
         self.probes = 0;
-        let larger = self.enabled && size > self.current && size <= self.limit;
+        if size >= self.current {
+            self.trust();
+        }
+        let larger = size > self.current && size <= self.limit;
         if larger {
             self.current = size;
         }
         larger
     }
 
-    /// A probe was lost.
-    pub(crate) fn probe_lost(&mut self, size: u16) {
+    /// A probe was lost. True when datagrams must be smaller now.
+    pub(crate) fn probe_lost(&mut self, size: u16) -> bool {
         if self.in_flight != Some(size) {
-            return;
+            return false;
         }
         self.in_flight = None;
         self.probes += 1;
-        if self.probes >= MAX_PROBES {
-            self.probes = 0;
-            self.failed_at = Some(size);
+        if self.probes < MAX_PROBES {
+            return false;
         }
+        self.probes = 0;
+        if self.doubt && size == self.current {
+            self.narrow();
+            return true;
+        }
+        self.failed_at = Some(size);
+        false
     }
 
-    /// A packet that was no probe arrived.
+    /// A packet arrived.
     pub(crate) fn acked(&mut self, size: u16) {
-        if size > BASE {
-            self.large_losses = 0;
+        match self.vanished {
+            Some(vanished) if size >= vanished => self.trust(),
+            Some(_) => self.small_arrived = true,
+            None => {
+                self.small_arrived |= size <= self.below();
+                self.pressed &= size <= self.below();
+            }
         }
-        self.small_arrived |= size <= BASE;
     }
 
-    /// Packets were declared lost together; `large` tells that some were above the base. True when datagrams must be
-    /// smaller now.
+    /// Probe timeouts in a row: something is wrong, with the path or with the size.
+    pub(crate) fn press(&mut self) {
+        self.pressed = true;
+    }
+
+    /// Packets were declared lost together; `size` is that of the smallest large one among them. True when datagrams must
+    /// be smaller now.
     ///
     /// Only what small packets survived counts: in a blackout everything is lost, and the path is as wide as before.
-    pub(crate) fn lost(&mut self, large: bool) -> bool {
-        if !large || self.current == BASE || !std::mem::take(&mut self.small_arrived) {
+    pub(crate) fn lost(&mut self, size: Option<u16>) -> bool {
+        let Some(size) = size.filter(|size| self.is_large(*size)) else {
+            return false;
+        };
+        self.vanished = Some(self.vanished.map_or(size, |before| before.min(size)));
+        if !std::mem::take(&mut self.small_arrived) {
             return false;
         }
         self.large_losses += 1;
-        let narrowed = self.large_losses >= MAX_LARGE_LOSSES;
-        if narrowed {
-            // The size that vanished is not tried again before the next search.
-            (self.failed_at, self.current) = (Some(self.current), BASE);
-            (self.probes, self.large_losses) = (0, 0);
+        if self.large_losses >= MAX_LARGE_LOSSES {
+            self.narrow();
+            return true;
         }
-        narrowed
+        if self.pressed {
+            self.begin_doubt();
+        }
+        false
+    }
+
+    /// Somebody who saw a packet of ours says that only `size` passes (an ICMP message, RFC 8899 §4.6.1). Lies do no harm: a
+    /// probe of the size in use asks, and nothing changes unless it is lost again and again. False: of no use.
+    pub(crate) fn claim(&mut self, size: u16) -> bool {
+        if !(FLOOR..self.current).contains(&size) || self.doubt {
+            return false;
+        }
+        self.claimed = Some(size);
+        self.begin_doubt();
+        true
     }
 
     /// Looks again for what failed.
@@ -143,9 +221,38 @@ impl Mtu {
         (self.failed_at, self.probes) = (None, 0);
     }
 
+    /// The path is known to carry little: starts at the floor and searches from there.
+    pub(crate) fn start_low(&mut self) {
+        self.reset();
+        self.current = FLOOR;
+    }
+
     /// Another path: everything starts over.
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.limit, self.enabled);
+        *self = Self::new(self.limit, true);
+    }
+
+    fn begin_doubt(&mut self) {
+        if !self.doubt {
+            // A search under way gives way; its probe says nothing any more.
+            (self.doubt, self.probes, self.in_flight) = (true, 0, None);
+        }
+    }
+
+    /// Full size arrived.
+    fn trust(&mut self) {
+        (self.doubt, self.pressed, self.claimed) = (false, false, None);
+        (self.large_losses, self.vanished, self.small_arrived) = (0, None, false);
+    }
+
+    /// The size in use does not pass: what failed is not tried again before the next search. The base must prove itself anew.
+    fn narrow(&mut self) {
+        self.failed_at = Some(self.current);
+        self.current = self.below();
+        (self.probes, self.large_losses, self.vanished) = (0, 0, None);
+        self.in_flight = None;
+        self.doubt = self.current > FLOOR;
+        self.pressed &= self.doubt;
     }
 }
 
@@ -158,12 +265,13 @@ mod tests {
         let mut tried = Vec::new();
         while let Some(size) = mtu.probe_due() {
             tried.push(size);
+            let before = mtu.current();
             mtu.probe_sent(size);
             assert_eq!(mtu.probe_due(), None);
             if size <= width {
-                assert!(mtu.probe_acked(size));
+                assert_eq!(mtu.probe_acked(size), size > before);
             } else {
-                mtu.probe_lost(size);
+                assert!(!mtu.probe_lost(size));
             }
         }
         tried
@@ -191,14 +299,21 @@ mod tests {
         assert_eq!(Mtu::new(1472, false).probe_due(), None);
     }
 
+    /// Lost packets of the size in use, while small ones arrive, until that has a consequence.
+    fn starve(mtu: &mut Mtu) -> u32 {
+        (1..)
+            .find(|_| {
+                mtu.acked(100);
+                mtu.lost(Some(mtu.current()))
+            })
+            .unwrap()
+    }
+
     #[test]
     fn a_black_hole_leads_back_to_the_base() {
         let mut mtu = Mtu::new(1472, true);
         search(&mut mtu, 1472);
-        for expected in [false, false, true] {
-            mtu.acked(100);
-            assert_eq!(mtu.lost(true), expected);
-        }
+        assert_eq!(starve(&mut mtu), 3);
         assert_eq!(mtu.current(), BASE);
         search(&mut mtu, 1452);
         assert_eq!(mtu.current(), 1452);
@@ -213,13 +328,113 @@ mod tests {
         search(&mut mtu, 1472);
         mtu.acked(100);
         for _ in 0..10 {
-            assert!(!mtu.lost(true), "nothing small passed meanwhile");
+            assert!(!mtu.lost(Some(1472)), "nothing small passed meanwhile");
         }
         for _ in 0..10 {
             mtu.acked(100);
             mtu.acked(1472);
-            assert!(!mtu.lost(true), "large ones pass too");
+            assert!(!mtu.lost(Some(1472)), "large ones pass too");
         }
         assert_eq!(mtu.current(), 1472);
+    }
+
+    #[test]
+    fn below_the_base_lies_the_floor_and_what_is_between_is_found() {
+        for (width, found) in [(1231, 1172), (1172, 1172), (1160, 1152), (1072, 1072), (1060, 1052), (1000, FLOOR)] {
+            let mut mtu = Mtu::new(1472, true);
+            assert_eq!(starve(&mut mtu), 3);
+            assert_eq!((mtu.current(), mtu.for_data()), (FLOOR, FLOOR));
+            assert_eq!(mtu.lost(Some(FLOOR)), false, "there is nothing below");
+            search(&mut mtu, width);
+            assert_eq!(mtu.current(), found, "{width}");
+            assert!(mtu.is_settled_below());
+        }
+        // Without a search as well, and it comes back when it is looked for again.
+        let mut mtu = Mtu::new(1472, false);
+        starve(&mut mtu);
+        mtu.search_again();
+        search(&mut mtu, 1500);
+        assert_eq!((mtu.current(), mtu.probe_due()), (BASE, None));
+    }
+
+    #[test]
+    fn after_a_long_outage_full_size_is_doubted_and_the_first_probe_clears_it() {
+        let mut mtu = Mtu::new(1472, true);
+        search(&mut mtu, 1472);
+        mtu.acked(900);
+        mtu.press();
+        mtu.lost(Some(1472));
+        assert_eq!((mtu.for_data(), mtu.current(), mtu.probe_due()), (FLOOR, 1472, Some(1472)));
+        mtu.probe_sent(1472);
+        assert!(!mtu.probe_acked(1472));
+        assert_eq!((mtu.for_data(), mtu.probe_due()), (1472, None));
+    }
+
+    #[test]
+    fn doubt_that_is_confirmed_leads_down_level_by_level() {
+        let mut mtu = Mtu::new(1472, true);
+        search(&mut mtu, 1472);
+        mtu.acked(900);
+        mtu.press();
+        mtu.lost(Some(1400));
+        for level in [1472, BASE] {
+            for lost in 1..=3 {
+                assert_eq!((mtu.for_data(), mtu.probe_due()), (FLOOR, Some(level)));
+                mtu.probe_sent(level);
+                assert_eq!(mtu.probe_lost(level), lost == 3);
+            }
+        }
+        search(&mut mtu, 1100);
+        assert_eq!((mtu.current(), mtu.for_data()), (1072, 1072));
+    }
+
+    #[test]
+    fn a_packet_between_the_levels_does_not_prove_full_size() {
+        let mut mtu = Mtu::new(1472, true);
+        search(&mut mtu, 1472);
+        for expected in [false, false, false, true] {
+            mtu.acked(1300);
+            assert_eq!(mtu.lost(Some(1472)), expected);
+        }
+    }
+
+    #[test]
+    fn a_claim_only_starts_a_probe() {
+        let mut mtu = Mtu::new(1472, true);
+        search(&mut mtu, 1472);
+        for useless in [0, 68, 576, FLOOR - 1, 1472, 1500, u16::MAX] {
+            assert!(!mtu.claim(useless), "{useless}");
+        }
+        assert_eq!(mtu.probe_due(), None);
+        // A lie.
+        assert!(mtu.claim(1100) && !mtu.claim(1200));
+        assert_eq!((mtu.for_data(), mtu.probe_due()), (1472, Some(1472)));
+        mtu.probe_sent(1472);
+        mtu.probe_acked(1472);
+        assert_eq!((mtu.current(), mtu.probe_due()), (1472, None));
+        // The truth: tried first after the base.
+        assert!(mtu.claim(1390));
+        for _ in 0..3 {
+            mtu.probe_sent(1472);
+            mtu.probe_lost(1472);
+        }
+        mtu.probe_sent(BASE);
+        mtu.claimed = Some(1390);
+        mtu.in_flight = None;
+        mtu.doubt = false;
+        assert_eq!(search(&mut mtu, 1390).first(), Some(&1390));
+    }
+
+    #[test]
+    fn jumbo_frames_are_for_those_who_ask() {
+        let mut mtu = Mtu::new(8952, true);
+        search(&mut mtu, 9000);
+        assert_eq!(mtu.current(), 8952);
+        let mut mtu = Mtu::new(8952, true);
+        search(&mut mtu, 4500);
+        assert_eq!(mtu.current(), 4096);
+        let mut mtu = Mtu::new(u16::MAX, true);
+        mtu.start_low();
+        assert_eq!(search(&mut mtu, 9000).first(), Some(&BASE));
     }
 }

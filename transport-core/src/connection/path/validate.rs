@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::buffer::Route;
+use crate::wire::ConnectionId;
 
 /// Challenges sent to one address.
 const ATTEMPTS: usize = 3;
@@ -18,6 +19,8 @@ const MAX_RESPONSES: usize = 4;
 pub(crate) const AMPLIFICATION: usize = 3;
 /// What a challenge is padded to, so that the path is known to carry it.
 pub(crate) const PADDED: usize = 1200;
+/// The same for the last attempt, in case such a size does not pass, and for answers to what was no larger.
+pub(crate) const PADDED_LITTLE: usize = 900;
 
 /// An address that must prove itself.
 #[derive(Debug)]
@@ -25,8 +28,13 @@ pub(crate) struct Candidate {
     pub(crate) route: Route,
     challenges: [Option<[u8; 8]>; ATTEMPTS],
     next_at: Option<Instant>,
+    expires_at: Option<Instant>,
     received: usize,
     sent: usize,
+    /// It took the last attempt, which is a small one.
+    pub(crate) narrow: bool,
+    /// Packets there carry this connection id instead of the path's.
+    pub(crate) cid: Option<ConnectionId>,
 }
 
 impl Candidate {
@@ -36,9 +44,22 @@ impl Candidate {
             route,
             challenges: [None; ATTEMPTS],
             next_at: Some(now),
+            expires_at: None,
             received: size,
             sent: 0,
+            narrow: false,
+            cid: None,
         }
+    }
+
+    /// An address we want to know about by ourselves: the peer's own, so that nobody else is hit by what goes there.
+    pub(crate) fn of_ours(route: Route, now: Instant) -> Self {
+        Self::new(route, usize::MAX, now)
+    }
+
+    /// When the newest challenge counts as unanswered.
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
+        self.expires_at
     }
 
     /// Heard from again.
@@ -63,18 +84,25 @@ impl Candidate {
         self.next_at.is_some_and(|at| at <= now)
     }
 
-    /// A challenge left: the moment to look again.
-    pub(crate) fn challenged(&mut self, data: [u8; 8], now: Instant, pto: Duration) -> Instant {
+    /// Whether the next challenge is the last one.
+    pub(crate) fn is_last(&self) -> bool {
+        self.challenges.iter().take(ATTEMPTS - 1).all(Option::is_some)
+    }
+
+    /// A challenge left; it is waited for as long as a probe would be.
+    pub(crate) fn challenged(&mut self, data: [u8; 8], now: Instant, pto: Duration) {
         let attempt = self.challenges.iter().take_while(|slot| slot.is_some()).count();
         if let Some(slot) = self.challenges.get_mut(attempt) {
             *slot = Some(data);
         }
+        self.narrow = attempt + 1 >= ATTEMPTS;
         self.next_at = None;
-        now + pto * (1 << attempt.min(ATTEMPTS))
+        self.expires_at = Some(now + pto * (1 << attempt.min(ATTEMPTS)));
     }
 
     /// Nothing came in time. False: that was the last attempt.
     pub(crate) fn timed_out(&mut self, now: Instant) -> bool {
+        self.expires_at = None;
         let again = self.challenges.iter().any(Option::is_none);
         if again {
             self.next_at = Some(now);
@@ -88,26 +116,36 @@ impl Candidate {
     }
 }
 
+/// An answer that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Response {
+    pub(crate) route: Route,
+    pub(crate) data: [u8; 8],
+    /// The challenge came in a small datagram: an answer in a larger one might not arrive.
+    pub(crate) narrow: bool,
+}
+
 /// Answers to the peer's challenges; of too many the newest count.
 #[derive(Debug, Default)]
 pub(crate) struct Responses {
-    waiting: VecDeque<(Route, [u8; 8])>,
+    waiting: VecDeque<Response>,
     /// When the last one went although there was no room in the congestion window.
     beyond: Option<Instant>,
 }
 
 impl Responses {
-    /// The peer asks `route` for a proof.
-    pub(crate) fn push(&mut self, route: Route, data: [u8; 8]) {
+    /// The peer asks `route` for a proof, in a datagram of `size` bytes.
+    pub(crate) fn push(&mut self, route: Route, data: [u8; 8], size: usize) {
         if self.waiting.len() >= MAX_RESPONSES {
             self.waiting.pop_front();
         }
-        self.waiting.push_back((route, data));
+        let narrow = size < PADDED;
+        self.waiting.push_back(Response { route, data, narrow });
     }
 
     /// The next answer. While the window is `crowded` only one in `pto`: were it none, a peer that has moved would wait for the
     /// answer and this end for the acknowledgements that go where it was, for ever.
-    pub(crate) fn pop(&mut self, crowded: bool, now: Instant, pto: Duration) -> Option<(Route, [u8; 8])> {
+    pub(crate) fn pop(&mut self, crowded: bool, now: Instant, pto: Duration) -> Option<Response> {
         let since = self.beyond.map(|at| now.saturating_duration_since(at));
         if crowded && since.is_some_and(|since| since < pto) {
             return None;
@@ -146,9 +184,11 @@ mod tests {
         candidate.sent(250);
         assert_eq!(candidate.allowance(), 0);
         for (attempt, factor) in [(0u8, 1), (1, 2), (2, 4)] {
-            assert_eq!(candidate.challenged([attempt; 8], now, pto), now + pto * factor);
+            candidate.challenged([attempt; 8], now, pto);
+            assert_eq!(candidate.expires_at(), Some(now + pto * factor));
             assert!(!candidate.is_due(now));
             assert_eq!(candidate.timed_out(now), attempt < 2);
+            assert_eq!((candidate.is_last(), candidate.narrow), (attempt >= 1, attempt == 2));
         }
         assert!(candidate.is_proved_by([0; 8], route(1)));
         assert!(
@@ -167,9 +207,9 @@ mod tests {
         let (now, pto) = (Instant::now(), Duration::from_millis(100));
         let mut responses = Responses::default();
         let mut left = |crowded, now| -> Vec<u8> {
-            (0..9u8).for_each(|data| responses.push(route(1), [data; 8]));
+            (0..9u8).for_each(|data| responses.push(route(1), [data; 8], 1200));
             std::iter::from_fn(|| responses.pop(crowded, now, pto))
-                .map(|(_, [first, ..])| first)
+                .map(|response| response.data[0])
                 .collect()
         };
         assert_eq!(left(false, now), [5, 6, 7, 8]);

@@ -9,7 +9,7 @@ use transport_crypto::{EarlyOpen, EnvelopeType, SessionSecrets};
 
 use crate::buffer::Route;
 use crate::connection::Peer;
-use crate::endpoint::flight::Hid;
+use crate::endpoint::flight::{Hid, SMALL_SIZES};
 use crate::endpoint::sessions::Usage;
 use crate::wire::{ConnectionId, TransportParameters};
 
@@ -63,6 +63,11 @@ pub(crate) struct HalfOpen {
 }
 
 impl HalfOpen {
+    /// Whether the client took to small datagrams. A hello that fits a single one may be short by chance.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.largest <= *SMALL_SIZES.end() && self.received > 2 * *SMALL_SIZES.end()
+    }
+
     /// Bytes that may still be sent to it.
     pub(super) fn allowance(&self) -> usize {
         self.received

@@ -1,9 +1,9 @@
 //! What a link does to packets.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Impairments of one direction; missing keys mean none.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// Bottleneck rate in Mbit/s of IP packets; none: infinite.
@@ -37,7 +37,7 @@ pub struct Link {
 }
 
 /// Models of random loss.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Loss {
     /// Each packet on its own.
@@ -62,7 +62,7 @@ pub enum Loss {
 }
 
 /// Some packets arrive later than those behind them.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reorder {
     /// Probability.
@@ -72,7 +72,7 @@ pub struct Reorder {
 }
 
 /// A periodic outage.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blackhole {
     /// Passing time.
@@ -82,7 +82,7 @@ pub struct Blackhole {
 }
 
 /// Active queue management.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Aqm {
     /// RFC 8289; marks what can be marked.
@@ -90,7 +90,7 @@ pub enum Aqm {
 }
 
 /// A token bucket without a queue.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policer {
     /// Rate of IP packets that pass for ever.
