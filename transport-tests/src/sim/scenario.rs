@@ -158,6 +158,9 @@ pub struct Flow {
     /// Congestion control of the flow's connection.
     #[serde(default)]
     pub cc: Option<String>,
+    /// The flow's connection is so much further away, one way, behind the shared bottleneck.
+    #[serde(default)]
+    pub extra_delay_ms: f64,
     /// Message class.
     #[serde(default)]
     pub class: Option<Class>,
@@ -257,6 +260,17 @@ impl Scenario {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         scenario.check()?;
         Ok(scenario)
+    }
+
+    /// Lets every flow use this congestion control.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn choose(&mut self, cc: &str) -> Result<(), String> {
+        for flow in &mut self.flow {
+            flow.cc = Some(cc.into());
+        }
+        self.check()
     }
 
     fn check(&self) -> Result<(), String> {
