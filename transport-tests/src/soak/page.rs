@@ -77,6 +77,7 @@ impl Results<'_> {
             "rotations": tally.rotations,
             "migrations": tally.migrations,
             "nat_rebinds": tally.nat_rebinds,
+            "rebinds": tally.rebinds,
             "outages": tally.outages,
             "faults": tally.faults,
             "notes": tally.notes,
@@ -256,7 +257,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
         .text(&format!(
             "{} transfers ({} MB up, {} MB down), {} messages in order, {} of {} packets, {} tunnels; {} short-lived clients, {} of \
              them with a ticket and {} with data in their first flight; {} key updates, {} rotations of the relay's keys, {} NAT \
-             rebinds, {} moves to a new socket, {} outages.",
+             rebinds, {} new sockets, {} moves to a second path, {} outages.",
             tally.transfers_done,
             tally.up_bytes / 1_000_000,
             tally.down_bytes / 1_000_000,
@@ -270,6 +271,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
             tally.keys_changed,
             tally.rotations,
             tally.nat_rebinds,
+            tally.rebinds,
             tally.migrations,
             tally.outages
         ))
