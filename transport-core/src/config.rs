@@ -284,6 +284,9 @@ pub struct TransportConfig {
     pub max_udp_payload: u16,
     /// Looks for a larger path MTU than the base of 1232.
     pub mtu_search: bool,
+    /// Path ids alive at once, 1 to 4: one path carries the data, the others wait or come to their end. 1: the connection has one
+    /// path for good, and the peer is told that there are no others. Both ends need at least 2.
+    pub max_paths: u32,
     /// The largest datagram message taken, bytes; zero: none.
     pub max_datagram: u16,
     /// Bytes of received datagram messages kept for the application; what arrives beyond is dropped.
@@ -309,6 +312,7 @@ impl Default for TransportConfig {
             limits: Limits::default(),
             max_udp_payload: 1472,
             mtu_search: true,
+            max_paths: 4,
             max_datagram: u16::MAX,
             datagram_receive_bytes: 1 << 20,
             key_update_packets: u64::MAX,

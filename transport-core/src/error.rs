@@ -31,6 +31,8 @@ pub mod code {
     pub const PROTOCOL_VIOLATION: u64 = 0x0a;
     /// Keys updated too fast.
     pub const KEY_UPDATE_ERROR: u64 = 0x0e;
+    /// Every path is over.
+    pub const NO_VIABLE_PATH: u64 = 0x10;
     /// A key has done all it may.
     pub const AEAD_LIMIT_REACHED: u64 = 0x0f;
     /// Streams opened and cancelled too fast.
@@ -122,6 +124,7 @@ fn name(value: u64) -> &'static str {
         code::CONNECTION_ID_LIMIT_ERROR => "connection id limit error",
         code::PROTOCOL_VIOLATION => "protocol violation",
         code::KEY_UPDATE_ERROR => "key update error",
+        code::NO_VIABLE_PATH => "every path is over",
         code::AEAD_LIMIT_REACHED => "packet limit of the keys",
         code::EXCESSIVE_RESETS => "streams cancelled too fast",
         code::ACCESS_REVOKED => "this client is no longer served",

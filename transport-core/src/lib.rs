@@ -35,7 +35,10 @@ pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
 };
-pub use connection::{Connection, ConnectionStats, Event, Info, Peer, Ticket};
+pub use connection::{
+    Connection, ConnectionStats, Event, Info, PathError, PathId, PathInfo, PathReason, PathState, Peer,
+    Ticket,
+};
 pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Now;
+use crate::connection::{PathId, PathReason, PathState};
 use crate::error::{By, CloseReason};
 use crate::handle::Handle;
 
@@ -113,6 +114,17 @@ pub enum Event<'a> {
         /// The new address.
         remote: std::net::SocketAddr,
     },
+    /// A path was opened, works, is suspect, or is over.
+    PathStateChanged {
+        /// The connection.
+        connection: Handle,
+        /// Which path.
+        path: PathId,
+        /// How it stands.
+        state: PathState,
+        /// Why.
+        reason: PathReason,
+    },
     /// The largest UDP payload sent changed.
     MtuChanged {
         /// The connection.
@@ -196,6 +208,10 @@ drop_reasons! {
     Forged = "forged",
     /// A packet from an address the relay does not have.
     WrongAddress = "wrong_address",
+    /// For a path that was not opened.
+    PathUnopened = "path_unopened",
+    /// An older wish about a path than one that came before.
+    PathStatusOld = "path_status_old",
     /// For a connection that is closing.
     Closing = "closing",
     /// The stream is in too many pieces; the peer sends it again.

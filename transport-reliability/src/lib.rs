@@ -317,6 +317,16 @@ impl<T> Recovery<T> {
         self.log.oldest()
     }
 
+    /// Contents of all packets neither acknowledged nor lost that ask for an ACK, MTU probes apart, oldest first.
+    pub fn unacked(&self) -> impl Iterator<Item = &T> {
+        self.log.unacked()
+    }
+
+    /// Packets that ask for an ACK and are neither acknowledged nor lost.
+    pub fn open_eliciting(&self) -> usize {
+        self.log.open_eliciting()
+    }
+
     /// `srtt + max(4·rttvar, 1 ms) + max_ack_delay`, without backoff (RFC 9002 §6.2.1).
     pub fn pto(&self) -> Duration {
         self.rtt.timeout() + self.peer_max_ack_delay

@@ -284,15 +284,22 @@ impl<T> SentLog<T> {
 
     /// The oldest open packet's content that elicits an ACK and is not an MTU probe.
     pub(crate) fn oldest(&self) -> Option<&T> {
+        self.unacked().next()
+    }
+
+    /// The contents of all open packets that elicit an ACK and are not MTU probes, oldest first.
+    pub(crate) fn unacked(&self) -> impl Iterator<Item = &T> {
         let mut from = self.open_from;
-        while let Some(number) = self.next_open(from, self.end()) {
-            let entry = self.entry(number)?;
-            if entry.eliciting && entry.kind == SentKind::Normal {
-                return entry.content.as_ref();
+        std::iter::from_fn(move || {
+            while let Some(number) = self.next_open(from, self.end()) {
+                from = number + 1;
+                let entry = self.entry(number)?;
+                if entry.eliciting && entry.kind == SentKind::Normal {
+                    return entry.content.as_ref();
+                }
             }
-            from = number + 1;
-        }
-        None
+            None
+        })
     }
 
     /// Notes that `number` carried an ACK frame up to `largest`.

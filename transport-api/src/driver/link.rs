@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::roam;
 use super::shared::{
     ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, RecvShared, SendShared, lock,
 };
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::engine::{Bundle, Connection, Direction, Handle, Info, Now, StreamId, Ticket};
+use crate::engine::{Bundle, Connection, Direction, Handle, Info, Now, PathError, StreamId, Ticket};
 use crate::error::{ConnectionError, FinishError};
 
 /// More than the scheduler counts for a waiting datagram beside its bytes.
@@ -50,7 +51,7 @@ impl Link {
 
     /// Does what the handles asked for since the last mark.
     pub(crate) fn feed(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
-        let (opens, queries, finishes, update_keys, congestion, close) = {
+        let (opens, queries, finishes, update_keys, congestion, network_changed, close) = {
             let mut state = lock(&self.shared.state);
             (
                 std::mem::take(&mut state.opens),
@@ -58,6 +59,7 @@ impl Link {
                 std::mem::take(&mut state.finishes),
                 std::mem::take(&mut state.update_keys),
                 state.congestion.take(),
+                std::mem::take(&mut state.network_changed),
                 state.close.take(),
             )
         };
@@ -82,7 +84,11 @@ impl Link {
             });
         }
         for query in queries {
-            answer(query, engine);
+            answer(now, query, engine, out);
+        }
+        if network_changed {
+            out.interfaces = true;
+            engine.network_changed(now);
         }
         if update_keys {
             engine.update_keys();
@@ -312,6 +318,7 @@ impl Link {
             state.end_waiters.take_into(&mut out.wakers);
             state.bundle_waiters.take_into(&mut out.wakers);
             state.ticket_waiters.take_into(&mut out.wakers);
+            state.path_waiters.take_into(&mut out.wakers);
             state.info_waiters.take_into(&mut out.wakers);
             (
                 std::mem::take(&mut state.opens),
@@ -336,6 +343,8 @@ impl Link {
                 Query::Export(_, _, reply) => drop(reply.put(None)),
                 Query::Stats(reply) => drop(reply.put(None)),
                 Query::Early(reply) => drop(reply.put(None)),
+                Query::Paths(reply) => drop(reply.put(None)),
+                Query::Path(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
             }
         }
         let mut queue = lock(&self.shared.datagrams);
@@ -347,7 +356,7 @@ impl Link {
     }
 }
 
-fn answer(query: Query, engine: &Connection) {
+fn answer(now: Now, query: Query, engine: &mut Connection, out: &mut Outbox) {
     match query {
         Query::Export(label, len, reply) => {
             let mut bytes = vec![0; len];
@@ -360,6 +369,12 @@ fn answer(query: Query, engine: &Connection) {
         }
         Query::Early(reply) => {
             let _ = reply.put(Some(engine.is_early()));
+        }
+        Query::Paths(reply) => {
+            let _ = reply.put(Some(engine.paths().collect()));
+        }
+        Query::Path(order, reply) => {
+            let _ = reply.put(roam::obey(now, order, engine, out));
         }
     }
 }

@@ -8,11 +8,11 @@ use transport_reliability::SentKind;
 use super::Connection;
 use super::content::Item;
 use super::path::mtu::BASE;
-use super::path::validate::PADDED;
+use super::path::validate::{Candidate, PADDED};
+use super::path::{Path, PathId};
 use super::state::State;
 use super::transmit::Built;
 use crate::buffer::{Batch, Route};
-use crate::timer::Timer;
 use crate::trace::Tracer;
 use crate::wire::frame::Frame;
 
@@ -20,83 +20,98 @@ use crate::wire::frame::Frame;
 const ANSWERS_BEYOND_WINDOW: u64 = 4 * PADDED as u64;
 
 impl Connection {
-    pub(super) fn mtu_probe_due(&self) -> Option<u16> {
-        self.paths
-            .active
-            .mtu
-            .probe_due()
-            .filter(|_| self.state == State::Confirmed)
+    pub(super) fn mtu_probe_due(&self, id: PathId) -> Option<u16> {
+        let path = self.paths.get(id).filter(|path| path.state.is_usable())?;
+        path.mtu.probe_due().filter(|_| self.state == State::Confirmed)
     }
 
     pub(super) fn transmit_mtu_probe(
         &mut self,
+        id: PathId,
         size: u16,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Option<Route> {
-        let mut draft = self.draft(batch, usize::from(size))?;
+        let mut draft = self.draft(id, None, batch, usize::from(size))?;
         draft.put(&Frame::Ping, Some(Item::MtuProbe));
         draft.builder.pad_to(usize::from(size));
-        self.paths.active.mtu.probe_sent(size);
+        let path = self.paths.get_mut(id)?;
+        path.mtu.probe_sent(size);
+        let route = path.route;
         let built = self.finish_packet(draft, SentKind::MtuProbe, now, tracer);
-        matches!(built, Built::Packet(_)).then_some(self.paths.active.route)
+        matches!(built, Built::Packet(_)).then_some(route)
     }
 
-    /// Answers to challenges, and our own challenge to an address that is to prove itself.
+    /// Answers to challenges, and our own challenges to addresses that are to prove themselves.
     pub(super) fn transmit_off_path(
         &mut self,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Option<Route> {
-        let pto = self.paths.active.recovery.pto();
-        while let Some((route, data)) = self.paths.active.responses.pop(self.is_crowded(), now, pto) {
-            if self.transmit_proof(&Frame::PathResponse(data), route, now, batch, tracer) {
+        let mut at = 0;
+        while let Some(id) = self.paths.nth(at) {
+            if let Some(route) = self.transmit_proofs(id, now, batch, tracer) {
+                return Some(route);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn transmit_proofs(
+        &mut self,
+        id: PathId,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
+        let path = self.paths.get_mut(id)?;
+        let (pto, crowded) = (path.recovery.pto(), is_crowded(path));
+        while let Some((route, data)) = self.paths.get_mut(id)?.responses.pop(crowded, now, pto) {
+            if self.transmit_proof(id, &Frame::PathResponse(data), route, now, batch, tracer) {
                 return Some(route);
             }
         }
-        let route = self
-            .paths
-            .active
-            .candidate
-            .as_ref()
-            .filter(|candidate| candidate.is_due(now))?
-            .route;
+        let candidate = self.paths.get(id)?.candidate.as_ref();
+        let route = candidate.filter(|candidate| candidate.is_due(now))?.route;
         let data = self.random.bytes();
-        let sent = self.transmit_proof(&Frame::PathChallenge(data), route, now, batch, tracer);
-        let candidate = self.paths.active.candidate.as_mut()?;
-        let again = candidate.challenged(data, now, pto);
-        self.timers.set(Timer::PathValidation, again);
+        let sent = self.transmit_proof(id, &Frame::PathChallenge(data), route, now, batch, tracer);
+        let candidate = self.paths.get_mut(id)?.candidate.as_mut()?;
+        candidate.challenged(data, now, pto);
         sent.then_some(route)
-    }
-
-    /// So much is under way that answers to challenges must wait (RFC 9000 §8.2.2), though a little beyond the window is allowed.
-    fn is_crowded(&self) -> bool {
-        let stats = self.paths.active.recovery.stats();
-        stats.in_flight > stats.cwnd + ANSWERS_BEYOND_WINDOW
     }
 
     /// One frame to `route`, padded as far as that address may be sent bytes. Its loss says nothing about the path.
     fn transmit_proof(
         &mut self,
+        id: PathId,
         frame: &Frame<'_>,
         route: Route,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> bool {
-        let foreign = route.remote != self.paths.active.route.remote;
-        let allowance = match &self.paths.active.candidate {
-            Some(candidate) if candidate.route.remote == route.remote => candidate.allowance(),
-            _ if foreign => 0,
-            _ => usize::MAX,
+        let Some(path) = self.paths.get(id) else {
+            return false;
         };
-        let Some(mut draft) = self.draft(batch, allowance.min(usize::from(BASE))) else {
+        let foreign = route.remote != path.route.remote;
+        let same = |one: &&Candidate| {
+            one.route.remote == route.remote && (one.cid.is_none() || one.route.local == route.local)
+        };
+        let candidate = path.candidate.as_ref().filter(same);
+        let allowance = match candidate {
+            Some(candidate) if foreign => candidate.allowance(),
+            _ if foreign => 0,
+            _ => path.allowance(),
+        };
+        let cid = candidate.and_then(|candidate| candidate.cid);
+        let Some(mut draft) = self.draft(id, cid, batch, allowance.min(usize::from(BASE))) else {
             return false;
         };
         if !draft.put(frame, None) {
-            self.paths.active.give_back(draft.number);
+            self.give_back(&draft);
             return false;
         }
         let spread = u64::from(BASE) - PADDED as u64;
@@ -106,7 +121,8 @@ impl Connection {
         let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
             return false;
         };
-        if let Some(candidate) = self.paths.active.candidate.as_mut().filter(|_| foreign) {
+        let path = self.paths.get_mut(id).filter(|_| foreign);
+        if let Some(candidate) = path.and_then(|path| path.candidate.as_mut()) {
             candidate.sent(size);
         }
         true
@@ -121,7 +137,8 @@ impl Connection {
         if !self.closing.is_due() {
             return None;
         }
-        let mut draft = self.draft(batch, self.packet_size())?;
+        let id = self.paths.active.id;
+        let mut draft = self.draft(id, None, batch, self.packet_size(id))?;
         self.write_acks(now, &mut draft);
         let room = draft.builder.room();
         if let Some(close) = self.closing.take_frame() {
@@ -133,4 +150,10 @@ impl Connection {
         let built = self.finish_packet(draft, SentKind::Normal, now, tracer);
         matches!(built, Built::Packet(_)).then_some(self.paths.active.route)
     }
+}
+
+/// So much is under way that answers to challenges must wait (RFC 9000 §8.2.2), though a little beyond the window is allowed.
+fn is_crowded(path: &Path) -> bool {
+    let stats = path.recovery.stats();
+    stats.in_flight > stats.cwnd + ANSWERS_BEYOND_WINDOW
 }

@@ -14,10 +14,31 @@ pub(crate) enum Item {
     HandshakeDone,
     /// NEW_TICKET, by serial number.
     Ticket(u64),
-    /// One of our connection ids, by sequence number.
-    NewCid(u64),
+    /// One of our connection ids.
+    NewCid {
+        /// Its path.
+        path: u32,
+        /// Its number there.
+        sequence: u64,
+    },
     /// The retirement of one of the peer's connection ids.
-    RetireCid(u64),
+    RetireCid {
+        /// Its path.
+        path: u32,
+        /// Its number there.
+        sequence: u64,
+    },
+    /// How a path should be used.
+    PathStatus {
+        /// The path.
+        path: u32,
+        /// The number of the status.
+        sequence: u64,
+    },
+    /// The end of a path.
+    PathAbandon(u32),
+    /// The highest path id the peer may use.
+    MaxPathId(u32),
     /// A piece of a message of the connection itself.
     Control(Piece),
     /// A search for a larger path MTU; its size is the packet's.
@@ -66,11 +87,11 @@ mod tests {
         let mut content = Content::default();
         for sequence in 0..Content::MAX as u64 {
             assert!(!content.is_full());
-            content.push(Item::NewCid(sequence));
+            content.push(Item::Ticket(sequence));
         }
         assert!(content.is_full());
         let items: Vec<Item> = content.items().collect();
-        assert_eq!(items, (0..12).map(Item::NewCid).collect::<Vec<_>>());
+        assert_eq!(items, (0..12).map(Item::Ticket).collect::<Vec<_>>());
         assert!(
             size_of::<Content>() <= 96,
             "a packet in flight is remembered in {} bytes",

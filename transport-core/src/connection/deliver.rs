@@ -5,100 +5,138 @@ use std::time::Instant;
 
 use super::Connection;
 use super::content::{Content, Item};
-use super::path::mtu::BASE;
-use super::path::mtu::SEARCH_AGAIN;
+use super::path::mtu::{BASE, SEARCH_AGAIN};
+use super::path::{Path, PathId};
 use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
 
 impl Connection {
-    /// Hands out what loss recovery found.
-    pub(super) fn deliver(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        let mut outcome = std::mem::take(&mut self.paths.active.outcome);
-        if outcome.rtt_updated {
+    /// Hands out what loss recovery found on a path.
+    pub(super) fn deliver(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
+        let Some(path) = self.paths.get_mut(id) else {
+            return;
+        };
+        let mut outcome = std::mem::take(&mut path.outcome);
+        if outcome.rtt_updated && id == self.paths.active.id {
             self.scheduler
                 .set_srtt(self.paths.active.recovery.rtt().smoothed());
         }
         for content in outcome.acked.drain(..) {
-            self.acked(&content, tracer);
+            self.acked(id, &content, tracer);
         }
         if !outcome.lost.is_empty() {
             let count = outcome.lost.len();
             tracer.tell(|connection| Event::PacketsLost { connection, count });
-            self.lost(&outcome.lost, tracer);
+            self.lost(id, &outcome.lost, tracer);
         }
-        if self.paths.active.mtu.is_settled_below() && self.timers.get(Timer::MtuSearch).is_none() {
+        let settled = self.paths.iter().any(|path| path.mtu.is_settled_below());
+        if settled && self.timers.get(Timer::MtuSearch).is_none() {
             self.timers.set(Timer::MtuSearch, now + SEARCH_AGAIN);
         }
         outcome.clear();
-        self.paths.active.outcome = outcome;
+        if let Some(path) = self.paths.get_mut(id) {
+            path.outcome = outcome;
+        }
     }
 
-    fn acked(&mut self, content: &Content, tracer: &mut Tracer<'_>) {
-        self.paths.active.mtu.acked(content.size);
+    fn acked(&mut self, id: PathId, content: &Content, tracer: &mut Tracer<'_>) {
+        if let Some(path) = self.paths.get_mut(id) {
+            path.mtu.acked(content.size);
+        }
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid(_) => {}
+                Item::HandshakeDone | Item::NewCid { .. } => {}
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
-                Item::RetireCid(sequence) => self.ids.retirement_acked(sequence),
+                Item::RetireCid { path, sequence } => self.ids.retirement_acked(path, sequence),
+                Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {
+                    self.paths.signals.acked(item);
+                }
                 Item::Control(piece) => self.pending.control.piece_acked(piece),
-                Item::MtuProbe => self.mtu_probe_acked(content.size, tracer),
+                Item::MtuProbe => self.mtu_probe_acked(id, content.size, tracer),
             }
         }
     }
 
-    fn lost(&mut self, lost: &[Content], tracer: &mut Tracer<'_>) {
+    fn lost(&mut self, id: PathId, lost: &[Content], tracer: &mut Tracer<'_>) {
         let mut large = false;
         for content in lost {
             let mut probe = false;
             for item in content.items() {
                 match item {
                     Item::Scheduled(token) => self.scheduler.lost(token),
-                    Item::HandshakeDone => self.pending.handshake_done = true,
-                    Item::Ticket(serial) => self.pending.tickets.again(serial),
-                    Item::NewCid(sequence) => self.ids.announce_again(sequence),
-                    Item::RetireCid(sequence) => self.ids.retire_again(sequence),
-                    Item::Control(piece) => self.pending.control.piece_lost(piece),
-                    Item::MtuProbe => {
-                        self.paths.active.mtu.probe_lost(content.size);
-                        probe = true;
-                    }
+                    Item::MtuProbe => probe = true,
+                    own => self.say_again(own),
                 }
+            }
+            if let Some(path) = self.paths.get_mut(id).filter(|_| probe) {
+                path.mtu.probe_lost(content.size);
             }
             large |= content.size > BASE && !probe;
         }
-        if self.paths.active.mtu.lost(large) {
-            self.mtu_changed(tracer);
+        if self.paths.get_mut(id).is_some_and(|path| path.mtu.lost(large)) {
+            self.mtu_changed(id, tracer);
         }
     }
 
-    /// A probe goes out with what an unsettled packet carried, since there is nothing new to say.
+    /// A probe goes out with what an unsettled packet of the active path carried, since there is nothing new to say.
     pub(super) fn repeat_oldest(&mut self) {
-        let Some(content) = self.paths.active.recovery.oldest_unacked().cloned() else {
+        if let Some(content) = self.paths.active.recovery.oldest_unacked().cloned() {
+            self.repeat(&content);
+        }
+    }
+
+    /// All that is unsettled on a path may be dead with it: it goes out again, by any path, and counts as lost by none.
+    pub(super) fn reinject(&mut self, id: PathId) {
+        let Some(path) = self.paths.get(id) else {
             return;
         };
+        let unsettled: Vec<Content> = path.recovery.unacked().cloned().collect();
+        for content in &unsettled {
+            self.repeat(content);
+        }
+    }
+
+    fn repeat(&mut self, content: &Content) {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.repeat(token),
-                Item::HandshakeDone => self.pending.handshake_done = true,
-                Item::Ticket(serial) => self.pending.tickets.again(serial),
-                Item::NewCid(sequence) => self.ids.announce_again(sequence),
-                Item::RetireCid(sequence) => self.ids.retire_again(sequence),
-                Item::Control(piece) => self.pending.control.piece_lost(piece),
-                Item::MtuProbe => {}
+                own => self.say_again(own),
             }
         }
     }
 
-    fn mtu_probe_acked(&mut self, size: u16, tracer: &mut Tracer<'_>) {
-        if self.paths.active.mtu.probe_acked(size) {
-            self.mtu_changed(tracer);
+    /// A frame of the connection itself that may not have arrived.
+    fn say_again(&mut self, item: Item) {
+        match item {
+            Item::HandshakeDone => self.pending.handshake_done = true,
+            Item::Ticket(serial) => self.pending.tickets.again(serial),
+            Item::NewCid { path, sequence } => self.ids.announce_again(path, sequence),
+            Item::RetireCid { path, sequence } => self.ids.retire_again(path, sequence),
+            Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {
+                self.paths.signals.again(item);
+            }
+            Item::Control(piece) => self.pending.control.piece_lost(piece),
+            Item::Scheduled(_) | Item::MtuProbe => {}
         }
     }
 
-    fn mtu_changed(&mut self, tracer: &mut Tracer<'_>) {
-        self.adopt_mtu();
-        let mtu = self.paths.active.mtu.current();
+    fn mtu_probe_acked(&mut self, id: PathId, size: u16, tracer: &mut Tracer<'_>) {
+        let larger = |path: &mut Path| path.mtu.probe_acked(size);
+        if self.paths.get_mut(id).is_some_and(larger) {
+            self.mtu_changed(id, tracer);
+        }
+    }
+
+    fn mtu_changed(&mut self, id: PathId, tracer: &mut Tracer<'_>) {
+        let Some(path) = self.paths.get_mut(id) else {
+            return;
+        };
+        let mtu = path.mtu.current();
+        path.recovery.set_max_datagram(mtu);
+        if id == self.paths.active.id {
+            self.adopt_mtu();
+        }
         tracer.tell(|connection| Event::MtuChanged { connection, mtu });
     }
 }

@@ -131,7 +131,9 @@ impl Connection {
                 },
             ),
             Frame::PathChallenge(data) => {
-                self.paths.active.responses.push(arrival.route, *data);
+                if let Some(path) = self.paths.get_mut(arrival.path) {
+                    path.responses.push(arrival.route, *data);
+                }
                 Ok(())
             }
             Frame::PathResponse(data) => {
@@ -150,8 +152,17 @@ impl Connection {
                 self.on_ticket(arrival.now, ticket);
                 Ok(())
             }
-            Frame::PathNewConnectionId(new) => Ok(self.ids.on_new(*new)?),
-            Frame::PathRetireConnectionId(retire) => Ok(self.ids.on_retire(*retire, &mut self.random)?),
+            Frame::PathNewConnectionId(new) => Ok(self.on_new_connection_id(*new)?),
+            Frame::PathRetireConnectionId(retire) => Ok(self.on_retire_connection_id(*retire)?),
+            Frame::PathAbandon(end) => Ok(self.on_path_abandon(arrival, *end, tracer)?),
+            Frame::PathStatus(status) => Ok(self.on_path_status(arrival, *status, tracer)?),
+            Frame::MaxPathId { max } => {
+                self.on_max_path_id(*max);
+                Ok(())
+            }
+            Frame::PathsBlocked { at: path } | Frame::PathCidsBlocked { path, .. } => {
+                Ok(self.on_paths_blocked(*path, frame.frame_type())?)
+            }
             Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
         }
     }
@@ -200,9 +211,10 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), Breach> {
         let breach = |code| Breach::new(code, crate::wire::frame::kind::PATH_ACK);
-        if ack.path() != 0 {
-            return Err(breach(code::PROTOCOL_VIOLATION));
-        }
+        let id = match self.path_named(ack.path(), breach(code::PROTOCOL_VIOLATION))? {
+            Some(id) => id,
+            None => return Ok(()),
+        };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_ACK_RANGES];
         let mut count = 0;
         for (slot, range) in ranges.iter_mut().zip(ack.ranges()) {
@@ -217,15 +229,20 @@ impl Connection {
             delay: Duration::from_micros(ack.delay_us()),
             ranges: ranges.get(..count).unwrap_or_default(),
         };
-        self.paths
-            .active
-            .recovery
-            .on_ack(arrival.now.instant, input, &mut self.paths.active.outcome)
+        let now = arrival.now.instant;
+        // Nothing was sent on a path that was not opened.
+        let path = self.paths.get_mut(id).ok_or(breach(code::PROTOCOL_VIOLATION))?;
+        path.recovery
+            .on_ack(now, input, &mut path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
+        let progress = !path.outcome.acked.is_empty();
         if let Some(keys) = &mut self.keys {
-            keys.acknowledged(ack.largest(), arrival.now.instant);
+            keys.acknowledged(id.get(), ack.largest(), now);
         }
-        self.deliver(arrival.now.instant, tracer);
+        self.deliver(id, now, tracer);
+        if progress {
+            self.on_progress(id, ack.largest(), now, tracer);
+        }
         Ok(())
     }
 
@@ -262,30 +279,6 @@ impl Connection {
         } else {
             self.counters.datagrams_refused += 1;
             tracer.dropped(DropReason::DatagramQueueFull, datagram.data.len());
-        }
-    }
-
-    fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
-        let proved = self
-            .paths
-            .active
-            .candidate
-            .as_ref()
-            .is_some_and(|candidate| candidate.is_proved_by(data, arrival.route));
-        if !proved {
-            return;
-        }
-        let Some(moved) = self.paths.active.switch(arrival.now.instant) else {
-            return;
-        };
-        let remote = self.paths.active.route.remote;
-        self.timers.clear(crate::timer::Timer::PathValidation);
-        self.counters.path_changes += 1;
-        self.pending.tickets.on_new_path();
-        self.inbox.push(Event::PathChanged { remote });
-        tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
-        if moved {
-            self.adopt_mtu();
         }
     }
 

@@ -16,6 +16,7 @@ use transport_reliability::{PacketNumber, Permit, Sent, SentKind};
 use transport_scheduler::{Side, StreamId};
 
 use super::content::Content;
+use super::path::PathId;
 use super::receive::Opened;
 use super::state::State;
 use super::transmit::Draft;
@@ -99,7 +100,7 @@ impl Connection {
             self.paths.active.give_back(number);
             return None;
         };
-        let mut draft = Draft::new(builder, number);
+        let mut draft = Draft::new(builder, PathId::FIRST, number);
         self.write_scheduled(now.instant, &mut draft);
         let Draft { builder, content, .. } = draft;
         let frames = builder.into_frames();
@@ -163,7 +164,7 @@ impl Connection {
                 .abandon(now.instant, &mut self.paths.active.outcome);
         }
         let kept = self.scheduler.end_early(limits);
-        self.deliver(now.instant, tracer);
+        self.deliver(PathId::FIRST, now.instant, tracer);
         if shrunk || !kept {
             self.end_for(Breach::new(code::PROTOCOL_VIOLATION, 0), now.instant);
         }
@@ -188,6 +189,7 @@ impl Connection {
         };
         self.paths.active.earn(size);
         let opened = Opened {
+            path: PathId::FIRST,
             arrived: self.paths.active.route.into(),
             size,
             fresh,

@@ -4,6 +4,10 @@
 //! three PTO ago that it followed the last one (RFC 9001 §6.5). The peer's update shows in a flipped phase bit; we follow at
 //! once, and keep the old key for three PTO for what was overtaken on the way. It is too early when we have not acknowledged
 //! anything of its last one (RFC 9001 §6.2): of time the two ends have different ideas, most of all after a change of path.
+//!
+//! All paths share the keys, each with numbers of its own (draft-ietf-quic-multipath §2.4): what is from before a change is told
+//! path by path. On a path that carried nothing since, a packet of the other phase is from before while the keys of before are
+//! there, and from the next phase afterwards: no end begins another change within three of its longest probe timeouts.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -45,6 +49,17 @@ impl KeyLimits {
     }
 }
 
+/// What one path saw of the current phase; only paths that saw something are remembered.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    path: u32,
+    /// Smallest number received: what is below and of the other phase is from before.
+    first_received: Option<u64>,
+    /// First number sealed, and whether the peer acknowledged one from there on.
+    first_sealed: Option<u64>,
+    followed: bool,
+}
+
 /// Keys of both directions, and the policy of their updates.
 pub(crate) struct Keys {
     pub(crate) seal: SealKeys,
@@ -54,10 +69,10 @@ pub(crate) struct Keys {
     pub(crate) cids: Arc<CidMasks>,
     pub(crate) outgoing: Direction,
     limits: KeyLimits,
-    /// Smallest number received in the current phase: what is below and of the other phase is from before.
-    first_received: u64,
-    /// First number sealed in the current phase, and when the peer acknowledged one from there on.
-    first_sealed: Option<u64>,
+    /// The path that was asked about last, and the others.
+    lane: Lane,
+    lanes: Vec<Lane>,
+    /// When the peer first acknowledged a packet sealed in the current phase.
     followed: Option<Instant>,
     /// The peer's last change was acknowledged, so that it may begin another one.
     reported: bool,
@@ -86,8 +101,11 @@ impl Keys {
             cids,
             outgoing,
             limits,
-            first_received: 0,
-            first_sealed: None,
+            lane: Lane {
+                first_received: Some(0),
+                ..Lane::new(0)
+            },
+            lanes: Vec::new(),
             followed: None,
             reported: true,
             age,
@@ -106,21 +124,53 @@ impl Keys {
     pub(crate) fn open<'d>(
         &mut self,
         sealed: Sealed<'d>,
+        path: u32,
         number: u64,
     ) -> Result<(&'d mut [u8], Generation), Forged> {
-        let which = self.generation(sealed.key_phase(), number);
+        let which = self.generation(sealed.key_phase(), path, number);
         sealed
-            .open(&mut self.open, which, 0, number)
+            .open(&mut self.open, which, path, number)
             .map(|frames| (frames, which))
     }
 
-    fn generation(&self, phase: bool, number: u64) -> Generation {
+    fn generation(&self, phase: bool, path: u32, number: u64) -> Generation {
+        let first = self.lanes().find(|lane| lane.path == path);
+        let first = first.and_then(|lane| lane.first_received);
         if phase == self.open.phase() {
             Generation::Current
-        } else if self.open.has_previous() && number < self.first_received {
+        } else if self.open.has_previous() && first.is_none_or(|first| number < first) {
             Generation::Previous
         } else {
             Generation::Next
+        }
+    }
+
+    /// What a path saw; a packet train stays on one.
+    fn lane(&mut self, path: u32) -> &mut Lane {
+        if self.lane.path != path {
+            if let Some(other) = self.lanes.iter_mut().find(|lane| lane.path == path) {
+                std::mem::swap(&mut self.lane, other);
+            } else {
+                self.lanes
+                    .push(std::mem::replace(&mut self.lane, Lane::new(path)));
+            }
+        }
+        &mut self.lane
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        std::iter::once(&self.lane).chain(&self.lanes)
+    }
+
+    fn lanes_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
+        std::iter::once(&mut self.lane).chain(&mut self.lanes)
+    }
+
+    /// The path is over.
+    pub(crate) fn forget(&mut self, path: u32) {
+        *self.lane(path) = Lane::new(path);
+        if let Some(other) = self.lanes.pop() {
+            self.lane = other;
         }
     }
 
@@ -128,13 +178,15 @@ impl Keys {
     pub(crate) fn opened(
         &mut self,
         which: Generation,
+        path: u32,
         number: u64,
         now: Instant,
     ) -> Result<Option<By>, Breach> {
         match which {
             Generation::Previous => return Ok(None),
             Generation::Current => {
-                self.first_received = self.first_received.min(number);
+                let first = &mut self.lane(path).first_received;
+                *first = Some(first.map_or(number, |first| first.min(number)));
                 return Ok(None);
             }
             Generation::Next => {}
@@ -145,7 +197,8 @@ impl Keys {
             return Err(Breach::new(code::KEY_UPDATE_ERROR, 0));
         }
         self.open.update();
-        self.first_received = number;
+        self.lanes_mut().for_each(|lane| lane.first_received = None);
+        self.lane(path).first_received = Some(number);
         self.reported = false;
         if self.seal.phase() == self.open.phase() {
             return Ok(Some(By::Local));
@@ -185,35 +238,52 @@ impl Keys {
         true
     }
 
-    /// Both directions are in the same phase, and the peer is known to have opened something of it.
+    /// Both directions are in the same phase, and the peer is known to have opened something of it on each path that is used.
     fn in_step(&self) -> bool {
-        self.seal.phase() == self.open.phase() && self.followed.is_some()
+        let followed = |lane: &Lane| lane.followed || lane.first_sealed.is_none();
+        self.seal.phase() == self.open.phase() && self.followed.is_some() && self.lanes().all(followed)
     }
 
     fn change_seal(&mut self, now: Instant) {
         self.seal.update();
         // Whoever began: the keys are new.
         self.replace_at = now + self.age;
-        self.first_sealed = None;
+        for lane in self.lanes_mut() {
+            (lane.first_sealed, lane.followed) = (None, false);
+        }
         self.followed = None;
         self.wanted = false;
         self.updates += 1;
     }
 
     /// A packet was sealed.
-    pub(crate) fn sealed(&mut self, number: u64) {
-        self.first_sealed.get_or_insert(number);
+    pub(crate) fn sealed(&mut self, path: u32, number: u64) {
+        self.lane(path).first_sealed.get_or_insert(number);
     }
 
-    /// An ACK that names `largest` leaves.
-    pub(crate) fn acknowledging(&mut self, largest: u64) {
-        self.reported |= largest >= self.first_received;
+    /// An ACK that names `largest` of a path leaves.
+    pub(crate) fn acknowledging(&mut self, path: u32, largest: u64) {
+        let first = self.lane(path).first_received;
+        self.reported |= first.is_some_and(|first| largest >= first);
     }
 
-    /// The peer acknowledged `largest`.
-    pub(crate) fn acknowledged(&mut self, largest: u64, now: Instant) {
-        if self.followed.is_none() && self.first_sealed.is_some_and(|first| largest >= first) {
-            self.followed = Some(now);
+    /// The peer acknowledged `largest` of a path.
+    pub(crate) fn acknowledged(&mut self, path: u32, largest: u64, now: Instant) {
+        let lane = self.lane(path);
+        if lane.first_sealed.is_some_and(|first| largest >= first) {
+            lane.followed = true;
+            self.followed.get_or_insert(now);
+        }
+    }
+}
+
+impl Lane {
+    const fn new(path: u32) -> Self {
+        Self {
+            path,
+            first_received: None,
+            first_sealed: None,
+            followed: false,
         }
     }
 }

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
-use transport_reliability::{Algorithm, Config};
+use transport_reliability::Algorithm;
 use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, PeerLimits, QueueState, Read, ReadError,
-    Scheduler, Side, StreamId, StreamsExhausted, WriteError,
+    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
+    Side, StreamId, StreamsExhausted, WriteError,
 };
 
 use crate::buffer::Route;
@@ -29,6 +29,7 @@ use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
 
+mod agree;
 mod alone;
 mod close;
 mod content;
@@ -39,26 +40,34 @@ mod early;
 mod ids;
 mod inbox;
 mod keys;
+mod multipath;
 mod path;
 mod receive;
+mod roam;
 mod state;
 mod stats;
 mod tickets;
 mod timeout;
 mod transmit;
 
+pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
+pub use path::PathId;
+pub(crate) use path::set::MAX_PATHS;
+pub use path::state::{PathReason, PathState};
+pub use roam::{PathError, PathInfo};
 pub use stats::ConnectionStats;
 pub(crate) use tickets::Issued;
 pub use tickets::Ticket;
 
+use agree::{idle_timeout, max_path_id, mtu, peer_limits, recovery_config};
 use close::Closing;
 use control::Control;
 use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
-use path::{Path, Paths, mtu::Mtu};
+use path::{Paths, set::Template};
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
@@ -106,6 +115,15 @@ pub enum Event {
     PathChanged {
         /// Where it is now.
         remote: SocketAddr,
+    },
+    /// A path was opened, works, is suspect, or is over.
+    PathStateChanged {
+        /// Which.
+        path: PathId,
+        /// How it stands now.
+        state: PathState,
+        /// Why.
+        reason: PathReason,
     },
     /// Datagram messages may have another length now.
     MtuChanged {
@@ -157,7 +175,6 @@ struct Settings {
 /// Frames of the connection itself that wait to be sent.
 struct Pending {
     handshake_done: bool,
-    ping: bool,
     tickets: Tickets,
     control: Control,
 }
@@ -204,18 +221,18 @@ impl Connection {
         transport: Arc<TransportConfig>,
         mut random: Random,
     ) -> Self {
-        let path = Path::new(
-            route,
-            recovery_config(&transport, params, &mut random),
-            mtu(&transport, params),
-        );
+        let template = Template {
+            config: recovery_config(&transport, params, &mut random),
+            mtu: mtu(&transport, params),
+        };
+        let paths = Paths::new(route, template);
         let mut scheduler = Scheduler::new(side, transport.limits.clone());
         scheduler.limits(peer_limits(params));
-        scheduler.set_max_datagram(path.max_datagram());
+        scheduler.set_max_datagram(paths.active.max_datagram());
         Self {
             state: State::Unconfirmed,
             keys: None,
-            paths: Paths::new(path),
+            paths,
             scheduler,
             ids: Ids::new(&[], &[], 0),
             timers: Timers::default(),
@@ -223,7 +240,6 @@ impl Connection {
             inbox: Inbox::new(transport.datagram_receive_bytes),
             pending: Pending {
                 handshake_done: false,
-                ping: false,
                 tickets: Tickets::default(),
                 control: Control::new(0),
             },
@@ -249,7 +265,14 @@ impl Connection {
         };
         self.ids = Ids::new(&made.ours, &made.theirs, params.cid_limit);
         self.paths.active.mtu = mtu(&self.settings.transport, params);
+        self.paths.template.mtu = self.paths.active.mtu.clone();
         let delay = Duration::from_micros(params.max_ack_delay_us);
+        self.paths.template.config.peer_max_ack_delay = delay;
+        let theirs = u32::try_from(params.initial_max_path_id).unwrap_or(u32::MAX);
+        self.paths
+            .negotiate(max_path_id(&self.settings.transport), theirs);
+        let (alive, peer_max) = self.paths.usable();
+        self.ids.set_paths(alive, peer_max);
         self.paths.active.recovery.set_peer_max_ack_delay(delay);
         if let Some(sample) = made.rtt {
             self.paths.active.recovery.seed_rtt(sample);
@@ -278,7 +301,7 @@ impl Connection {
     /// A client must speak at once, for the relay waits for its first packet; a relay says that it has come.
     fn start(&mut self, now: Instant, confirmed: bool) {
         match self.settings.side {
-            Side::Client => self.pending.ping = true,
+            Side::Client => self.paths.active.ping = true,
             Side::Server if confirmed => {
                 self.state.confirm();
                 self.welcome();
@@ -382,7 +405,10 @@ impl Connection {
 
     /// Another congestion controller from now on, which starts from nothing.
     pub fn set_algorithm(&mut self, algorithm: Algorithm) {
-        self.paths.active.recovery.set_algorithm(algorithm);
+        self.paths.template.config.algorithm = algorithm;
+        for path in self.paths.iter_mut() {
+            path.recovery.set_algorithm(algorithm);
+        }
     }
 
     /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,
@@ -419,12 +445,7 @@ impl Connection {
 
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
-        stats::collect(
-            &self.counters,
-            &self.paths.active,
-            self.keys.as_ref(),
-            &self.scheduler,
-        )
+        stats::collect(&self.counters, &self.paths, self.keys.as_ref(), &self.scheduler)
     }
 
     /// Allocated bytes, roughly. Walks all streams.
@@ -433,7 +454,11 @@ impl Connection {
             + self.scheduler.memory()
             + self.pending.control.memory()
             + self.inbox.memory()
-            + self.paths.active.recovery.memory()
+            + self
+                .paths
+                .iter()
+                .map(|path| path.recovery.memory())
+                .sum::<usize>()
     }
 
     /// Whether it came by a ticket.
@@ -498,8 +523,7 @@ impl Connection {
     /// From now on only the end is waited for (RFC 9000 §10.2).
     fn begin_end(&mut self, now: Instant) {
         self.timers.clear_all();
-        self.timers
-            .set(Timer::CloseDone, now + self.paths.active.three_pto());
+        self.timers.set(Timer::CloseDone, now + self.paths.three_pto());
     }
 
     /// It ends here and now, without a word.
@@ -513,79 +537,19 @@ impl Connection {
     fn restart_idle(&mut self, now: Instant) {
         if let Some(idle) = self.settings.idle {
             self.timers
-                .set(Timer::Idle, now + idle.max(self.paths.active.three_pto()));
+                .set(Timer::Idle, now + idle.max(self.paths.three_pto()));
         }
         if let Some(quiet) = self.settings.transport.keep_alive {
             self.timers.set(Timer::KeepAlive, now + quiet);
         }
     }
 
-    /// The path carries datagrams of another size.
+    /// The active path carries datagrams of another size.
     fn adopt_mtu(&mut self) {
-        self.paths
-            .active
-            .recovery
-            .set_max_datagram(self.paths.active.mtu.current());
         self.scheduler.set_max_datagram(self.paths.active.max_datagram());
         self.inbox.push(Event::MtuChanged {
             max_datagram: self.max_datagram(),
         });
-    }
-}
-
-fn recovery_config(transport: &TransportConfig, params: &TransportParameters, random: &mut Random) -> Config {
-    Config {
-        max_datagram: path::mtu::BASE,
-        algorithm: transport.algorithm,
-        seed: random.u64(),
-        peer_max_ack_delay: Duration::from_micros(params.max_ack_delay_us),
-        ..Config::default()
-    }
-}
-
-fn mtu(transport: &TransportConfig, params: &TransportParameters) -> Mtu {
-    let theirs = u16::try_from(params.max_udp).unwrap_or(u16::MAX);
-    Mtu::new(transport.max_udp_payload.min(theirs), transport.mtu_search)
-}
-
-fn idle_timeout(ours: Duration, theirs_ms: u64) -> Option<Duration> {
-    let ours = Some(ours).filter(|idle| !idle.is_zero());
-    let theirs = Some(theirs_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
-    match (ours, theirs) {
-        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-        (ours, theirs) => ours.or(theirs),
-    }
-}
-
-fn peer_limits(params: &TransportParameters) -> PeerLimits {
-    PeerLimits {
-        max_data: params.max_data,
-        max_stream_data_bidi_local: params.max_stream_data_bidi_local,
-        max_stream_data_bidi_remote: params.max_stream_data_bidi_remote,
-        max_stream_data_uni: params.max_stream_data_uni,
-        max_streams_bidi: params.max_streams_bidi,
-        max_streams_uni: params.max_streams_uni,
-        max_datagram: params.max_datagram,
-    }
-}
-
-/// What we announce of ourselves.
-pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportParameters {
-    let limits = transport.limits.announce(u64::from(transport.max_datagram));
-    TransportParameters {
-        idle_timeout_ms: u64::try_from(transport.idle_timeout.as_millis()).unwrap_or(0),
-        max_udp: u64::from(transport.max_udp_payload.max(path::mtu::BASE)),
-        max_data: limits.max_data,
-        max_stream_data_bidi_local: limits.max_stream_data_bidi_local,
-        max_stream_data_bidi_remote: limits.max_stream_data_bidi_remote,
-        max_stream_data_uni: limits.max_stream_data_uni,
-        max_streams_bidi: limits.max_streams_bidi,
-        max_streams_uni: limits.max_streams_uni,
-        max_ack_delay_us: MAX_ACK_DELAY_US,
-        min_ack_delay_us: 1000,
-        cid_limit: CID_LIMIT,
-        max_datagram: limits.max_datagram,
-        app: app.to_vec(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way in: from a datagram with one of our connection ids to frames.
 //!
-//! 1. unmask the header
+//! 1. whose path, and unmask the header
 //! 2. expand the number
 //! 3. has it come before?
 //! 4. open the body
@@ -17,8 +17,8 @@ use transport_scheduler::Side;
 
 use super::Connection;
 use super::keys::Keys;
-use super::path::Origin;
 use super::path::validate::Candidate;
+use super::path::{Origin, PathId};
 use super::state::State;
 use crate::buffer::{Arrived, Ecn, Route};
 use crate::config::Now;
@@ -32,6 +32,7 @@ use crate::wire::ConnectionId;
 #[derive(Clone, Copy)]
 pub(super) struct Arrival {
     pub(super) now: Now,
+    pub(super) path: PathId,
     pub(super) route: Route,
     pub(super) ecn: Option<Ecn>,
     pub(super) number: u64,
@@ -44,6 +45,7 @@ pub(super) struct Arrival {
 
 /// A packet that was opened.
 pub(super) struct Opened {
+    pub(super) path: PathId,
     pub(super) arrived: Arrived,
     pub(super) size: usize,
     pub(super) fresh: Fresh,
@@ -74,12 +76,15 @@ impl Connection {
         let arrived = arrived.into();
         let route = arrived.route;
         let size = datagram.len();
-        if self.settings.side == Side::Client && route.remote != self.paths.active.route.remote {
-            return tracer.dropped(DropReason::WrongAddress, size);
-        }
-        if matches!(self.state, State::Draining | State::Closed) {
-            return tracer.dropped(DropReason::Closing, size);
-        }
+        let id = match self.path_in(route, cid) {
+            Ok(id) => id,
+            Err(reason) => return tracer.dropped(reason, size),
+        };
+        // What a path not seen before would be, should the packet open.
+        let newcomer = self.paths.get(id).is_none().then(|| self.newcomer(id, route));
+        let Some(path) = newcomer.as_deref().or(self.paths.get(id)) else {
+            return;
+        };
         // A packet may overtake the answer it belongs behind; it will come again.
         let Some(keys) = &mut self.keys else {
             return tracer.dropped(DropReason::Unknown, size);
@@ -87,24 +92,38 @@ impl Connection {
         let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
             return tracer.dropped(DropReason::Forged, size);
         };
-        let number = self
-            .paths
-            .active
-            .recovery
-            .expand(sealed.truncated(), sealed.number_len());
-        let Ok(fresh) = self.paths.active.recovery.check(number) else {
+        let number = path.recovery.expand(sealed.truncated(), sealed.number_len());
+        let Ok(fresh) = path.recovery.check(number) else {
             return tracer.dropped(DropReason::Replay, size);
         };
-        let Ok((frames, which)) = keys.open(sealed, number) else {
+        let Ok((frames, which)) = keys.open(sealed, id.get(), number) else {
             return self.on_forged(size, tracer);
         };
+        if let Some(path) = newcomer {
+            self.welcome_path(path, now.instant, tracer);
+        }
         let opened = Opened {
+            path: id,
             arrived,
             size,
             fresh,
             key: Some(which),
         };
         self.handle_opened(now, opened, frames, tracer);
+    }
+
+    /// The path a packet with this id belongs to.
+    fn path_in(&self, route: Route, cid: ConnectionId) -> Result<PathId, DropReason> {
+        let id = self.ids.path_of(cid).map(PathId).ok_or(DropReason::Unknown)?;
+        let client = self.settings.side == Side::Client;
+        match self.paths.get(id) {
+            Some(path) if client && path.route.remote != route.remote => Err(DropReason::WrongAddress),
+            // It is for clients to open paths.
+            None if client => Err(DropReason::PathUnopened),
+            _ if matches!(self.state, State::Draining | State::Closed) => Err(DropReason::Closing),
+            None if self.state == State::Closing => Err(DropReason::Closing),
+            _ => Ok(id),
+        }
     }
 
     /// The first packet of a client: it was opened to see whether the connection should exist at all.
@@ -119,6 +138,7 @@ impl Connection {
     ) {
         if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
+                path: PathId::FIRST,
                 arrived: route.into(),
                 size,
                 fresh,
@@ -130,20 +150,23 @@ impl Connection {
 
     pub(super) fn handle_opened(&mut self, now: Now, opened: Opened, frames: &[u8], tracer: &mut Tracer<'_>) {
         let Opened {
+            path: id,
             arrived: Arrived { route, ecn },
             size,
             fresh,
             key,
         } = opened;
         let number = fresh.number();
-        let newest = self
-            .paths
-            .active
+        let Some(path) = self.paths.get_mut(id) else {
+            return;
+        };
+        let newest = path
             .recovery
             .largest_received()
             .is_none_or(|largest| number > largest);
         let arrival = Arrival {
             now,
+            path: id,
             route,
             ecn,
             number,
@@ -166,8 +189,9 @@ impl Connection {
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
-                self.paths.active.recovery.received(fresh, now.instant, eliciting);
+                self.note_received(id, fresh, now.instant, eliciting);
                 self.note_heard(now.instant);
+                self.follow(now.instant, tracer);
             }
             Verdict::Refused => {
                 // Its number stays unknown, so a copy may still be taken. What the other frames before the refused one did,
@@ -189,11 +213,10 @@ impl Connection {
     fn note_keys(&mut self, which: Generation, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let now = arrival.now.instant;
         let Some(keys) = &mut self.keys else { return };
-        match keys.opened(which, arrival.number, now) {
+        match keys.opened(which, arrival.path.get(), arrival.number, now) {
             Ok(None) => {}
             Ok(Some(by)) => {
-                self.timers
-                    .set(Timer::KeyDiscard, now + self.paths.active.three_pto());
+                self.timers.set(Timer::KeyDiscard, now + self.paths.three_pto());
                 tracer.tell(|connection| Event::KeysUpdated { connection, by });
             }
             Err(breach) => self.end_for(breach, now),
@@ -203,15 +226,24 @@ impl Connection {
     /// The newest packet from another address makes that address a candidate (RFC 9000 §9.3).
     fn note_origin(&mut self, arrival: &Arrival, tracer: &mut Tracer<'_>) {
         let Arrival { route, size, now, .. } = *arrival;
-        match self.paths.active.origin(route) {
-            Origin::Active => self.paths.active.route.local = route.local,
+        let client = self.settings.side == Side::Client;
+        let Some(path) = self.paths.get_mut(arrival.path) else {
+            return;
+        };
+        match path.origin(route) {
+            // A client's own address is its own choice, or the system's.
+            Origin::Active if client => {}
+            Origin::Active => {
+                path.route.local = route.local;
+                path.earn(size);
+            }
             Origin::Candidate => {
-                if let Some(candidate) = &mut self.paths.active.candidate {
+                if let Some(candidate) = &mut path.candidate {
                     candidate.received(size);
                 }
             }
             Origin::New if arrival.newest && self.state.is_open() => {
-                self.paths.active.candidate = Some(Candidate::new(route, size, now.instant));
+                path.candidate = Some(Candidate::new(route, size, now.instant));
                 tracer.tell(|connection| Event::PathChallenged {
                     connection,
                     remote: route.remote,
@@ -221,8 +253,17 @@ impl Connection {
         }
     }
 
+    fn note_received(&mut self, id: PathId, fresh: Fresh, now: Instant, eliciting: bool) {
+        if let Some(path) = self.paths.get_mut(id) {
+            path.recovery.received(fresh, now, eliciting);
+            path.note_heard();
+            if eliciting {
+                path.note_flow(now);
+            }
+        }
+    }
+
     fn note_heard(&mut self, now: Instant) {
-        self.paths.active.note_heard();
         match self.state {
             State::Unconfirmed | State::Confirmed => self.restart_idle(now),
             State::Closing => self.closing.on_packet(),

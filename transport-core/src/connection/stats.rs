@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use transport_reliability::Algorithm;
+use transport_reliability::{Algorithm, Stats};
 use transport_scheduler::{QueueState, Scheduler};
 
 use super::keys::Keys;
-use super::path::Path;
+use super::path::Paths;
 
 /// Counters since the start, and gauges of the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -94,20 +94,22 @@ pub(crate) struct Counters {
 /// One view of all components.
 pub(crate) fn collect(
     counters: &Counters,
-    path: &Path,
+    paths: &Paths,
     keys: Option<&Keys>,
     scheduler: &Scheduler,
 ) -> ConnectionStats {
-    let (recovery, streams) = (path.recovery.stats(), scheduler.stats());
+    let (recovery, streams) = (paths.active.recovery.stats(), scheduler.stats());
+    let sum =
+        |count: fn(&Stats) -> u64| -> u64 { paths.iter().map(|path| count(&path.recovery.stats())).sum() };
     ConnectionStats {
         sent_packets: counters.sent_packets,
         sent_bytes: counters.sent_bytes,
         early_packets: counters.early_packets,
         received_packets: counters.received_packets,
         received_bytes: counters.received_bytes,
-        declared_lost: recovery.declared_lost,
-        spurious: recovery.spurious,
-        probe_timeouts: recovery.pto_count_total,
+        declared_lost: paths.gone.declared_lost + sum(|stats| stats.declared_lost),
+        spurious: paths.gone.spurious + sum(|stats| stats.spurious),
+        probe_timeouts: paths.gone.probe_timeouts + sum(|stats| stats.pto_count_total),
         retransmitted_bytes: streams.retransmitted_bytes,
         stream_bytes_sent: streams.sent_bytes,
         stream_bytes_read: streams.read_bytes,
@@ -129,7 +131,7 @@ pub(crate) fn collect(
         in_flight: recovery.in_flight,
         ssthresh: recovery.ssthresh,
         pacing_bytes_per_s: recovery.pacing_bytes_per_s,
-        mtu: path.mtu.current(),
+        mtu: paths.active.mtu.current(),
         key_updates: keys.map_or(0, Keys::updates),
         path_changes: counters.path_changes,
     }

@@ -414,6 +414,7 @@ fn any_frames_leave_the_connection_standing_or_closed() {
                 continue;
             }
             let arrival = receive::Arrival {
+                path: PathId::FIRST,
                 now: bed.now,
                 route: bed.connection.paths.active.route,
                 ecn: None,

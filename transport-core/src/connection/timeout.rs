@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use transport_reliability as reliability;
 
-use super::Connection;
+use super::path::PathId;
+use super::{Connection, MAX_PATHS, PathReason};
 use crate::config::Now;
 use crate::error::CloseReason;
 use crate::timer::{Timer, Why, earlier};
@@ -21,10 +22,13 @@ impl Connection {
         }
         let recovery = self
             .paths
-            .active
-            .recovery
-            .next_timeout()
+            .iter()
+            .filter(|path| path.state.is_usable())
+            .filter_map(|path| path.recovery.next_timeout())
+            .min_by_key(|(at, _)| *at)
             .map(|(at, why)| (at, why_of(why)));
+        let due = self.paths.next_due(self.keeps_paths());
+        let recovery = earlier(recovery, due.map(|at| (at, Why::Timer(Timer::PathValidation))));
         let expiry = self.scheduler.next_timeout().map(|at| (at, Why::DatagramExpiry));
         earlier(earlier(own, recovery), earlier(expiry, self.pacing(now)))
     }
@@ -43,54 +47,51 @@ impl Connection {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Now, tracer: &mut Tracer<'_>) {
         while let Some(timer) = self.timers.expire(now.instant) {
-            self.on_timer(timer, now.instant);
+            self.on_timer(timer);
         }
         if !self.state.is_open() {
             return;
         }
-        if self
-            .paths
-            .active
-            .recovery
-            .next_timeout()
-            .is_some_and(|(at, _)| at <= now.instant)
-        {
-            self.paths
-                .active
-                .recovery
-                .on_timeout(now.instant, &mut self.paths.active.outcome);
-            self.deliver(now.instant, tracer);
+        // What happens to a path may change their order, or end one of them.
+        let ids = std::array::from_fn::<_, { MAX_PATHS as usize }, _>(|at| self.paths.nth(at));
+        for id in ids.into_iter().flatten() {
+            self.on_recovery_timeout(id, now.instant, tracer);
+            self.on_path_due(id, now.instant, tracer);
         }
         if self.scheduler.next_timeout().is_some_and(|at| at <= now.instant) {
             self.scheduler.on_timeout(now.instant);
         }
     }
 
-    fn on_timer(&mut self, timer: Timer, now: Instant) {
+    fn on_recovery_timeout(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
+        let Some(path) = self.paths.get_mut(id).filter(|path| path.state.is_usable()) else {
+            return;
+        };
+        if path.recovery.next_timeout().is_some_and(|(at, _)| at <= now) {
+            path.recovery.on_timeout(now, &mut path.outcome);
+            let silent = path.recovery.pto_count() > 0;
+            self.deliver(id, now, tracer);
+            if silent {
+                self.suspect(id, PathReason::ProbeTimeout, now, tracer);
+            }
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Idle => self.end_silently(CloseReason::Idle),
-            Timer::KeepAlive => self.pending.ping = true,
+            Timer::KeepAlive => self.paths.active.ping = true,
             Timer::CloseDone => self.state.finish(),
             Timer::KeyDiscard => {
                 if let Some(keys) = &mut self.keys {
                     keys.discard_previous();
                 }
             }
-            Timer::PathValidation => self.on_path_silence(now),
-            Timer::MtuSearch => self.paths.active.mtu.search_again(),
+            Timer::MtuSearch => self.paths.iter_mut().for_each(|path| path.mtu.search_again()),
             // A client that sent early data and nothing more.
             Timer::HandshakeGiveUp => self.end_silently(CloseReason::HandshakeTimeout),
-            // A dial's.
-            Timer::HandshakeRetry => {}
-        }
-    }
-
-    fn on_path_silence(&mut self, now: Instant) {
-        let Some(candidate) = &mut self.paths.active.candidate else {
-            return;
-        };
-        if !candidate.timed_out(now) {
-            self.paths.active.candidate = None;
+            // A dial's, and those of paths, which keep their own.
+            Timer::HandshakeRetry | Timer::PathValidation => {}
         }
     }
 }

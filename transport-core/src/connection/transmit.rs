@@ -16,16 +16,18 @@ use transport_reliability::{AckRange, PacketNumber, Permit, Sent, SentKind};
 use transport_scheduler::{Control, Direction, Grant, Next};
 
 use super::Connection;
+use super::PathState;
 use super::content::{Content, Item};
 use super::path::mtu::BASE;
+use super::path::{Path, PathId};
 use super::state::State;
 use crate::buffer::{Batch, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
 use crate::trace::{Event, Tracer};
-use crate::wire::Header;
 use crate::wire::frame::Frame;
+use crate::wire::{ConnectionId, Header};
 
 /// ACK ranges of one frame.
 const MAX_RANGES: usize = 64;
@@ -39,6 +41,7 @@ const FIRST_PACKETS: u64 = 16;
 /// One packet on its way into the batch.
 pub(super) struct Draft<'b> {
     pub(super) builder: Builder<'b>,
+    pub(super) path: PathId,
     pub(super) number: PacketNumber,
     pub(super) content: Content,
     pub(super) eliciting: bool,
@@ -74,15 +77,36 @@ impl Connection {
         Some(route)
     }
 
+    /// What each path has to say, the active one first.
     fn transmit_all(&mut self, now: Instant, batch: &mut Batch, tracer: &mut Tracer<'_>) -> Option<Route> {
         self.update_keys_if_due(now, tracer);
-        let permit = self.paths.active.recovery.permit(now);
-        if permit > Permit::Nothing && self.paths.active.recovery.probes_due() > 0 && !self.has_news() {
-            self.repeat_oldest();
-            self.pending.ping |= !self.has_news();
+        while let Some(id) = self.paths.unsettled() {
+            self.deliver(id, now, tracer);
         }
-        if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due()) {
-            return self.transmit_mtu_probe(size, now, batch, tracer);
+        let mut at = 0;
+        while let Some(id) = self.paths.nth(at) {
+            if let Some(route) = self.transmit_path(id, now, batch, tracer) {
+                return Some(route);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn transmit_path(
+        &mut self,
+        id: PathId,
+        now: Instant,
+        batch: &mut Batch,
+        tracer: &mut Tracer<'_>,
+    ) -> Option<Route> {
+        let permit = self.permit(id, now);
+        let probes = self.paths.get(id)?.recovery.probes_due();
+        if permit >= Permit::Retransmit && probes > 0 && !self.has_news(id) {
+            self.say_something(id);
+        }
+        if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due(id)) {
+            return self.transmit_mtu_probe(id, size, now, batch, tracer);
         }
         let mut left = if let Permit::Full { bytes } = permit {
             bytes
@@ -90,125 +114,163 @@ impl Connection {
             1
         };
         while left > 0 {
-            match self.transmit_packet(permit, now, batch, tracer) {
+            match self.transmit_packet(id, permit, now, batch, tracer) {
                 Built::Packet(size) => left = left.saturating_sub(size),
                 // What seemed to be news was none: the probe leaves all the same.
-                Built::Nothing { .. } if batch.is_empty() && self.owes_probe(permit) => {
-                    self.pending.ping = true;
+                Built::Nothing { .. } if batch.is_empty() && self.owes_probe(id, permit) => {
+                    self.paths.get_mut(id)?.ping = true;
                 }
                 Built::Nothing { said_all } => {
                     if said_all && matches!(permit, Permit::Full { .. }) {
-                        self.paths.active.recovery.app_limited(now);
+                        self.paths.get_mut(id)?.recovery.app_limited(now);
                     }
                     break;
                 }
             }
         }
-        if batch.is_empty() {
-            None
-        } else {
-            Some(self.paths.active.route)
+        let route = self.paths.get(id)?.route;
+        (!batch.is_empty()).then_some(route)
+    }
+
+    /// How much may be said on a path: while its address is not proved it carries acknowledgements alone.
+    fn permit(&self, id: PathId, now: Instant) -> Permit {
+        match self.paths.get(id) {
+            Some(path) if path.state.is_usable() => path.recovery.permit(now),
+            Some(path) if path.state == PathState::Probing => path.recovery.permit(now).min(Permit::AcksOnly),
+            _ => Permit::Nothing,
+        }
+    }
+
+    /// A probe needs something to say: on the active path what is unsettled there, elsewhere a PING.
+    fn say_something(&mut self, id: PathId) {
+        if id == self.paths.active.id {
+            self.repeat_oldest();
+        }
+        let silent = !self.has_news(id);
+        if let Some(path) = self.paths.get_mut(id) {
+            path.ping |= silent;
         }
     }
 
     /// Whether a probe is due that not even a PING was meant for.
-    fn owes_probe(&self, permit: Permit) -> bool {
-        permit >= Permit::Retransmit && self.paths.active.recovery.probes_due() > 0 && !self.pending.ping
+    fn owes_probe(&self, id: PathId, permit: Permit) -> bool {
+        let owes = |path: &Path| path.recovery.probes_due() > 0 && !path.ping;
+        permit >= Permit::Retransmit && self.paths.get(id).is_some_and(owes)
     }
 
-    /// Whether there is anything but acknowledgements to say.
-    fn has_news(&self) -> bool {
+    /// Whether there is anything but acknowledgements to say on a path. The connection's own things go by the active one.
+    fn has_news(&self, id: PathId) -> bool {
+        if id != self.paths.active.id {
+            return self.paths.get(id).is_some_and(|path| path.ping);
+        }
         self.pending.handshake_done
             || self.pending.tickets.has_ready()
-            || self.pending.ping
+            || self.paths.active.ping
             || self.ids.has_pending()
+            || self.paths.signals.has_pending()
             || self.pending.control.has_pending()
             || self.scheduler.has_pending()
     }
 
     fn transmit_packet(
         &mut self,
+        id: PathId,
         permit: Permit,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> Built {
-        let news = permit >= Permit::Retransmit && self.has_news();
-        if permit == Permit::Nothing || !(news || self.paths.active.recovery.acks_due(now).is_some()) {
+        let may_ask = permit >= Permit::Retransmit;
+        let due = |path: &Path| path.recovery.acks_due(now).is_some();
+        let acks = permit > Permit::Nothing && self.paths.get(id).is_some_and(due);
+        if !acks && !(may_ask && self.has_news(id)) {
             return Built::Nothing {
-                said_all: !self.has_news(),
+                said_all: !self.has_news(id),
             };
         }
-        let size = self.packet_size();
-        let Some(mut draft) = self.draft(batch, size) else {
+        let size = self.packet_size(id);
+        let Some(mut draft) = self.draft(id, None, batch, size) else {
             return Built::Nothing { said_all: false };
         };
-        self.write_acks_due(now, &mut draft);
-        if permit >= Permit::Retransmit {
+        if acks {
+            self.write_acks(now, &mut draft);
+        }
+        if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
             self.write_scheduled(now, &mut draft);
+        }
+        if may_ask {
             self.write_acks_riding(now, &mut draft);
             self.write_ping(&mut draft);
         }
-        if draft.acks && !draft.eliciting && self.paths.active.wants_ping(now) {
-            self.pending.ping = true;
-            self.write_ping(&mut draft);
-        }
+        self.write_ping_with_acks(now, &mut draft);
         if draft.builder.is_empty() {
-            self.paths.active.give_back(draft.number);
+            self.give_back(&draft);
             return Built::Nothing {
-                said_all: !self.has_news(),
+                said_all: !self.has_news(id),
             };
         }
         self.blur(now, &mut draft);
         self.finish_packet(draft, SentKind::Normal, now, tracer)
     }
 
+    /// The packet was not sealed, its number was not used.
+    pub(super) fn give_back(&mut self, draft: &Draft<'_>) {
+        if let Some(path) = self.paths.get_mut(draft.path) {
+            path.give_back(draft.number);
+        }
+    }
+
     /// A packet that stands out by itself gets a length by chance: the first ones of a connection, which are the same
     /// few frames each time, and those that break a silence, such as a keep-alive and its answer.
     pub(super) fn blur(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        if self.counters.sent_packets < FIRST_PACKETS || self.paths.active.is_quiet(now) {
+        let quiet = |path: &Path| path.is_quiet(now);
+        if self.counters.sent_packets < FIRST_PACKETS || self.paths.get(draft.path).is_some_and(quiet) {
             let more = usize::from(self.random.byte());
             draft.builder.pad_to(draft.builder.size() + more);
         }
     }
 
-    /// Bytes of the next datagram at most.
-    pub(super) fn packet_size(&self) -> usize {
-        let mtu = self.paths.active.mtu.current();
-        let size = if self.paths.active.recovery.pto_count() >= SMALL_PROBES {
+    /// Bytes of the next datagram of a path at most.
+    pub(super) fn packet_size(&self, id: PathId) -> usize {
+        let Some(path) = self.paths.get(id) else { return 0 };
+        let mtu = path.mtu.current();
+        let size = if path.recovery.pto_count() >= SMALL_PROBES {
             mtu.min(BASE)
         } else {
             mtu
         };
-        usize::from(size).min(self.paths.active.allowance())
+        usize::from(size).min(path.allowance())
     }
 
-    /// Begins a packet; the number is given back if the batch has no room.
-    pub(super) fn draft<'b>(&mut self, batch: &'b mut Batch, size: usize) -> Option<Draft<'b>> {
+    /// Begins a packet, with another connection id than the path's if there is `cid`; the number is given back if the batch has
+    /// no room.
+    pub(super) fn draft<'b>(
+        &mut self,
+        id: PathId,
+        cid: Option<ConnectionId>,
+        batch: &'b mut Batch,
+        size: usize,
+    ) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
-        let number = self.paths.active.take_number();
+        let cid = cid.or(self.ids.current(id.get()))?;
+        let path = self.paths.get_mut(id)?;
+        let number = path.take_number();
         let header = Header {
-            cid: self.ids.current(),
+            cid,
             key_phase,
             number: number.get(),
-            number_len: self.paths.active.recovery.number_len(number),
+            number_len: path.recovery.number_len(number),
             grease: self.random.byte(),
         };
         let Some(builder) = Builder::start(batch, &header, size) else {
-            self.paths.active.give_back(number);
+            path.give_back(number);
             return None;
         };
-        Some(Draft::new(builder, number))
+        Some(Draft::new(builder, id, number))
     }
 
     // --- frames, in order ---
-
-    fn write_acks_due(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        if self.paths.active.recovery.acks_due(now).is_some() {
-            self.write_acks(now, draft);
-        }
-    }
 
     /// What is known anyway may use the room that is left, so that an ACK need not travel alone a little later.
     fn write_acks_riding(&mut self, now: Instant, draft: &mut Draft<'_>) {
@@ -218,7 +280,10 @@ impl Connection {
     }
 
     pub(super) fn write_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        let Some(acks) = self.paths.active.recovery.acks_available() else {
+        let Some(path) = self.paths.get_mut(draft.path) else {
+            return;
+        };
+        let Some(acks) = path.recovery.acks_available() else {
             return;
         };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
@@ -230,10 +295,10 @@ impl Connection {
         let largest = acks.largest();
         let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
         let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
-        if draft.builder.ack(0, delay, ranges).is_ok() {
-            self.paths.active.recovery.acks_sent(now);
+        if draft.builder.ack(draft.path.get(), delay, ranges).is_ok() {
+            path.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
-                keys.acknowledging(largest);
+                keys.acknowledging(draft.path.get(), largest);
             }
             draft.acks = true;
         }
@@ -244,20 +309,8 @@ impl Connection {
         if self.pending.handshake_done && draft.put(&Frame::HandshakeDone, Some(Item::HandshakeDone)) {
             self.pending.handshake_done = false;
         }
+        self.write_paths(draft);
         self.write_tickets(draft);
-        while let Some(new) = self.ids.next_announcement() {
-            if !draft.put(&Frame::PathNewConnectionId(new), Some(Item::NewCid(new.sequence))) {
-                return;
-            }
-            self.ids.announced();
-        }
-        while let Some(retirement) = self.ids.next_retirement() {
-            let item = Item::RetireCid(retirement.sequence);
-            if !draft.put(&Frame::PathRetireConnectionId(retirement), Some(item)) {
-                return;
-            }
-            self.ids.retired();
-        }
         while let Some((frame, piece)) = self.pending.control.next_piece(draft.builder.room()) {
             if !draft.put(&Frame::ControlData(frame), Some(Item::Control(piece))) {
                 return;
@@ -324,8 +377,24 @@ impl Connection {
 
     /// PING, where something must ask for an ACK and nothing else does.
     fn write_ping(&mut self, draft: &mut Draft<'_>) {
-        if self.pending.ping && (draft.eliciting || draft.put(&Frame::Ping, None)) {
-            self.pending.ping = false;
+        let wanted = self.paths.get(draft.path).is_some_and(|path| path.ping);
+        if wanted
+            && (draft.eliciting || draft.put(&Frame::Ping, None))
+            && let Some(path) = self.paths.get_mut(draft.path)
+        {
+            path.ping = false;
+        }
+    }
+
+    /// Many packets that only acknowledge: one of them asks for an ACK itself.
+    fn write_ping_with_acks(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        let wants = |path: &&mut Path| path.state.is_usable() && path.wants_ping(now);
+        if draft.acks
+            && !draft.eliciting
+            && let Some(path) = self.paths.get_mut(draft.path).filter(wants)
+        {
+            path.ping = true;
+            self.write_ping(draft);
         }
     }
 
@@ -340,15 +409,16 @@ impl Connection {
     ) -> Built {
         let Draft {
             builder,
+            path: id,
             number,
             mut content,
             eliciting,
             ..
         } = draft;
-        let Some(keys) = self.keys.as_mut() else {
+        let (Some(keys), Some(path)) = (self.keys.as_mut(), self.paths.get_mut(id)) else {
             return Built::Nothing { said_all: false };
         };
-        let size = match builder.seal(&mut keys.seal, 0) {
+        let size = match builder.seal(&mut keys.seal, id.get()) {
             Ok(size) => size,
             Err(SealError::Empty) => return Built::Nothing { said_all: false },
             Err(SealError::Key(_)) => {
@@ -368,12 +438,13 @@ impl Connection {
             kind: sort,
             content,
         };
-        keys.sealed(number.get());
-        self.paths.active.recovery.sent(now, sent);
-        self.paths.active.note_sent(now, size, eliciting);
+        keys.sealed(id.get(), number.get());
+        path.recovery.sent(now, sent);
+        path.note_sent(now, size, eliciting);
+        let first = eliciting && path.first_question();
         self.counters.sent_packets += 1;
         self.counters.sent_bytes += size as u64;
-        if eliciting && self.paths.active.first_question() {
+        if first {
             self.restart_idle(now);
         }
         let number = number.get();
@@ -387,7 +458,7 @@ impl Connection {
     }
 
     fn update_keys_if_due(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        let pto = self.paths.active.recovery.pto();
+        let pto = self.paths.max_pto();
         let Some(keys) = self.keys.as_mut().filter(|_| self.state == State::Confirmed) else {
             return;
         };
@@ -401,9 +472,10 @@ impl Connection {
 }
 
 impl<'b> Draft<'b> {
-    pub(super) fn new(builder: Builder<'b>, number: PacketNumber) -> Self {
+    pub(super) fn new(builder: Builder<'b>, path: PathId, number: PacketNumber) -> Self {
         Self {
             builder,
+            path,
             number,
             content: Content::default(),
             eliciting: false,

@@ -478,9 +478,7 @@ impl Endpoint {
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
                 if let Some(event) = connection.poll_event() {
-                    if let Event::Closed(reason) = &event {
-                        tracer.tell(|connection| trace::Event::Closed { connection, reason });
-                    }
+                    tell(&event, &mut tracer);
                     return Some(Output::Event(handle, event));
                 }
                 if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
@@ -511,6 +509,23 @@ impl Endpoint {
                 self.routes.leave(domain);
             }
         }
+    }
+}
+
+/// What the application is told of how a connection stands, observers are told too.
+fn tell(event: &Event, tracer: &mut Tracer<'_>) {
+    match event {
+        Event::Closed(reason) => tracer.tell(|connection| trace::Event::Closed { connection, reason }),
+        Event::PathStateChanged { path, state, reason } => {
+            let (path, state, reason) = (*path, *state, *reason);
+            tracer.tell(|connection| trace::Event::PathStateChanged {
+                connection,
+                path,
+                state,
+                reason,
+            });
+        }
+        _ => {}
     }
 }
 

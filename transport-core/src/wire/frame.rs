@@ -14,6 +14,7 @@ pub mod control;
 pub mod datagram;
 pub mod flow;
 pub mod ids;
+pub mod path;
 pub mod stream;
 pub mod ticket;
 
@@ -22,6 +23,7 @@ pub use close::Close;
 pub use control::{ControlData, ControlKind, MAX_CONTROL_DATA};
 pub use datagram::Datagram;
 pub use ids::{PathNewConnectionId, PathRetireConnectionId};
+pub use path::{PathAbandon, PathStatus};
 pub use stream::{Extent, Stream};
 pub use ticket::NewTicket;
 
@@ -54,9 +56,15 @@ pub mod kind {
     pub const PATH_ACK: u64 = 0x3e;
     /// Pieces of data too large for a packet; no QUIC counterpart.
     pub const CONTROL_DATA: u64 = 0x3c00;
-    /// draft-ietf-quic-multipath §4.6 (its provisional numbers).
+    /// From here on draft-ietf-quic-multipath §4.
+    pub const PATH_ABANDON: u64 = 0x3e75;
+    pub const PATH_STATUS_BACKUP: u64 = 0x3e76;
+    pub const PATH_STATUS_AVAILABLE: u64 = 0x3e77;
     pub const PATH_NEW_CONNECTION_ID: u64 = 0x3e78;
     pub const PATH_RETIRE_CONNECTION_ID: u64 = 0x3e79;
+    pub const MAX_PATH_ID: u64 = 0x3e7a;
+    pub const PATHS_BLOCKED: u64 = 0x3e7b;
+    pub const PATH_CIDS_BLOCKED: u64 = 0x3e7c;
 }
 
 /// One frame. Stream ids are the plain 62-bit integers of RFC 9000 §2.1.
@@ -143,6 +151,27 @@ pub enum Frame<'a> {
     PathNewConnectionId(PathNewConnectionId),
     /// draft-ietf-quic-multipath §4.7.
     PathRetireConnectionId(PathRetireConnectionId),
+    /// draft-ietf-quic-multipath §4.2.
+    PathAbandon(PathAbandon),
+    /// draft-ietf-quic-multipath §4.3: PATH_STATUS_AVAILABLE or PATH_STATUS_BACKUP.
+    PathStatus(PathStatus),
+    /// draft-ietf-quic-multipath §4.6: the highest path id the peer may use.
+    MaxPathId {
+        /// The id.
+        max: u32,
+    },
+    /// draft-ietf-quic-multipath §4.7: the sender would open a path, but for this limit.
+    PathsBlocked {
+        /// The limit.
+        at: u32,
+    },
+    /// draft-ietf-quic-multipath §4.7: the sender would open a path, but has no connection id for it.
+    PathCidsBlocked {
+        /// The path.
+        path: u32,
+        /// The number of the connection id it waits for.
+        sequence: u64,
+    },
     /// A piece of a bundle, a binding answer or a rekey message.
     ControlData(ControlData<'a>),
 }
@@ -213,6 +242,12 @@ impl<'a> Frame<'a> {
             Self::PathAck(_) => kind::PATH_ACK,
             Self::PathNewConnectionId(_) => kind::PATH_NEW_CONNECTION_ID,
             Self::PathRetireConnectionId(_) => kind::PATH_RETIRE_CONNECTION_ID,
+            Self::PathAbandon(_) => kind::PATH_ABANDON,
+            Self::PathStatus(status) if status.available => kind::PATH_STATUS_AVAILABLE,
+            Self::PathStatus(_) => kind::PATH_STATUS_BACKUP,
+            Self::MaxPathId { .. } => kind::MAX_PATH_ID,
+            Self::PathsBlocked { .. } => kind::PATHS_BLOCKED,
+            Self::PathCidsBlocked { .. } => kind::PATH_CIDS_BLOCKED,
             Self::ControlData(_) => kind::CONTROL_DATA,
         }
     }
@@ -273,8 +308,19 @@ impl<'a> Frame<'a> {
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
             | Self::StreamsBlocked { at: value, .. } => &[*value],
+            Self::PathAbandon(PathAbandon { path, code: second })
+            | Self::PathStatus(PathStatus {
+                path,
+                sequence: second,
+                ..
+            })
+            | Self::PathCidsBlocked {
+                path,
+                sequence: second,
+            } => &[u64::from(*path), *second],
+            Self::MaxPathId { max: path } | Self::PathsBlocked { at: path } => &[u64::from(*path)],
         };
-        1 + fields.iter().map(|value| varint::len(*value)).sum::<usize>()
+        varint::len(self.frame_type()) + fields.iter().map(|value| varint::len(*value)).sum::<usize>()
     }
 
     /// Writes the frame whole, or nothing.
@@ -312,6 +358,19 @@ impl<'a> Frame<'a> {
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
             | Self::StreamsBlocked { at: value, .. } => flow::encode(out, self.frame_type(), &[*value]),
+            Self::PathAbandon(PathAbandon { path, code: second })
+            | Self::PathStatus(PathStatus {
+                path,
+                sequence: second,
+                ..
+            })
+            | Self::PathCidsBlocked {
+                path,
+                sequence: second,
+            } => flow::encode(out, self.frame_type(), &[u64::from(*path), *second]),
+            Self::MaxPathId { max: path } | Self::PathsBlocked { at: path } => {
+                flow::encode(out, self.frame_type(), &[u64::from(*path)])
+            }
         }
     }
 
@@ -345,6 +404,8 @@ impl<'a> Frame<'a> {
             kind::PATH_RETIRE_CONNECTION_ID => {
                 Self::PathRetireConnectionId(PathRetireConnectionId::decode(input)?)
             }
+            kind::PATH_ABANDON..=kind::PATH_STATUS_AVAILABLE
+            | kind::MAX_PATH_ID..=kind::PATH_CIDS_BLOCKED => path::decode(frame_type, input)?,
             kind::CONTROL_DATA => Self::ControlData(ControlData::decode(input)?),
             _ => return Err(FrameFault::UnknownType),
         })

@@ -14,7 +14,7 @@ pub const MAX_PARAMETERS: usize = 64;
 /// The longest application label, in bytes.
 pub const MAX_APP_LABEL: usize = 64;
 /// The longest encoding [`TransportParameters::encode`] makes, in bytes.
-pub const MAX_ENCODED: usize = 12 * 10 + 2 + MAX_APP_LABEL;
+pub const MAX_ENCODED: usize = 13 * 10 + 2 + MAX_APP_LABEL;
 /// The smallest `max_udp` a peer may announce, in bytes: the floor of the path MTU.
 pub const MIN_UDP_PAYLOAD: u64 = 1000;
 
@@ -31,6 +31,8 @@ mod id {
     pub(super) const MIN_ACK_DELAY: u64 = 0x14;
     pub(super) const CID_LIMIT: u64 = 0x16;
     pub(super) const MAX_DATAGRAM: u64 = 0x18;
+    /// draft-ietf-quic-multipath §2.1, under its number.
+    pub(super) const INITIAL_MAX_PATH_ID: u64 = 0x3e;
     /// Critical.
     pub(super) const APP: u64 = 0x1b;
 }
@@ -62,6 +64,8 @@ pub struct TransportParameters {
     pub cid_limit: u64,
     /// The longest DATAGRAM message taken, in bytes; 0 for none.
     pub max_datagram: u64,
+    /// The highest path id the peer may use, below 2^32; 0 for the first path alone.
+    pub initial_max_path_id: u64,
     /// What the streams carry (the role of ALPN, RFC 7301); at most [`MAX_APP_LABEL`] bytes, empty when absent.
     pub app: Vec<u8>,
 }
@@ -81,6 +85,7 @@ impl Default for TransportParameters {
             min_ack_delay_us: 0,
             cid_limit: 2,
             max_datagram: 0,
+            initial_max_path_id: 0,
             app: Vec::new(),
         }
     }
@@ -211,6 +216,7 @@ impl TransportParameters {
             id::MIN_ACK_DELAY => (&mut self.min_ack_delay_us, DELAY),
             id::CID_LIMIT => (&mut self.cid_limit, 2..=varint::MAX),
             id::MAX_DATAGRAM => (&mut self.max_datagram, ANY),
+            id::INITIAL_MAX_PATH_ID => (&mut self.initial_max_path_id, 0..=u64::from(u32::MAX)),
             _ => return None,
         })
     }
@@ -235,6 +241,7 @@ impl TransportParameters {
             (id::MIN_ACK_DELAY, self.min_ack_delay_us),
             (id::CID_LIMIT, self.cid_limit),
             (id::MAX_DATAGRAM, self.max_datagram),
+            (id::INITIAL_MAX_PATH_ID, self.initial_max_path_id),
         ] {
             writer.varint(id)?;
             writer.varint(varint::len(value) as u64)?;
@@ -275,6 +282,7 @@ mod tests {
             min_ack_delay_us: 1000,
             cid_limit: 4,
             max_datagram: 65_535,
+            initial_max_path_id: 3,
             app: b"h3-nq".to_vec(),
         }
     }
@@ -283,7 +291,7 @@ mod tests {
     fn golden() {
         let mut bytes = Vec::new();
         sample().encode(&mut bytes).unwrap();
-        let golden: [&[u8]; 13] = [
+        let golden: [&[u8]; 14] = [
             b"\x02\x04\x80\x00\x75\x30",
             b"\x04\x02\x45\xc0",
             b"\x06\x04\x80\x0c\x00\x00",
@@ -296,6 +304,7 @@ mod tests {
             b"\x14\x02\x43\xe8",
             b"\x16\x01\x04",
             b"\x18\x04\x80\x00\xff\xff",
+            b"\x3e\x01\x03",
             b"\x1b\x05h3-nq",
         ];
         assert_eq!(bytes, golden.concat());
@@ -319,7 +328,7 @@ mod tests {
     #[test]
     fn each_rule_is_enforced() {
         use ParamError as E;
-        let cases: [(&[u8], ParamError); 13] = [
+        let cases: [(&[u8], ParamError); 14] = [
             (&[0x02], E::Truncated),
             (&[0x02, 2, 0x40], E::Truncated),
             (&[0x02, 0], E::Truncated),
@@ -327,18 +336,19 @@ mod tests {
             (&[0x02, 0x40, 1, 0], E::NotMinimal),
             (&[0x02, 2, 0x40, 0x01], E::NotMinimal),
             (&[0x02, 1, 5, 0x02, 1, 5], E::Duplicate(2)),
-            (&[0x3e, 0, 0x3e, 0], E::Duplicate(0x3e)),
+            (&[0x3c, 0, 0x3c, 0], E::Duplicate(0x3c)),
             (&[0x3f, 0], E::UnknownCritical(0x3f)),
             (&[0x02, 2, 1, 1], E::Invalid(2)),
             (&[0x16, 1, 1], E::Invalid(0x16)),
             (&[0x1b, 0], E::Invalid(0x1b)),
             (&[0x12, 1, 5, 0x14, 1, 6], E::Invalid(0x14)),
+            (&[0x3e, 8, 0xc0, 0, 0, 1, 0, 0, 0, 0], E::Invalid(0x3e)),
         ];
         for (bytes, error) in cases {
             assert_eq!(TransportParameters::parse(bytes), Err(error), "{bytes:02x?}");
         }
         assert_eq!(
-            TransportParameters::parse(&[0x3e, 2, 9, 9]),
+            TransportParameters::parse(&[0x3c, 2, 9, 9]),
             Ok(TransportParameters::default())
         );
     }
@@ -362,7 +372,7 @@ mod tests {
             .filter(|cut| TransportParameters::parse(&bytes[..*cut]).is_ok())
             .count();
         // Cuts between parameters; the one after max_ack_delay alone is also a valid list.
-        assert_eq!(whole, 13);
+        assert_eq!(whole, 14);
     }
 
     #[test]

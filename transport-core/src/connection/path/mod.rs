@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use transport_reliability::{Config, Outcome, PacketNumber, Recovery};
+use transport_reliability::{Outcome, PacketNumber, Recovery};
 
 use super::content::Content;
 use crate::buffer::Route;
@@ -11,9 +11,16 @@ use crate::wire::MAX_HEADER_LEN;
 use crate::wire::TAG_LEN;
 
 pub(crate) mod mtu;
+pub(crate) mod set;
+pub(crate) mod signals;
+pub(crate) mod state;
 pub(crate) mod validate;
 
+pub(crate) use set::Paths;
+
 use mtu::Mtu;
+use set::Template;
+use state::PathState;
 use validate::{AMPLIFICATION, Candidate, Responses};
 
 /// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
@@ -25,25 +32,34 @@ const ACKS_PER_PING: u32 = 16;
 /// Time without a question after which the next packet breaks a silence.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The paths of a connection; there is always one.
-#[derive(Debug)]
-pub(crate) struct Paths {
-    /// The one that carries the connection's data.
-    pub(crate) active: Box<Path>,
-}
+/// Silence on a path in waiting after which it is asked whether it is still there.
+const STANDBY_QUIET: Duration = Duration::from_secs(12);
+/// Packets in a row, each within a round trip of the one before, that make more of them expected.
+const FLOW: u32 = 10;
+/// The least time a flow may pause before it is asked after.
+const FLOW_PAUSE: Duration = Duration::from_millis(30);
+/// False alarms after which patience grows no more.
+const MAX_ALARMS: u32 = 3;
 
-impl Paths {
-    /// A connection begins on one path.
-    pub(crate) fn new(first: Path) -> Self {
-        Self {
-            active: Box::new(first),
-        }
+/// Names a path of a connection. No id comes twice in a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PathId(pub(crate) u32);
+
+impl PathId {
+    /// The path a connection begins on.
+    pub const FIRST: Self = Self(0);
+
+    /// The number on the wire.
+    pub const fn get(self) -> u32 {
+        self.0
     }
 }
 
-/// One path.
+/// One path: its own packet numbers, loss recovery, congestion control and path MTU.
 #[derive(Debug)]
 pub(crate) struct Path {
+    pub(crate) id: PathId,
+    pub(crate) state: PathState,
     pub(crate) recovery: Recovery<Content>,
     /// Reused for every ACK.
     pub(crate) outcome: Outcome<Content>,
@@ -51,6 +67,13 @@ pub(crate) struct Path {
     pub(crate) mtu: Mtu,
     pub(crate) candidate: Option<Candidate>,
     pub(crate) responses: Responses,
+    /// PING is to be sent.
+    pub(crate) ping: bool,
+    /// The peer wants data here as soon as the address is proved.
+    pub(crate) wanted: bool,
+    /// The number of the peer's newest status.
+    pub(crate) told: Option<u64>,
+    pub(crate) watch: Watch,
     /// A number that was taken but not used: the next packet's.
     spare: Option<PacketNumber>,
     acks_alone: u32,
@@ -59,6 +82,24 @@ pub(crate) struct Path {
     asked: bool,
     /// Bytes that may still go to an address that is not proved (RFC 9000 §8.1); `None` once it is.
     allowance: Option<usize>,
+}
+
+/// What tells a dead path from a quiet one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watch {
+    /// At least two packets have asked for an ACK, and none came, since then.
+    pressed: Option<Instant>,
+    /// Packets that came close after one another, and when the last did.
+    flow: u32,
+    flowed: Option<Instant>,
+    /// It is suspect since then, when packets from this number on had not been sent.
+    pub(crate) suspect: Option<(Instant, u64)>,
+    /// When it is let go.
+    pub(crate) gone_at: Option<Instant>,
+    /// Suspicions in a row that were wrong: each makes the next come later.
+    pub(crate) alarms: u32,
+    /// It was left because it was suspect.
+    pub(crate) left: bool,
 }
 
 /// What a packet from some address means.
@@ -73,14 +114,20 @@ pub(crate) enum Origin {
 }
 
 impl Path {
-    pub(crate) fn new(route: Route, config: Config, mtu: Mtu) -> Self {
+    pub(crate) fn new(id: PathId, route: Route, template: &Template) -> Self {
         Self {
-            recovery: Recovery::new(config),
+            id,
+            state: PathState::Probing,
+            recovery: Recovery::new(template.config.clone()),
             outcome: Outcome::default(),
             route,
-            mtu,
+            mtu: template.mtu.clone(),
             candidate: None,
             responses: Responses::default(),
+            ping: false,
+            wanted: false,
+            told: None,
+            watch: Watch::default(),
             spare: None,
             acks_alone: 0,
             last_eliciting: None,
@@ -122,7 +169,8 @@ impl Path {
     /// The candidate proved itself and becomes the path. Whether the host changed, or only the port.
     pub(crate) fn switch(&mut self, now: Instant) -> Option<bool> {
         let route = self.candidate.take()?.route;
-        let moved = route.remote.ip() != self.route.remote.ip();
+        let elsewhere = matches!((route.local, self.route.local), (Some(new), Some(old)) if new != old);
+        let moved = elsewhere || route.remote.ip() != self.route.remote.ip();
         self.route = route;
         if moved {
             // Another place: nothing measured so far says anything about it (RFC 9000 §9.4).
@@ -167,6 +215,7 @@ impl Path {
         }
         if eliciting {
             (self.acks_alone, self.last_eliciting) = (0, Some(now));
+            self.note_pressed(now);
         } else {
             self.acks_alone = self.acks_alone.saturating_add(1);
         }
@@ -197,8 +246,102 @@ impl Path {
         self.acks_alone >= ACKS_PER_PING && rested
     }
 
-    /// Three PTO: how long closing, draining and old keys last (RFC 9000 §10.2).
-    pub(crate) fn three_pto(&self) -> Duration {
-        self.recovery.pto() * 3
+    // --- dead or quiet? ---
+
+    /// Something that asks for an ACK left.
+    fn note_pressed(&mut self, now: Instant) {
+        if self.watch.pressed.is_none() && self.recovery.open_eliciting() > 1 {
+            self.watch.pressed = Some(now);
+        }
+    }
+
+    /// An ACK said something new.
+    pub(crate) fn note_progress(&mut self, now: Instant) {
+        self.watch.pressed = (self.recovery.open_eliciting() > 1).then_some(now);
+    }
+
+    /// A packet that asks for an ACK arrived.
+    pub(crate) fn note_flow(&mut self, now: Instant) {
+        let pause = self.pause();
+        let close = self
+            .watch
+            .flowed
+            .is_some_and(|at| now.saturating_duration_since(at) <= pause);
+        self.watch.flow = if close {
+            self.watch.flow.saturating_add(1)
+        } else {
+            0
+        };
+        self.watch.flowed = Some(now);
+    }
+
+    /// When a flow of packets should have gone on.
+    fn pause(&self) -> Duration {
+        (self.recovery.rtt().smoothed() * 3 / 2).max(FLOW_PAUSE)
+    }
+
+    /// How long an ACK may take while another path could take over: `max(1.5 srtt, srtt + 4 rttvar)`, twice that after each false
+    /// alarm, and never more than a probe timeout.
+    fn patience(&self) -> Duration {
+        let rtt = self.recovery.rtt();
+        let usual = (rtt.smoothed() * 3 / 2).max(rtt.smoothed() + rtt.variation() * 4);
+        (usual * (1 << self.watch.alarms.min(MAX_ALARMS))).min(self.recovery.pto())
+    }
+
+    /// When acknowledgements are missed.
+    fn missed_at(&self) -> Option<Instant> {
+        let since = self.watch.pressed.filter(|_| self.state == PathState::Active)?;
+        Some(since + self.patience())
+    }
+
+    /// Whether acknowledgements are missed.
+    pub(crate) fn is_missing_acks(&self, now: Instant) -> bool {
+        self.missed_at().is_some_and(|at| at <= now)
+    }
+
+    /// When the peer, who was sending, is to be asked whether it is still there.
+    fn asked_at(&self) -> Option<Instant> {
+        let since = self.watch.flowed.filter(|_| {
+            self.watch.flow >= FLOW
+                && self.state == PathState::Active
+                && !self.ping
+                && self.recovery.open_eliciting() == 0
+        })?;
+        Some(since + self.pause())
+    }
+
+    /// When a path in waiting is to be asked whether it is still there.
+    fn kept_at(&self) -> Option<Instant> {
+        let waits = self.state.is_ready() && !self.ping && self.recovery.open_eliciting() == 0;
+        waits.then(|| self.last_eliciting.map(|at| at + STANDBY_QUIET))?
+    }
+
+    /// Asks what is to be asked. `keeps`: this end keeps paths in waiting alive, and asks after flows that stop.
+    pub(crate) fn ask(&mut self, keeps: bool, now: Instant) {
+        if keeps && self.kept_at().is_some_and(|at| at <= now) {
+            self.ping = true;
+        }
+        if keeps && self.asked_at().is_some_and(|at| at <= now) {
+            (self.ping, self.watch.flow) = (true, 0);
+        }
+    }
+
+    /// When something is to be done by itself. `spared`: another path could take over.
+    pub(crate) fn next_due(&self, keeps: bool, spared: bool) -> Option<Instant> {
+        let challenge = self.candidate.as_ref().and_then(Candidate::expires_at);
+        let missed = self.missed_at().filter(|_| spared);
+        let asked = self.asked_at().filter(|_| keeps);
+        let kept = self.kept_at().filter(|_| keeps);
+        [challenge, missed, asked, kept, self.watch.gone_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The first number a packet sent from now on could have.
+    pub(crate) fn upcoming(&mut self) -> u64 {
+        let number = self.take_number();
+        self.give_back(number);
+        number.get()
     }
 }

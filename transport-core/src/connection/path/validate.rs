@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::buffer::Route;
+use crate::wire::ConnectionId;
 
 /// Challenges sent to one address.
 const ATTEMPTS: usize = 3;
@@ -25,8 +26,11 @@ pub(crate) struct Candidate {
     pub(crate) route: Route,
     challenges: [Option<[u8; 8]>; ATTEMPTS],
     next_at: Option<Instant>,
+    expires_at: Option<Instant>,
     received: usize,
     sent: usize,
+    /// Packets there carry this connection id instead of the path's.
+    pub(crate) cid: Option<ConnectionId>,
 }
 
 impl Candidate {
@@ -36,9 +40,21 @@ impl Candidate {
             route,
             challenges: [None; ATTEMPTS],
             next_at: Some(now),
+            expires_at: None,
             received: size,
             sent: 0,
+            cid: None,
         }
+    }
+
+    /// An address we want to know about by ourselves: the peer's own, so that nobody else is hit by what goes there.
+    pub(crate) fn of_ours(route: Route, now: Instant) -> Self {
+        Self::new(route, usize::MAX, now)
+    }
+
+    /// When the newest challenge counts as unanswered.
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
+        self.expires_at
     }
 
     /// Heard from again.
@@ -63,18 +79,19 @@ impl Candidate {
         self.next_at.is_some_and(|at| at <= now)
     }
 
-    /// A challenge left: the moment to look again.
-    pub(crate) fn challenged(&mut self, data: [u8; 8], now: Instant, pto: Duration) -> Instant {
+    /// A challenge left; it is waited for as long as a probe would be.
+    pub(crate) fn challenged(&mut self, data: [u8; 8], now: Instant, pto: Duration) {
         let attempt = self.challenges.iter().take_while(|slot| slot.is_some()).count();
         if let Some(slot) = self.challenges.get_mut(attempt) {
             *slot = Some(data);
         }
         self.next_at = None;
-        now + pto * (1 << attempt.min(ATTEMPTS))
+        self.expires_at = Some(now + pto * (1 << attempt.min(ATTEMPTS)));
     }
 
     /// Nothing came in time. False: that was the last attempt.
     pub(crate) fn timed_out(&mut self, now: Instant) -> bool {
+        self.expires_at = None;
         let again = self.challenges.iter().any(Option::is_none);
         if again {
             self.next_at = Some(now);
@@ -146,7 +163,8 @@ mod tests {
         candidate.sent(250);
         assert_eq!(candidate.allowance(), 0);
         for (attempt, factor) in [(0u8, 1), (1, 2), (2, 4)] {
-            assert_eq!(candidate.challenged([attempt; 8], now, pto), now + pto * factor);
+            candidate.challenged([attempt; 8], now, pto);
+            assert_eq!(candidate.expires_at(), Some(now + pto * factor));
             assert!(!candidate.is_due(now));
             assert_eq!(candidate.timed_out(now), attempt < 2);
         }

@@ -79,6 +79,29 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
         (Frame::StreamsBlocked { uni: false, at: 0 }, "16 00"),
         (Frame::StreamsBlocked { uni: true, at: 1 }, "17 01"),
         (Frame::PathChallenge(*b"12345678"), "1a 3132333435363738"),
+        (
+            Frame::PathAbandon(PathAbandon { path: 1, code: 0x3e }),
+            "7e75 01 3e",
+        ),
+        (
+            Frame::PathStatus(PathStatus {
+                path: 2,
+                sequence: 64,
+                available: false,
+            }),
+            "7e76 02 4040",
+        ),
+        (
+            Frame::PathStatus(PathStatus {
+                path: 0,
+                sequence: 1,
+                available: true,
+            }),
+            "7e77 00 01",
+        ),
+        (Frame::MaxPathId { max: 4 }, "7e7a 04"),
+        (Frame::PathsBlocked { at: 3 }, "7e7b 03"),
+        (Frame::PathCidsBlocked { path: 3, sequence: 1 }, "7e7c 03 01"),
         (Frame::PathResponse(*b"12345678"), "1b 3132333435363738"),
         (Frame::Close(transport), "1c 07 3e 07 62616420616 36b"),
         (
@@ -203,7 +226,7 @@ fn broken_rules_are_refused() {
         ("06 00 00", FrameFault::UnknownType),
         ("18", FrameFault::UnknownType),
         ("3f", FrameFault::UnknownType),
-        ("7e77", FrameFault::UnknownType),
+        ("7e7d", FrameFault::UnknownType),
         ("4001", FrameFault::LongType),
         ("80003e78 00", FrameFault::LongType),
     ] {

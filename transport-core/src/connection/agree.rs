@@ -1,0 +1,79 @@
+//! What the two ends announced, and what follows from it.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use transport_reliability::Config;
+use transport_scheduler::PeerLimits;
+
+use super::path::mtu::{BASE, Mtu};
+use super::{CID_LIMIT, MAX_ACK_DELAY_US, MAX_PATHS};
+use crate::config::TransportConfig;
+use crate::random::Random;
+use crate::wire::TransportParameters;
+
+pub(super) fn recovery_config(
+    transport: &TransportConfig,
+    params: &TransportParameters,
+    random: &mut Random,
+) -> Config {
+    Config {
+        max_datagram: BASE,
+        algorithm: transport.algorithm,
+        seed: random.u64(),
+        peer_max_ack_delay: Duration::from_micros(params.max_ack_delay_us),
+        ..Config::default()
+    }
+}
+
+/// The highest path id the peer may use at first.
+pub(super) fn max_path_id(transport: &TransportConfig) -> u32 {
+    transport.max_paths.clamp(1, MAX_PATHS) - 1
+}
+
+pub(super) fn mtu(transport: &TransportConfig, params: &TransportParameters) -> Mtu {
+    let theirs = u16::try_from(params.max_udp).unwrap_or(u16::MAX);
+    Mtu::new(transport.max_udp_payload.min(theirs), transport.mtu_search)
+}
+
+pub(super) fn idle_timeout(ours: Duration, theirs_ms: u64) -> Option<Duration> {
+    let ours = Some(ours).filter(|idle| !idle.is_zero());
+    let theirs = Some(theirs_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+        (ours, theirs) => ours.or(theirs),
+    }
+}
+
+pub(super) fn peer_limits(params: &TransportParameters) -> PeerLimits {
+    PeerLimits {
+        max_data: params.max_data,
+        max_stream_data_bidi_local: params.max_stream_data_bidi_local,
+        max_stream_data_bidi_remote: params.max_stream_data_bidi_remote,
+        max_stream_data_uni: params.max_stream_data_uni,
+        max_streams_bidi: params.max_streams_bidi,
+        max_streams_uni: params.max_streams_uni,
+        max_datagram: params.max_datagram,
+    }
+}
+
+/// What we announce of ourselves.
+pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportParameters {
+    let limits = transport.limits.announce(u64::from(transport.max_datagram));
+    TransportParameters {
+        idle_timeout_ms: u64::try_from(transport.idle_timeout.as_millis()).unwrap_or(0),
+        max_udp: u64::from(transport.max_udp_payload.max(BASE)),
+        max_data: limits.max_data,
+        max_stream_data_bidi_local: limits.max_stream_data_bidi_local,
+        max_stream_data_bidi_remote: limits.max_stream_data_bidi_remote,
+        max_stream_data_uni: limits.max_stream_data_uni,
+        max_streams_bidi: limits.max_streams_bidi,
+        max_streams_uni: limits.max_streams_uni,
+        max_ack_delay_us: MAX_ACK_DELAY_US,
+        min_ack_delay_us: 1000,
+        cid_limit: CID_LIMIT,
+        max_datagram: limits.max_datagram,
+        initial_max_path_id: max_path_id(transport).into(),
+        app: app.to_vec(),
+    }
+}
