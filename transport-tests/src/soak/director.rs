@@ -242,7 +242,7 @@ async fn migrate(member: Rc<Member>) {
     let gap = silence(&member).await;
     let board = &member.crew.board;
     match outcome {
-        Ok(_) => board.note(|tally| {
+        Ok(()) => board.note(|tally| {
             let gaps = if quiet {
                 &mut tally.migration_gap_ms
             } else {

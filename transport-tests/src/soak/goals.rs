@@ -254,7 +254,9 @@ pub fn of_the_run(tally: &Tally) -> Vec<Goal> {
             tally.settling_ms.max_ms_if_any().map(|ms| ms / 1000.0),
             "s",
             ("≤ 3 s to notice", 3.0),
-            format!("longest of {narrow} echoes in the first 4 s after the path MTU fell to 1280 without a word"),
+            format!(
+                "longest of {narrow} echoes in the first 4 s after the path MTU fell to 1280 without a word"
+            ),
         ),
     ]
 }

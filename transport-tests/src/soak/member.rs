@@ -107,8 +107,8 @@ impl Member {
     }
 
     /// Moves to another address, make before break: a second path proves itself, then everything goes there, then the first is given
-    /// up. Gives the moment of the move, milliseconds of the stage.
-    pub(super) async fn migrate(&self) -> Result<f64, String> {
+    /// up.
+    pub(super) async fn migrate(&self) -> Result<(), String> {
         let crew = &self.crew;
         let connection = self.connection().ok_or("no connection")?;
         let old = connection.paths().first().map(|path| path.id);
@@ -128,13 +128,13 @@ impl Member {
             }
             crew.at.sleep(LOOK_AT_PATHS).await;
         }
-        let moved = crew.ms();
         crew.patient("migration", connection.migrate(opened)).await?;
         crew.at.sleep(OVERLAP).await;
         if let Some(old) = old {
-            crew.patient("giving up a path", connection.abandon_path(old)).await?;
+            crew.patient("giving up a path", connection.abandon_path(old))
+                .await?;
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// Moves to another socket at once: the old one is gone, with what was on its way there.
