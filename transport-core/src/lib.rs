@@ -51,7 +51,7 @@ pub use transport_crypto::{
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
     SeededEntropy, Suite, TicketKeys, TrafficSecrets,
 };
-pub use transport_reliability::Algorithm;
+pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{
     Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
     QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,

@@ -5,6 +5,7 @@ use crate::config::Now;
 use crate::connection::{PathId, PathReason, PathState};
 use crate::error::{By, CloseReason};
 use crate::handle::Handle;
+use transport_reliability::EcnState;
 
 /// Watches an endpoint. Called in the midst of work: it must be quick and must not block.
 pub trait Observer {
@@ -131,6 +132,13 @@ pub enum Event<'a> {
         connection: Handle,
         /// Bytes.
         mtu: u16,
+    },
+    /// It became clear whether the path carries ECN marks.
+    EcnChanged {
+        /// The connection.
+        connection: Handle,
+        /// What is known now.
+        ecn: EcnState,
     },
     /// The connection is over.
     Closed {

@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::congestion::{Packet, Progress};
+use crate::congestion::{Moment, Packet, Progress};
 use crate::sent::State;
-use crate::{Outcome, Recovery};
+use crate::{EcnCounts, Outcome, Recovery};
 
 /// Ranges an ACK may carry.
 const MAX_RANGES: usize = 256;
@@ -34,6 +34,8 @@ pub struct AckInput<'a> {
     pub delay: Duration,
     /// Descending and disjoint, at most 256; the first one ends at `largest`.
     pub ranges: &'a [AckRange],
+    /// Codepoints of all packets the peer received on the path, if it counts them.
+    pub ecn: Option<EcnCounts>,
 }
 
 /// Why an ACK ends the connection (RFC 9000 §13.1, §21.4).
@@ -94,7 +96,15 @@ impl<T> Recovery<T> {
         }
         let sample = self.sample_rtt(now, &ack, &tally);
         out.rtt_updated |= sample.is_some();
+        let marked = if self.largest_acked > before {
+            self.marking.on_ack(tally.ect, ack.ecn)
+        } else {
+            0
+        };
         self.detect_lost(now, out);
+        if let (Some(packet), true) = (tally.newest, marked > 0) {
+            self.slow_down(now, packet, marked);
+        }
         if let Some(largest) = tally.largest {
             let (bytes, app_limited, largest_sent) = (tally.bytes, self.app_limited, self.log.end() - 1);
             let progress = Progress {
@@ -155,6 +165,10 @@ impl<T> Recovery<T> {
                 stamp,
             };
             self.congestion.on_packet_acked(now, packet);
+            tally.ect += u64::from(entry.ect);
+            if number >= tally.newest.map_or(0, |newest| newest.number) {
+                tally.newest = Some(packet);
+            }
         }
         tally.eliciting |= entry.eliciting;
         if number >= tally.largest.unwrap_or(0) {
@@ -165,6 +179,15 @@ impl<T> Recovery<T> {
             tally.bytes += entry.flying();
         }
         out.acked.extend(entry.content);
+    }
+
+    /// Routers marked `count` packets instead of dropping them (RFC 9002 §7.1). Which ones is not said; the newest
+    /// acknowledged stands for them.
+    fn slow_down(&mut self, now: Instant, packet: Packet, count: u64) {
+        let (largest_sent, in_flight) = (self.log.end() - 1, self.in_flight);
+        let bytes = count.saturating_mul(self.max_datagram());
+        self.congestion
+            .on_marked(Moment { now, in_flight }, packet, bytes, largest_sent);
     }
 
     /// A sample needs the largest acknowledged to be new, and something new to have elicited the ACK (§5.1).
@@ -190,6 +213,10 @@ struct Tally {
     largest: Option<u64>,
     largest_sent_at: Option<Instant>,
     eliciting: bool,
+    /// Packets that had left with ECT(0).
+    ect: u64,
+    /// The packet with the largest number.
+    newest: Option<Packet>,
     /// Bytes sent after the last congestion event.
     bytes: u64,
 }
@@ -207,6 +234,7 @@ mod tests {
             largest,
             delay: Duration::ZERO,
             ranges: &ranges,
+            ecn: None,
         }
         .well_formed()
     }

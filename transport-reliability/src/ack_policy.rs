@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Ack-eliciting packets that make an ACK due (RFC 9000 §13.2.2).
-const THRESHOLD: u32 = 2;
-/// Longest wait for a second one.
-const MAX_DELAY: Duration = Duration::from_millis(25);
+use crate::AckFrequency;
+
+/// What the peer may ask for at most: an ACK must come before the window of received numbers has moved on.
+const MAX_THRESHOLD: u32 = 512;
+/// The delay we promise never to exceed.
+const MAX_DELAY: Duration = AckFrequency::DEFAULT.max_delay;
 
 /// What a received packet means for the peer's loss detection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,15 +16,16 @@ pub(crate) enum Arrival {
     InOrder,
     /// A number below one already received.
     Late,
-    /// Numbers are missing right below it that were not missing before.
+    /// The peer gives up a number below it that it did not before.
     OpensGap,
 }
 
 /// Decides when to acknowledge; knows nothing of ranges.
 #[derive(Debug)]
 pub(crate) struct AckPolicy {
-    threshold: u32,
-    max_delay: Duration,
+    wanted: AckFrequency,
+    /// The last packet came marked with CE.
+    marked: bool,
     /// Ack-eliciting packets since the last ACK left.
     eliciting: u32,
     /// Anything received since the last ACK left.
@@ -34,8 +37,8 @@ pub(crate) struct AckPolicy {
 impl AckPolicy {
     pub(crate) fn new() -> Self {
         Self {
-            threshold: THRESHOLD,
-            max_delay: MAX_DELAY,
+            wanted: AckFrequency::DEFAULT,
+            marked: false,
             eliciting: 0,
             unreported: false,
             due: None,
@@ -44,9 +47,22 @@ impl AckPolicy {
     }
 
     /// The peer asks for another rhythm (`ACK_FREQUENCY`); the delay is only ever shortened.
-    pub(crate) fn set_frequency(&mut self, eliciting: u32, max_delay: Duration) {
-        self.threshold = eliciting.max(1);
-        self.max_delay = max_delay.min(MAX_DELAY);
+    pub(crate) fn set_frequency(&mut self, wanted: AckFrequency) {
+        self.wanted = AckFrequency {
+            eliciting: wanted.eliciting.clamp(1, MAX_THRESHOLD),
+            max_delay: wanted.max_delay.min(MAX_DELAY),
+            reordering: wanted.reordering,
+        };
+    }
+
+    /// Numbers a packet may stay behind the largest before the peer gives it up.
+    pub(crate) fn reordering(&self) -> u64 {
+        self.wanted.reordering.into()
+    }
+
+    /// A packet came with a codepoint. Whether its mark is news: congestion is told at once, but not packet by packet.
+    pub(crate) fn on_mark(&mut self, ce: bool) -> bool {
+        !std::mem::replace(&mut self.marked, ce) && ce
     }
 
     /// The peer asks for an ACK at once.
@@ -66,8 +82,8 @@ impl AckPolicy {
             .is_none_or(|last| now.saturating_duration_since(last) > srtt);
         self.last_eliciting = Some(now);
         self.eliciting += 1;
-        let at_once = after_pause || arrival != Arrival::InOrder || self.eliciting >= self.threshold;
-        let due = if at_once { now } else { now + self.max_delay };
+        let at_once = after_pause || arrival != Arrival::InOrder || self.eliciting >= self.wanted.eliciting;
+        let due = if at_once { now } else { now + self.wanted.max_delay };
         self.due = Some(self.due.map_or(due, |already| already.min(due)));
     }
 
@@ -144,7 +160,11 @@ mod tests {
     #[test]
     fn the_peer_may_ask_for_another_rhythm() {
         let (mut policy, now) = warm();
-        policy.set_frequency(4, Duration::from_secs(9));
+        policy.set_frequency(AckFrequency {
+            eliciting: 4,
+            max_delay: Duration::from_secs(9),
+            reordering: 1,
+        });
         for _ in 0..3 {
             policy.on_received(now, true, Arrival::InOrder, SRTT);
             assert_eq!(

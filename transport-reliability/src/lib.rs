@@ -20,6 +20,8 @@ mod ack;
 mod ack_policy;
 mod config;
 mod congestion;
+mod ecn;
+mod frequency;
 mod loss;
 mod number;
 mod pacer;
@@ -34,6 +36,8 @@ use std::time::{Duration, Instant};
 
 pub use ack::{AckInput, AckRange, AckViolation};
 pub use config::{Algorithm, Config, Outcome, Why};
+pub use ecn::{EcnCounts, EcnState};
+pub use frequency::AckFrequency;
 pub use number::PacketNumber;
 pub use permit::Permit;
 pub use received::{Acks, Fresh, Replay};
@@ -41,8 +45,10 @@ pub use rtt::Rtt;
 pub use sent::{Sent, SentKind};
 pub use stats::Stats;
 
-use ack_policy::{AckPolicy, Arrival};
+use ack_policy::AckPolicy;
 use congestion::{Controller, Moment, initial_window};
+use ecn::Marking;
+use frequency::Asking;
 use loss::Thresholds;
 use number::NumberSource;
 use pacer::Pacer;
@@ -63,12 +69,16 @@ pub struct Recovery<T> {
     // Receiving.
     window: Window,
     acks: AckPolicy,
+    /// Codepoints of what was received.
+    marks: EcnCounts,
     /// The packet that is to carry the ACK just written, and what it reports.
     reporting: Option<(u64, u64)>,
     // Time.
     rtt: Rtt,
     first_sample_at: Option<Instant>,
     thresholds: Thresholds,
+    asking: Asking,
+    marking: Marking,
     loss_at: Option<Instant>,
     /// The last number lost to congestion.
     last_lost: Option<u64>,
@@ -99,10 +109,13 @@ impl<T> Recovery<T> {
             largest_acked: None,
             window: Window::new(),
             acks: AckPolicy::new(),
+            marks: EcnCounts::default(),
             reporting: None,
             rtt: Rtt::new(config.initial_rtt),
             first_sample_at: None,
             thresholds: Thresholds::new(),
+            asking: Asking::new(),
+            marking: Marking::default(),
             loss_at: None,
             last_lost: None,
             probe: Probe::new(),
@@ -162,6 +175,9 @@ impl<T> Recovery<T> {
     pub fn sent(&mut self, now: Instant, packet: Sent<T>) {
         let (number, size) = (packet.number.get(), u64::from(packet.size));
         let (eliciting, in_flight) = (packet.eliciting, packet.in_flight || packet.eliciting);
+        if packet.ect {
+            self.marking.on_sent();
+        }
         self.sent_packets += 1;
         self.sent_bytes += size;
         self.log.push(now, packet);
@@ -215,14 +231,9 @@ impl<T> Recovery<T> {
     /// An authenticated packet arrived.
     pub fn received(&mut self, fresh: Fresh, now: Instant, eliciting: bool) {
         let number = fresh.number();
-        let arrival = if self.window.opens_gap(number) {
-            Arrival::OpensGap
-        } else if self.window.largest().is_some_and(|largest| number < largest) {
-            Arrival::Late
-        } else {
-            Arrival::InOrder
-        };
+        let ordered = self.window.largest().is_none_or(|largest| number > largest);
         self.window.insert(fresh, now);
+        let arrival = self.window.arrival(number, ordered, self.acks.reordering());
         self.acks
             .on_received(now, eliciting, arrival, self.rtt.smoothed());
     }
@@ -257,9 +268,27 @@ impl<T> Recovery<T> {
         }
     }
 
-    /// The peer asks for an ACK every `eliciting` packets or after `max_delay` (at most 25 ms).
-    pub fn set_ack_frequency(&mut self, eliciting: u32, max_delay: Duration) {
-        self.acks.set_frequency(eliciting, max_delay);
+    /// The peer asks for another rhythm of ACKs. It gets one that is no slower than we promise anybody: 25 ms.
+    pub fn set_ack_frequency(&mut self, wanted: AckFrequency) {
+        self.acks.set_frequency(wanted);
+    }
+
+    /// A packet came with a codepoint; call it once for each that [`received`](Self::received) took.
+    pub fn received_mark(&mut self, now: Instant, one: EcnCounts) {
+        self.marks.add(one);
+        if self.acks.on_mark(one.ce > 0) {
+            self.acknowledge_immediately(now);
+        }
+    }
+
+    /// The codepoints of what was received, for the next ACK; none if there were none.
+    pub fn marks_received(&self) -> Option<EcnCounts> {
+        Some(self.marks).filter(|marks| !marks.is_zero())
+    }
+
+    /// Whether the next packets shall carry ECT(0), and say so in [`Sent::ect`].
+    pub fn is_marking(&self) -> bool {
+        self.marking.is_on()
     }
 
     /// An ACK is wanted at once (a CE mark, `IMMEDIATE_ACK`).
@@ -279,6 +308,7 @@ impl<T> Recovery<T> {
             self.update_pacer();
         } else if self.probe_at().is_some_and(|at| at <= now) {
             self.probe.fire(now);
+            self.marking.on_probe_timeout();
         }
         self.log.retire(now, self.memory_of_losses());
         self.pacer.on_timeout(now);
@@ -386,6 +416,7 @@ impl<T> Recovery<T> {
         self.rtt = Rtt::new(self.config.initial_rtt);
         self.first_sample_at = None;
         self.thresholds = Thresholds::new();
+        self.marking.restart();
         self.probe.reset();
         self.congestion.restart(self.config.algorithm, self.path_from);
         self.pacer = Pacer::new(self.max_datagram());
@@ -411,6 +442,9 @@ impl<T> Recovery<T> {
     pub fn stats(&self) -> Stats {
         Stats {
             algorithm: self.config.algorithm,
+            ecn: self.marking.state(),
+            ce_reported: self.marking.reported().ce,
+            reordering_packets: self.thresholds.packets(),
             sent_packets: self.sent_packets,
             sent_bytes: self.sent_bytes,
             received_packets: self.window.received_packets(),

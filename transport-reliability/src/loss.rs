@@ -157,7 +157,7 @@ impl<T> Recovery<T> {
         let Some(entry) = self.log.entry(number) else {
             return;
         };
-        let (flying, kind) = (entry.flying(), entry.kind);
+        let (flying, kind, ect) = (entry.flying(), entry.kind, entry.ect);
         let packet = Packet {
             number,
             size: flying,
@@ -175,6 +175,9 @@ impl<T> Recovery<T> {
                 .on_packet_lost(Moment { now, in_flight }, packet, new_range);
             event
         });
+        if ect {
+            self.marking.on_lost();
+        }
         self.declared_lost += 1;
         out.lost.extend(self.log.declare_lost(
             number,

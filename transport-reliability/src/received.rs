@@ -11,9 +11,11 @@
     clippy::panic
 )]
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::ack::AckRange;
+use crate::ack_policy::Arrival;
 
 /// Numbers the window spans; a packet reordered further than this is dropped.
 pub(crate) const WINDOW: u64 = 8192;
@@ -104,6 +106,8 @@ struct Late {
 pub(crate) struct Window {
     largest: Option<u64>,
     largest_at: Option<Instant>,
+    /// The first number ever received.
+    first: u64,
     seen: Box<Bits>,
     report: Box<Bits>,
     /// No number below needs reporting.
@@ -122,6 +126,7 @@ impl Window {
         Self {
             largest: None,
             largest_at: None,
+            first: 0,
             seen: empty(),
             report: empty(),
             floor: 0,
@@ -194,6 +199,7 @@ impl Window {
         self.seen.clear(from, number + 1);
         self.report.clear(from, number + 1);
         self.floor = if self.largest.is_none() {
+            self.first = number;
             number
         } else {
             self.floor.max((number + 1).saturating_sub(WINDOW))
@@ -202,10 +208,30 @@ impl Window {
         self.largest_at = Some(now);
     }
 
-    /// Whether `number - 1` is missing above everything received before: a new gap.
-    pub(crate) fn opens_gap(&self, number: u64) -> bool {
-        self.largest
-            .is_some_and(|largest| number > largest && number - largest > 1)
+    /// What `number`, just received, means to a peer that gives up a packet `reordering` numbers behind the largest
+    /// (draft-ietf-quic-ack-frequency §6.2): news at once is what changes its mind, or would have.
+    pub(crate) fn arrival(&self, number: u64, ordered: bool, reordering: u64) -> Arrival {
+        let Some(reordering) = NonZeroU64::new(reordering) else {
+            return Arrival::InOrder;
+        };
+        let told = self
+            .reported
+            .map_or(0, |told| (told + 1).saturating_sub(reordering.get()));
+        if !ordered {
+            let known = reordering.get() == 1 || number < told;
+            return if known { Arrival::Late } else { Arrival::InOrder };
+        }
+        // Missing, given up by the time `number` is reported, and not so when the largest was last reported.
+        let lowest = told.max(self.first);
+        let missing = number
+            .checked_sub(reordering.get())
+            .filter(|&highest| highest >= lowest)
+            .and_then(|highest| self.seen.last(false, lowest.max((number + 1).saturating_sub(WINDOW)), highest));
+        if missing.is_some() {
+            Arrival::OpensGap
+        } else {
+            Arrival::InOrder
+        }
     }
 
     /// What to report, if anything was received that still needs it.

@@ -37,6 +37,8 @@ pub struct Sent<T> {
     pub in_flight: bool,
     /// What its loss means.
     pub kind: SentKind,
+    /// Whether it left with ECT(0).
+    pub ect: bool,
     /// The caller's: comes back in [`Outcome`](crate::Outcome).
     pub content: T,
 }
@@ -78,6 +80,7 @@ pub(crate) struct Entry<T> {
     pub(crate) eliciting: bool,
     pub(crate) in_flight: bool,
     pub(crate) kind: SentKind,
+    pub(crate) ect: bool,
     /// Largest received number its ACK frame reported.
     pub(crate) reported: Option<u64>,
     /// What congestion control wants to know again when it is settled.
@@ -191,6 +194,7 @@ impl<T> SentLog<T> {
             eliciting: packet.eliciting,
             in_flight: true,
             kind: packet.kind,
+            ect: packet.ect,
             reported: None,
             stamp: Stamp::default(),
             content: Some(packet.content),
@@ -327,6 +331,7 @@ impl<T> SentLog<T> {
             eliciting: entry.eliciting,
             in_flight: std::mem::replace(&mut entry.in_flight, false),
             kind: entry.kind,
+            ect: entry.ect,
             reported: entry.reported,
             stamp: entry.stamp,
             content,

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use crate::Algorithm;
+use crate::{Algorithm, EcnState};
 
 /// Counters and gauges of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
     /// The congestion controller at work.
     pub algorithm: Algorithm,
+    /// What is known of the path's treatment of ECN.
+    pub ecn: EcnState,
+    /// Packets the peer says came marked with CE.
+    pub ce_reported: u64,
+    /// Numbers a packet may lag behind before it counts as lost.
+    pub reordering_packets: u64,
     /// Packets sent, ACK-only ones included.
     pub sent_packets: u64,
     /// Bytes of UDP payload sent.

@@ -6,6 +6,7 @@ pub mod house;
 pub mod misbehave;
 pub mod oracle;
 pub mod pair;
+pub mod program;
 pub mod report;
 pub mod sim;
 pub mod soak;

@@ -432,7 +432,7 @@ impl Raw {
     pub fn ack_ranges(delay_us: u64, ranges: &[RangeInclusive<u64>]) -> Vec<u8> {
         let mut space = vec![0; 64 + 16 * ranges.len()];
         let mut out = Writer::new(&mut space);
-        ack::encode(&mut out, 0, delay_us, ranges.iter().cloned()).expect("ranges that descend");
+        ack::encode(&mut out, 0, delay_us, ranges.iter().cloned(), None).expect("ranges that descend");
         let used = out.len();
         space.truncate(used);
         space

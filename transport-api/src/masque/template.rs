@@ -165,7 +165,7 @@ impl Template {
             if let Some(expression) = rest.strip_prefix("{?").or_else(|| rest.strip_prefix("{&")) {
                 let (names, after) = expression.split_once('}').ok_or(TemplateError::BadExpression)?;
                 for name in names.split(',') {
-                    self.query.push((name.into(), Part::Variable(variable(name)?)));
+                    self.add_pair(name, Part::Variable(variable(name)?))?;
                 }
                 rest = after;
             } else if let Some(pair) = rest.strip_prefix(['?', '&']) {
@@ -177,12 +177,21 @@ impl Template {
                     .unwrap_or(pair.len());
                 let (pair, after) = pair.split_at_checked(end).ok_or(TemplateError::BadExpression)?;
                 let (name, value) = pair.split_once('=').ok_or(TemplateError::BadExpression)?;
-                self.query.push((name.into(), compile_value(name, value)?));
+                self.add_pair(name, compile_value(name, value)?)?;
                 rest = after;
             } else {
                 return Err(TemplateError::BadExpression);
             }
         }
+        Ok(())
+    }
+
+    /// Two pairs of one name could not be told apart again.
+    fn add_pair(&mut self, name: &str, part: Part) -> Result<(), TemplateError> {
+        if self.query.iter().any(|(known, _)| known == name) {
+            return Err(TemplateError::BadExpression);
+        }
+        self.query.push((name.into(), part));
         Ok(())
     }
 
@@ -403,6 +412,16 @@ mod tests {
         );
         assert_eq!(template.matches("/m?p=53"), None);
         assert_eq!(template.matches("/other?h=a&p=1"), None);
+    }
+
+    #[test]
+    fn two_pairs_of_one_name_are_refused() {
+        for text in [
+            "h://e/?={target_host}&={target_port}",
+            "https://p/m?v=1&v=2{&target_host,target_port}",
+        ] {
+            assert_eq!(Template::parse(text), Err(TemplateError::BadExpression), "{text}");
+        }
     }
 
     #[test]

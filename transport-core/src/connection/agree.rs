@@ -7,7 +7,7 @@ use transport_reliability::Config;
 use transport_scheduler::PeerLimits;
 
 use super::path::mtu::{BASE, Mtu};
-use super::{CID_LIMIT, MAX_ACK_DELAY_US, MAX_PATHS};
+use super::{CID_LIMIT, MAX_ACK_DELAY_US, MAX_PATHS, MIN_ACK_DELAY_US};
 use crate::config::TransportConfig;
 use crate::random::Random;
 use crate::wire::TransportParameters;
@@ -70,7 +70,7 @@ pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportPara
         max_streams_bidi: limits.max_streams_bidi,
         max_streams_uni: limits.max_streams_uni,
         max_ack_delay_us: MAX_ACK_DELAY_US,
-        min_ack_delay_us: 1000,
+        min_ack_delay_us: MIN_ACK_DELAY_US,
         cid_limit: CID_LIMIT,
         max_datagram: limits.max_datagram,
         initial_max_path_id: max_path_id(transport).into(),

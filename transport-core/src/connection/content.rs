@@ -41,6 +41,8 @@ pub(crate) enum Item {
     MaxPathId(u32),
     /// A piece of a message of the connection itself.
     Control(Piece),
+    /// A request for another rhythm of ACKs, by sequence number.
+    AckFrequency(u64),
     /// A search for a larger path MTU; its size is the packet's.
     MtuProbe,
 }

@@ -46,7 +46,7 @@ impl Connection {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid { .. } => {}
+                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) => {}
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid { path, sequence } => self.ids.retirement_acked(path, sequence),
                 Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {
@@ -122,6 +122,7 @@ impl Connection {
                 self.paths.signals.again(item);
             }
             Item::Control(piece) => self.pending.control.piece_lost(piece),
+            Item::AckFrequency(sequence) => self.rhythm_lost(sequence),
             Item::Scheduled(_) | Item::MtuProbe => {}
         }
     }

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use transport_crypto::Bundle;
-use transport_reliability::{AckInput, AckRange};
+use transport_reliability::{AckInput, AckRange, EcnCounts};
 use transport_scheduler::{Direction, Input, ReceiveError, Side, StreamId};
 
 use super::close::reason_of;
 use super::receive::{Arrival, Verdict};
-use super::state::State;
 use super::{Connection, Event, Peer};
 use crate::config::Now;
 use crate::error::{Breach, code, of_ack, of_violation};
@@ -54,7 +53,8 @@ impl Connection {
                 return Verdict::Breach(Breach::new(code::PROTOCOL_VIOLATION, frame.frame_type()));
             }
             eliciting |= frame.is_ack_eliciting();
-            if self.state == State::Closing && !matches!(frame, Frame::Close(_)) {
+            // Behind the end only the other side's last word counts.
+            if !self.state.is_open() && !matches!(frame, Frame::Close(_)) {
                 continue;
             }
             match self.dispatch(arrival, &frame, tracer) {
@@ -75,6 +75,11 @@ impl Connection {
         match frame {
             Frame::Padding { .. } | Frame::Ping => Ok(()),
             Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
+            Frame::AckFrequency(frequency) => Ok(self.on_ack_frequency(frequency)?),
+            Frame::ImmediateAck => {
+                self.paths.active.recovery.acknowledge_immediately(arrival.now.instant);
+                Ok(())
+            }
             Frame::Stream(stream) => self.on_stream(arrival, stream),
             Frame::Datagram(datagram) => {
                 self.on_datagram(datagram, tracer);
@@ -228,14 +233,20 @@ impl Connection {
             largest: ack.largest(),
             delay: Duration::from_micros(ack.delay_us()),
             ranges: ranges.get(..count).unwrap_or_default(),
+            ecn: ack.marks().map(|[ect0, ect1, ce]| EcnCounts { ect0, ect1, ce }),
         };
         let now = arrival.now.instant;
         // Nothing was sent on a path that was not opened.
         let path = self.paths.get_mut(id).ok_or(breach(code::PROTOCOL_VIOLATION))?;
+        let before = path.recovery.stats().ecn;
         path.recovery
             .on_ack(now, input, &mut path.outcome)
             .map_err(|violation| breach(of_ack(violation)))?;
         let progress = !path.outcome.acked.is_empty();
+        let ecn = path.recovery.stats().ecn;
+        if ecn != before {
+            tracer.tell(|connection| trace::Event::EcnChanged { connection, ecn });
+        }
         if let Some(keys) = &mut self.keys {
             keys.acknowledged(id.get(), ack.largest(), now);
         }

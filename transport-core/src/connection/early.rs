@@ -127,6 +127,7 @@ impl Connection {
             eliciting: true,
             in_flight: true,
             kind: SentKind::Normal,
+            ect: false,
             content,
         };
         self.paths.active.recovery.sent(now.instant, sent);

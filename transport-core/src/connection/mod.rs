@@ -43,6 +43,7 @@ mod keys;
 mod multipath;
 mod path;
 mod receive;
+mod rhythm;
 mod roam;
 mod state;
 mod stats;
@@ -69,12 +70,15 @@ use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
 use path::{Paths, set::Template};
+use rhythm::Rhythm;
 use state::State;
 use stats::Counters;
 use tickets::Tickets;
 
 /// The delay we promise for our ACKs, microseconds: what `transport_reliability` keeps.
 pub(crate) const MAX_ACK_DELAY_US: u64 = 25_000;
+/// The shortest delay a peer may ask us to keep, microseconds.
+pub(crate) const MIN_ACK_DELAY_US: u64 = 1000;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,6 +184,7 @@ struct Pending {
     handshake_done: bool,
     tickets: Tickets,
     control: Control,
+    rhythm: Rhythm,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -245,6 +250,7 @@ impl Connection {
                 handshake_done: false,
                 tickets: Tickets::default(),
                 control: Control::new(0),
+                rhythm: Rhythm::default(),
             },
             counters: Counters::default(),
             settings: Settings {
@@ -293,6 +299,9 @@ impl Connection {
         self.settings.since = now.instant;
         self.pending.tickets = Tickets::new(made.tickets, made.side, params);
         self.pending.control = Control::new(made.epoch);
+        self.pending.rhythm = Rhythm::new(params.min_ack_delay_us);
+        let least = self.pending.rhythm.least();
+        self.paths.active.recovery.set_peer_min_ack_delay(least);
         let limits = KeyLimits::of(&self.settings.transport);
         self.keys = Some(Keys::new(
             made.session,
@@ -450,7 +459,13 @@ impl Connection {
 
     /// Counters and gauges.
     pub fn stats(&self) -> ConnectionStats {
-        stats::collect(&self.counters, &self.paths, self.keys.as_ref(), &self.scheduler)
+        stats::collect(
+            &self.counters,
+            &self.paths,
+            self.keys.as_ref(),
+            &self.scheduler,
+            self.pending.rhythm.requests(),
+        )
     }
 
     /// Allocated bytes, roughly. Walks all streams.

@@ -190,6 +190,7 @@ impl Connection {
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
                 self.note_received(id, fresh, now.instant, eliciting);
+                self.note_mark(&arrival);
                 self.note_heard(now.instant);
                 self.follow(now.instant, tracer);
             }

@@ -195,7 +195,10 @@ impl Connection {
     pub(super) fn newcomer(&mut self, id: PathId, route: Route) -> Box<Path> {
         let mut template: Template = self.paths.template.clone();
         template.config.seed = self.random.u64();
-        Box::new(Path::new(id, route, &template))
+        let mut path = Box::new(Path::new(id, route, &template));
+        let least = self.pending.rhythm.least();
+        path.recovery.set_peer_min_ack_delay(least);
+        path
     }
 
     /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.

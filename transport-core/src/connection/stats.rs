@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use transport_reliability::{Algorithm, Stats};
+use transport_reliability::{Algorithm, EcnState, Stats};
 use transport_scheduler::{QueueState, Scheduler};
 
 use super::keys::Keys;
@@ -72,6 +72,18 @@ pub struct ConnectionStats {
     pub pacing_bytes_per_s: u64,
     /// Largest UDP payload sent, bytes.
     pub mtu: u16,
+    /// Whether the path carries ECN marks.
+    pub ecn: EcnState,
+    /// Packets that arrived marked with CE, and those the peer says did.
+    pub received_ce: u64,
+    /// See `received_ce`.
+    pub reported_ce: u64,
+    /// Requests for another rhythm of ACKs made, and the peer's.
+    pub ack_frequency_sent: u64,
+    /// See `ack_frequency_sent`.
+    pub ack_frequency_received: u64,
+    /// Numbers a packet may stay behind before it counts as lost; 3 until the path reorders.
+    pub reordering_packets: u64,
     /// Key updates, whoever began.
     pub key_updates: u64,
     /// Changes of the peer's address.
@@ -89,6 +101,7 @@ pub(crate) struct Counters {
     pub(crate) datagrams_received: u64,
     pub(crate) datagrams_refused: u64,
     pub(crate) path_changes: u64,
+    pub(crate) received_ce: u64,
 }
 
 /// One view of all components.
@@ -97,6 +110,7 @@ pub(crate) fn collect(
     paths: &Paths,
     keys: Option<&Keys>,
     scheduler: &Scheduler,
+    requests: (u64, u64),
 ) -> ConnectionStats {
     let (recovery, streams) = (paths.active.recovery.stats(), scheduler.stats());
     let sum =
@@ -134,5 +148,11 @@ pub(crate) fn collect(
         mtu: paths.active.mtu.current(),
         key_updates: keys.map_or(0, Keys::updates),
         path_changes: counters.path_changes,
+        ecn: recovery.ecn,
+        received_ce: counters.received_ce,
+        reported_ce: recovery.ce_reported,
+        ack_frequency_sent: requests.0,
+        ack_frequency_received: requests.1,
+        reordering_packets: recovery.reordering_packets,
     }
 }

@@ -279,7 +279,7 @@ fn false_acknowledgements_end_the_connection() {
         bed.transmit();
         bed.receive(|builder| {
             builder
-                .ack(path, 0, std::iter::once(1_000_000..=1_000_001))
+                .ack(path, 0, std::iter::once(1_000_000..=1_000_001), None)
                 .unwrap();
         });
         assert_eq!(bed.ended_with(), Some(code::PROTOCOL_VIOLATION));

@@ -22,7 +22,7 @@ use super::content::{Content, Item};
 use super::path::mtu::FLOOR;
 use super::path::{Path, PathId};
 use super::state::State;
-use crate::buffer::{Batch, Route};
+use crate::buffer::{Batch, Ecn, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
@@ -47,6 +47,8 @@ pub(super) struct Draft<'b> {
     pub(super) content: Content,
     pub(super) eliciting: bool,
     acks: bool,
+    /// The batch leaves with ECT(0).
+    ect: bool,
 }
 
 /// How the building of a packet ended.
@@ -126,6 +128,7 @@ impl Connection {
         if let (Permit::Full { .. }, Some(size)) = (permit, self.mtu_probe_due(id)) {
             return self.transmit_mtu_probe(id, size, now, batch, tracer);
         }
+        batch.set_ecn(self.codepoint(id));
         let mut left = if let Permit::Full { bytes } = permit {
             bytes
         } else {
@@ -215,6 +218,8 @@ impl Connection {
         }
         if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
+            self.write_rhythm(now, &mut draft);
+            self.write_haste(&mut draft);
             self.write_scheduled(now, &mut draft);
         }
         if may_ask {
@@ -270,6 +275,7 @@ impl Connection {
         size: usize,
     ) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
+        let ect = batch.ecn() == Ecn::Ect0;
         let cid = cid.or(self.ids.current(id.get()))?;
         let path = self.paths.get_mut(id)?;
         let number = path.take_number();
@@ -284,7 +290,9 @@ impl Connection {
             path.give_back(number);
             return None;
         };
-        Some(Draft::new(builder, id, number))
+        let mut draft = Draft::new(builder, id, number);
+        draft.ect = ect;
+        Some(draft)
     }
 
     // --- frames, in order ---
@@ -310,9 +318,11 @@ impl Connection {
             count += 1;
         }
         let largest = acks.largest();
+        let marks = path.recovery.marks_received();
+        let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
         let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
         let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
-        if draft.builder.ack(draft.path.get(), delay, ranges).is_ok() {
+        if draft.builder.ack(draft.path.get(), delay, ranges, marks).is_ok() {
             path.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
                 keys.acknowledging(draft.path.get(), largest);
@@ -430,6 +440,7 @@ impl Connection {
             number,
             mut content,
             eliciting,
+            ect,
             ..
         } = draft;
         let (Some(keys), Some(path)) = (self.keys.as_mut(), self.paths.get_mut(id)) else {
@@ -453,6 +464,7 @@ impl Connection {
             eliciting,
             in_flight: eliciting,
             kind: sort,
+            ect,
             content,
         };
         keys.sealed(id.get(), number.get());
@@ -497,6 +509,7 @@ impl<'b> Draft<'b> {
             content: Content::default(),
             eliciting: false,
             acks: false,
+            ect: false,
         }
     }
 

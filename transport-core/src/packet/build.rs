@@ -135,8 +135,9 @@ impl<'b> Builder<'b> {
         path: u32,
         delay_us: u64,
         ranges: impl Iterator<Item = RangeInclusive<u64>> + Clone,
+        marks: Option<frame::ack::Marks>,
     ) -> Result<usize, WriteError> {
-        self.append(|out| frame::ack::encode(out, path, delay_us, ranges))
+        self.append(|out| frame::ack::encode(out, path, delay_us, ranges, marks))
     }
 
     /// Appends PADDING until the datagram will have `size` bytes, or as many as its limit allows. A packet that is full

@@ -301,7 +301,7 @@ fn frames_of_all_ways_of_appending_come_out_in_order() {
     let (mut client, mut server) = sessions(Suite::Aes256Gcm);
     let mut batch = Batch::default();
     let mut packet = Builder::start(&mut batch, &header(1, 4), 1232).unwrap();
-    assert_eq!(packet.ack(0, 5, [8..=9, 1..=3].into_iter()), Ok(2));
+    assert_eq!(packet.ack(0, 5, [8..=9, 1..=3].into_iter(), None), Ok(2));
     packet.stream(0, 0, true, [b"ab", b"cd"]).unwrap();
     packet.datagram([b"x", b"yz"]).unwrap();
     packet.pad_to(200);

@@ -13,6 +13,7 @@ pub mod close;
 pub mod control;
 pub mod datagram;
 pub mod flow;
+pub mod frequency;
 pub mod ids;
 pub mod path;
 pub mod stream;
@@ -22,6 +23,7 @@ pub use ack::{MAX_ACK_RANGES, PathAck};
 pub use close::Close;
 pub use control::{ControlData, ControlKind, MAX_CONTROL_DATA};
 pub use datagram::Datagram;
+pub use frequency::AckFrequency;
 pub use ids::{PathNewConnectionId, PathRetireConnectionId};
 pub use path::{PathAbandon, PathStatus};
 pub use stream::{Extent, Stream};
@@ -51,9 +53,14 @@ pub mod kind {
     pub const CLOSE_TRANSPORT: u64 = 0x1c;
     pub const CLOSE_APPLICATION: u64 = 0x1d;
     pub const HANDSHAKE_DONE: u64 = 0x1e;
+    /// draft-ietf-quic-ack-frequency §5.
+    pub const IMMEDIATE_ACK: u64 = 0x1f;
     pub const DATAGRAM: u64 = 0x30;
     pub const DATAGRAM_LEN: u64 = 0x31;
     pub const PATH_ACK: u64 = 0x3e;
+    pub const PATH_ACK_ECN: u64 = 0x3f;
+    /// draft-ietf-quic-ack-frequency §4.
+    pub const ACK_FREQUENCY: u64 = 0xaf;
     /// Pieces of data too large for a packet; no QUIC counterpart.
     pub const CONTROL_DATA: u64 = 0x3c00;
     /// From here on draft-ietf-quic-multipath §4.
@@ -147,6 +154,10 @@ pub enum Frame<'a> {
     Datagram(Datagram<'a>),
     /// draft-ietf-quic-multipath §4.1, with the delay in microseconds.
     PathAck(PathAck<'a>),
+    /// draft-ietf-quic-ack-frequency §4.
+    AckFrequency(AckFrequency),
+    /// draft-ietf-quic-ack-frequency §5: the packet is to be acknowledged at once.
+    ImmediateAck,
     /// draft-ietf-quic-multipath §4.6, without length and reset token: ids have nine bytes here.
     PathNewConnectionId(PathNewConnectionId),
     /// draft-ietf-quic-multipath §4.7.
@@ -239,7 +250,9 @@ impl<'a> Frame<'a> {
             Self::Close(close) => close.frame_type(),
             Self::HandshakeDone => kind::HANDSHAKE_DONE,
             Self::Datagram(_) => kind::DATAGRAM_LEN,
-            Self::PathAck(_) => kind::PATH_ACK,
+            Self::PathAck(ack) => ack.frame_type(),
+            Self::AckFrequency(_) => kind::ACK_FREQUENCY,
+            Self::ImmediateAck => kind::IMMEDIATE_ACK,
             Self::PathNewConnectionId(_) => kind::PATH_NEW_CONNECTION_ID,
             Self::PathRetireConnectionId(_) => kind::PATH_RETIRE_CONNECTION_ID,
             Self::PathAbandon(_) => kind::PATH_ABANDON,
@@ -290,12 +303,13 @@ impl<'a> Frame<'a> {
     pub fn encoded_len(&self) -> usize {
         let fields: &[u64] = match self {
             Self::Padding { len } => return *len,
-            Self::Ping | Self::HandshakeDone => &[],
+            Self::Ping | Self::HandshakeDone | Self::ImmediateAck => &[],
             Self::NewTicket(ticket) => return ticket.encoded_len(),
             Self::Stream(stream) => return stream.encoded_len(),
             Self::Close(close) => return close.encoded_len(),
             Self::Datagram(datagram) => return datagram.encoded_len(),
             Self::PathAck(ack) => return ack.encoded_len(),
+            Self::AckFrequency(frame) => return frame.encoded_len(),
             Self::PathNewConnectionId(frame) => return frame.encoded_len(),
             Self::PathRetireConnectionId(frame) => return frame.encoded_len(),
             Self::ControlData(frame) => return frame.encoded_len(),
@@ -333,12 +347,13 @@ impl<'a> Frame<'a> {
         }
         match self {
             Self::Padding { len } => out.zeros(*len),
-            Self::Ping | Self::HandshakeDone => out.varint(self.frame_type()),
+            Self::Ping | Self::HandshakeDone | Self::ImmediateAck => out.varint(self.frame_type()),
             Self::NewTicket(ticket) => ticket.encode(out),
             Self::Stream(stream) => stream.encode(out),
             Self::Close(close) => close.encode(out),
             Self::Datagram(datagram) => datagram.encode(out),
             Self::PathAck(ack) => ack.encode(out),
+            Self::AckFrequency(frame) => frame.encode(out),
             Self::PathNewConnectionId(frame) => frame.encode(out),
             Self::PathRetireConnectionId(frame) => frame.encode(out),
             Self::ControlData(frame) => frame.encode(out),
@@ -399,7 +414,9 @@ impl<'a> Frame<'a> {
             kind::DATAGRAM_LEN => Self::Datagram(Datagram {
                 data: input.prefixed()?,
             }),
-            kind::PATH_ACK => Self::PathAck(PathAck::decode(input)?),
+            kind::PATH_ACK..=kind::PATH_ACK_ECN => Self::PathAck(PathAck::decode(frame_type, input)?),
+            kind::ACK_FREQUENCY => Self::AckFrequency(AckFrequency::decode(input)?),
+            kind::IMMEDIATE_ACK => Self::ImmediateAck,
             kind::PATH_NEW_CONNECTION_ID => Self::PathNewConnectionId(PathNewConnectionId::decode(input)?),
             kind::PATH_RETIRE_CONNECTION_ID => {
                 Self::PathRetireConnectionId(PathRetireConnectionId::decode(input)?)

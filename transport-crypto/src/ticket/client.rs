@@ -47,7 +47,7 @@ impl ClientTicket {
     /// It may still be accepted. `now_s`: Unix seconds of the client's clock.
     pub fn is_fresh(&self, now_s: u64) -> bool {
         self.issued_s <= now_s.saturating_add(CLOCK_SKEW_S)
-            && now_s < self.issued_s.saturating_add(self.lifetime_s.into())
+            && now_s.saturating_sub(self.issued_s) < self.lifetime_s.into()
     }
 
     /// It belongs to an enrolled client: the identity of that name is needed to use it.

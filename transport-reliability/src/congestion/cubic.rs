@@ -10,6 +10,8 @@ use super::{MAX_WINDOW_PACKETS, initial_window};
 
 const C: f64 = 0.4;
 const BETA: f64 = 0.7;
+/// After a mark instead of a loss (RFC 8511): the router's queue was short.
+const BETA_ECN: f64 = 0.85;
 /// Reno's growth that is fair at β = 0.7 (§4.3).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
@@ -168,6 +170,16 @@ impl Cubic {
 
     /// A new congestion event (§4.6, §4.7).
     pub(super) fn on_congestion(&mut self) {
+        self.reduce(BETA);
+    }
+
+    /// A new congestion event that cost no packet.
+    pub(super) fn on_marked(&mut self) {
+        self.reduce(BETA_ECN);
+        self.saved = None;
+    }
+
+    fn reduce(&mut self, beta: f64) {
         self.saved = Some(self.curve.clone());
         let curve = &mut self.curve;
         let converge = curve.window < curve.w_max;
@@ -177,7 +189,7 @@ impl Cubic {
             curve.window
         };
         curve.prior = curve.window;
-        curve.window = (curve.window * BETA).max(2.0 * self.max_datagram);
+        curve.window = (curve.window * beta).max(2.0 * self.max_datagram);
         curve.ssthresh = curve.window.round() as u64;
         curve.epoch = None;
         curve.hystart = None;

@@ -39,6 +39,15 @@ pub(crate) struct Progress {
     pub(crate) sample: Option<Duration>,
 }
 
+/// ACKs a controller lives well with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rhythm {
+    /// One for each such part of the window.
+    pub(crate) windows: u64,
+    /// And for each such part of the round-trip time.
+    pub(crate) rtts: u32,
+}
+
 /// One enum, not a trait: every algorithm is known, and a call is a jump.
 #[derive(Debug)]
 #[expect(
@@ -211,6 +220,42 @@ impl Controller {
         }
     }
 
+    /// Packets of `bytes` in all were marked instead of dropped; `packet` stands for them. As a loss, it counts once a
+    /// round trip.
+    pub(crate) fn on_marked(&mut self, moment: Moment, packet: Packet, bytes: u64, largest_sent: u64) {
+        if packet.number < self.from {
+            return;
+        }
+        match &mut self.congestion {
+            Congestion::Bbr(bbr) => bbr.on_marked(moment, &packet, bytes),
+            Congestion::Cubic(cubic) if self.recovery_until.is_none_or(|until| packet.number > until) => {
+                cubic.on_marked();
+                self.begin_event(largest_sent);
+                // No late ACK shows a mark to have been wrong.
+                self.event.lost = 1;
+            }
+            Congestion::Cubic(_) | Congestion::Fixed { .. } => {}
+        }
+    }
+
+    /// How often ACKs shall come; none: as they do by themselves.
+    pub(crate) fn rhythm(&self) -> Option<Rhythm> {
+        match &self.congestion {
+            Congestion::Cubic(cubic) => (!cubic.in_slow_start()).then_some(Rhythm { windows: 4, rtts: 4 }),
+            Congestion::Bbr(bbr) => bbr.rhythm(),
+            Congestion::Fixed { .. } => None,
+        }
+    }
+
+    fn begin_event(&mut self, largest_sent: u64) {
+        self.recovery_until = Some(largest_sent);
+        self.event = Event {
+            id: self.event.id.wrapping_add(1),
+            lost: 0,
+            late: 0,
+        };
+    }
+
     /// Whether the acknowledgement of `number` may grow the window: it was sent after the last reduction.
     pub(crate) fn counts(&self, number: u64) -> bool {
         self.recovery_until.is_none_or(|until| number > until)
@@ -259,12 +304,7 @@ impl Controller {
     pub(crate) fn on_lost(&mut self, number: u64, largest_sent: u64) -> (u32, bool) {
         let fresh = self.counts(number);
         if fresh {
-            self.recovery_until = Some(largest_sent);
-            self.event = Event {
-                id: self.event.id.wrapping_add(1),
-                lost: 0,
-                late: 0,
-            };
+            self.begin_event(largest_sent);
             match &mut self.congestion {
                 Congestion::Cubic(cubic) => cubic.on_congestion(),
                 Congestion::Bbr(bbr) => bbr.on_recovery_start(),

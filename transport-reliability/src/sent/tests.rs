@@ -13,6 +13,7 @@ fn packet(number: PacketNumber, eliciting: bool) -> Sent<u64> {
         eliciting,
         in_flight: eliciting,
         kind: SentKind::Normal,
+        ect: false,
         content: number.get(),
     }
 }

@@ -1,5 +1,7 @@
 //! The façade: one path driven by hand.
 
+mod ecn;
+mod frequency;
 mod loss;
 mod properties;
 mod window;
@@ -14,6 +16,9 @@ struct Path {
     recovery: Recovery<u64>,
     now: Instant,
     out: Outcome<u64>,
+    /// What the peer says of codepoints, and whether packets carry one.
+    ecn: Option<EcnCounts>,
+    ect: bool,
 }
 
 impl Path {
@@ -25,7 +30,12 @@ impl Path {
     }
 
     fn fresh() -> Self {
+        Self::with(Algorithm::Cubic)
+    }
+
+    fn with(algorithm: Algorithm) -> Self {
         let config = Config {
+            algorithm,
             max_datagram: MDS,
             seed: 7,
             ..Config::default()
@@ -34,6 +44,8 @@ impl Path {
             recovery: Recovery::new(config),
             now: start(),
             out: Outcome::default(),
+            ecn: None,
+            ect: false,
         }
     }
 
@@ -52,6 +64,7 @@ impl Path {
                 eliciting,
                 in_flight: eliciting,
                 kind,
+                ect: self.ect,
                 content,
             },
         );
@@ -78,6 +91,7 @@ impl Path {
             largest: ranges.first().map_or(0, |range| range.last),
             delay,
             ranges: &ranges,
+            ecn: self.ecn,
         };
         self.recovery.on_ack(self.now, ack, &mut self.out)
     }
@@ -226,6 +240,7 @@ fn received_packets_are_reported_until_the_report_is_acknowledged() {
             eliciting: true,
             in_flight: true,
             kind,
+            ect: false,
             content,
         },
     );

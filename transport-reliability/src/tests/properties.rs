@@ -174,6 +174,7 @@ fn arbitrary_acknowledgements_never_panic() {
                 largest,
                 delay,
                 ranges: &ranges,
+                ecn: None,
             };
             if path.recovery.on_ack(path.now, ack, &mut path.out).is_err() {
                 assert_eq!(path.recovery.stats(), before, "a violation changes nothing");

@@ -69,7 +69,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn commit() -> String {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(here).args(arguments).output().ok()?;
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(here)
+            .args(arguments)
+            .output()
+            .ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         output.status.success().then(|| text.trim().to_owned())
     };
@@ -145,7 +150,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Interrupted) => {
             let folder = options.folder.display();
             if cli.json {
-                println!("{}", json!({ "ok": false, "interrupted": true, "resume": folder.to_string() }));
+                println!(
+                    "{}",
+                    json!({ "ok": false, "interrupted": true, "resume": folder.to_string() })
+                );
             }
             eprintln!("interrupted; go on with --resume {folder}");
             ExitCode::from(INTERRUPTED)

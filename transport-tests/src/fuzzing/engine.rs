@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use transport_core::wire::frame::{Close, Datagram, Frame, Frames, PathNewConnectionId, Stream};
+use transport_core::wire::frame::{AckFrequency, Close, Datagram, Frame, Frames, PathNewConnectionId, Stream};
 use transport_core::wire::varint;
 use transport_core::wire::{ConnectionId, Reader, TransportParameters};
 
@@ -46,6 +46,7 @@ pub fn frame_fields(data: &[u8]) {
     let rest = &rest[..rest.len().min(1200)];
     let made = [
         Frame::Ping,
+        Frame::ImmediateAck,
         Frame::HandshakeDone,
         Frame::ResetStream {
             id,
@@ -65,6 +66,12 @@ pub fn frame_fields(data: &[u8]) {
             uni: code & 1 == 1,
             at: third >> 2,
         },
+        Frame::AckFrequency(AckFrequency {
+            sequence: id,
+            threshold: code,
+            delay_us: third & 0xff_ffff,
+            reordering: code >> 1,
+        }),
         Frame::PathChallenge(id.to_be_bytes()),
         Frame::PathResponse(code.to_be_bytes()),
         Frame::Stream(Stream {

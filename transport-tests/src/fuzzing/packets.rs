@@ -244,7 +244,8 @@ impl Bout {
         if self.over {
             assert!(
                 matches!(end.events.last(), Some(Event::Closed(_))),
-                "an event after the last"
+                "an event after the last: {:?}",
+                end.events
             );
         }
         if let Some(CloseReason::Transport { code, by: By::Local }) = end.closed() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use transport_reliability::{AckInput, AckRange, Acks, Config, Outcome, Recovery, Sent, SentKind};
+use transport_reliability::{AckFrequency, AckInput, AckRange, Acks, Config, EcnCounts, Outcome, Recovery, Sent, SentKind};
 
 use super::decode;
 use crate::sim::clock::Clock;
@@ -148,6 +148,7 @@ impl Path {
             eliciting,
             in_flight: eliciting,
             kind,
+            ect: self.recovery.is_marking(),
             content,
         };
         self.recovery.sent(self.now, packet);
@@ -191,6 +192,7 @@ impl Path {
             largest: joined[0].last,
             delay: Duration::from_micros(delay.into()),
             ranges: &joined,
+            ecn: None,
         };
         self.recovery
             .on_ack(self.now, ack, &mut self.out)
@@ -205,6 +207,14 @@ impl Path {
     }
 
     fn claim(&mut self, largest: u64, ranges: &[(u64, u64)]) {
+        if ranges.is_empty() {
+            // No acknowledgement, but a wish for others.
+            self.recovery.set_ack_frequency(AckFrequency {
+                eliciting: largest as u32,
+                max_delay: Duration::from_micros(largest >> 32),
+                reordering: (largest >> 8) as u8 as u32,
+            });
+        }
         let near = self.sent.last().copied().unwrap_or(0);
         // Small values count down from the largest sent, others are taken as they are.
         let value = |claimed: u64| {
@@ -225,6 +235,12 @@ impl Path {
             largest: value(largest),
             delay: Duration::from_micros(largest),
             ranges: &ranges,
+            // Counts as good as any.
+            ecn: largest.is_multiple_of(3).then_some(EcnCounts {
+                ect0: largest,
+                ect1: largest >> 40,
+                ce: largest >> 8,
+            }),
         };
         let before = self.recovery.stats();
         if self.recovery.on_ack(self.now, ack, &mut self.out).is_err() {

@@ -3,7 +3,7 @@
 use transport_api::http::{Field, RequestHead, ResponseHead, Settings, frame};
 use transport_api::masque::{Target, Template, capsule, udp};
 use transport_core::wire::frame::{
-    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathRetireConnectionId, Stream,
+    AckFrequency, Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathRetireConnectionId, Stream,
 };
 use transport_core::wire::{ConnectionId, TransportParameters};
 use transport_crypto::TICKET_LEN;
@@ -83,6 +83,13 @@ fn each_frame() -> Vec<Vec<u8>> {
         Frame::DataBlocked { at: 1 << 14 },
         Frame::StreamDataBlocked { id: 0, at: 100 },
         Frame::StreamsBlocked { uni: false, at: 256 },
+        Frame::ImmediateAck,
+        Frame::AckFrequency(AckFrequency {
+            sequence: 0,
+            threshold: 9,
+            delay_us: 20_000,
+            reordering: 3,
+        }),
         Frame::PathChallenge([7; 8]),
         Frame::PathResponse([7; 8]),
         Frame::Datagram(Datagram { data: b"a message" }),

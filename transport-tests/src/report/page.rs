@@ -14,6 +14,9 @@ th,td{padding:.25rem .75rem;border-bottom:1px solid var(--line);text-align:left;
 td.number{text-align:right;white-space:nowrap}td.good{color:var(--good)}td.bad{color:var(--bad);font-weight:600}\
 pre{background:color-mix(in srgb,var(--text) 7%,transparent);padding:.75rem;overflow-x:auto}svg.plot{display:block;margin:1.25rem 0}";
 
+/// A longer text is a sentence that begins with a number.
+const NUMBER: usize = 16;
+
 /// What a field of a table shows. `pass` and `FAIL` have their colours; numbers stand to the right.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
@@ -35,9 +38,10 @@ impl Cell {
             " class=\"good\""
         } else if self.text.starts_with("FAIL") {
             " class=\"bad\""
-        } else if self
-            .text
-            .starts_with(|c: char| c.is_ascii_digit() || "-–<≤≥".contains(c))
+        } else if self.text.chars().count() <= NUMBER
+            && self
+                .text
+                .starts_with(|c: char| c.is_ascii_digit() || "-–+<≤≥".contains(c))
         {
             " class=\"number\""
         } else {

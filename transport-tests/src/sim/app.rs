@@ -127,6 +127,9 @@ impl App {
             return false;
         };
         let mut moved = self.read(now, id, &mut stream, connection, flows);
+        if let Some(flow) = flows.get_mut(stream.flow as usize) {
+            stream.cut(now, flow);
+        }
         moved |= self.write(id, &mut stream, connection);
         if !stream.done(id, self.side) {
             self.streams.insert(id, stream);
@@ -180,7 +183,7 @@ impl App {
             match connection.read(id, &mut self.scratch) {
                 Ok(read) => {
                     let data = std::mem::take(&mut self.scratch);
-                    self.arrived(stream, &data[..read.bytes], flows);
+                    self.arrived(now, stream, &data[..read.bytes], flows);
                     self.scratch = data;
                     moved |= read.bytes > 0 || read.fin;
                     stream.fin = read.fin;
@@ -201,7 +204,7 @@ impl App {
     }
 
     /// Checks bytes that arrived; the first of a peer's stream say what it is.
-    fn arrived(&mut self, stream: &mut Stream, mut data: &[u8], flows: &mut [Flow]) {
+    fn arrived(&mut self, now: Duration, stream: &mut Stream, mut data: &[u8], flows: &mut [Flow]) {
         if stream.header.len() < HEADER {
             let need = (HEADER - stream.header.len()).min(data.len());
             let (head, rest) = data.split_at(need);
@@ -212,18 +215,22 @@ impl App {
             }
             stream.name(flows, self.side);
         }
-        let label = stream.label(other(self.side));
+        let label = stream.label(self.side.other());
         if let Some(at) = delivery::first_fault(label, stream.received, data) {
             self.faults
                 .push(format!("flow {}: byte {at} is not what was sent", stream.flow));
         }
         stream.received += data.len() as u64;
         if let Some(flow) = flows.get_mut(stream.flow as usize) {
-            flow.received += data.len() as u64;
+            flow.payload(now, data.len() as u64);
         }
     }
 
     fn ended(&mut self, now: Duration, id: StreamId, stream: &mut Stream, flows: &mut [Flow]) {
+        let cut = flows.get(stream.flow as usize).and_then(|flow| flow.cut);
+        if let Some(cut) = cut {
+            stream.expected = cut;
+        }
         if stream.received != stream.expected {
             self.faults.push(format!(
                 "flow {}: {} of {} bytes",
@@ -312,7 +319,7 @@ impl App {
         let sent = Duration::from_nanos(u64::from_be_bytes(*sent));
         match flows.get_mut(index as usize) {
             Some(flow) if delivery::first_fault(u64::from(index), 0, pattern).is_none() => {
-                flow.received += payload.len() as u64;
+                flow.payload(now, payload.len() as u64);
                 flow.arrived(now.saturating_sub(sent));
             }
             _ => self
@@ -339,7 +346,7 @@ impl Stream {
     fn outgoing(flow: &Flow, now: Duration) -> Self {
         let request = flow.offered as u32;
         let total = if flow.spec.kind == Kind::Bulk {
-            flow.spec.bytes
+            flow.spec.total()
         } else {
             flow.spec.request_bytes
         };
@@ -376,10 +383,22 @@ impl Stream {
             return;
         };
         self.expected = match flow.spec.kind {
-            Kind::Bulk => flow.spec.bytes,
+            Kind::Bulk => flow.spec.total(),
             _ if flow.spec.from == side => flow.spec.response_bytes,
             _ => flow.spec.request_bytes,
         };
+    }
+
+    /// A bulk flow whose time has passed ends with what was written.
+    fn cut(&mut self, now: Duration, flow: &mut Flow) {
+        if let Some(sending) = &mut self.sending
+            && flow.spec.kind == Kind::Bulk
+            && flow.over(now)
+            && sending.sent < sending.total
+        {
+            sending.total = sending.sent;
+            flow.cut = Some(sending.sent);
+        }
     }
 
     fn answer(&mut self, flow: &Flow) {
@@ -416,13 +435,6 @@ fn receives(id: StreamId, side: Side) -> bool {
 
 fn sends(id: StreamId, side: Side) -> bool {
     id.direction() == Direction::Bi || local(id, side)
-}
-
-fn other(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Server,
-        Side::Server => Side::Client,
-    }
 }
 
 fn class_of(class: scenario::Class) -> Class {

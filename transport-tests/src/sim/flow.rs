@@ -4,6 +4,54 @@ use std::time::Duration;
 
 use super::scenario::{self, Kind};
 
+/// Bytes over time, in steps of [`History::STEP`].
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    steps: Vec<u64>,
+    total: u64,
+}
+
+impl History {
+    /// How finely it remembers.
+    pub const STEP: Duration = Duration::from_millis(100);
+
+    /// Adds bytes that arrived at `at`.
+    pub fn add(&mut self, at: Duration, bytes: u64) {
+        let step = (at.as_nanos() / Self::STEP.as_nanos()) as usize;
+        if self.steps.len() <= step {
+            self.steps.resize(step + 1, 0);
+        }
+        self.steps[step] += bytes;
+        self.total += bytes;
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes from `from` to before `to`, both rounded down to steps.
+    pub fn between(&self, from: Duration, to: Duration) -> u64 {
+        let step = |at: Duration| ((at.as_nanos() / Self::STEP.as_nanos()) as usize).min(self.steps.len());
+        self.steps[step(from)..step(to).max(step(from))].iter().sum()
+    }
+
+    /// Mean rate from `from` to `to`, Mbit/s.
+    pub fn mbit(&self, from: Duration, to: Duration) -> f64 {
+        let seconds = to.saturating_sub(from).as_secs_f64();
+        if seconds > 0.0 {
+            self.between(from, to) as f64 * 8.0 / seconds / 1e6
+        } else {
+            0.0
+        }
+    }
+
+    /// Bytes of each step.
+    pub fn steps(&self) -> &[u64] {
+        &self.steps
+    }
+}
+
 /// One flow of one round.
 pub struct Flow {
     /// What the scenario says.
@@ -20,6 +68,10 @@ pub struct Flow {
     pub received: u64,
     /// Requests that were answered in full, or datagrams that arrived.
     pub delivered: u64,
+    /// The same over time.
+    pub history: History,
+    /// Bulk with `for_ms`: bytes the sender has decided on.
+    pub cut: Option<u64>,
     /// When the last byte arrived.
     pub completion: Option<Duration>,
     /// One-way datagram latency, or request completion, in microseconds.
@@ -39,6 +91,8 @@ impl Flow {
             start,
             offered: 0,
             received: 0,
+            history: History::default(),
+            cut: None,
             delivered: 0,
             completion: None,
             latencies_us: Vec::new(),
@@ -61,6 +115,12 @@ impl Flow {
         self.spec
             .for_ms
             .is_some_and(|ms| now >= self.start + Duration::from_secs_f64(ms / 1000.0))
+    }
+
+    /// Notes payload that arrived intact.
+    pub fn payload(&mut self, now: Duration, bytes: u64) {
+        self.received += bytes;
+        self.history.add(now, bytes);
     }
 
     /// Notes a request or datagram that arrived `latency` after it was offered.

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod clock;
+pub mod cross;
 pub mod flow;
 pub mod link;
 pub mod node;
@@ -13,8 +14,9 @@ pub mod report;
 pub mod rng;
 pub mod scenario;
 pub mod setup;
+pub mod trace;
 pub mod world;
 
 pub use report::Report;
 pub use scenario::Scenario;
-pub use world::{Options, run};
+pub use world::{Options, run, run_recorded};

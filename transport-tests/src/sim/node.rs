@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use transport_core::{Batch, Endpoint, Now, Output, Route};
+use transport_core::{Batch, Endpoint, Now, Output, Route, buffer::Ecn};
 
 use super::clock::Clock;
 
@@ -17,7 +17,7 @@ pub struct Node {
 /// What an endpoint said when it was drained.
 pub enum Said {
     /// A datagram for the link.
-    Datagram(Route, Vec<u8>),
+    Datagram(Route, Ecn, Vec<u8>),
     /// Something for the application.
     Event(transport_core::Handle, transport_core::Event),
 }
@@ -38,10 +38,11 @@ impl Node {
             self.batch.clear();
             match self.endpoint.poll(clock.now(), &mut self.batch) {
                 Output::Transmit(route) => {
+                    let ecn = self.batch.ecn();
                     said.extend(
                         self.batch
                             .segments()
-                            .map(|segment| Said::Datagram(route, segment.to_vec())),
+                            .map(|segment| Said::Datagram(route, ecn, segment.to_vec())),
                     );
                 }
                 Output::Event(handle, event) => said.push(Said::Event(handle, event)),

@@ -34,8 +34,9 @@ impl WireDigest {
 
 /// Percentiles of a set of samples.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
-#[expect(missing_docs, reason = "the fields are percentiles named by themselves")]
+#[expect(missing_docs, reason = "the fields are named by themselves")]
 pub struct Percentiles {
+    pub mean: f64,
     pub p50: f64,
     pub p95: f64,
     pub p99: f64,
@@ -53,7 +54,9 @@ impl Percentiles {
                 .get(index.saturating_sub(1))
                 .map_or(0.0, |us| f64::from(*us) / 1000.0)
         };
+        let sum: f64 = sorted.iter().map(|us| f64::from(*us)).sum();
         Self {
+            mean: sum / 1000.0 / sorted.len().max(1) as f64,
             p50: at(0.5),
             p95: at(0.95),
             p99: at(0.99),
@@ -71,8 +74,8 @@ mod tests {
         let samples: Vec<u32> = (1..=100).map(|n| n * 1000).collect();
         let found = Percentiles::of_us(&samples);
         assert_eq!(
-            (found.p50, found.p95, found.p99, found.max),
-            (50.0, 95.0, 99.0, 100.0)
+            (found.mean, found.p50, found.p95, found.p99, found.max),
+            (50.5, 50.0, 95.0, 99.0, 100.0)
         );
         assert_eq!(Percentiles::of_us(&[]).max, 0.0);
     }

@@ -22,7 +22,11 @@ pub struct Report {
     pub wire_digest: String,
     pub flows: Vec<FlowReport>,
     pub links: Links,
-    /// Jain's index over the goodput of the bulk flows.
+    /// Traffic of others.
+    pub cross: Vec<CrossReport>,
+    /// Figures of the times the scenario names.
+    pub windows: Vec<WindowReport>,
+    /// Jain's index over the goodput of the bulk flows, in the last half of the time in which all were active.
     pub jain: f64,
     /// Datagrams that either end dropped, by reason.
     pub drops: BTreeMap<String, u64>,
@@ -64,6 +68,58 @@ pub struct Links {
 pub struct LinkReport {
     pub delivered: u64,
     pub dropped: u64,
+    /// Of the dropped, by what.
+    pub dropped_full: u64,
+    pub dropped_aqm: u64,
+    pub dropped_policer: u64,
+    /// Marked CE.
+    pub marked: u64,
+    pub queue_delay_ms: Percentiles,
+}
+
+/// One flow of cross traffic.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the documented keys of the JSON report")]
+pub struct CrossReport {
+    pub kind: &'static str,
+    pub bytes: u64,
+    pub completion_s: Option<f64>,
+    pub goodput_mbit: f64,
+    pub sent_segments: u64,
+    pub retransmitted_segments: u64,
+}
+
+/// Figures of a time within the run.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the documented keys of the JSON report")]
+pub struct WindowReport {
+    pub from_s: f64,
+    pub to_s: f64,
+    pub flows: Vec<Share>,
+    pub cross: Vec<Share>,
+    /// Over bulk flows and simulated TCP.
+    pub jain: f64,
+    pub up: LinkWindow,
+    pub down: LinkWindow,
+}
+
+/// What one flow got of a window.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the documented keys of the JSON report")]
+pub struct Share {
+    pub goodput_mbit: f64,
+    /// Of all that arrived in the window.
+    pub share: f64,
+}
+
+/// What a direction of the link did in a window.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are the documented keys of the JSON report")]
+pub struct LinkWindow {
+    pub offered: u64,
+    pub dropped: u64,
+    /// Dropped of those offered.
+    pub loss: f64,
     pub queue_delay_ms: Percentiles,
 }
 

@@ -5,6 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 use transport_core::Algorithm;
 
+mod beside;
+mod link;
+
+pub use beside::{Cross, CrossKind, Direction, Event, EventKind, Window};
+pub use link::{Aqm, Blackhole, Link, Loss, Policer, Reorder};
+
 /// One scenario as its TOML file says it. Unknown keys are errors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +28,12 @@ pub struct Scenario {
     /// What happens meanwhile.
     #[serde(default)]
     pub event: Vec<Event>,
+    /// Traffic of others on the same link.
+    #[serde(default)]
+    pub cross: Vec<Cross>,
+    /// Times whose figures the report gives apart.
+    #[serde(default)]
+    pub window: Vec<Window>,
     /// Bounds on keys of the report.
     #[serde(default)]
     pub expect: BTreeMap<String, Bound>,
@@ -68,81 +80,6 @@ pub struct Links {
     pub down: Link,
 }
 
-/// Impairments of one direction; missing keys mean none.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Link {
-    /// Bottleneck rate in Mbit/s of IP packets; none: infinite.
-    pub rate_mbit: Option<f64>,
-    /// One-way propagation delay.
-    pub delay_ms: f64,
-    /// Extra delay, uniform in `[0, jitter_ms]`.
-    pub jitter_ms: f64,
-    /// Drop-tail bound in packets.
-    pub queue_packets: Option<usize>,
-    /// Drop-tail bound in bytes.
-    pub queue_bytes: Option<usize>,
-    /// Random loss.
-    pub loss: Option<Loss>,
-    /// Late delivery of some packets.
-    pub reorder: Option<Reorder>,
-    /// Probability that a packet arrives twice.
-    pub duplicate: f64,
-    /// Probability that one random byte is replaced.
-    pub corrupt: f64,
-    /// Larger IP packets vanish.
-    pub mtu: Option<usize>,
-    /// Passes for a while, drops everything for a while, again and again.
-    pub blackhole: Option<Blackhole>,
-    /// The n-th datagrams (from 1) of this direction that vanish.
-    pub drop: Vec<u64>,
-}
-
-/// Models of random loss.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Loss {
-    /// Each packet on its own.
-    Iid {
-        /// Probability.
-        p: f64,
-    },
-    /// Independent, but never more than `max_burst` in a row.
-    Burst {
-        /// Probability.
-        p: f64,
-        /// Longest run of drops.
-        max_burst: u32,
-    },
-    /// Two states: good loses nothing, bad everything.
-    Gilbert {
-        /// Probability of turning bad, per packet.
-        p: f64,
-        /// Probability of recovering, per packet.
-        r: f64,
-    },
-}
-
-/// Some packets arrive later than those behind them.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reorder {
-    /// Probability.
-    pub p: f64,
-    /// How much later.
-    pub extra_ms: f64,
-}
-
-/// A periodic outage.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Blackhole {
-    /// Passing time.
-    pub on_ms: f64,
-    /// Dropping time.
-    pub off_ms: f64,
-}
-
 /// What a flow carries.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -166,6 +103,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// The peer.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// One flow.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,7 +125,7 @@ pub struct Flow {
     /// Flows with the same number share one connection.
     #[serde(default)]
     pub connection: u32,
-    /// Bulk: payload bytes.
+    /// Bulk: payload bytes; with `for_ms`, missing means without end.
     #[serde(default)]
     pub bytes: u64,
     /// Datagrams: offered rate in Mbit/s of payload.
@@ -217,6 +164,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Payload bytes of a bulk flow, if its time does not cut it.
+    pub fn total(&self) -> u64 {
+        if self.bytes == 0 { 1 << 60 } else { self.bytes }
+    }
+
     /// What `cc` names; none: the product's default.
     pub fn algorithm(&self) -> Option<Algorithm> {
         match self.cc.as_deref()? {
@@ -245,48 +197,6 @@ pub enum Class {
     Interactive,
     Bulk,
     Background,
-}
-
-/// Something that happens at a time.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Event {
-    /// When, first.
-    pub at_ms: f64,
-    /// Again and again after that.
-    #[serde(default)]
-    pub every_ms: Option<f64>,
-    /// What.
-    pub kind: EventKind,
-    /// For `rate`: both directions from now on.
-    #[serde(default)]
-    pub rate_mbit: Option<f64>,
-    /// For `delay`: one way, both directions from now on.
-    #[serde(default)]
-    pub delay_ms: Option<f64>,
-    /// For `outage`: how long.
-    #[serde(default)]
-    pub for_ms: Option<f64>,
-}
-
-/// Kinds of events.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum EventKind {
-    /// The client's NAT gives it another port.
-    RebindPort,
-    /// The client's NAT gives it another address.
-    RebindAddr,
-    /// The bottleneck changes.
-    Rate,
-    /// The propagation delay changes.
-    Delay,
-    /// Nothing passes for a while.
-    Outage,
-    /// The client updates its keys.
-    KeyUpdate,
-    /// The client closes.
-    Close,
 }
 
 /// Packet suites by their scenario names.
@@ -354,7 +264,7 @@ impl Scenario {
         }
         for (index, flow) in self.flow.iter().enumerate() {
             let fault = match flow.kind {
-                Kind::Bulk if flow.bytes == 0 => "bulk needs bytes",
+                Kind::Bulk if flow.bytes == 0 && flow.for_ms.is_none() => "bulk needs bytes or for_ms",
                 Kind::Datagrams if flow.rate_mbit <= 0.0 => "datagrams need rate_mbit",
                 Kind::Datagrams if !(20..=1400).contains(&flow.size) => "size must be 20 to 1400",
                 Kind::Requests if flow.count == 0 || flow.concurrency == 0 => {
@@ -368,6 +278,31 @@ impl Scenario {
             if flow.cc.is_some() && flow.algorithm().is_none() {
                 return Err(format!("flow {index}: cc: wanted \"bbr\" or \"cubic\""));
             }
+        }
+        self.check_beside()
+    }
+
+    fn check_beside(&self) -> Result<(), String> {
+        for (index, cross) in self.cross.iter().enumerate() {
+            if cross.kind == CrossKind::UdpCbr && (cross.rate_mbit <= 0.0 || cross.size < 28) {
+                return Err(format!("cross {index}: udp-cbr needs rate_mbit, and size of 28 or more"));
+            }
+        }
+        for (index, window) in self.window.iter().enumerate() {
+            if !(window.from_ms >= 0.0 && window.from_ms < window.to_ms) {
+                return Err(format!("window {index}: from_ms must be below to_ms"));
+            }
+        }
+        for (index, event) in self.event.iter().enumerate() {
+            let missing = match event.kind {
+                EventKind::Rate if event.rate_mbit.is_none_or(|rate| rate <= 0.0) => "rate_mbit above 0",
+                EventKind::Delay if event.delay_ms.is_none() => "delay_ms",
+                EventKind::Loss if event.p.is_none() => "p",
+                EventKind::Outage | EventKind::Freeze if event.for_ms.is_none() => "for_ms",
+                _ if event.every_ms.is_some_and(|every| every <= 0.0) => "every_ms above 0",
+                _ => continue,
+            };
+            return Err(format!("event {index}: {} needs {missing}", event.kind.name()));
         }
         Ok(())
     }
@@ -386,7 +321,16 @@ mod tests {
     #[test]
     fn a_flow_without_its_amount_is_refused() {
         let error = Scenario::parse("name = \"x\"\nseconds = 1\n[[flow]]\nkind = \"bulk\"\n").unwrap_err();
-        assert!(error.contains("flow 0: bulk needs bytes"), "{error}");
+        assert!(error.contains("flow 0: bulk needs bytes or for_ms"), "{error}");
+    }
+
+    #[test]
+    fn what_an_event_or_cross_traffic_lacks_is_named() {
+        let parse = |rest: &str| Scenario::parse(&format!("name = \"x\"\nseconds = 1\n{rest}")).unwrap_err();
+        assert!(parse("[[event]]\nat_ms = 1\nkind = \"rate\"\n").contains("event 0: rate needs rate_mbit"));
+        assert!(parse("[[cross]]\nkind = \"udp-cbr\"\n").contains("cross 0: udp-cbr needs rate_mbit"));
+        assert!(parse("[[window]]\nfrom_ms = 2\nto_ms = 1\n").contains("window 0"));
+        assert!(parse("[[cross]]\nkind = \"tcp-vegas\"\n").contains("line 4"));
     }
 
     #[test]

@@ -1,28 +1,33 @@
 //! The loop: drain both ends, carry datagrams, let the applications act, move the clock to what is next.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, BinaryHeap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Route, Ticket};
+use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Ticket};
 
 use super::{
     app::App,
     clock::Clock,
     flow::Flow,
-    link::Link,
+    cross::Cross,
+    link::{IP_UDP_HEADERS, IPV6_EXTRA, Link, Packet},
     node::{Node, Said},
     record::WireDigest,
+    trace::Trace,
     report::Report,
     rng::Rng,
-    scenario::{self, Cipher, EventKind, Resume, Scenario, Side},
+    scenario::{self, Cipher, Direction, Resume, Scenario, Side},
     setup::Setup,
 };
 
+mod events;
 mod summary;
+mod traffic;
+mod windows;
 
 /// What a run is given beside its scenario.
 #[derive(Clone, Copy, Debug)]
@@ -47,24 +52,43 @@ struct Session {
     tickets: Vec<ClientTicket>,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+impl Session {
+    fn carries(&self, flow: &Flow) -> bool {
+        flow.spec.connection == self.connection
+    }
+}
+
 struct Scheduled {
     at: Duration,
     order: u64,
     what: What,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
 enum What {
-    Up {
-        from: SocketAddr,
-        datagram: Vec<u8>,
-    },
-    Down {
-        session: usize,
-        to: SocketAddr,
-        datagram: Vec<u8>,
-    },
+    /// The last bit of a packet leaves a bottleneck.
+    Departure(Direction),
+    /// A packet arrives at the end of a direction.
+    Arrival(Direction, Packet),
     Event(usize),
 }
 
@@ -77,6 +101,9 @@ struct World<'a> {
     server: Node,
     sessions: Vec<Session>,
     flows: Vec<Flow>,
+    cross: Vec<Cross>,
+    trace: Option<Trace>,
+    headers: usize,
     addresses: BTreeMap<SocketAddr, usize>,
     handles: BTreeMap<Handle, usize>,
     agenda: BinaryHeap<Reverse<Scheduled>>,
@@ -92,9 +119,17 @@ struct World<'a> {
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, options: Options) -> Report {
     let mut world = World::new(scenario, options);
-    world.start_round();
     world.run();
     world.report(options.seed)
+}
+
+/// Runs a scenario to its end and keeps what happened over time. The bytes are the same as those of [`run`].
+pub fn run_recorded(scenario: &Scenario, options: Options) -> (Report, Trace) {
+    let mut world = World::new(scenario, options);
+    world.trace = Some(Trace::default());
+    world.run();
+    let trace = world.trace();
+    (world.report(options.seed), trace)
 }
 
 /// Both ends of a connection use what its flows name.
@@ -108,8 +143,8 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
         let setup = Setup::new(scenario, options);
         let ipv6 = scenario.transport.ipv6;
-        let link =
-            |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
+        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
+        let cross = scenario.cross.iter().enumerate();
         let mut world = Self {
             up: link(&scenario.link.up, "up"),
             down: link(&scenario.link.down, "down"),
@@ -119,6 +154,9 @@ impl<'a> World<'a> {
             clock: Clock::start(),
             sessions: Vec::new(),
             flows: Vec::new(),
+            cross: cross.map(|(index, spec)| Cross::new(spec, index)).collect(),
+            trace: None,
+            headers: IP_UDP_HEADERS + if ipv6 { IPV6_EXTRA } else { 0 },
             addresses: BTreeMap::new(),
             handles: BTreeMap::new(),
             agenda: BinaryHeap::new(),
@@ -227,8 +265,10 @@ impl<'a> World<'a> {
 
     fn run(&mut self) {
         let end = Duration::from_secs_f64(self.scenario.seconds);
+        self.start_round();
         loop {
             self.settle();
+            self.sample();
             if self.finished() {
                 if self.round >= self.scenario.repeat_handshakes {
                     return;
@@ -256,7 +296,8 @@ impl<'a> World<'a> {
 
     fn next_time(&self) -> Option<Duration> {
         let agenda = self.agenda.peek().map(|Reverse(scheduled)| scheduled.at);
-        let mut next = [agenda, self.server.deadline()].into_iter().flatten().min();
+        let cross = self.cross.iter().filter_map(Cross::deadline).min();
+        let mut next = [agenda, cross, self.server.deadline()].into_iter().flatten().min();
         for session in &self.sessions {
             let due = session
                 .connected
@@ -286,39 +327,15 @@ impl<'a> World<'a> {
                 break;
             };
             match scheduled.what {
-                What::Up { from, mut datagram } => {
-                    let route = Route {
-                        remote: from,
-                        local: None,
-                    };
-                    self.server.endpoint.handle_datagram(now, route, &mut datagram);
-                }
-                What::Down {
-                    session,
-                    to,
-                    mut datagram,
-                } => self.arrive_down(session, to, &mut datagram),
+                What::Departure(direction) => self.depart(direction),
+                What::Arrival(direction, packet) => self.arrive(direction, packet),
                 What::Event(index) => self.event(index),
             }
         }
+        self.tick_cross();
         self.server.tick(elapsed, now);
         for session in &mut self.sessions {
             session.client.tick(elapsed, now);
-        }
-    }
-
-    fn arrive_down(&mut self, session: usize, to: SocketAddr, datagram: &mut [u8]) {
-        let route = Route {
-            remote: self.server_address(),
-            local: None,
-        };
-        let now = self.clock.now();
-        let Some(session) = self.sessions.get_mut(session) else {
-            return;
-        };
-        // A NAT that rebound has forgotten the old address.
-        if session.address == to {
-            session.client.endpoint.handle_datagram(now, route, datagram);
         }
     }
 
@@ -374,23 +391,9 @@ impl<'a> World<'a> {
     fn client_said(&mut self, index: usize, said: Said) {
         let session = &mut self.sessions[index];
         match said {
-            Said::Datagram(_, mut datagram) => {
-                let from = session.address;
-                self.digest.add(self.clock.elapsed(), true, &datagram);
-                for at in self
-                    .up
-                    .send(self.clock.elapsed(), &mut datagram)
-                    .into_iter()
-                    .flatten()
-                {
-                    self.schedule(
-                        at,
-                        What::Up {
-                            from,
-                            datagram: datagram.clone(),
-                        },
-                    );
-                }
+            Said::Datagram(_, ecn, datagram) => {
+                let address = session.address;
+                self.send(Direction::Up, index, address, datagram, ecn);
             }
             Said::Event(_, Event::Connected(_)) => {
                 session.connected = true;
@@ -419,27 +422,10 @@ impl<'a> World<'a> {
 
     fn server_said(&mut self, said: Said) {
         match said {
-            Said::Datagram(route, mut datagram) => {
-                self.digest.add(self.clock.elapsed(), false, &datagram);
-                let Some(&session) = self.addresses.get(&route.remote) else {
-                    return;
-                };
-                for at in self
-                    .down
-                    .send(self.clock.elapsed(), &mut datagram)
-                    .into_iter()
-                    .flatten()
-                {
-                    self.schedule(
-                        at,
-                        What::Down {
-                            session,
-                            to: route.remote,
-                            datagram: datagram.clone(),
-                        },
-                    );
-                }
-            }
+            Said::Datagram(route, ecn, datagram) => match self.addresses.get(&route.remote) {
+                Some(&session) => self.send(Direction::Down, session, route.remote, datagram, ecn),
+                None => self.digest.add(self.clock.elapsed(), false, &datagram),
+            },
             Said::Event(handle, Event::Connected(_)) => {
                 let remote = self
                     .server
@@ -469,60 +455,6 @@ impl<'a> World<'a> {
                     _ => {}
                 }
             }
-        }
-    }
-
-    fn event(&mut self, index: usize) {
-        let event = &self.scenario.event[index];
-        let elapsed = self.clock.elapsed();
-        match event.kind {
-            EventKind::RebindPort => self.rebind(false),
-            EventKind::RebindAddr => self.rebind(true),
-            EventKind::Rate => {
-                for link in [&mut self.up, &mut self.down] {
-                    link.set_rate(event.rate_mbit.unwrap_or(10.0));
-                }
-            }
-            EventKind::Delay => {
-                for link in [&mut self.up, &mut self.down] {
-                    link.set_delay(event.delay_ms.unwrap_or(0.0));
-                }
-            }
-            EventKind::Outage => {
-                let until = elapsed + ms(event.for_ms.unwrap_or(1000.0));
-                self.up.outage(until);
-                self.down.outage(until);
-            }
-            EventKind::KeyUpdate => {
-                for session in &mut self.sessions {
-                    if let Some(connection) = session.client.endpoint.connection(session.handle) {
-                        connection.update_keys();
-                    }
-                }
-            }
-            EventKind::Close => {
-                let now = self.clock.now();
-                for session in &mut self.sessions {
-                    if let Some(connection) = session.client.endpoint.connection(session.handle) {
-                        connection.close(now, 0, b"");
-                    }
-                }
-            }
-        }
-        if let Some(every) = event.every_ms {
-            self.schedule(elapsed + ms(every), What::Event(index));
-        }
-    }
-
-    fn rebind(&mut self, move_host: bool) {
-        for index in 0..self.sessions.len() {
-            let old = self.sessions[index].address;
-            let mut address = self.new_address(move_host.then_some(old));
-            if !move_host {
-                address.set_ip(old.ip());
-            }
-            self.addresses.insert(address, index);
-            self.sessions[index].address = address;
         }
     }
 }

@@ -25,11 +25,15 @@ const CHUNK: usize = 64 * 1024;
 const SCENARIOS: [(&str, &str, &str); 5] = [
     ("clean", "", ""),
     ("loss 1 %", "loss = { kind = \"iid\", p = 0.01 }", ""),
-    ("burst loss", "loss = { kind = \"gilbert\", p = 0.003, r = 0.3 }", ""),
+    (
+        "burst loss",
+        "loss = { kind = \"gilbert\", p = 0.003, r = 0.3 }",
+        "",
+    ),
     (
         "outage 2 s",
         "",
-        "[[event]]\nat_ms = 700\nkind = \"outage\"\nfor_ms = 2000\n",
+        "[[event]]\nat_ms = 300\nkind = \"outage\"\nfor_ms = 2000\n",
     ),
     (
         "jitter and reordering",
@@ -119,7 +123,11 @@ fn carry(scenario: &Scenario, bytes: u64, seed: u64) -> io::Result<Duration> {
     let begun = now().instant;
     let connecting = endpoint.connect(stage.to_peer());
     std::thread::scope(|scope| {
-        for event in scenario.event.iter().filter(|event| event.kind == EventKind::Outage) {
+        for event in scenario
+            .event
+            .iter()
+            .filter(|event| event.kind == EventKind::Outage)
+        {
             let at = Duration::from_secs_f64(event.at_ms / 1000.0);
             let time = Duration::from_secs_f64(event.for_ms.unwrap_or(1000.0) / 1000.0);
             let stage = &stage;
@@ -180,7 +188,13 @@ mod tests {
     fn every_scenario_parses_and_completes_in_the_simulator() {
         for index in 0..SCENARIOS.len() {
             let scenario = scenario(index, 100_000).unwrap();
-            let report = sim::run(&scenario, Options { seed: 1, cipher: None });
+            let report = sim::run(
+                &scenario,
+                Options {
+                    seed: 1,
+                    cipher: None,
+                },
+            );
             assert!(report.completed, "{}", scenario.name);
         }
     }

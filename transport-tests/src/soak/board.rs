@@ -190,10 +190,7 @@ impl Board {
 
     /// Marks a moment.
     pub fn mark(&self, t: f64, what: impl Into<String>) {
-        lock(&self.marks).push(Mark {
-            t,
-            what: what.into(),
-        });
+        lock(&self.marks).push(Mark { t, what: what.into() });
     }
 
     /// All marks.

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use transport_api::{
-    ClientTicket, Connection, Endpoint, EndpointConfig, local::Handle, now, tunnel::Client,
-};
+use transport_api::{ClientTicket, Connection, Endpoint, EndpointConfig, local::Handle, now, tunnel::Client};
 
 use super::{
     member::{Crew, loopback},
@@ -28,7 +26,7 @@ enum Way {
 }
 
 /// One short-lived client after another.
-pub async fn run(crew: Rc<Crew>) {
+pub(super) async fn run(crew: Rc<Crew>) {
     let endpoint = match Endpoint::bind(EndpointConfig::client(loopback())) {
         Ok(endpoint) => endpoint,
         Err(error) => return crew.board.fault(format!("churn: {error}")),
@@ -50,7 +48,8 @@ pub async fn run(crew: Rc<Crew>) {
             Ok(outcome) => outcome,
             Err(_) => Err("not done in time".into()),
         };
-        let disturbed = crew.board.note(|tally| tally.outages) != outages || crew.board.present().survives == 0.0;
+        let disturbed =
+            crew.board.note(|tally| tally.outages) != outages || crew.board.present().survives == 0.0;
         match outcome {
             Ok(visit) => note(&crew, visit, disturbed),
             Err(error) if !crew.board.over() => {
@@ -94,7 +93,12 @@ fn note(crew: &Crew, visit: Visit, disturbed: bool) {
 
 type Tickets = [Option<ClientTicket>; 2];
 
-async fn visit(crew: &Rc<Crew>, endpoint: &Endpoint, way: Way, tickets: &mut Tickets) -> Result<Visit, String> {
+async fn visit(
+    crew: &Rc<Crew>,
+    endpoint: &Endpoint,
+    way: Way,
+    tickets: &mut Tickets,
+) -> Result<Visit, String> {
     let [at_relay, at_peer] = tickets;
     if way == Way::Early {
         return early(crew, endpoint, at_peer).await;
@@ -102,7 +106,10 @@ async fn visit(crew: &Rc<Crew>, endpoint: &Endpoint, way: Way, tickets: &mut Tic
     let mut options = crew.stage.to_relay(crew.stage.bundle());
     options.ticket = at_relay.take().filter(|_| way == Way::Ticket);
     let begun = now().instant;
-    let connection = endpoint.connect(options).await.map_err(|error| error.to_string())?;
+    let connection = endpoint
+        .connect(options)
+        .await
+        .map_err(|error| error.to_string())?;
     let client = Client::start(&crew.at, connection.clone()).map_err(|error| error.to_string())?;
     let target = crew.stage.targets.tcp;
     let shown = |error: transport_api::tunnel::TunnelError| error.to_string();
@@ -148,7 +155,9 @@ async fn early(
     let (mut send, mut recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
     send.allow_early();
     let question = [[peer::ECHO; 1].as_slice(), b"what goes along"].concat();
-    send.write_all(&question).await.map_err(|error| error.to_string())?;
+    send.write_all(&question)
+        .await
+        .map_err(|error| error.to_string())?;
     send.finish().map_err(|error| error.to_string())?;
     let answer = recv.read_to_end(100).await.map_err(|error| error.to_string())?;
     let first_byte_ms = (now().instant - begun).as_secs_f64() * 1000.0;
@@ -156,7 +165,10 @@ async fn early(
         crew.board.note(|tally| tally.bytes_wrong += 1);
         return Err("the peer's answer is not what was asked".into());
     }
-    let taken = connection.early_accepted().await.map_err(|error| error.to_string())?;
+    let taken = connection
+        .early_accepted()
+        .await
+        .map_err(|error| error.to_string())?;
     let resumed = connection.resumed();
     *ticket = next_ticket(&crew.at, &connection).await;
     connection.close(0, b"");

@@ -26,25 +26,25 @@ const REKEY_LIMIT: Duration = Duration::from_secs(8);
 const BUNDLE_LIMIT: Duration = Duration::from_secs(8);
 
 /// What the clients' thread is given.
-pub struct Play {
+pub(super) struct Play {
     /// What it writes on.
-    pub board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     /// What it talks to.
-    pub stage: Arc<Stage>,
+    pub(super) stage: Arc<Stage>,
     /// What it goes through.
-    pub phases: Vec<Phase>,
+    pub(super) phases: Vec<Phase>,
     /// Where in the plan it begins, seconds of load.
-    pub from: f64,
+    pub(super) from: f64,
     /// What makes no progress for this long has failed.
-    pub stall: Duration,
+    pub(super) stall: Duration,
     /// A fault the clients have.
-    pub plant: Option<Plant>,
+    pub(super) plant: Option<Plant>,
     /// Decides what they do.
-    pub seed: u64,
+    pub(super) seed: u64,
 }
 
 /// Runs the clients to the end of the plan, or until the board says that it is over. Blocks.
-pub fn play(play: Play) -> std::io::Result<()> {
+pub(super) fn play(play: Play) -> std::io::Result<()> {
     let mut local = Loop::new(MAX_TASKS)?;
     let crew = Rc::new(Crew {
         at: local.handle(),
@@ -208,7 +208,8 @@ async fn rotate(crew: Rc<Crew>, members: u64) {
         }
         crew.at.sleep(STEP).await;
     }
-    crew.board.fault("a client did not get the relay's new bundle".into());
+    crew.board
+        .fault("a client did not get the relay's new bundle".into());
 }
 
 /// Notes how long the echo is silent after a move.

@@ -42,8 +42,12 @@ pub fn judge(tally: &Tally, samples: &[Sample]) -> Vec<Gate> {
         order(tally),
         integrity(tally),
         rekey(tally),
-        slope("memory slope", samples, MEMORY_GROWTH_KIB, "KiB", |s| s.rss_kib as f64),
-        slope("descriptor slope", samples, DESCRIPTOR_GROWTH, "", |s| s.descriptors as f64),
+        slope("memory slope", samples, MEMORY_GROWTH_KIB, "KiB", |s| {
+            s.rss_kib as f64
+        }),
+        slope("descriptor slope", samples, DESCRIPTOR_GROWTH, "", |s| {
+            s.descriptors as f64
+        }),
         latency(tally),
         reconnect(tally),
     ]
@@ -64,7 +68,10 @@ fn delivery(tally: &Tally) -> Gate {
     let carried = tally.transfers_done > 0 && tally.messages_back > 0 && tally.packets_back > 0;
     Gate {
         name: "delivery",
-        ok: missing == 0 && carried && worst >= PACKETS_SHARE && tally.transfers_done == tally.transfers_begun,
+        ok: missing == 0
+            && carried
+            && worst >= PACKETS_SHARE
+            && tally.transfers_done == tally.transfers_begun,
         value: format!(
             "{} of {} transfers, {} of {} messages, {} connections lost, {} tunnels and {} clients refused; packets ≥ {:.0} %",
             tally.transfers_done,
@@ -76,7 +83,10 @@ fn delivery(tally: &Tally) -> Gate {
             tally.connects_failed,
             worst * 100.0
         ),
-        limit: format!("all; packets ≥ {:.0} % of what the link lets through", PACKETS_SHARE * 100.0),
+        limit: format!(
+            "all; packets ≥ {:.0} % of what the link lets through",
+            PACKETS_SHARE * 100.0
+        ),
     }
 }
 
@@ -84,7 +94,10 @@ fn order(tally: &Tally) -> Gate {
     Gate {
         name: "order",
         ok: tally.order_broken == 0 && tally.messages_back > 0,
-        value: format!("{} of {} messages out of place", tally.order_broken, tally.messages_back),
+        value: format!(
+            "{} of {} messages out of place",
+            tally.order_broken, tally.messages_back
+        ),
         limit: "0".into(),
     }
 }
@@ -150,7 +163,10 @@ fn slope(
     Gate {
         name,
         ok: growth <= most,
-        value: format!("{:+.2} {unit}/s, {growth:+.0} {unit} over the run, peak {peak:.0} {unit}", worst),
+        value: format!(
+            "{:+.2} {unit}/s, {growth:+.0} {unit} over the run, peak {peak:.0} {unit}",
+            worst
+        ),
         limit: format!("≤ {most:.0} {unit} over the run"),
     }
 }
@@ -252,14 +268,25 @@ mod tests {
     }
 
     fn memory(rss: impl Fn(f64) -> u64) -> bool {
-        slope("memory slope", &samples(rss), MEMORY_GROWTH_KIB, "KiB", |s| s.rss_kib as f64).ok
+        slope("memory slope", &samples(rss), MEMORY_GROWTH_KIB, "KiB", |s| {
+            s.rss_kib as f64
+        })
+        .ok
     }
 
     #[test]
     fn growth_fails_and_a_warm_up_or_a_wild_sample_does_not() {
         assert!(memory(|_| 50_000));
-        assert!(memory(|t| if t < 8.0 { 20_000 + (t * 4000.0) as u64 } else { 52_000 }));
-        assert!(memory(|t| if (15.0..16.0).contains(&t) { 400_000 } else { 50_000 }));
+        assert!(memory(|t| if t < 8.0 {
+            20_000 + (t * 4000.0) as u64
+        } else {
+            52_000
+        }));
+        assert!(memory(|t| if (15.0..16.0).contains(&t) {
+            400_000
+        } else {
+            50_000
+        }));
         assert!(!memory(|t| 50_000 + (t * 1000.0) as u64));
     }
 
@@ -278,6 +305,10 @@ mod tests {
             part: 1,
             ..sample
         }));
-        assert!(slope("memory slope", &all, MEMORY_GROWTH_KIB, "KiB", |s| s.rss_kib as f64).ok);
+        assert!(
+            slope("memory slope", &all, MEMORY_GROWTH_KIB, "KiB", |s| s.rss_kib
+                as f64)
+            .ok
+        );
     }
 }

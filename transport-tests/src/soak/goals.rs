@@ -127,7 +127,10 @@ async fn open(client: &Client, stage: &Stage, kind: Kind) -> Result<TcpTunnel, S
     let tunnel = client.connect_tcp(&target.ip().to_string(), target.port()).await;
     let mut tunnel = tunnel.map_err(|error| error.to_string())?;
     let request = header(kind, 0, 0);
-    tunnel.write_all(&request).await.map_err(|error| error.to_string())?;
+    tunnel
+        .write_all(&request)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(tunnel)
 }
 
@@ -138,7 +141,10 @@ async fn throughput(client: &Client, stage: &Stage, seconds: f64) -> Result<(f64
     let (mut begun, mut cpu) = (now().instant, cpu_seconds());
     let (mut bytes, mut warm) = (0u64, false);
     loop {
-        let read = tunnel.read(&mut buffer).await.map_err(|error| error.to_string())?;
+        let read = tunnel
+            .read(&mut buffer)
+            .await
+            .map_err(|error| error.to_string())?;
         bytes += read.ok_or("the target ended")? as u64;
         let elapsed = (now().instant - begun).as_secs_f64();
         if !warm && elapsed > seconds * 0.25 {
@@ -164,7 +170,10 @@ async fn added_latency(at: &Handle, client: &Client, stage: &Stage) -> Result<f6
     let (mut through, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..ECHOES {
         let begun = now().instant;
-        tunnel.write_all(&message).await.map_err(|error| error.to_string())?;
+        tunnel
+            .write_all(&message)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut had = 0;
         while had < MESSAGE {
             let read = tunnel.read(&mut back).await.map_err(|error| error.to_string())?;
@@ -172,7 +181,10 @@ async fn added_latency(at: &Handle, client: &Client, stage: &Stage) -> Result<f6
         }
         through.push((now().instant - begun).as_secs_f64() * 1000.0);
         let begun = now().instant;
-        direct.write_all(&message).await.map_err(|error| error.to_string())?;
+        direct
+            .write_all(&message)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut had = 0;
         while had < MESSAGE {
             had += direct.read(&mut back).await.map_err(|error| error.to_string())?;

@@ -23,24 +23,24 @@ const RETRY: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What all tasks of the clients' loop need.
-pub struct Crew {
+pub(super) struct Crew {
     /// Their loop.
-    pub at: Handle,
+    pub(super) at: Handle,
     /// Where they write down what happened.
-    pub board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     /// What they talk to.
-    pub stage: Arc<Stage>,
+    pub(super) stage: Arc<Stage>,
     /// What makes no progress for this long has failed.
-    pub stall: Duration,
+    pub(super) stall: Duration,
     /// A fault the clients have.
-    pub plant: Option<Plant>,
+    pub(super) plant: Option<Plant>,
     /// Decides what they do.
-    pub seed: u64,
+    pub(super) seed: u64,
 }
 
 impl Crew {
     /// Waits for `future`, but not longer than progress may take.
-    pub async fn patient<T, E: std::fmt::Display>(
+    pub(super) async fn patient<T, E: std::fmt::Display>(
         &self,
         what: &str,
         future: impl Future<Output = Result<T, E>>,
@@ -53,7 +53,7 @@ impl Crew {
     }
 
     /// Milliseconds since the stage was set.
-    pub fn ms(&self) -> f64 {
+    pub(super) fn ms(&self) -> f64 {
         now()
             .instant
             .saturating_duration_since(self.stage.origin)
@@ -62,7 +62,7 @@ impl Crew {
     }
 
     /// Starts a task; a full loop is a fault of the harness.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         if self.at.spawn(task).is_err() {
             self.board.fault("the clients' loop is full".into());
         }
@@ -70,24 +70,24 @@ impl Crew {
 }
 
 /// A long-lived client.
-pub struct Member {
+pub(super) struct Member {
     /// What it shares with the others.
-    pub crew: Rc<Crew>,
+    pub(super) crew: Rc<Crew>,
     /// Its number.
-    pub index: u64,
+    pub(super) index: u64,
     endpoint: Endpoint,
     bundle: RefCell<Bundle>,
     client: RefCell<Option<Client>>,
     connecting: Cell<bool>,
     /// Time of the last echo, milliseconds of the stage.
-    pub last_echo: Cell<f64>,
+    pub(super) last_echo: Cell<f64>,
     /// While somebody watches: the longest silence of the echo.
-    pub silence: Cell<Option<f64>>,
+    pub(super) silence: Cell<Option<f64>>,
 }
 
 impl Member {
     /// A client with its own socket.
-    pub fn new(crew: &Rc<Crew>, index: u64) -> std::io::Result<Rc<Self>> {
+    pub(super) fn new(crew: &Rc<Crew>, index: u64) -> std::io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
             crew: Rc::clone(crew),
             index,
@@ -101,7 +101,7 @@ impl Member {
     }
 
     /// Moves to another socket, as a machine that changes networks.
-    pub fn migrate(&self) {
+    pub(super) fn migrate(&self) {
         if let Err(error) = self.endpoint.rebind(loopback()) {
             self.crew
                 .board
@@ -110,7 +110,7 @@ impl Member {
     }
 
     /// The connection, if it stands.
-    pub fn connection(&self) -> Option<Connection> {
+    pub(super) fn connection(&self) -> Option<Connection> {
         self.client
             .borrow()
             .as_ref()
@@ -118,7 +118,7 @@ impl Member {
     }
 
     /// The client, connecting first where that is needed.
-    pub async fn client(self: &Rc<Self>) -> Option<Client> {
+    pub(super) async fn client(self: &Rc<Self>) -> Option<Client> {
         loop {
             if let Some(client) = self.client.borrow().as_ref() {
                 return Some(client.clone());
@@ -148,8 +148,7 @@ impl Member {
             Ok(result) => result.map_err(|error| error.to_string())?,
             Err(_) => return Err("no answer".into()),
         };
-        let client =
-            Client::start(&self.crew.at, connection.clone()).map_err(|error| error.to_string())?;
+        let client = Client::start(&self.crew.at, connection.clone()).map_err(|error| error.to_string())?;
         *self.client.borrow_mut() = Some(client);
         self.crew.spawn(watch_end(Rc::clone(self), connection.closed()));
         self.crew.spawn(watch_bundles(Rc::clone(self), connection));
@@ -157,7 +156,7 @@ impl Member {
     }
 
     /// Opens a tunnel to the TCP target.
-    pub async fn tcp(self: &Rc<Self>) -> Result<TcpTunnel, String> {
+    pub(super) async fn tcp(self: &Rc<Self>) -> Result<TcpTunnel, String> {
         let client = self.client().await.ok_or("the run is ending")?;
         let target = self.crew.stage.targets.tcp;
         let host = target.ip().to_string();
@@ -166,7 +165,7 @@ impl Member {
     }
 
     /// Opens a tunnel to the UDP target.
-    pub async fn udp(self: &Rc<Self>) -> Result<UdpTunnel, String> {
+    pub(super) async fn udp(self: &Rc<Self>) -> Result<UdpTunnel, String> {
         let client = self.client().await.ok_or("the run is ending")?;
         let target = self.crew.stage.targets.udp;
         let host = target.ip().to_string();
@@ -183,7 +182,7 @@ impl Member {
     }
 
     /// Says goodbye.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let client = self.client.borrow_mut().take();
         if let Some(client) = client {
             client.connection().close(0, b"");
@@ -194,7 +193,7 @@ impl Member {
     }
 
     /// An echo came back.
-    pub fn echoed(&self, latency_ms: f64) {
+    pub(super) fn echoed(&self, latency_ms: f64) {
         let at = self.crew.ms();
         if let Some(longest) = self.silence.get() {
             self.silence.set(Some(longest.max(at - self.last_echo.get())));
@@ -205,7 +204,7 @@ impl Member {
 }
 
 /// Where sockets of the run are.
-pub fn loopback() -> SocketAddr {
+pub(super) fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
@@ -239,7 +238,7 @@ async fn watch_bundles(member: Rc<Member>, connection: Connection) {
 }
 
 /// Looks at the connections now and then, for the plots.
-pub async fn watch_gauges(crew: Rc<Crew>, members: Vec<Rc<Member>>) {
+pub(super) async fn watch_gauges(crew: Rc<Crew>, members: Vec<Rc<Member>>) {
     let mut lost_before = vec![(0u64, 0u64); members.len()];
     let mut lost = 0;
     while !crew.board.over() {

@@ -12,9 +12,7 @@ pub mod page;
 pub mod plan;
 pub mod plant;
 pub mod run;
-pub mod sample;
 pub mod shim;
-pub mod stage;
 pub mod state;
 
 mod churn;
@@ -22,6 +20,8 @@ mod director;
 mod member;
 mod peer;
 mod progress;
+mod sample;
+mod stage;
 mod target;
 mod work;
 

@@ -185,8 +185,10 @@ fn mbit(bytes: u64, seconds: f64) -> f64 {
 }
 
 fn shown(goal: &Goal) -> String {
-    goal.value
-        .map_or_else(|| "not measured".into(), |value| format!("{value:.2} {}", goal.unit))
+    goal.value.map_or_else(
+        || "not measured".into(),
+        |value| format!("{value:.2} {}", goal.unit),
+    )
 }
 
 fn verdict(goal: &Goal) -> &'static str {
@@ -343,7 +345,12 @@ fn plots(state: &State) -> Vec<Plot> {
             ],
             false,
         ),
-        plot("Resident memory", "MiB", &[("rss", |s| s.rss_kib as f64 / 1024.0)], false),
+        plot(
+            "Resident memory",
+            "MiB",
+            &[("rss", |s| s.rss_kib as f64 / 1024.0)],
+            false,
+        ),
         plot(
             "Descriptors, threads, tunnels",
             "",

@@ -20,26 +20,26 @@ use transport_api::{
 use crate::oracle::delivery;
 
 /// The application protocol.
-pub const APP: &[u8] = b"adit-soak/1";
+pub(super) const APP: &[u8] = b"adit-soak/1";
 /// First byte of a stream: what follows comes back.
-pub const ECHO: u8 = b'E';
+pub(super) const ECHO: u8 = b'E';
 /// First byte of a stream: what follows is counted; the answer says when the last byte came.
-pub const COUNT: u8 = b'B';
+pub(super) const COUNT: u8 = b'B';
 /// Label of the bytes that are counted.
-pub const LABEL: u64 = 1;
+pub(super) const LABEL: u64 = 1;
 const MAX_ECHO: usize = 64 * 1024;
 const MAX_TASKS: usize = 16_384;
 const CHUNK: usize = 64 * 1024;
 
 /// What a counted stream was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
+pub(super) struct Counted {
     /// Payload bytes that came.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Time of the last, on the clock both sides have in common.
-    pub at: Duration,
+    pub(super) at: Duration,
     /// Whether each was what was sent.
-    pub intact: bool,
+    pub(super) intact: bool,
 }
 
 impl Counted {
@@ -52,7 +52,7 @@ impl Counted {
     }
 
     /// Reads the answer.
-    pub fn parse(data: &[u8]) -> Option<Self> {
+    pub(super) fn parse(data: &[u8]) -> Option<Self> {
         let (bytes, rest) = data.split_first_chunk::<8>()?;
         let (at, rest) = rest.split_first_chunk::<8>()?;
         Some(Self {
@@ -64,16 +64,16 @@ impl Counted {
 }
 
 /// The running server. It stops when this is dropped.
-pub struct Peer {
+pub(super) struct Peer {
     /// Its endpoint.
-    pub endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Peer {
     /// Serves the connections of `endpoint`; times are told since `origin`.
-    pub fn start(endpoint: Endpoint, origin: Instant) -> io::Result<Self> {
+    pub(super) fn start(endpoint: Endpoint, origin: Instant) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (theirs, stopped) = (endpoint.clone(), Arc::clone(&stop));
         let thread = std::thread::Builder::new()

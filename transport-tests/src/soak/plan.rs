@@ -103,7 +103,7 @@ pub fn phases(profile: Profile, seconds: f64, seed: u64) -> Vec<Phase> {
     let (count, length) = match profile {
         Profile::Agreement => return all,
         Profile::Smoke => {
-            let count = ((seconds / 4.0) as usize).clamp(1, KINDS.len());
+            let count = ((seconds / 3.0) as usize).clamp(1, KINDS.len());
             (count, seconds / count as f64)
         }
         Profile::Nightly => {
@@ -264,7 +264,11 @@ mod tests {
 
     #[test]
     fn a_plan_covers_its_time_and_is_the_same_again() {
-        for (profile, seconds) in [(Profile::Smoke, 8.0), (Profile::Smoke, 110.0), (Profile::Nightly, 7200.0)] {
+        for (profile, seconds) in [
+            (Profile::Smoke, 8.0),
+            (Profile::Smoke, 110.0),
+            (Profile::Nightly, 7200.0),
+        ] {
             let plan = phases(profile, seconds, 7);
             assert!((plan.last().unwrap().to - seconds).abs() < 1e-6);
             for pair in plan.windows(2) {
@@ -282,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_short_run_still_meets_loss_and_every_long_one_all_kinds() {
-        let short = phases(Profile::Smoke, 8.0, 1);
+        let short = phases(Profile::Smoke, 6.0, 1);
         assert!(short.iter().any(|phase| phase.lossy));
         let night = phases(Profile::Nightly, 7.0 * 60.0, 3);
         let names: std::collections::BTreeSet<_> = night.iter().map(|phase| phase.name).collect();

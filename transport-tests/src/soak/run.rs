@@ -35,6 +35,8 @@ const MEASURED_FROM: f64 = 25.0;
 const FLOOD_SHARE: f64 = 0.05;
 /// What drains, and says goodbye, at the end.
 const DRAIN_S: f64 = 2.0;
+/// Of a run's time, at least: load.
+const MIN_LOAD: f64 = 0.5;
 const STEP: Duration = Duration::from_millis(50);
 /// A state is written this often, so that a crash costs little.
 const SAVE_EVERY_S: f64 = 60.0;
@@ -144,7 +146,10 @@ fn measure(
         if interrupted.load(Ordering::Acquire) {
             break;
         }
-        progress.at(seconds_since(begun), &format!("simulator and real sockets: {name}"));
+        progress.at(
+            seconds_since(begun),
+            &format!("simulator and real sockets: {name}"),
+        );
         let line = agreement::compare(index, bytes, runs, state.seed).map_err(io::Error::other)?;
         state.agreement.push(line);
     }
@@ -160,13 +165,16 @@ fn under_load(
 ) -> io::Result<()> {
     if state.parts == 0 {
         let left = options.time.as_secs_f64() - seconds_since(begun) - DRAIN_S;
-        state.wanted_s = left.max(4.0);
+        // Where measuring took long, the run does.
+        state.wanted_s = left.max(options.time.as_secs_f64() * MIN_LOAD);
     }
     let part = state.parts;
     state.parts += 1;
     let from = state.elapsed_s;
     let phases = plan::phases(state.profile, state.wanted_s, state.seed);
-    let links = phases.first().map_or_else(Links::default, |phase| phase.links.clone());
+    let links = phases
+        .first()
+        .map_or_else(Links::default, |phase| phase.links.clone());
     let stage = Arc::new(Stage::set(Some(&links), state.seed, state.plant)?);
     let board = Board::resume(std::mem::take(&mut state.tally), std::mem::take(&mut state.marks));
     let play = Play {
@@ -241,7 +249,11 @@ impl Watch {
                 options.time.as_secs_f64() - (state.wanted_s + DRAIN_S - at).max(0.0),
                 &format!(
                     "{} · {:.1} up, {:.1} down Mbit/s · echo {:.0} ms · {} faults",
-                    if board.stopping() { "draining" } else { board.present().name },
+                    if board.stopping() {
+                        "draining"
+                    } else {
+                        board.present().name
+                    },
                     sample.up_mbit,
                     sample.down_mbit,
                     sample.echo_ms,

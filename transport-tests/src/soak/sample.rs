@@ -12,14 +12,14 @@ const PAGE_KIB: u64 = 4;
 const TICKS: f64 = 100.0;
 
 /// Resident memory, KiB; 0 where there is no `/proc`.
-pub fn rss_kib() -> u64 {
+pub(super) fn rss_kib() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_ascii_whitespace().nth(1);
     pages.and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE_KIB
 }
 
 /// Open descriptors.
-pub fn descriptors() -> u64 {
+pub(super) fn descriptors() -> u64 {
     // One of them is the folder being read.
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1) as u64)
 }
@@ -29,7 +29,7 @@ fn threads() -> u64 {
 }
 
 /// Processor time of this process, seconds, the kernel's part included.
-pub fn cpu_seconds() -> f64 {
+pub(super) fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name, in parentheses, may hold anything.
     let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
@@ -42,9 +42,9 @@ pub fn cpu_seconds() -> f64 {
 
 /// Takes samples; each covers the time since the one before.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(super) struct Sampler {
     /// Which start of the program this is.
-    pub part: u32,
+    pub(super) part: u32,
     before: Totals,
     at: f64,
 }
@@ -59,7 +59,7 @@ struct Totals {
 
 impl Sampler {
     /// Counts from the figures `board` has now.
-    pub fn new(part: u32, at: f64, board: &Board) -> Self {
+    pub(super) fn new(part: u32, at: f64, board: &Board) -> Self {
         Self {
             part,
             before: totals(board),
@@ -68,7 +68,7 @@ impl Sampler {
     }
 
     /// The moment `at`, seconds of load.
-    pub fn take(&mut self, at: f64, board: &Board, stage: &Stage) -> Sample {
+    pub(super) fn take(&mut self, at: f64, board: &Board, stage: &Stage) -> Sample {
         let now = totals(board);
         let seconds = (at - self.at).max(1e-3);
         let mbit = |now: u64, before: u64| now.saturating_sub(before) as f64 * 8.0 / seconds / 1e6;

@@ -2,7 +2,7 @@
 //! links do. It runs the very same [`Link`], on real time, so that both can be compared.
 
 use std::{
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, BinaryHeap, VecDeque},
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -15,7 +15,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
 use transport_api::now;
 use transport_core::{
-    Batch, RecvBatch, Route,
+    Batch, Ecn, RecvBatch, Route,
     net::{SocketOptions, Timer, UdpSocket},
 };
 
@@ -156,13 +156,32 @@ struct Mapping {
 }
 
 /// A datagram on the way.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq)]
 struct OnTheWay {
     at: Duration,
     order: u64,
+    place: Place,
+    datagram: Vec<u8>,
+}
+
+impl Ord for OnTheWay {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for OnTheWay {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Which way, whose, and with which mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
     up: bool,
     client: SocketAddr,
-    datagram: Vec<u8>,
+    ecn: Ecn,
 }
 
 /// One direction: the link, and what links before it did.
@@ -373,13 +392,21 @@ impl Forwarder {
             mapping.client
         });
         for (arrived, datagram) in batch.datagrams() {
-            let client = owner.unwrap_or(arrived.route.remote);
-            self.carry(elapsed, owner.is_none(), client, datagram);
+            let place = Place {
+                up: owner.is_none(),
+                client: owner.unwrap_or(arrived.route.remote),
+                ecn: arrived.ecn.unwrap_or_default(),
+            };
+            self.carry(elapsed, place, datagram);
         }
     }
 
-    fn carry(&mut self, elapsed: Duration, up: bool, client: SocketAddr, datagram: &mut [u8]) {
-        let link = if up { &mut self.up.link } else { &mut self.down.link };
+    fn carry(&mut self, elapsed: Duration, place: Place, datagram: &mut [u8]) {
+        let link = if place.up {
+            &mut self.up.link
+        } else {
+            &mut self.down.link
+        };
         for at in link.send(elapsed, datagram).into_iter().flatten() {
             if self.way.len() >= MAX_ON_THE_WAY {
                 return;
@@ -388,8 +415,7 @@ impl Forwarder {
             self.way.push(Reverse(OnTheWay {
                 at,
                 order: self.order,
-                up,
-                client,
+                place,
                 datagram: datagram.to_vec(),
             }));
         }
@@ -401,8 +427,10 @@ impl Forwarder {
         self.forgotten.retain(|(until, _)| *until > elapsed);
         let mut towards = None;
         while self.way.peek().is_some_and(|Reverse(next)| next.at <= elapsed) {
-            let Some(Reverse(next)) = self.way.pop() else { break };
-            let place = (next.up, next.client);
+            let Some(Reverse(next)) = self.way.pop() else {
+                break;
+            };
+            let place = next.place;
             if towards != Some(place) {
                 self.flush(towards.replace(place))?;
             }
@@ -415,9 +443,12 @@ impl Forwarder {
         self.flush(towards)
     }
 
-    fn flush(&mut self, towards: Option<(bool, SocketAddr)>) -> io::Result<()> {
-        let Some((up, client)) = towards else { return Ok(()) };
+    fn flush(&mut self, towards: Option<Place>) -> io::Result<()> {
+        let Some(Place { up, client, ecn }) = towards else {
+            return Ok(());
+        };
         let mut batch = std::mem::replace(&mut self.batch, Batch::new(0));
+        batch.set_ecn(ecn);
         let remote = if up { self.server } else { client };
         let route = Route { remote, local: None };
         let sent = if up {
@@ -459,14 +490,7 @@ impl Forwarder {
         )?;
         self.by_client.insert(client, token);
         let used = self.elapsed();
-        self.mappings.insert(
-            token,
-            Mapping {
-                client,
-                socket,
-                used,
-            },
-        );
+        self.mappings.insert(token, Mapping { client, socket, used });
         Ok(token)
     }
 

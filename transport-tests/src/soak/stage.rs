@@ -33,19 +33,19 @@ struct Keys {
 }
 
 /// Relay, peer, targets and, when asked for, a bad link before each of the two servers.
-pub struct Stage {
+pub(super) struct Stage {
     /// Serves tunnels.
-    pub relay: Endpoint,
+    pub(super) relay: Endpoint,
     /// Serves streams of this harness.
-    pub peer: Peer,
+    pub(super) peer: Peer,
     /// What the tunnels lead to.
-    pub targets: Targets,
+    pub(super) targets: Targets,
     /// Before the relay.
-    pub relay_shim: Option<Shim>,
+    pub(super) relay_shim: Option<Shim>,
     /// Before the peer.
-    pub peer_shim: Option<Shim>,
+    pub(super) peer_shim: Option<Shim>,
     /// When the stage was set: the clock that both ends have in common.
-    pub origin: Instant,
+    pub(super) origin: Instant,
     first_bundle: Bundle,
     service: Option<RelayService>,
     keys: Mutex<Keys>,
@@ -79,7 +79,7 @@ fn statics() -> io::Result<RelayStatics> {
 
 impl Stage {
     /// Starts everything. `links`: what the shims do; none: no shims.
-    pub fn set(links: Option<&Links>, seed: u64, plant: Option<Plant>) -> io::Result<Self> {
+    pub(super) fn set(links: Option<&Links>, seed: u64, plant: Option<Plant>) -> io::Result<Self> {
         let identity =
             RelayIdentity::generate(&mut OsEntropy).map_err(|_| io::Error::other("no randomness"))?;
         let statics = statics()?;
@@ -129,17 +129,17 @@ impl Stage {
     }
 
     /// The relay's newest bundle.
-    pub fn bundle(&self) -> Bundle {
+    pub(super) fn bundle(&self) -> Bundle {
         self.keys().bundle.clone()
     }
 
     /// Both shims, when there are any.
-    pub fn shims(&self) -> impl Iterator<Item = &Shim> {
+    pub(super) fn shims(&self) -> impl Iterator<Item = &Shim> {
         [&self.relay_shim, &self.peer_shim].into_iter().flatten()
     }
 
     /// A connect to the relay by `bundle`, through its shim.
-    pub fn to_relay(&self, bundle: Bundle) -> ConnectOptions {
+    pub(super) fn to_relay(&self, bundle: Bundle) -> ConnectOptions {
         let direct = self.relay.local_addr();
         ConnectOptions {
             server: Some(self.relay_shim.as_ref().map_or(direct, Shim::address)),
@@ -148,7 +148,7 @@ impl Stage {
     }
 
     /// A connect to the peer, through its shim.
-    pub fn to_peer(&self) -> ConnectOptions {
+    pub(super) fn to_peer(&self) -> ConnectOptions {
         let direct = self.peer.endpoint.local_addr();
         ConnectOptions {
             server: Some(self.peer_shim.as_ref().map_or(direct, Shim::address)),
@@ -157,7 +157,7 @@ impl Stage {
     }
 
     /// The relay makes the keys of the next epoch; those of the last go on beside them.
-    pub fn rotate(&self) -> io::Result<Bundle> {
+    pub(super) fn rotate(&self) -> io::Result<Bundle> {
         let statics = statics()?;
         let mut keys = self.keys();
         let bundle = sign(&keys.identity, &statics, keys.bundle.epoch() + 1)?;
@@ -172,7 +172,7 @@ impl Stage {
     }
 
     /// Tunnels the relay has now.
-    pub fn tunnels_open(&self) -> u64 {
+    pub(super) fn tunnels_open(&self) -> u64 {
         self.service
             .as_ref()
             .map_or(0, |service| service.snapshot().tunnels_open)

@@ -20,11 +20,11 @@ use super::plant::Plant;
 use crate::oracle::delivery;
 
 /// What a request begins with: kind, label of its bytes, how many.
-pub const HEADER: usize = 17;
+pub(super) const HEADER: usize = 17;
 /// Bytes of an upload after which the target says one byte: that it goes on.
-pub const PROGRESS: u64 = 16 * 1024;
+pub(super) const PROGRESS: u64 = 16 * 1024;
 /// Length of a message of the ordered echo.
-pub const MESSAGE: usize = 128;
+pub(super) const MESSAGE: usize = 128;
 /// Of a planted fault: every so many messages or pieces.
 const NOW_AND_THEN: u64 = 20;
 const CHUNK: usize = 64 * 1024;
@@ -32,7 +32,7 @@ const MAX_TASKS: usize = 65_536;
 
 /// What is asked of the TCP target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Reads, says how it goes, and at the end how many bytes came and their checksum.
     Upload,
     /// Writes the bytes of the label.
@@ -61,7 +61,7 @@ impl Kind {
 }
 
 /// The beginning of a request.
-pub fn header(kind: Kind, label: u64, bytes: u64) -> [u8; HEADER] {
+pub(super) fn header(kind: Kind, label: u64, bytes: u64) -> [u8; HEADER] {
     let mut out = [0; HEADER];
     out[0] = kind.byte();
     out[1..9].copy_from_slice(&label.to_be_bytes());
@@ -71,7 +71,7 @@ pub fn header(kind: Kind, label: u64, bytes: u64) -> [u8; HEADER] {
 
 /// A checksum that notices order (FNV-1a): accidents, not forgeries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sum(u64);
+pub(super) struct Sum(u64);
 
 impl Default for Sum {
     fn default() -> Self {
@@ -81,31 +81,31 @@ impl Default for Sum {
 
 impl Sum {
     /// Adds bytes.
-    pub fn add(&mut self, data: &[u8]) {
+    pub(super) fn add(&mut self, data: &[u8]) {
         for byte in data {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
 
     /// The sum so far.
-    pub fn value(self) -> u64 {
+    pub(super) fn value(self) -> u64 {
         self.0
     }
 }
 
 /// The running targets. They stop when this is dropped.
-pub struct Targets {
+pub(super) struct Targets {
     /// The TCP target.
-    pub tcp: SocketAddr,
+    pub(super) tcp: SocketAddr,
     /// The UDP echo.
-    pub udp: SocketAddr,
+    pub(super) udp: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Targets {
     /// Starts both.
-    pub fn start(plant: Option<Plant>) -> io::Result<Self> {
+    pub(super) fn start(plant: Option<Plant>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, told) = mpsc::channel();
         let theirs = Arc::clone(&stop);

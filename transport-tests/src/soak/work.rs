@@ -11,7 +11,7 @@ use super::{
 use crate::{oracle::delivery, sim::rng::Rng};
 
 /// Between two messages of the echo.
-pub const ECHO_EVERY: Duration = Duration::from_millis(10);
+pub(super) const ECHO_EVERY: Duration = Duration::from_millis(10);
 /// Between two packets.
 const PACKET_EVERY: Duration = Duration::from_millis(20);
 /// Packets of one tunnel.
@@ -30,7 +30,7 @@ const DOUBLINGS: f64 = 5.0;
 const PACKET_HEADER: usize = 16;
 
 /// Starts all work of a member.
-pub fn start(member: &Rc<Member>) {
+pub(super) fn start(member: &Rc<Member>) {
     let crew = &member.crew;
     crew.spawn(transfers(Rc::clone(member), Kind::Upload));
     crew.spawn(transfers(Rc::clone(member), Kind::Download));
@@ -44,7 +44,11 @@ async fn transfers(member: Rc<Member>, kind: Kind) {
     let board = &crew.board;
     let mut rng = Rng::new(
         crew.seed.wrapping_add(member.index),
-        if kind == Kind::Upload { "uploads" } else { "downloads" },
+        if kind == Kind::Upload {
+            "uploads"
+        } else {
+            "downloads"
+        },
     );
     while !board.stopping() {
         let bytes = (SMALLEST * 2f64.powf(rng.unit() * DOUBLINGS)) as u64;
@@ -61,7 +65,10 @@ async fn transfers(member: Rc<Member>, kind: Kind) {
             Err(_) => tally.transfers_failed += 1,
         });
         if let Err(error) = outcome {
-            board.fault(format!("client {}: {kind:?} of {bytes} bytes: {error}", member.index));
+            board.fault(format!(
+                "client {}: {kind:?} of {bytes} bytes: {error}",
+                member.index
+            ));
         }
         crew.at.sleep(PAUSE).await;
     }
@@ -203,7 +210,8 @@ async fn echoes(member: Rc<Member>) {
             && !crew.board.over()
         {
             crew.board.note(|tally| tally.messages_lost += 1);
-            crew.board.fault(format!("client {}: echo: {error}", member.index));
+            crew.board
+                .fault(format!("client {}: echo: {error}", member.index));
             crew.at.sleep(PAUSE).await;
         }
     }
@@ -219,7 +227,9 @@ async fn echo(member: &Rc<Member>) -> Result<(), String> {
     let missing = sent.get() - back.get();
     if missing > 0 && !crew.board.over() {
         crew.board.note(|tally| tally.messages_lost += missing);
-        return Err(outcome.err().unwrap_or_else(|| format!("{missing} messages did not come back")));
+        return Err(outcome
+            .err()
+            .unwrap_or_else(|| format!("{missing} messages did not come back")));
     }
     outcome.map(drop)
 }
@@ -271,7 +281,9 @@ async fn echo_read(member: &Member, mut receiver: TcpReceiver, back: &Cell<u64>)
 fn check_message(member: &Member, message: &[u8], wanted: u64) {
     let board = &member.crew.board;
     let word = |from: usize| {
-        let bytes = message.get(from..from + 8).and_then(|bytes| bytes.try_into().ok());
+        let bytes = message
+            .get(from..from + 8)
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u64::from_be_bytes)
     };
     let (number, sent_us) = (word(0), word(8));
@@ -283,9 +295,15 @@ fn check_message(member: &Member, message: &[u8], wanted: u64) {
         tally.order_broken += u64::from(intact && number != wanted);
     });
     if intact && number != wanted {
-        board.fault(format!("client {}: message {number} came where {wanted} was due", member.index));
+        board.fault(format!(
+            "client {}: message {number} came where {wanted} was due",
+            member.index
+        ));
     } else if !intact {
-        board.fault(format!("client {}: message {wanted} is not what was sent", member.index));
+        board.fault(format!(
+            "client {}: message {wanted} is not what was sent",
+            member.index
+        ));
     } else {
         member.echoed(member.crew.ms() - sent_us as f64 / 1000.0);
     }
@@ -303,7 +321,8 @@ async fn packets(member: Rc<Member>) {
         if let Err(error) = outcome
             && !crew.board.over()
         {
-            crew.board.fault(format!("client {}: packets: {error}", member.index));
+            crew.board
+                .fault(format!("client {}: packets: {error}", member.index));
             crew.at.sleep(PAUSE).await;
         }
     }

@@ -9,7 +9,7 @@ use transport_core::wire::frame::{
     Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathNewConnectionId, PathRetireConnectionId,
 };
 use transport_core::{
-    Access, By, CloseReason, Endpoint, EndpointConfig, Now, SeededEntropy, TransportConfig,
+    Access, By, CloseReason, Endpoint, EndpointConfig, Event, Now, SeededEntropy, TransportConfig,
 };
 use transport_crypto::TICKET_LEN;
 use transport_tests::misbehave::{Raw, encode, generous};
@@ -370,4 +370,29 @@ fn what_is_written_about_a_packet_does_not_grow_with_it() {
     let (events, longest) = *seen.lock().unwrap();
     // A byte of the reason takes five characters in a list of numbers.
     assert!(events > 30 && longest < 6000, "{events} events, {longest} bytes");
+}
+
+/// Found by fuzzing: behind the peer's CLOSE, in the same packet, frames were heard again once our own end had begun, and the
+/// application was told of a stream after it had been told of the end.
+#[test]
+fn what_stands_behind_a_close_is_not_heard() {
+    let (mut pair, mut raw) = pair(6002);
+    let last_word = Frame::Close(Close {
+        code: 1,
+        frame_type: None,
+        reason: b"",
+    });
+    let behind = Frame::StopSending { id: 0, code: 0 };
+    let nonsense = Frame::ResetStream {
+        id: 2,
+        code: 0,
+        final_size: 1 << 61,
+    };
+    raw.say(&mut pair, &[nonsense, last_word, behind]);
+    raw.say(&mut pair, &[last_word, behind]);
+    assert!(
+        matches!(pair.server.events.last(), Some(Event::Closed(_))),
+        "{:?}",
+        pair.server.events
+    );
 }

@@ -1,6 +1,7 @@
 //! PATH_ACK: RFC 9000 §19.3 with a path id before it and the delay in plain microseconds.
 //!
-//! `path (i) ‖ largest (i) ‖ delay µs (i) ‖ count (i) ‖ first range (i) ‖ count × (gap (i) ‖ range (i))`
+//! `path (i) ‖ largest (i) ‖ delay µs (i) ‖ count (i) ‖ first range (i) ‖ count × (gap (i) ‖ range (i))`, and with
+//! type 3f `‖ ECT(0) (i) ‖ ECT(1) (i) ‖ CE (i)`
 
 use std::ops::RangeInclusive;
 
@@ -10,6 +11,9 @@ use crate::wire::varint;
 
 /// The most ranges a PATH_ACK may hold, the first included; more is an encoding error.
 pub const MAX_ACK_RANGES: usize = 256;
+
+/// Packets received with ECT(0), ECT(1) and CE, in this order.
+pub type Marks = [u64; 3];
 
 /// Packets received on a path. The ranges were checked when it was decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,7 @@ pub struct PathAck<'a> {
     count: u16,
     /// `count` pairs of gap and range, as they came.
     more: &'a [u8],
+    marks: Option<Marks>,
 }
 
 impl<'a> PathAck<'a> {
@@ -39,6 +44,19 @@ impl<'a> PathAck<'a> {
         self.delay_us
     }
 
+    /// Codepoints of all packets received on the path so far, if the receiver counts them.
+    pub const fn marks(&self) -> Option<Marks> {
+        self.marks
+    }
+
+    pub(super) const fn frame_type(&self) -> u64 {
+        if self.marks.is_some() {
+            kind::PATH_ACK_ECN
+        } else {
+            kind::PATH_ACK
+        }
+    }
+
     /// The packet numbers, highest range first, disjoint and not adjacent; at least one, at most [`MAX_ACK_RANGES`].
     pub const fn ranges(&self) -> AckRanges<'a> {
         AckRanges {
@@ -53,19 +71,21 @@ impl<'a> PathAck<'a> {
             + varint::len(u64::from(self.count))
             + varint::len(self.first_range)
             + self.more.len()
+            + marks_len(self.marks)
     }
 
     pub(super) fn encode(&self, out: &mut Writer<'_>) -> Result<(), WriteError> {
-        out.varint(kind::PATH_ACK)?;
+        out.varint(self.frame_type())?;
         out.varint(u64::from(self.path))?;
         out.varint(self.largest)?;
         out.varint(self.delay_us)?;
         out.varint(u64::from(self.count))?;
         out.varint(self.first_range)?;
-        out.bytes(self.more)
+        out.bytes(self.more)?;
+        write_marks(out, self.marks)
     }
 
-    pub(super) fn decode(input: &mut Reader<'a>) -> Result<Self, FrameFault> {
+    pub(super) fn decode(frame_type: u64, input: &mut Reader<'a>) -> Result<Self, FrameFault> {
         let path = path_id(input)?;
         let largest = input.varint()?;
         let delay_us = input.varint()?;
@@ -81,6 +101,11 @@ impl<'a> PathAck<'a> {
         }
         let used = start.len().saturating_sub(input.remaining());
         let more = start.get(..used).unwrap_or_default();
+        let marks = if frame_type == kind::PATH_ACK_ECN {
+            Some([input.varint()?, input.varint()?, input.varint()?])
+        } else {
+            None
+        };
         Ok(Self {
             path,
             largest,
@@ -88,6 +113,7 @@ impl<'a> PathAck<'a> {
             first_range,
             count: count as u16,
             more,
+            marks,
         })
     }
 }
@@ -129,6 +155,14 @@ impl Iterator for AckRanges<'_> {
     }
 }
 
+fn marks_len(marks: Option<Marks>) -> usize {
+    marks.iter().flatten().map(|count| varint::len(*count)).sum()
+}
+
+fn write_marks(out: &mut Writer<'_>, marks: Option<Marks>) -> Result<(), WriteError> {
+    marks.iter().flatten().try_for_each(|count| out.varint(*count))
+}
+
 fn head_len(path: u32, largest: u64, delay_us: u64) -> usize {
     1 + varint::len(u64::from(path)) + varint::len(largest) + varint::len(delay_us)
 }
@@ -144,19 +178,25 @@ pub fn encode(
     path: u32,
     delay_us: u64,
     ranges: impl Iterator<Item = RangeInclusive<u64>> + Clone,
+    marks: Option<Marks>,
 ) -> Result<usize, WriteError> {
     let mut rest = ranges;
     let top = rest.next().ok_or(WriteError::ValueTooLarge)?;
     let (largest, lowest) = (*top.end(), *top.start());
     let first_range = largest.checked_sub(lowest).ok_or(WriteError::ValueTooLarge)?;
-    if largest > varint::MAX || delay_us > varint::MAX {
+    let counts = marks.iter().flatten();
+    if counts.chain([&largest, &delay_us]).any(|value| *value > varint::MAX) {
         return Err(WriteError::ValueTooLarge);
     }
     // Two bytes are set aside for the count, whichever it becomes.
-    let head = head_len(path, largest, delay_us) + 2 + varint::len(first_range);
+    let head = head_len(path, largest, delay_us) + 2 + varint::len(first_range) + marks_len(marks);
     let spare = out.room().checked_sub(head).ok_or(WriteError::NoRoom)?;
     let count = count_fitting(spare, lowest, rest.clone())?;
-    out.varint(kind::PATH_ACK)?;
+    out.varint(if marks.is_some() {
+        kind::PATH_ACK_ECN
+    } else {
+        kind::PATH_ACK
+    })?;
     out.varint(u64::from(path))?;
     out.varint(largest)?;
     out.varint(delay_us)?;
@@ -169,6 +209,7 @@ pub fn encode(
         out.varint(length)?;
         below = *range.start();
     }
+    write_marks(out, marks)?;
     Ok(count + 1)
 }
 

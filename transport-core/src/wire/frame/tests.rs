@@ -27,7 +27,7 @@ fn ack_bytes(
 ) -> Result<(Vec<u8>, usize), WriteError> {
     let mut bytes = vec![0xaa; room];
     let mut out = Writer::new(&mut bytes);
-    let count = ack::encode(&mut out, path, delay_us, ranges.iter().cloned())?;
+    let count = ack::encode(&mut out, path, delay_us, ranges.iter().cloned(), None)?;
     let used = out.len();
     Ok((bytes[..used].to_vec(), count))
 }
@@ -69,6 +69,16 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
                 fin: true,
             }),
             "0f 08 4040 00",
+        ),
+        (Frame::ImmediateAck, "1f"),
+        (
+            Frame::AckFrequency(AckFrequency {
+                sequence: 1,
+                threshold: 9,
+                delay_us: 25_000,
+                reordering: 300,
+            }),
+            "40af 01 09 800061a8 412c",
         ),
         (Frame::MaxData { max: 1 << 30 }, "10 c000000040000000"),
         (Frame::MaxStreamData { id: 2, max: 16_384 }, "11 02 80004000"),
@@ -245,6 +255,8 @@ fn broken_rules_are_refused() {
         "3e 00 4fff 00 4100 00",
         "3e c000000100000000 00 00 00 00",
         "7e78 00 01 02 010203040506070809",
+        // A delay of 2^24 µs.
+        "40af 00 01 81000000 03",
         // Pieces: unknown kind, too large, empty, past the end.
         "7c00 00 00 01 00 01 00",
         "7c00 01 00 6001 00 01 00",
@@ -283,6 +295,31 @@ fn ranges_out_of_order_are_not_written() {
     }
     assert_eq!(ack_bytes(0, 0, &[5..=6], 6), Err(WriteError::NoRoom));
     assert_eq!(ack_bytes(0, 0, &[5..=6], 7).unwrap().0, hex("3e 00 06 00 00 01"));
+}
+
+#[test]
+fn marks_follow_the_ranges() {
+    let mut bytes = [0; 20];
+    let mut out = Writer::new(&mut bytes);
+    let ranges = [8..=9, 1..=3];
+    assert_eq!(
+        ack::encode(&mut out, 0, 5, ranges.iter().cloned(), Some([70, 0, 2])),
+        Ok(2)
+    );
+    let used = out.len();
+    assert_eq!(bytes[..used], hex("3f 00 09 05 01 01 03 02 4046 00 02"));
+    let Some(Ok(frame @ Frame::PathAck(ack))) = Frames::new(&bytes[..used]).next() else {
+        panic!("not an ack")
+    };
+    assert_eq!((ack.marks(), frame.frame_type()), (Some([70, 0, 2]), kind::PATH_ACK_ECN));
+    assert_eq!(encoded(&frame), bytes[..used]);
+    for cut in 1..used {
+        assert!(Frames::new(&bytes[..cut]).next().unwrap().is_err(), "{cut}");
+    }
+    let mut narrow = [0; 11];
+    let marks = Some([70, 0, 2]);
+    let fitting = ack::encode(&mut Writer::new(&mut narrow), 0, 5, ranges.iter().cloned(), marks);
+    assert_eq!(fitting, Ok(1), "ranges give way to marks");
 }
 
 #[test]

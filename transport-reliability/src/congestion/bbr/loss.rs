@@ -55,6 +55,17 @@ impl Bbr {
         }
     }
 
+    /// Bytes were marked instead of dropped: the draft wants a mark to count as congestion (§5.5.10) and leaves open how.
+    /// They count as lost, except that a round with marks alone takes away half as much.
+    pub(in crate::congestion) fn on_marked(&mut self, moment: Moment, packet: &Packet, bytes: u64) {
+        let sample = self.sampler.on_marked(packet, bytes);
+        self.bounds.note_mark(self.sampler.delivered());
+        self.lost_ranges += 1;
+        if self.cycle.probe_sample && self.went_too_high(sample.lost, sample.in_flight_then) {
+            self.handle_too_high(moment, &sample);
+        }
+    }
+
     /// [`is_too_high`] for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
     /// each probe on a short path, so there have to be two; unless so little flies that two would never be found.
     pub(super) fn went_too_high(&self, lost: u64, in_flight: u64) -> bool {

@@ -14,7 +14,7 @@ mod startup;
 
 use std::time::Instant;
 
-use super::initial_window;
+use super::{Rhythm, initial_window};
 use crate::number::SplitMix;
 use crate::rtt::Rtt;
 use loss::{Undo, is_too_high};
@@ -141,6 +141,16 @@ impl Bbr {
 
     pub(super) fn window(&self) -> u64 {
         self.cwnd
+    }
+
+    /// Four ACKs in each BDP while bandwidth is searched for, two otherwise; the window is two of them.
+    pub(super) fn rhythm(&self) -> Option<Rhythm> {
+        let (windows, rtts) = match self.state {
+            _ if !self.full.reached => return None,
+            State::Startup | State::Refill | State::Up => (8, 4),
+            State::Drain | State::Down | State::Cruise | State::ProbeRtt => (4, 2),
+        };
+        Some(Rhythm { windows, rtts })
     }
 
     /// Bytes a second.

@@ -8,12 +8,18 @@ use super::rs::RateSample;
 pub(super) const INFINITE: u64 = u64::MAX;
 /// What a round with losses may take away at most, in tenths.
 const BETA_TENTHS: u64 = 7;
+/// What a round that was only marked may leave at least, in hundredths.
+const BETA_ECN_HUNDREDTHS: u64 = 85;
 /// `BBR.ExtraAckedFilterLen`.
 const EXTRA_ACKED_ROUNDS: usize = 10;
 
 /// Seven tenths.
 pub(super) fn beta(value: u64) -> u64 {
     (u128::from(value) * u128::from(BETA_TENTHS) / 10) as u64
+}
+
+fn beta_ecn(value: u64) -> u64 {
+    (u128::from(value) * u128::from(BETA_ECN_HUNDREDTHS) / 100) as u64
 }
 
 /// Packet-timed round trips (§5.5.1).
@@ -129,6 +135,8 @@ pub(super) struct Bounds {
     pub(super) bw_latest: u64,
     pub(super) inflight_latest: u64,
     pub(super) loss_in_round: bool,
+    /// Nothing was lost in the round, only marked.
+    marks_only: bool,
     pub(super) loss_round_start: bool,
     loss_round_until: u64,
 }
@@ -142,6 +150,7 @@ impl Bounds {
             bw_latest: 0,
             inflight_latest: 0,
             loss_in_round: false,
+            marks_only: false,
             loss_round_start: false,
             loss_round_until: 0,
         }
@@ -149,6 +158,17 @@ impl Bounds {
 
     /// Notes a loss; the first one of a round begins a loss round.
     pub(super) fn note_loss(&mut self, delivered: u64) {
+        self.marks_only = false;
+        self.begin_loss_round(delivered);
+    }
+
+    /// Notes a mark.
+    pub(super) fn note_mark(&mut self, delivered: u64) {
+        self.marks_only |= !self.loss_in_round;
+        self.begin_loss_round(delivered);
+    }
+
+    fn begin_loss_round(&mut self, delivered: u64) {
         if !std::mem::replace(&mut self.loss_in_round, true) {
             self.loss_round_until = delivered;
         }
@@ -195,6 +215,7 @@ impl Bounds {
         } else {
             self.inflight_shortterm
         };
+        let beta = if self.marks_only { beta_ecn } else { beta };
         self.bw_shortterm = self.bw_latest.max(beta(bw));
         self.inflight_shortterm = self.inflight_latest.max(beta(inflight));
     }

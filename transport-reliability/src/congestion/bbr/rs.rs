@@ -125,6 +125,15 @@ impl Sampler {
         }
     }
 
+    /// Packets of `bytes` arrived marked, which counts like a loss of `packet`.
+    pub(super) fn on_marked(&mut self, packet: &Packet, bytes: u64) -> LossSample {
+        let marked = Packet {
+            size: bytes,
+            ..*packet
+        };
+        self.on_lost(&marked)
+    }
+
     /// All packets of an ACK were seen: its sample, unless none of them was new.
     pub(super) fn generate(&mut self, now: Instant, min_rtt: Option<Duration>) -> Option<RateSample> {
         if self.delivered > self.app_limited {

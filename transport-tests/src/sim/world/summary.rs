@@ -6,10 +6,11 @@ use super::{
     super::{
         link::Link,
         record::Percentiles,
-        report::{self, FlowReport, LinkReport, Links, Report},
+        report::{FlowReport, LinkReport, Links, Report},
         scenario::Side,
     },
     World,
+    windows::cross_report,
 };
 
 impl World<'_> {
@@ -18,11 +19,6 @@ impl World<'_> {
         let end = self.clock.elapsed();
         let flows: Vec<FlowReport> = (0..self.flows.len())
             .map(|index| self.flow_report(index, end))
-            .collect();
-        let shares: Vec<f64> = flows
-            .iter()
-            .filter(|flow| flow.kind == "bulk")
-            .map(|flow| flow.goodput_mbit)
             .collect();
         for session in &mut self.sessions {
             self.faults.append(&mut session.client_app.faults);
@@ -45,7 +41,9 @@ impl World<'_> {
                 up: link_report(&self.up),
                 down: link_report(&self.down),
             },
-            jain: report::jain(&shares),
+            cross: self.cross.iter().map(|cross| cross_report(cross, end)).collect(),
+            windows: self.scenario.window.iter().map(|window| self.window(window)).collect(),
+            jain: self.jain(end),
             drops: self.drops(),
             peak_memory_bytes: self.peak_memory,
             faults: std::mem::take(&mut self.faults),
@@ -113,6 +111,16 @@ fn link_report(link: &Link) -> LinkReport {
     LinkReport {
         delivered: counters.delivered,
         dropped: counters.dropped,
-        queue_delay_ms: Percentiles::of_us(link.queue_delays_us()),
+        dropped_full: counters.dropped_full,
+        dropped_aqm: counters.dropped_aqm,
+        dropped_policer: counters.dropped_policer,
+        marked: counters.marked,
+        queue_delay_ms: Percentiles::of_us(&waits(link, 0, u32::MAX)),
     }
+}
+
+/// Times in the queue of what left it from `from_ms` on and before `to_ms`.
+pub(super) fn waits(link: &Link, from_ms: u32, to_ms: u32) -> Vec<u32> {
+    let within = link.log().waits.iter().filter(|(at, _)| (from_ms..to_ms).contains(at));
+    within.map(|(_, wait)| *wait).collect()
 }

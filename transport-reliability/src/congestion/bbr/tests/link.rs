@@ -47,6 +47,10 @@ pub(super) struct Link {
     /// ACKs leave only at multiples of this.
     pub(super) slot: Option<Duration>,
     pub(super) policer: Option<Policer>,
+    /// Packets that find more bytes than this in the queue are marked with CE.
+    pub(super) marks_above: Option<u64>,
+    /// Whether the last packet was.
+    pub(super) marked: bool,
     free_at: Instant,
     random: SplitMix,
 }
@@ -63,6 +67,8 @@ impl Link {
             holds: false,
             slot: None,
             policer: None,
+            marks_above: None,
+            marked: false,
             free_at: now,
             random: SplitMix(5),
         }
@@ -95,6 +101,7 @@ impl Link {
         if queued + size > self.queue {
             return None;
         }
+        self.marked = self.marks_above.is_some_and(|above| queued > above);
         self.free_at = self.free_at.max(now) + Duration::from_secs_f64(size as f64 / self.rate as f64);
         let mut at = self.free_at + self.rtt;
         if self.late.0 > 0 {

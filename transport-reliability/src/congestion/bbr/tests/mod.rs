@@ -4,6 +4,7 @@ mod appendix_paths;
 mod appendix_search;
 mod hand;
 mod items;
+mod marks;
 mod items_model;
 mod items_modes;
 mod link;

@@ -1,13 +1,13 @@
 //! One flow over one bottleneck, to a receiver that acknowledges every second packet. The whole of recovery runs on it,
 //! without the rest of the stack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::link::Link;
 use crate::congestion::Congestion;
 use crate::congestion::bbr::{Bbr, State};
-use crate::{AckInput, AckRange, Algorithm, Config, Outcome, Permit, Recovery, Sent, SentKind, start};
+use crate::{AckInput, AckRange, Algorithm, Config, EcnCounts, Outcome, Permit, Recovery, Sent, SentKind, start};
 
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -39,6 +39,11 @@ pub(super) struct World {
     pub(super) rtts: Vec<Duration>,
     /// States as they were entered, with their round.
     pub(super) states: Vec<(Instant, State)>,
+    /// What the receiver counted, if the link marks.
+    marks: EcnCounts,
+    /// What left with ECT(0), and what of it was marked on the way.
+    ect: BTreeSet<u64>,
+    marked: BTreeSet<u64>,
     out: Outcome<u64>,
     backlog: f64,
     app_at: Instant,
@@ -74,6 +79,9 @@ impl World {
             spurious: 0,
             rtts: Vec::new(),
             states: vec![(now, State::Startup)],
+            marks: EcnCounts::default(),
+            ect: BTreeSet::new(),
+            marked: BTreeSet::new(),
             out: Outcome::default(),
             backlog: 0.0,
             app_at: now,
@@ -218,17 +226,26 @@ impl World {
     fn send(&mut self) {
         let number = self.recovery.next_number();
         let content = number.get();
+        let ect = self.link.marks_above.is_some() && self.recovery.is_marking();
         let packet = Sent {
             number,
             size: self.mds as u16,
             eliciting: true,
             in_flight: true,
             kind: SentKind::Normal,
+            ect,
             content,
         };
         self.recovery.sent(self.now, packet);
         self.sent += 1;
-        match self.link.carry(self.now, self.mds) {
+        let carried = self.link.carry(self.now, self.mds);
+        if ect && carried.is_some() && self.link.marked {
+            self.marked.insert(content);
+        }
+        if ect && carried.is_some() {
+            self.ect.insert(content);
+        }
+        match carried {
             Some(_) if self.link.holds => self.held.push(content),
             Some(at) => {
                 self.arrivals.insert((at, content), content);
@@ -246,6 +263,11 @@ impl World {
             }
             let number = entry.remove();
             self.received += self.mds;
+            if self.ect.remove(&number) {
+                let ce = self.marked.remove(&number);
+                self.marks.ce += u64::from(ce);
+                self.marks.ect0 += u64::from(!ce);
+            }
             let gap = self.unacked.last().is_some_and(|last| number != last + 1);
             self.unacked.push(number);
             let due = if self.unacked.len() >= 2 || gap {
@@ -289,6 +311,7 @@ impl World {
                 largest: part[0].last,
                 delay: Duration::ZERO,
                 ranges: part,
+                ecn: Some(self.marks).filter(|marks| !marks.is_zero()),
             };
             self.recovery
                 .on_ack(self.now, ack, &mut self.out)
