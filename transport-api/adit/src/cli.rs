@@ -1,6 +1,6 @@
 //! The command line: names and options are contracts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::{IpAddr, SocketAddr}, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use transport_api::Algorithm;
@@ -198,6 +198,10 @@ pub(crate) struct Connect {
     /// A TUN device of this name.
     #[arg(long, value_name = "NAME")]
     pub(crate) tun: Option<String>,
+    /// Keep a second path from this address of this machine in waiting: it takes over within a moment when the first falls silent.
+    /// Without it, other addresses are tried then.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) standby: Option<IpAddr>,
     /// Congestion control.
     #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,

@@ -310,7 +310,10 @@ fn marks_follow_the_ranges() {
     let Some(Ok(frame @ Frame::PathAck(ack))) = Frames::new(&bytes[..used]).next() else {
         panic!("not an ack")
     };
-    assert_eq!((ack.marks(), frame.frame_type()), (Some([70, 0, 2]), kind::PATH_ACK_ECN));
+    assert_eq!(
+        (ack.marks(), frame.frame_type()),
+        (Some([70, 0, 2]), kind::PATH_ACK_ECN)
+    );
     assert_eq!(encoded(&frame), bytes[..used]);
     for cut in 1..used {
         assert!(Frames::new(&bytes[..cut]).next().unwrap().is_err(), "{cut}");
