@@ -208,9 +208,9 @@ fn a_message_that_no_longer_fits_is_dropped_and_told_and_the_others_go() {
         }
         told
     };
-    assert_eq!(told(None), sent, "each message's fate is told once");
-    let stats = pair.client.connection().stats();
-    assert_eq!(told(Some(DatagramDrop::TooLarge)), stats.datagrams_too_large);
+    let (all, too_large) = (told(None), told(Some(DatagramDrop::TooLarge)));
+    assert_eq!(all, sent, "each message's fate is told once");
+    assert_eq!(too_large, pair.client.connection().stats().datagrams_too_large);
 }
 
 #[test]
@@ -225,4 +225,63 @@ fn an_address_behind_a_narrow_path_is_proved_by_a_small_challenge() {
     let heard = pair.record.iter().filter(|passing| passing.from == new && passing.bytes.len() <= 1000);
     let heard: usize = heard.map(|passing| passing.bytes.len()).sum();
     assert!(heard > 0 && pair.server.connection().stats().path_changes == 1);
+}
+
+/// The large packets the client sent lately, as a router would quote them.
+fn quotes(pair: &Pair) -> Vec<Vec<u8>> {
+    let large = pair.record.iter().filter(|passing| passing.way == Way::Up && passing.bytes.len() > 1000);
+    large.map(|passing| passing.bytes[..28].to_vec()).collect()
+}
+
+#[test]
+fn forged_claims_of_a_small_path_change_nothing() {
+    let mut pair = Pair::connected(Options::new(11));
+    assert!(pair.transfer(Way::Up, 300_000, LIMIT));
+    let server = pair.client.connection().remote();
+    let newest = quotes(&pair).pop().expect("a large packet");
+    let endpoint = &mut pair.client.endpoint;
+    for mtu in [0, 28, 68, 576, 1027, 1500, 1501, u16::MAX] {
+        assert!(!endpoint.handle_too_big(server, mtu, &newest), "{mtu}");
+    }
+    for bytes in [vec![], vec![0; 28], newest[..15].to_vec(), newest[1..].to_vec()] {
+        assert!(!endpoint.handle_too_big(server, 1280, &bytes), "not a packet of ours");
+    }
+    assert!(!endpoint.handle_too_big(([10, 9, 9, 9], 1).into(), 1280, &newest), "not to there");
+    assert_eq!((endpoint.stats().size_hints, endpoint.stats().size_hints_ignored), (0, 13));
+    // One that has seen a packet of ours gets no more than probes.
+    for _ in 0..5 {
+        let newest = quotes(&pair);
+        let heeded = newest.iter().rev().take(40).any(|quote| pair.client.endpoint.handle_too_big(server, 1100, quote));
+        assert!(heeded);
+        assert!(pair.transfer(Way::Up, 100_000, LIMIT));
+        assert_eq!(mtus(&mut pair)[0], 1472);
+    }
+    let smaller = |event: &&Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1400);
+    assert_eq!(pair.client.events.iter().filter(smaller).count(), 0);
+}
+
+#[test]
+fn a_true_claim_makes_the_fall_quick_and_the_size_right() {
+    let mut took = [Duration::ZERO; 2];
+    for (told, took) in [false, true].into_iter().zip(&mut took) {
+        let mut pair = Pair::connected(Options::new(12));
+        assert!(pair.transfer(Way::Up, 300_000, LIMIT));
+        let server = pair.client.connection().remote();
+        pair.hook(narrow(1400, V4));
+        let from = pair.elapsed();
+        let mut transfer = Transfer::open(&mut pair, Way::Up, 2_000_000);
+        let found = pair.run_until(LIMIT, |pair| {
+            if told {
+                let lost: Vec<_> = quotes(pair).split_off(quotes(pair).len().saturating_sub(8));
+                for quote in lost {
+                    pair.client.endpoint.handle_too_big(server, 1400, &quote);
+                }
+            }
+            transfer.drive(pair);
+            mtus(pair)[0] == 1372
+        });
+        assert!(found, "{:?}", mtus(&mut pair));
+        *took = pair.since(from);
+    }
+    assert!(took[1] <= took[0], "{took:?}");
 }

@@ -206,7 +206,7 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) standby: Option<IpAddr>,
     /// Congestion control.
-    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
@@ -254,6 +254,8 @@ pub(crate) fn host_port(text: &str) -> Result<(String, u16), String> {
 pub(crate) enum Cc {
     /// Model based: BBRv3.
     Bbr,
+    /// The same on links that lose more than two packets of a hundred without a queue.
+    BbrLossy,
     /// Loss based.
     Cubic,
 }
@@ -262,6 +264,7 @@ impl From<Cc> for Algorithm {
     fn from(cc: Cc) -> Self {
         match cc {
             Cc::Bbr => Self::Bbr,
+            Cc::BbrLossy => Self::BbrLossy,
             Cc::Cubic => Self::Cubic,
         }
     }
@@ -311,7 +314,7 @@ pub(crate) struct BenchClient {
     #[arg(long)]
     pub(crate) resume: bool,
     /// Congestion control; with --reverse the server's too.
-    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
     /// Packet suite.
     #[arg(long, value_enum, default_value_t = Cipher::Auto)]

@@ -10,6 +10,7 @@
 //! 8. masks for the whole batch
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use transport_reliability::{AckRange, Acks, PacketNumber, Permit, Sent, SentKind};
@@ -76,7 +77,24 @@ impl Connection {
         }?;
         let keys = self.keys.as_ref()?;
         mask_batch(batch, &keys.seal, &keys.cids, keys.outgoing);
+        self.note_shown(route, batch);
         Some(route)
+    }
+
+    /// Remembers what a router may quote that finds a packet too big.
+    fn note_shown(&mut self, route: Route, batch: &Batch) {
+        let large = batch.segments().find(|packet| packet.len() > usize::from(FLOOR));
+        let path = self.paths.iter_mut().find(|path| path.route.remote == route.remote);
+        if let (Some(packet), Some(path)) = (large, path) {
+            path.shown.note(packet);
+        }
+    }
+
+    /// Somebody says that only so many bytes of payload pass to `remote`. False: there is no reason to believe that.
+    pub(crate) fn on_too_big(&mut self, remote: SocketAddr, payload: u16, quoted: &[u8]) -> bool {
+        let saw = |path: &&mut Path| path.route.remote == remote && path.shown.quotes(quoted);
+        let path = self.paths.iter_mut().find(saw).filter(|_| self.state.is_open());
+        path.is_some_and(|path| path.mtu.claim(payload))
     }
 
     /// What each path has to say, the active one first.

@@ -37,6 +37,7 @@ mod deadlines;
 mod dial;
 mod early;
 mod flight;
+mod hint;
 mod opening;
 mod relay;
 mod rotation;
@@ -110,6 +111,10 @@ pub struct EndpointStats {
     pub received_datagrams: u64,
     /// Bytes of UDP payload received.
     pub received_bytes: u64,
+    /// Claims that a packet was too big for the path, which were worth a probe; and those that proved nothing.
+    pub size_hints: u64,
+    /// See [`EndpointStats::size_hints`].
+    pub size_hints_ignored: u64,
     /// What was dropped, by reason.
     pub drops: Drops,
     /// Connections closed because their client may no longer be here.

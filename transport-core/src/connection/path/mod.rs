@@ -11,6 +11,7 @@ use crate::wire::MAX_HEADER_LEN;
 use crate::wire::TAG_LEN;
 
 pub(crate) mod mtu;
+pub(crate) mod shown;
 pub(crate) mod set;
 pub(crate) mod signals;
 pub(crate) mod state;
@@ -19,6 +20,7 @@ pub(crate) mod validate;
 pub(crate) use set::Paths;
 
 use mtu::Mtu;
+use shown::Shown;
 use set::Template;
 use state::PathState;
 use validate::{AMPLIFICATION, Candidate, Responses};
@@ -68,6 +70,7 @@ pub(crate) struct Path {
     pub(crate) outcome: Outcome<Content>,
     pub(crate) route: Route,
     pub(crate) mtu: Mtu,
+    pub(crate) shown: Shown,
     pub(crate) candidate: Option<Candidate>,
     pub(crate) responses: Responses,
     /// PING is to be sent.
@@ -127,6 +130,7 @@ impl Path {
             outcome: Outcome::default(),
             route,
             mtu: template.mtu.clone(),
+            shown: Shown::default(),
             candidate: None,
             responses: Responses::default(),
             ping: false,

@@ -235,7 +235,6 @@ fn broken_rules_are_refused() {
         ("02", FrameFault::UnknownType),
         ("06 00 00", FrameFault::UnknownType),
         ("18", FrameFault::UnknownType),
-        ("3f", FrameFault::UnknownType),
         ("7e7d", FrameFault::UnknownType),
         ("4001", FrameFault::LongType),
         ("80003e78 00", FrameFault::LongType),
