@@ -117,7 +117,12 @@ fn the_long_ones_parse_and_begin() {
         threads: 2,
     };
     run_all(list, plan, |done| {
-        assert_eq!(done.report.faults, Vec::<String>::new(), "{}", done.file.display());
+        assert_eq!(
+            done.report.faults,
+            Vec::<String>::new(),
+            "{}",
+            done.file.display()
+        );
     });
 }
 
@@ -213,7 +218,11 @@ fn two_flows_of_a_bottleneck_share_it_and_windows_say_how() {
         flow(0),
         flow(1)
     ));
-    assert!(report.completed, "what was cut by its time is complete: {:?}", report.faults);
+    assert!(
+        report.completed,
+        "what was cut by its time is complete: {:?}",
+        report.faults
+    );
     let window = &report.windows[0];
     let sum: f64 = window.flows.iter().map(|share| share.goodput_mbit).sum();
     assert!(sum > 8.5, "{sum}");

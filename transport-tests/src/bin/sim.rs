@@ -84,12 +84,17 @@ const BAD_FILE: u8 = 3;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run { files, common } => load(files, &common).map(|list| run_list(list, &common)),
-        Command::All { folder, open, common } => {
-            listed(folder, open).and_then(|found| load(found, &common)).map(|list| run_list(list, &common))
-        }
+        Command::All { folder, open, common } => listed(folder, open)
+            .and_then(|found| load(found, &common))
+            .map(|list| run_list(list, &common)),
         Command::Matrix { every, common } => {
-            let cells = matrix::cells(common.cc.as_deref().unwrap_or("bbr")).into_iter().step_by(every.max(1));
-            Ok(run_list(cells.map(|cell| (PathBuf::from(&cell.name), cell)).collect(), &common))
+            let cells = matrix::cells(common.cc.as_deref().unwrap_or("bbr"))
+                .into_iter()
+                .step_by(every.max(1));
+            Ok(run_list(
+                cells.map(|cell| (PathBuf::from(&cell.name), cell)).collect(),
+                &common,
+            ))
         }
     };
     match outcome {

@@ -149,14 +149,20 @@ fn merge(values: &[serde_json::Value]) -> serde_json::Value {
     match &values[0] {
         Value::Object(first) => {
             let field = |key: &String| {
-                let all: Vec<Value> = values.iter().filter_map(|value| value.get(key).cloned()).collect();
+                let all: Vec<Value> = values
+                    .iter()
+                    .filter_map(|value| value.get(key).cloned())
+                    .collect();
                 (key.clone(), merge(&all))
             };
             Value::Object(first.keys().map(field).collect())
         }
         Value::Array(first) => {
             let item = |index: usize| {
-                let all: Vec<Value> = values.iter().filter_map(|value| value.get(index).cloned()).collect();
+                let all: Vec<Value> = values
+                    .iter()
+                    .filter_map(|value| value.get(index).cloned())
+                    .collect();
                 merge(&all)
             };
             Value::Array((0..first.len()).map(item).collect())
@@ -190,7 +196,10 @@ mod tests {
 
     fn plan(seeds: u64) -> Plan {
         Plan {
-            options: Options { seed: 1, cipher: None },
+            options: Options {
+                seed: 1,
+                cipher: None,
+            },
             seeds,
             record: false,
             threads: 2,
@@ -209,7 +218,9 @@ mod tests {
     fn expectations_judge_the_median() {
         let run_with = |extra: &str| {
             let mut report = None;
-            run_all(vec![(PathBuf::new(), scenario(extra))], plan(3), |one| report = Some(one));
+            run_all(vec![(PathBuf::new(), scenario(extra))], plan(3), |one| {
+                report = Some(one)
+            });
             report.unwrap()
         };
         let free = run_with("");

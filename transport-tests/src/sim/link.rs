@@ -197,7 +197,14 @@ impl Link {
     }
 
     /// Why a packet does not even enter: `waiting` packets and, with the one on the wire, `held` bytes are before it.
-    fn refused(&mut self, now: Duration, size: usize, waiting: usize, held: usize, busy: bool) -> Option<Cause> {
+    fn refused(
+        &mut self,
+        now: Duration,
+        size: usize,
+        waiting: usize,
+        held: usize,
+        busy: bool,
+    ) -> Option<Cause> {
         let config = &self.config;
         if config.mtu.is_some_and(|mtu| size > mtu) {
             return Some(Cause::Mtu);
@@ -495,10 +502,16 @@ mod tests {
     #[test]
     fn a_new_rate_holds_for_what_waits() {
         let mut slow = link("rate_mbit = 1.0");
-        assert_eq!(slow.offer(Duration::ZERO, packet(972)), Some(Duration::from_millis(8)));
+        assert_eq!(
+            slow.offer(Duration::ZERO, packet(972)),
+            Some(Duration::from_millis(8))
+        );
         assert_eq!(slow.offer(Duration::ZERO, packet(972)), None);
         slow.set_rate(0.1);
-        assert_eq!(slow.depart(Duration::from_millis(8)).next, Some(Duration::from_millis(88)));
+        assert_eq!(
+            slow.depart(Duration::from_millis(8)).next,
+            Some(Duration::from_millis(88))
+        );
     }
 
     #[test]
@@ -569,7 +582,10 @@ mod tests {
         let mut dropping = link(text);
         let arrived = load(&mut dropping, Ecn::NotEct);
         let dropped = arrived.iter().filter(|at| at.is_none()).count();
-        assert!(dropped > 50 && dropping.counters().dropped_aqm == dropped as u64, "{dropped}");
+        assert!(
+            dropped > 50 && dropping.counters().dropped_aqm == dropped as u64,
+            "{dropped}"
+        );
         let mut marking = link(text);
         assert!(load(&mut marking, Ecn::Ect0).iter().all(Option::is_some));
         assert!(marking.counters().marked > 50, "{}", marking.counters().marked);

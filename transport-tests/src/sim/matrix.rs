@@ -37,7 +37,10 @@ fn cell(cc: &str, rate: f64, rtt: f64, queue: f64, loss: f64, reorder: (f64, f64
     }
     let bytes = (rate * 1e6 / 8.0 * 2.0).clamp(1e6, 50e6);
     let ideal = bytes * 8.0 / (rate * 1e6) + rtt / 1000.0 * 3.0;
-    let name = format!("{rate} Mbit/s {rtt} ms {queue} BDP loss {loss} late {}", reorder.1);
+    let name = format!(
+        "{rate} Mbit/s {rtt} ms {queue} BDP loss {loss} late {}",
+        reorder.1
+    );
     let text = format!(
         "name = \"{name}\"\nseconds = {:.1}\n[[flow]]\nkind = \"bulk\"\nfrom = \"server\"\nbytes = {bytes:.0}\ncc = \"{cc}\"\n",
         ideal * 10.0

@@ -20,24 +20,46 @@ impl Pages {
     pub fn add(&mut self, folder: &Path, done: &Finished) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let stem = stem(&done.file);
-        let plots = done.trace.as_ref().map(super::trace::Trace::plots).unwrap_or_default();
+        let plots = done
+            .trace
+            .as_ref()
+            .map(super::trace::Trace::plots)
+            .unwrap_or_default();
         let report = &done.report;
         let text = fs::read_to_string(&done.file).unwrap_or_default();
         let seed = report.seed;
         let mut page = Page::new(&done.scenario.name)
             .text(comment(&text).as_str())
-            .table(&["flow", "cc", "done, s", "Mbit/s", "declared lost", "spurious"], flows(report));
+            .table(
+                &["flow", "cc", "done, s", "Mbit/s", "declared lost", "spurious"],
+                flows(report),
+            );
         if !report.cross.is_empty() {
-            page = page.table(&["cross traffic", "Mbit/s", "segments sent", "sent again"], cross(report));
+            page = page.table(
+                &["cross traffic", "Mbit/s", "segments sent", "sent again"],
+                cross(report),
+            );
         }
         page = page.table(
-            &["link", "delivered", "dropped", "queue mean, ms", "p50", "p95", "p99", "max"],
+            &[
+                "link",
+                "delivered",
+                "dropped",
+                "queue mean, ms",
+                "p50",
+                "p95",
+                "p99",
+                "max",
+            ],
             links(report),
         );
         page = if report.faults.is_empty() {
             page.text("Every expectation holds.")
         } else {
-            page.table(&["what does not hold"], report.faults.iter().map(|fault| [fault.clone()]))
+            page.table(
+                &["what does not hold"],
+                report.faults.iter().map(|fault| [fault.clone()]),
+            )
         };
         for plot in &plots {
             page = page.plot(plot);
@@ -45,8 +67,14 @@ impl Pages {
         let page = page
             .heading("The scenario")
             .code(&text)
-            .text(&format!("Seed {seed}; digest of the wire {}.", report.wire_digest))
-            .table(&["file"], [[Cell::link("all points as CSV", format!("{stem}.csv"))]])
+            .text(&format!(
+                "Seed {seed}; digest of the wire {}.",
+                report.wire_digest
+            ))
+            .table(
+                &["file"],
+                [[Cell::link("all points as CSV", format!("{stem}.csv"))]],
+            )
             .table(&["page"], [[Cell::link("all scenarios", "index.html")]])
             .finish();
         fs::write(folder.join(format!("{stem}.html")), page)?;
@@ -59,8 +87,17 @@ impl Pages {
     fn row(&self, stem: &str, done: &Finished) -> Vec<Cell> {
         let report = &done.report;
         let goodput: f64 = report.flows.iter().map(|flow| flow.goodput_mbit).sum();
-        let verdict = if report.passed() { "pass".into() } else { format!("FAIL: {}", report.faults.join("\n")) };
-        let queue = report.links.up.queue_delay_ms.p95.max(report.links.down.queue_delay_ms.p95);
+        let verdict = if report.passed() {
+            "pass".into()
+        } else {
+            format!("FAIL: {}", report.faults.join("\n"))
+        };
+        let queue = report
+            .links
+            .up
+            .queue_delay_ms
+            .p95
+            .max(report.links.down.queue_delay_ms.p95);
         vec![
             Cell::link(stem, format!("{stem}.html")),
             Cell::from(format!("{goodput:.2}")),
@@ -77,7 +114,15 @@ impl Pages {
     /// # Errors
     /// What the file system says.
     pub fn finish(self, folder: &Path, command: &str) -> io::Result<()> {
-        let heads = ["scenario", "Mbit/s", "ended, s", "queue p95, ms", "dropped by the link", "Jain", "result"];
+        let heads = [
+            "scenario",
+            "Mbit/s",
+            "ended, s",
+            "queue p95, ms",
+            "dropped by the link",
+            "Jain",
+            "result",
+        ];
         let page = Page::new("Loss simulation")
             .text(&format!("{} scenarios, {} failed.", self.rows.len(), self.failed))
             .code(command)
@@ -90,8 +135,16 @@ impl Pages {
 
 /// A page's name: the file's, with its folder when that is not the list itself.
 fn stem(file: &Path) -> String {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let name = file
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let folder = file
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy();
     if folder.is_empty() || folder == "scenarios" {
         name
     } else {
@@ -102,7 +155,10 @@ fn stem(file: &Path) -> String {
 /// The comment at the head of a scenario file.
 fn comment(text: &str) -> String {
     let lines = text.lines().take_while(|line| line.starts_with('#'));
-    lines.map(|line| line.trim_start_matches(['#', ' '])).collect::<Vec<_>>().join(" ")
+    lines
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn flows(report: &Report) -> Vec<Vec<Cell>> {
@@ -136,10 +192,17 @@ fn cross(report: &Report) -> Vec<[String; 4]> {
 fn links(report: &Report) -> Vec<Vec<String>> {
     let row = |(name, link): (&str, &super::report::LinkReport)| {
         let queue = link.queue_delay_ms;
-        let mut row = vec![name.to_string(), link.delivered.to_string(), link.dropped.to_string()];
+        let mut row = vec![
+            name.to_string(),
+            link.delivered.to_string(),
+            link.dropped.to_string(),
+        ];
         let times = [queue.mean, queue.p50, queue.p95, queue.p99, queue.max];
         row.extend(times.map(|time| format!("{time:.2}")));
         row
     };
-    [("up", &report.links.up), ("down", &report.links.down)].into_iter().map(row).collect()
+    [("up", &report.links.up), ("down", &report.links.down)]
+        .into_iter()
+        .map(row)
+        .collect()
 }

@@ -291,7 +291,9 @@ impl Scenario {
         }
         for (index, flow) in self.flow.iter().enumerate() {
             if flow.cc.is_some() && flow.algorithm().is_none() {
-                return Err(format!("flow {index}: cc: wanted \"bbr\", \"bbr-lossy\" or \"cubic\""));
+                return Err(format!(
+                    "flow {index}: cc: wanted \"bbr\", \"bbr-lossy\" or \"cubic\""
+                ));
             }
         }
         self.check_beside()
@@ -300,7 +302,9 @@ impl Scenario {
     fn check_beside(&self) -> Result<(), String> {
         for (index, cross) in self.cross.iter().enumerate() {
             if cross.kind == CrossKind::UdpCbr && (cross.rate_mbit <= 0.0 || cross.size < 28) {
-                return Err(format!("cross {index}: udp-cbr needs rate_mbit, and size of 28 or more"));
+                return Err(format!(
+                    "cross {index}: udp-cbr needs rate_mbit, and size of 28 or more"
+                ));
             }
         }
         for (index, window) in self.window.iter().enumerate() {

@@ -59,20 +59,40 @@ impl Trace {
             self.point(Line::Rtt, &format!("{name} latest"), at, millis(stats.latest_rtt));
             self.point(Line::Rtt, &format!("{name} least"), at, millis(stats.min_rtt));
         }
-        self.point(Line::Window, &format!("{name} window"), at, stats.cwnd as f64 / 1024.0);
+        self.point(
+            Line::Window,
+            &format!("{name} window"),
+            at,
+            stats.cwnd as f64 / 1024.0,
+        );
         let in_flight = stats.in_flight as f64 / 1024.0;
         self.point(Line::Window, &format!("{name} in flight"), at, in_flight);
         let pacing = stats.pacing_bytes_per_s as f64 * 8.0 / 1e6;
         self.point(Line::Pacing, name, at, pacing);
-        self.point(Line::Lost, &format!("{name} declared lost"), at, stats.declared_lost as f64);
+        self.point(
+            Line::Lost,
+            &format!("{name} declared lost"),
+            at,
+            stats.declared_lost as f64,
+        );
         if stats.spurious > 0 {
-            self.point(Line::Lost, &format!("{name} of those spurious"), at, stats.spurious as f64);
+            self.point(
+                Line::Lost,
+                &format!("{name} of those spurious"),
+                at,
+                stats.spurious as f64,
+            );
         }
     }
 
     /// A sample of the window of simulated TCP.
     pub fn cross(&mut self, at: Duration, name: &str, window: u64) {
-        self.point(Line::Window, &format!("{name} window"), at, window as f64 / 1024.0);
+        self.point(
+            Line::Window,
+            &format!("{name} window"),
+            at,
+            window as f64 / 1024.0,
+        );
     }
 
     fn point(&mut self, line: Line, name: &str, at: Duration, value: f64) {
@@ -93,12 +113,28 @@ impl Trace {
     pub fn plots(&self) -> Vec<Plot> {
         let mut plots = vec![
             self.plot("Goodput", "Mbit/s", self.goodput_series()),
-            self.plot("Round-trip time of the sender's samples", "ms", self.line(Line::Rtt)),
-            self.plot("Congestion window and bytes in flight", "KiB", self.line(Line::Window)),
+            self.plot(
+                "Round-trip time of the sender's samples",
+                "ms",
+                self.line(Line::Rtt),
+            ),
+            self.plot(
+                "Congestion window and bytes in flight",
+                "KiB",
+                self.line(Line::Window),
+            ),
             self.plot("Pacing rate", "Mbit/s", self.line(Line::Pacing)),
             self.plot("Time in the queue of the bottleneck", "ms", self.queue_series()),
-            self.plot("Packets the link dropped, since the start", "packets", self.drop_series()),
-            self.plot("Packets the sender declared lost, since the start", "packets", self.line(Line::Lost)),
+            self.plot(
+                "Packets the link dropped, since the start",
+                "packets",
+                self.drop_series(),
+            ),
+            self.plot(
+                "Packets the sender declared lost, since the start",
+                "packets",
+                self.line(Line::Lost),
+            ),
         ];
         plots.retain(|plot| !plot.series.is_empty());
         plots
@@ -127,7 +163,10 @@ impl Trace {
             let mbit = |bytes: u64| bytes as f64 * 8.0 / span / 1e6;
             let sums = history.steps().chunks(width).map(|chunk| chunk.iter().sum());
             let mut points = vec![(0.0, 0.0)];
-            points.extend(sums.enumerate().map(|(at, sum)| ((at as f64 + 0.5) * span, mbit(sum))));
+            points.extend(
+                sums.enumerate()
+                    .map(|(at, sum)| ((at as f64 + 0.5) * span, mbit(sum))),
+            );
             Series::new(name, points)
         };
         self.goodput.iter().map(series).collect()
@@ -147,9 +186,8 @@ impl Trace {
         for (direction, log) in &self.links {
             for (cause, what) in CAUSES {
                 let times = log.drops.iter().filter(|(_, why)| *why == cause);
-                let count = |(index, (at, _)): (usize, &(u32, Cause))| {
-                    (f64::from(*at) / 1000.0, (index + 1) as f64)
-                };
+                let count =
+                    |(index, (at, _)): (usize, &(u32, Cause))| (f64::from(*at) / 1000.0, (index + 1) as f64);
                 let points: Vec<(f64, f64)> = times.enumerate().map(count).collect();
                 if !points.is_empty() {
                     all.push(Series::new(format!("{}: {what}", name(*direction)), points));

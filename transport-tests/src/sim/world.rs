@@ -12,16 +12,16 @@ use transport_core::{Algorithm, ClientTicket, Connection, Event, Handle, Ticket}
 use super::{
     app::App,
     clock::Clock,
-    flow::Flow,
     cross::Cross,
+    flow::Flow,
     link::{Cargo, IP_UDP_HEADERS, IPV6_EXTRA, Link, Packet},
     node::{Node, Said},
     record::WireDigest,
-    trace::Trace,
     report::Report,
     rng::Rng,
     scenario::{self, Cipher, Direction, Resume, Scenario, Side},
     setup::Setup,
+    trace::Trace,
 };
 
 mod events;
@@ -157,7 +157,8 @@ impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
         let setup = Setup::new(scenario, options);
         let ipv6 = scenario.transport.ipv6;
-        let link = |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
+        let link =
+            |config: &scenario::Link, label| Link::new(config.clone(), Rng::new(options.seed, label), ipv6);
         let cross = scenario.cross.iter().enumerate();
         let mut world = Self {
             up: link(&scenario.link.up, "up"),
@@ -323,7 +324,10 @@ impl<'a> World<'a> {
     fn next_time(&self) -> Option<Duration> {
         let agenda = self.agenda.peek().map(|Reverse(scheduled)| scheduled.at);
         let cross = self.cross.iter().filter_map(Cross::deadline).min();
-        let mut next = [agenda, cross, self.server.deadline()].into_iter().flatten().min();
+        let mut next = [agenda, cross, self.server.deadline()]
+            .into_iter()
+            .flatten()
+            .min();
         for session in &self.sessions {
             let due = session
                 .connected

@@ -43,7 +43,11 @@ impl Cubic {
         let since = now.saturating_sub(self.epoch.unwrap_or(now));
         let t = (since + rtt).as_secs_f64() - self.k;
         let target = (Self::C * t.powi(3) + self.w_max).clamp(window, 1.5 * window);
-        let alpha = if self.w_est >= self.w_max { 1.0 } else { Self::ALPHA };
+        let alpha = if self.w_est >= self.w_max {
+            1.0
+        } else {
+            Self::ALPHA
+        };
         self.w_est += alpha * newly / window;
         let cubic = (target - window) / window * newly;
         cubic.max(self.w_est - window).max(0.0)

@@ -44,7 +44,10 @@ impl Cross {
     pub fn new(spec: &scenario::Cross, index: usize) -> Self {
         let start = Duration::from_secs_f64(spec.start_ms.max(0.0) / 1000.0);
         let tcp = |cubic| Ends::Tcp {
-            sender: Box::new(Sender::new(cubic, spec.bytes.map(|bytes| bytes.div_ceil(tcp::MSS)))),
+            sender: Box::new(Sender::new(
+                cubic,
+                spec.bytes.map(|bytes| bytes.div_ceil(tcp::MSS)),
+            )),
             receiver: Receiver::default(),
         };
         let ends = match spec.kind {
@@ -71,7 +74,10 @@ impl Cross {
         match &self.ends {
             Ends::Tcp { sender, receiver } => {
                 let begin = (!sender.started() && self.completion.is_none()).then_some(self.start);
-                [begin, sender.deadline(), receiver.deadline()].into_iter().flatten().min()
+                [begin, sender.deadline(), receiver.deadline()]
+                    .into_iter()
+                    .flatten()
+                    .min()
             }
             Ends::Cbr { next, .. } => (!self.over(*next)).then_some(*next),
         }
@@ -124,7 +130,10 @@ impl Cross {
                 Segment::Ack(ack) => sender.ack(now, &ack, &mut segments),
             },
             (Ends::Cbr { .. }, Cargo::Cbr { .. }) => {
-                self.history.add(now, self.spec.size.saturating_sub(super::link::IP_UDP_HEADERS) as u64);
+                self.history.add(
+                    now,
+                    self.spec.size.saturating_sub(super::link::IP_UDP_HEADERS) as u64,
+                );
             }
             _ => {}
         }
@@ -137,7 +146,11 @@ impl Cross {
             Packet::new(Cargo::Tcp { flow, segment }, size, Ecn::NotEct)
         };
         let full = tcp::MSS as usize + TCP_HEADERS;
-        out.extend(segments.into_iter().map(|segment| (self.spec.from, packet(segment, full))));
+        out.extend(
+            segments
+                .into_iter()
+                .map(|segment| (self.spec.from, packet(segment, full))),
+        );
         let back = self.spec.from.other();
         out.extend(acks.into_iter().map(|ack| (back, packet(ack, TCP_HEADERS))));
     }

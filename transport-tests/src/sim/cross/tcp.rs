@@ -191,7 +191,11 @@ impl Sender {
     fn selective(&mut self, from: u64, to: u64) -> u64 {
         let mut newly = 0;
         let mut delivered = self.delivered_order;
-        for (_, segment) in self.board.range_mut(from..to).filter(|(_, segment)| !segment.sacked) {
+        for (_, segment) in self
+            .board
+            .range_mut(from..to)
+            .filter(|(_, segment)| !segment.sacked)
+        {
             newly += 1;
             delivered = delivered.max(segment.order);
             if segment.lost {
@@ -299,9 +303,9 @@ impl Sender {
     }
 
     fn rto(&self) -> Duration {
-        let base = self
-            .srtt
-            .map_or(Duration::from_secs(1), |srtt| srtt + (self.rttvar * 4).max(MIN_RTO));
+        let base = self.srtt.map_or(Duration::from_secs(1), |srtt| {
+            srtt + (self.rttvar * 4).max(MIN_RTO)
+        });
         (base * 2u32.pow(self.backoff.min(8))).min(MAX_RTO)
     }
 }
@@ -344,7 +348,11 @@ impl Receiver {
 
     fn insert(&mut self, seq: u64) {
         self.newest = Some(seq);
-        let below = self.above.range(..=seq).next_back().map(|(from, to)| (*from, *to));
+        let below = self
+            .above
+            .range(..=seq)
+            .next_back()
+            .map(|(from, to)| (*from, *to));
         if below.is_some_and(|(_, to)| seq < to) {
             return;
         }

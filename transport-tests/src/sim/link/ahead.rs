@@ -34,7 +34,8 @@ impl Link {
             self.reckoned_bytes -= size;
         }
         let waiting = self.reckoned.len().saturating_sub(1);
-        if let Some(cause) = self.refused(now, size, waiting, self.reckoned_bytes, !self.reckoned.is_empty()) {
+        if let Some(cause) = self.refused(now, size, waiting, self.reckoned_bytes, !self.reckoned.is_empty())
+        {
             return Err(cause);
         }
         let start = self.busy_until.max(now).max(self.frozen_until);
@@ -56,13 +57,17 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::{Cargo, Ecn, Packet}, *};
+    use super::{
+        super::{Cargo, Ecn, Packet},
+        *,
+    };
     use crate::sim::rng::Rng;
 
     /// Both faces are one link: the same datagrams at the same times arrive at the same times.
     #[test]
     fn reckoning_ahead_agrees_with_events() {
-        let text = "rate_mbit = 10.0\ndelay_ms = 5.0\nqueue_packets = 20\nloss = { kind = \"iid\", p = 0.05 }";
+        let text =
+            "rate_mbit = 10.0\ndelay_ms = 5.0\nqueue_packets = 20\nloss = { kind = \"iid\", p = 0.05 }";
         let link = || Link::new(toml::from_str(text).unwrap(), Rng::new(3, "link"), false);
         let (mut ahead, mut events) = (link(), link());
         let mut due = None;
@@ -80,6 +85,9 @@ mod tests {
             due = due.or(events.offer(now, packet));
         }
         let known = arrived[1].len();
-        assert!(known > 2000 && arrived[0][..known] == arrived[1], "{known} arrived");
+        assert!(
+            known > 2000 && arrived[0][..known] == arrived[1],
+            "{known} arrived"
+        );
     }
 }

@@ -42,7 +42,12 @@ impl World<'_> {
                 down: link_report(&self.down),
             },
             cross: self.cross.iter().map(|cross| cross_report(cross, end)).collect(),
-            windows: self.scenario.window.iter().map(|window| self.window(window)).collect(),
+            windows: self
+                .scenario
+                .window
+                .iter()
+                .map(|window| self.window(window))
+                .collect(),
             jain: self.jain(end),
             drops: self.drops(),
             peak_memory_bytes: self.peak_memory,
@@ -122,6 +127,10 @@ fn link_report(link: &Link) -> LinkReport {
 
 /// Times in the queue of what left it from `from_ms` on and before `to_ms`.
 pub(super) fn waits(link: &Link, from_ms: u32, to_ms: u32) -> Vec<u32> {
-    let within = link.log().waits.iter().filter(|(at, _)| (from_ms..to_ms).contains(at));
+    let within = link
+        .log()
+        .waits
+        .iter()
+        .filter(|(at, _)| (from_ms..to_ms).contains(at));
     within.map(|(_, wait)| *wait).collect()
 }

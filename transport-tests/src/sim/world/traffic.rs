@@ -25,7 +25,14 @@ impl World<'_> {
     }
 
     /// A datagram of the product sets out.
-    pub(super) fn send(&mut self, direction: Direction, session: usize, address: SocketAddr, bytes: Vec<u8>, ecn: Ecn) {
+    pub(super) fn send(
+        &mut self,
+        direction: Direction,
+        session: usize,
+        address: SocketAddr,
+        bytes: Vec<u8>,
+        ecn: Ecn,
+    ) {
         self.digest
             .add(self.clock.elapsed(), direction == Direction::Up, &bytes);
         let size = bytes.len() + self.headers;
@@ -128,10 +135,7 @@ impl World<'_> {
 
 fn from(remote: SocketAddr, ecn: Ecn) -> Arrived {
     Arrived {
-        route: Route {
-            remote,
-            local: None,
-        },
+        route: Route { remote, local: None },
         ecn: Some(ecn),
     }
 }

@@ -28,8 +28,13 @@ impl World<'_> {
             share: if all > 0.0 { goodput_mbit / all } else { 0.0 },
         };
         let bulk = self.flows.iter().filter(|flow| flow.spec.kind == Kind::Bulk);
-        let tcp = self.cross.iter().filter(|cross| cross.spec.kind != CrossKind::UdpCbr);
-        let histories = bulk.map(|flow| &flow.history).chain(tcp.map(|cross| &cross.history));
+        let tcp = self
+            .cross
+            .iter()
+            .filter(|cross| cross.spec.kind != CrossKind::UdpCbr);
+        let histories = bulk
+            .map(|flow| &flow.history)
+            .chain(tcp.map(|cross| &cross.history));
         WindowReport {
             from_s: from.as_secs_f64(),
             to_s: to.as_secs_f64(),
@@ -69,7 +74,9 @@ impl World<'_> {
         for session in &mut self.sessions {
             let mut sides: Vec<Side> = Vec::new();
             for flow in self.flows.iter().filter(|flow| session.carries(flow)) {
-                let data = if flow.spec.kind == Kind::Requests && flow.spec.response_bytes > flow.spec.request_bytes {
+                let data = if flow.spec.kind == Kind::Requests
+                    && flow.spec.response_bytes > flow.spec.request_bytes
+                {
                     flow.spec.from.other()
                 } else {
                     flow.spec.from
@@ -83,7 +90,9 @@ impl World<'_> {
                     Side::Client => ("client", session.client.endpoint.connection(session.handle)),
                     Side::Server => (
                         "server",
-                        session.server_handle.and_then(|handle| self.server.endpoint.connection(handle)),
+                        session
+                            .server_handle
+                            .and_then(|handle| self.server.endpoint.connection(handle)),
                     ),
                 };
                 if let Some(connection) = connection {
@@ -105,7 +114,11 @@ impl World<'_> {
         trace.seconds = self.clock.elapsed().as_secs_f64();
         trace.links(self.up.log(), self.down.log());
         for (index, flow) in self.flows.iter().enumerate() {
-            let cc = flow.spec.cc.as_deref().map_or(String::new(), |cc| format!(" {cc}"));
+            let cc = flow
+                .spec
+                .cc
+                .as_deref()
+                .map_or(String::new(), |cc| format!(" {cc}"));
             let name = format!("flow {index} {}{cc}", flow.kind_name());
             trace.goodput.push((name, flow.history.clone()));
         }

@@ -98,7 +98,15 @@ fn one_loss_halves_reno_and_takes_three_tenths_of_cubic() {
         };
         sender.ack(now, &ack, &mut out);
         assert_eq!(sender.window, 40.0 * beta);
-        sender.ack(now, &Ack { next: 0, sack: vec![(11, 20)], echo: now }, &mut out);
+        sender.ack(
+            now,
+            &Ack {
+                next: 0,
+                sack: vec![(11, 20)],
+                echo: now,
+            },
+            &mut out,
+        );
         assert_eq!(sender.window, 40.0 * beta, "one answer a round trip");
     }
 }
