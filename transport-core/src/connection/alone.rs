@@ -99,7 +99,11 @@ impl Connection {
     fn transmit_proof(
         &mut self,
         id: PathId,
-        &Proof { ref frame, route, narrow }: &Proof<'_>,
+        &Proof {
+            ref frame,
+            route,
+            narrow,
+        }: &Proof<'_>,
         now: Instant,
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,

@@ -77,7 +77,10 @@ impl Connection {
             Frame::PathAck(ack) => Ok(self.on_ack(arrival, ack, tracer)?),
             Frame::AckFrequency(frequency) => Ok(self.on_ack_frequency(frequency)?),
             Frame::ImmediateAck => {
-                self.paths.active.recovery.acknowledge_immediately(arrival.now.instant);
+                self.paths
+                    .active
+                    .recovery
+                    .acknowledge_immediately(arrival.now.instant);
                 Ok(())
             }
             Frame::Stream(stream) => self.on_stream(arrival, stream),

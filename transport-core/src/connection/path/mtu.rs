@@ -340,7 +340,14 @@ mod tests {
 
     #[test]
     fn below_the_base_lies_the_floor_and_what_is_between_is_found() {
-        for (width, found) in [(1231, 1172), (1172, 1172), (1160, 1152), (1072, 1072), (1060, 1052), (1000, FLOOR)] {
+        for (width, found) in [
+            (1231, 1172),
+            (1172, 1172),
+            (1160, 1152),
+            (1072, 1072),
+            (1060, 1052),
+            (1000, FLOOR),
+        ] {
             let mut mtu = Mtu::new(1472, true);
             assert_eq!(starve(&mut mtu), 3);
             assert_eq!((mtu.current(), mtu.for_data()), (FLOOR, FLOOR));
@@ -364,7 +371,10 @@ mod tests {
         mtu.acked(900);
         mtu.press();
         mtu.lost(Some(1472));
-        assert_eq!((mtu.for_data(), mtu.current(), mtu.probe_due()), (FLOOR, 1472, Some(1472)));
+        assert_eq!(
+            (mtu.for_data(), mtu.current(), mtu.probe_due()),
+            (FLOOR, 1472, Some(1472))
+        );
         mtu.probe_sent(1472);
         assert!(!mtu.probe_acked(1472));
         assert_eq!((mtu.for_data(), mtu.probe_due()), (1472, None));

@@ -188,7 +188,10 @@ mod tests {
             assert_eq!(candidate.expires_at(), Some(now + pto * factor));
             assert!(!candidate.is_due(now));
             assert_eq!(candidate.timed_out(now), attempt < 2);
-            assert_eq!((candidate.is_last(), candidate.narrow), (attempt >= 1, attempt == 2));
+            assert_eq!(
+                (candidate.is_last(), candidate.narrow),
+                (attempt >= 1, attempt == 2)
+            );
         }
         assert!(candidate.is_proved_by([0; 8], route(1)));
         assert!(
