@@ -18,6 +18,7 @@ use crate::engine::{
     Limits, Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
 };
+use crate::paths::Failover;
 
 /// Datagrams a connection holds for the application to read; the oldest are dropped beyond (and counted).
 pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
@@ -185,6 +186,10 @@ pub struct TransportOptions {
     pub max_udp_payload: u16,
     /// Age at which packet keys are replaced, ± a fifth (RFC 9001 §6); the cipher's own bounds stand beside it.
     pub key_update_interval: Duration,
+    /// Paths a connection may have at once, 1 to 4, one of them in use; 1: the first for good.
+    pub max_paths: u32,
+    /// What a client does by itself when the path in use falls silent and no other waits.
+    pub failover: Failover,
 }
 
 impl Default for TransportOptions {
@@ -200,6 +205,8 @@ impl Default for TransportOptions {
             mtu_search: true,
             max_udp_payload: 1472,
             key_update_interval: Duration::from_mins(10),
+            max_paths: 4,
+            failover: Failover::Off,
         }
     }
 }
@@ -216,6 +223,7 @@ impl TransportOptions {
             mtu_search: self.mtu_search,
             max_udp_payload: self.max_udp_payload,
             key_update_interval: self.key_update_interval,
+            max_paths: self.max_paths,
             datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
             ..TransportConfig::default()
         }

@@ -18,6 +18,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod paths;
 mod resume;
 mod sessions;
 mod stream;
@@ -47,6 +48,7 @@ pub use error::{
     ConnectError, ConnectionError, Fault, FinishError, ReadError, ReadToEndError, SendDatagramError,
     WriteError,
 };
+pub use paths::{Failover, NextPathChange, PathAnswer, PathChange};
 pub use resume::{EarlyAccepted, TicketUpdate};
 pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
@@ -54,7 +56,8 @@ pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
     ClientTicket, CloseReason, ConnectionStats, DatagramDrop, DatagramOptions, Direction, DropReason, Drops,
     EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, KeyLog,
-    KeyLogEntry, Limits, Now, Observer, Peer, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
-    StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,
+    KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo, PathReason, PathState, Peer, RelayEpoch,
+    RelayId, RelayIdentity, RelayStatics, Secret, StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions,
+    TrafficSecrets, Usage, code, trace,
 };
 pub use wait::Wait;

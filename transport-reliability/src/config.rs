@@ -33,10 +33,12 @@ impl Default for Config {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Algorithm {
     /// CUBIC (RFC 9438) with `HyStart++` (RFC 9406).
-    #[default]
     Cubic,
     /// BBRv3 (draft-ietf-ccwg-bbr-06).
+    #[default]
     Bbr,
+    /// BBRv3 that learns what a radio link loses without a queue and tolerates it, up to 10 %. Plain BBRv3 yields above 2 %.
+    BbrLossy,
     /// A constant rate, blind to loss: for links with a contract, and for tests.
     Fixed {
         /// Bytes of UDP payload a second.

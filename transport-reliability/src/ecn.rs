@@ -232,7 +232,11 @@ mod tests {
         marking.restart();
         assert!(marking.is_on());
         marking.on_sent();
-        assert_eq!(marking.on_ack(1, counts(7, 0, 0)), 0, "late reports of the other path");
+        assert_eq!(
+            marking.on_ack(1, counts(7, 0, 0)),
+            0,
+            "late reports of the other path"
+        );
         assert_eq!(marking.state(), EcnState::Capable);
     }
 }

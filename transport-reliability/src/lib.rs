@@ -254,6 +254,12 @@ impl<T> Recovery<T> {
         self.window.acks().filter(|_| self.acks.unreported())
     }
 
+    /// All ranges known, whether they were sent or not: for an ACK that goes by another path than this one, because what went by
+    /// this one may not have arrived. [`acks_sent`](Self::acks_sent) does not follow.
+    pub fn acks_known(&self) -> Option<Acks<'_>> {
+        self.window.acks()
+    }
+
     /// The ranges went out, in the packet whose number was taken last.
     pub fn acks_sent(&mut self, now: Instant) {
         self.acks.on_sent();

@@ -226,7 +226,10 @@ impl Window {
         let missing = number
             .checked_sub(reordering.get())
             .filter(|&highest| highest >= lowest)
-            .and_then(|highest| self.seen.last(false, lowest.max((number + 1).saturating_sub(WINDOW)), highest));
+            .and_then(|highest| {
+                self.seen
+                    .last(false, lowest.max((number + 1).saturating_sub(WINDOW)), highest)
+            });
         if missing.is_some() {
             Arrival::OpensGap
         } else {

@@ -1,10 +1,11 @@
-# Namespaces and small helpers for the end-to-end tests. Sourced by run.sh.
+# Namespaces and small helpers for the end-to-end tests. Sourced by run.sh and failover.sh.
 #
 #   client (10.91.1.2) -- nat (10.91.1.1 | 10.91.2.2) -- relay (10.91.2.1 | 10.91.3.1) -- target (10.91.3.2)
 #
 # The NAT hides the client; the target is reached through the relay only.
 
-C=adit-e2e-client N=adit-e2e-nat R=adit-e2e-relay T=adit-e2e-target
+E2E=${E2E:-adit-e2e}
+C=$E2E-client N=$E2E-nat R=$E2E-relay T=$E2E-target
 WORK=$(mktemp -d)
 PASSED=0 FAILED=0
 

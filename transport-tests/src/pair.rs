@@ -181,6 +181,8 @@ pub struct Pair {
     pub server: End,
     /// Where the client is now; what is sent to where it was is lost.
     pub address: SocketAddr,
+    /// Further addresses of the client's; it sends from one by naming its host, and each carries what is sent to it.
+    pub links: Vec<SocketAddr>,
     /// Every datagram either end sent, while [`Pair::recording`].
     pub record: Vec<Passing>,
     /// Whether datagrams are recorded.
@@ -224,6 +226,7 @@ impl Pair {
             client: End::new(client, options.skew_ms),
             server: End::new(server, 0),
             address: client_address(),
+            links: Vec::new(),
             record: Vec::new(),
             recording: true,
             clock: Clock::start(),
@@ -373,10 +376,13 @@ impl Pair {
 
     fn drain(&mut self, way: Way) -> bool {
         let clock = self.clock;
-        let from = if way == Way::Up {
-            self.address
-        } else {
-            server_address()
+        let (address, links) = (self.address, self.links.clone());
+        let from = |route: Route| match way {
+            Way::Up => {
+                let named = |link: &&SocketAddr| Some(link.ip()) == route.local;
+                links.iter().find(named).copied().unwrap_or(address)
+            }
+            Way::Down => server_address(),
         };
         let end = self.sender(way);
         let now = end.now(&clock);
@@ -390,7 +396,7 @@ impl Pair {
                     datagrams.extend(
                         end.batch
                             .segments()
-                            .map(|segment| (route.remote, segment.to_vec())),
+                            .map(|segment| (from(route), route.remote, segment.to_vec())),
                     );
                     assert!(datagrams.len() < SPIN, "an endpoint never stops sending");
                 }
@@ -408,7 +414,7 @@ impl Pair {
             }
         }
         let said = told || !datagrams.is_empty();
-        for (to, bytes) in datagrams {
+        for (from, to, bytes) in datagrams {
             self.send(way, from, to, bytes);
         }
         said
@@ -473,23 +479,21 @@ impl Pair {
             .filter(|first| first.key().0 <= elapsed)
         {
             let (way, from, to, mut bytes) = first.remove();
-            let there = if way == Way::Up {
-                server_address()
-            } else {
-                self.address
+            let link = self.links.iter().find(|link| **link == to);
+            let there = match way {
+                Way::Up => to == server_address(),
+                Way::Down => to == self.address || link.is_some(),
             };
-            if to != there {
+            if !there {
                 continue;
             }
+            let local = link.map(SocketAddr::ip);
             let clock = self.clock;
             let end = self.receiver(way);
             let now = end.now(&clock);
             end.endpoint.handle_datagram(
                 now,
-                Route {
-                    remote: from,
-                    local: None,
-                },
+                Route { remote: from, local },
                 &mut bytes,
             );
         }

@@ -1,6 +1,6 @@
 //! The command line: names and options are contracts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::{IpAddr, SocketAddr}, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use transport_api::Algorithm;
@@ -198,8 +198,12 @@ pub(crate) struct Connect {
     /// A TUN device of this name.
     #[arg(long, value_name = "NAME")]
     pub(crate) tun: Option<String>,
+    /// Keep a second path from this address of this machine in waiting: it takes over within a moment when the first falls silent.
+    /// Without it, other addresses are tried then.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) standby: Option<IpAddr>,
     /// Congestion control.
-    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
@@ -247,6 +251,8 @@ pub(crate) fn host_port(text: &str) -> Result<(String, u16), String> {
 pub(crate) enum Cc {
     /// Model based: BBRv3.
     Bbr,
+    /// The same on links that lose more than two packets of a hundred without a queue.
+    BbrLossy,
     /// Loss based.
     Cubic,
 }
@@ -255,6 +261,7 @@ impl From<Cc> for Algorithm {
     fn from(cc: Cc) -> Self {
         match cc {
             Cc::Bbr => Self::Bbr,
+            Cc::BbrLossy => Self::BbrLossy,
             Cc::Cubic => Self::Cubic,
         }
     }
@@ -304,7 +311,7 @@ pub(crate) struct BenchClient {
     #[arg(long)]
     pub(crate) resume: bool,
     /// Congestion control; with --reverse the server's too.
-    #[arg(long, value_enum, default_value_t = Cc::Cubic)]
+    #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
     /// Packet suite.
     #[arg(long, value_enum, default_value_t = Cipher::Auto)]

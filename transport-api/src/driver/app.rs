@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::command::{Mark, Marked};
 use super::link::Link;
+use super::roam;
 use super::shared::{
     Change, ConnectReply, ConnectionShared, ConnectionState, DatagramState, EndpointQuery, EndpointShared,
     MAX_WAITING, Page, lock,
@@ -17,6 +18,7 @@ use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};
+use crate::paths::PathChange;
 use crate::sessions::SessionInfo;
 
 /// Connections told of at once: well under a millisecond.
@@ -47,6 +49,11 @@ impl App {
             closed: false,
             out: Outbox::default(),
         }
+    }
+
+    /// Whether the socket must know this machine's interfaces now; asking takes it.
+    pub(crate) fn takes_interfaces(&mut self) -> bool {
+        std::mem::take(&mut self.out.interfaces)
     }
 
     /// No connection, and nobody who could make one.
@@ -229,6 +236,11 @@ impl App {
                 };
                 match other {
                     Event::Stream(event) => on_stream_event(now, link, engine, event, &mut self.out),
+                    Event::PathStateChanged { path, state, reason } => {
+                        link.publish_size(engine, &mut self.out);
+                        let change = PathChange { path, state, reason };
+                        roam::on_change(now, change, &self.options.failover, link, engine, &mut self.out);
+                    }
                     // The path changed, or its size.
                     _ => link.publish_size(engine, &mut self.out),
                 }

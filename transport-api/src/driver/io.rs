@@ -44,6 +44,9 @@ pub(crate) trait Io {
     /// Sends one batch.
     fn send(&mut self, route: Route, batch: &mut Batch) -> Sent;
 
+    /// From now on what leaves from an address of this machine leaves by the interface that has it.
+    fn learn_interfaces(&mut self);
+
     /// What the kernel offers on the socket.
     fn caps(&self) -> Caps;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::roam;
 use super::shared::{
     ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, Queued, ReceiptReply, RecvShared,
     SendShared, lock,
@@ -13,8 +14,8 @@ use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
 use crate::datagram::DatagramOutcome;
 use crate::engine::{
-    Bundle, Connection, ConnectionStats, DatagramDrop, DatagramId, Direction, Handle, Info, Now, StreamId,
-    Ticket,
+    Bundle, Connection, ConnectionStats, DatagramDrop, DatagramId, Direction, Handle, Info, Now, PathError,
+    StreamId, Ticket,
 };
 use crate::error::{ConnectionError, FinishError};
 
@@ -58,7 +59,7 @@ impl Link {
 
     /// Does what the handles asked for since the last mark.
     pub(crate) fn feed(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
-        let (opens, queries, finishes, update_keys, congestion, close) = {
+        let (opens, queries, finishes, update_keys, congestion, network_changed, close) = {
             let mut state = lock(&self.shared.state);
             (
                 std::mem::take(&mut state.opens),
@@ -66,6 +67,7 @@ impl Link {
                 std::mem::take(&mut state.finishes),
                 std::mem::take(&mut state.update_keys),
                 state.congestion.take(),
+                std::mem::take(&mut state.network_changed),
                 state.close.take(),
             )
         };
@@ -90,7 +92,11 @@ impl Link {
             });
         }
         for query in queries {
-            self.answer(now, query, engine);
+            self.answer(now, query, engine, out);
+        }
+        if network_changed {
+            out.interfaces = true;
+            engine.network_changed(now);
         }
         if update_keys {
             engine.update_keys();
@@ -354,6 +360,7 @@ impl Link {
             state.end_waiters.take_into(&mut out.wakers);
             state.bundle_waiters.take_into(&mut out.wakers);
             state.ticket_waiters.take_into(&mut out.wakers);
+            state.path_waiters.take_into(&mut out.wakers);
             state.info_waiters.take_into(&mut out.wakers);
             (
                 std::mem::take(&mut state.opens),
@@ -378,6 +385,8 @@ impl Link {
                 Query::Export(_, _, reply) => drop(reply.put(None)),
                 Query::Stats(reply) => drop(reply.put(None)),
                 Query::Early(reply) => drop(reply.put(None)),
+                Query::Paths(reply) => drop(reply.put(None)),
+                Query::Path(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
             }
         }
         let unsent = {
@@ -396,7 +405,7 @@ impl Link {
         }
     }
 
-    fn answer(&self, now: Now, query: Query, engine: &Connection) {
+    fn answer(&self, now: Now, query: Query, engine: &mut Connection, out: &mut Outbox) {
         match query {
             Query::Export(label, len, reply) => {
                 let mut bytes = vec![0; len];
@@ -409,6 +418,12 @@ impl Link {
             }
             Query::Early(reply) => {
                 let _ = reply.put(Some(engine.is_early()));
+            }
+            Query::Paths(reply) => {
+                let _ = reply.put(Some(engine.paths().collect()));
+            }
+            Query::Path(order, reply) => {
+                let _ = reply.put(roam::obey(now, order, engine, out));
             }
         }
     }

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::command::Alarm;
 use super::io::{Io, Sent};
 use super::lanes::Lanes;
-use crate::engine::net::{Caps, Timer, UdpSocket};
+use crate::engine::net::{Caps, Timer, UdpSocket, interfaces};
 use crate::engine::{Arrived, Batch, Handle, Now, RecvBatch, Route};
 
 const SOCKET: Token = Token(0);
@@ -38,6 +38,8 @@ pub(crate) struct MioIo {
     listening: bool,
     watching_writes: bool,
     lanes: Lanes,
+    /// Paths begin at addresses of this machine.
+    roams: bool,
     failures: u64,
 }
 
@@ -70,6 +72,7 @@ impl MioIo {
             listening: true,
             watching_writes: false,
             lanes: Lanes::new(FIRST_LANE),
+            roams: false,
             failures: 0,
         };
         Ok((io, alarm))
@@ -203,6 +206,18 @@ impl Io for MioIo {
         self.register()
     }
 
+    fn learn_interfaces(&mut self) {
+        self.roams = true;
+        match interfaces() {
+            Ok(all) => {
+                for one in all.iter().filter(|one| !one.loopback) {
+                    self.socket.use_interface(one.address, one.index);
+                }
+            }
+            Err(error) => self.complain("the system does not tell its interfaces", &error),
+        }
+    }
+
     fn caps(&self) -> Caps {
         self.socket.caps()
     }
@@ -219,6 +234,9 @@ impl Io for MioIo {
         self.registered = Some(Interest::READABLE);
         (self.listening, self.watching_writes) = (true, false);
         self.lanes.clear();
+        if self.roams {
+            self.learn_interfaces();
+        }
         Ok(())
     }
 }

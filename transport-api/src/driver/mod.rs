@@ -21,6 +21,7 @@ mod io;
 mod lanes;
 mod link;
 mod mio;
+mod roam;
 pub(crate) mod shared;
 mod strangers;
 mod streams;
@@ -212,6 +213,7 @@ impl<I: Io> Driver<I> {
             self.app.feed(now, &mut self.engine, mark);
         }
         self.marks = marks;
+        self.know_interfaces();
         self.receive(now)?;
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
             self.engine.handle_timeout(now);
@@ -290,12 +292,20 @@ impl<I: Io> Driver<I> {
                 Output::Event(handle, event) => {
                     self.follow(now, handle, &event);
                     self.app.on_event(now, &mut self.engine, handle, event);
+                    self.know_interfaces();
                 }
                 Output::Wait(deadline) => {
                     self.deadline = deadline.map(|(at, _)| at);
                     return true;
                 }
             }
+        }
+    }
+
+    /// Before a path from another address of this machine says its first word.
+    fn know_interfaces(&mut self) {
+        if self.app.takes_interfaces() {
+            self.io.learn_interfaces();
         }
     }
 

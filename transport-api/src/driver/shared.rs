@@ -3,7 +3,7 @@
 //! Locks are leaves: no code holds two of them, and wakers are called after the lock is gone.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -15,11 +15,12 @@ use crate::config::DatagramPolicy;
 use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, Peer, RelayEpoch,
-    RelayId, StreamId, Ticket, TicketKeys, Usage,
+    Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, PathError,
+    PathId, PathInfo, Peer, RelayEpoch, RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
 use crate::engine::{DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
+use crate::paths::PathChange;
 use crate::sessions::SessionInfo;
 use crate::wait::Waiters;
 
@@ -218,7 +219,22 @@ pub(crate) enum Query {
     Export(Vec<u8>, usize, Arc<Reply<Option<Vec<u8>>>>),
     Stats(Arc<Reply<Option<ConnectionStats>>>),
     Early(Arc<Reply<Option<bool>>>),
+    Paths(Arc<Reply<Option<Vec<PathInfo>>>>),
+    Path(PathOrder, Arc<PathReply>),
 }
+
+/// What shall happen to a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PathOrder {
+    Add(IpAddr),
+    Migrate(PathId),
+    Abandon(PathId),
+}
+
+pub(crate) type PathReply = Reply<Result<PathId, PathError>>;
+
+/// Changes of paths kept for the application; the oldest goes first.
+pub(crate) const MAX_PATH_CHANGES: usize = 16;
 
 /// Tickets kept for the application; the oldest goes first.
 pub(crate) const MAX_TICKETS: usize = 8;
@@ -235,6 +251,7 @@ pub(crate) struct ConnectionState {
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) update_keys: bool,
     pub(crate) congestion: Option<Algorithm>,
+    pub(crate) network_changed: bool,
     pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
     pub(crate) queries: Vec<Query>,
     pub(crate) finishes: Vec<(Duration, Arc<FinishReply>)>,
@@ -249,6 +266,9 @@ pub(crate) struct ConnectionState {
     /// The newest tickets nobody has asked for yet, at most [`MAX_TICKETS`].
     pub(crate) tickets: VecDeque<Ticket>,
     pub(crate) ticket_waiters: Waiters,
+    /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
+    pub(crate) path_changes: VecDeque<PathChange>,
+    pub(crate) path_waiters: Waiters,
     pub(crate) stats: ConnectionStats,
 }
 

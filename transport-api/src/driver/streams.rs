@@ -18,6 +18,8 @@ const KEEP: usize = 16 * 1024;
 pub(crate) struct Outbox {
     /// Called at the end of the turn, when no lock is held.
     pub(crate) wakers: Vec<Waker>,
+    /// A path begins at an address of this machine: the socket must know the interfaces.
+    pub(crate) interfaces: bool,
     scratch: Box<[u8]>,
 }
 
@@ -25,6 +27,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             wakers: Vec::new(),
+            interfaces: false,
             scratch: vec![0; CHUNK].into_boxed_slice(),
         }
     }

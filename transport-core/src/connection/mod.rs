@@ -422,7 +422,10 @@ impl Connection {
 
     /// Another congestion controller from now on, which starts from nothing.
     pub fn set_algorithm(&mut self, algorithm: Algorithm) {
-        self.paths.active.recovery.set_algorithm(algorithm);
+        self.paths.template.config.algorithm = algorithm;
+        for path in self.paths.iter_mut() {
+            path.recovery.set_algorithm(algorithm);
+        }
     }
 
     /// Fills `out` with a secret both ends have, different for each label (the role of RFC 8446 §7.5). False, and `out` as it was,

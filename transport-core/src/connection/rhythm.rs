@@ -78,7 +78,10 @@ impl Connection {
             delay_us: u64::try_from(wish.max_delay.as_micros()).unwrap_or(u64::MAX),
             reordering: wish.reordering.into(),
         };
-        if draft.put(&Frame::AckFrequency(frame), Some(Item::AckFrequency(frame.sequence))) {
+        if draft.put(
+            &Frame::AckFrequency(frame),
+            Some(Item::AckFrequency(frame.sequence)),
+        ) {
             self.pending.rhythm.next += 1;
             self.paths.active.recovery.ack_frequency_asked(now, wish);
         }
@@ -115,7 +118,11 @@ impl Connection {
 
     /// What the next packets on a path carry in their IP headers.
     pub(super) fn codepoint(&self, path: PathId) -> Ecn {
-        if self.paths.get(path).is_some_and(|path| path.recovery.is_marking()) {
+        if self
+            .paths
+            .get(path)
+            .is_some_and(|path| path.recovery.is_marking())
+        {
             Ecn::Ect0
         } else {
             Ecn::NotEct

@@ -25,6 +25,9 @@ use crate::trace::{self, Tracer};
 /// A suspect path another one stands in for is not given up sooner, however short its round trip.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
+/// The round trip a new path is thought to have at least, before it was measured.
+const LEAST_GUESS: Duration = Duration::from_millis(50);
+
 /// One path of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathInfo {
@@ -195,6 +198,9 @@ impl Connection {
     pub(super) fn newcomer(&mut self, id: PathId, route: Route) -> Box<Path> {
         let mut template: Template = self.paths.template.clone();
         template.config.seed = self.random.u64();
+        // The best guess, and on the careful side.
+        let guess = self.paths.active.recovery.rtt().smoothed() * 2;
+        template.config.initial_rtt = guess.max(LEAST_GUESS).min(template.config.initial_rtt);
         let mut path = Box::new(Path::new(id, route, &template));
         let least = self.pending.rhythm.least();
         path.recovery.set_peer_min_ack_delay(least);
@@ -228,6 +234,8 @@ impl Connection {
             path.prove();
             self.step(id, Step::Proved, PathReason::Proved);
             self.on_proved(id, now, tracer);
+        } else if path.state == PathState::Suspect && !moved {
+            self.on_answer(id, now, tracer);
         } else {
             self.on_moved(id, moved, tracer);
         }
@@ -266,7 +274,8 @@ impl Connection {
     /// What is to be done about a path by itself.
     pub(super) fn on_path_due(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
         let keeps = self.keeps_paths();
-        let spared = self.paths.best().is_some();
+        // A client that misses acknowledgements may open another path.
+        let spared = keeps || self.paths.best().is_some();
         let Some(path) = self.paths.get_mut(id) else {
             return;
         };
@@ -323,11 +332,16 @@ impl Connection {
         };
         let asks_again = reason == PathReason::NetworkChanged && path.state == PathState::Suspect;
         let Some(next) = path.state.after(Step::Suspected) else {
-            path.ping |= asks_again;
+            if asks_again {
+                path.candidate = Some(Candidate::of_ours(path.route, now));
+            }
             return;
         };
         path.state = next;
-        path.ping = true;
+        // Its answer is not held back, as an acknowledgement may be.
+        let route = path.route;
+        path.candidate
+            .get_or_insert_with(|| Candidate::of_ours(route, now));
         // After a change of network only what is sent from now on can show anything.
         let from = if reason == PathReason::NetworkChanged {
             path.upcoming()
@@ -344,21 +358,30 @@ impl Connection {
 
     /// An acknowledgement said something new about a path.
     pub(super) fn on_progress(&mut self, id: PathId, largest: u64, now: Instant, tracer: &mut Tracer<'_>) {
-        let active = id == self.paths.active.id;
         let Some(path) = self.paths.get_mut(id) else {
             return;
         };
         path.note_progress(now);
-        let Some((since, _)) = path.watch.suspect.take_if(|(_, from)| largest >= *from) else {
+        if path.watch.suspect.is_some_and(|(_, from)| largest >= from) {
+            self.on_answer(id, now, tracer);
+        }
+    }
+
+    /// A suspect path answered.
+    fn on_answer(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
+        let active = id == self.paths.active.id;
+        let Some(path) = self.paths.get_mut(id) else {
+            return;
+        };
+        let (Some((since, _)), Some(next)) = (path.watch.suspect.take(), path.state.after(Step::Answered))
+        else {
             return;
         };
         let soon = now.saturating_duration_since(since) <= path.recovery.pto();
         let alarm = std::mem::take(&mut path.watch.left) && soon;
         path.watch.gone_at = None;
-        path.watch.alarms += u32::from(alarm);
-        let Some(next) = path.state.after(Step::Answered) else {
-            return;
-        };
+        path.watch.alarms += u32::from(soon);
+        path.candidate = None;
         path.state = next;
         if active {
             path.state = path.state.after(Step::Chosen).unwrap_or(path.state);
@@ -421,6 +444,9 @@ impl Connection {
         self.scheduler
             .set_srtt(self.paths.active.recovery.rtt().smoothed());
         self.adopt_mtu();
+        if let Some(path) = self.paths.get_mut(left) {
+            path.ack_elsewhere = true;
+        }
         self.leave(left, reason, now);
         let remote = self.paths.active.route.remote;
         if remote != before {

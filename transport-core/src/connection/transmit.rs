@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use transport_reliability::{AckRange, PacketNumber, Permit, Sent, SentKind};
+use transport_reliability::{AckRange, Acks, PacketNumber, Permit, Sent, SentKind};
 use transport_scheduler::{Control, Direction, Grant, Next};
 
 use super::Connection;
@@ -207,7 +207,8 @@ impl Connection {
         let may_ask = permit >= Permit::Retransmit;
         let due = |path: &Path| path.recovery.acks_due(now).is_some();
         let acks = permit > Permit::Nothing && self.paths.get(id).is_some_and(due);
-        if !acks && !(may_ask && self.has_news(id)) {
+        let by_proxy = permit > Permit::Nothing && id == self.paths.active.id && self.paths.owes_acks();
+        if !acks && !by_proxy && !(may_ask && self.has_news(id)) {
             return Built::Nothing {
                 said_all: !self.has_news(id),
             };
@@ -218,6 +219,9 @@ impl Connection {
         };
         if acks {
             self.write_acks(now, &mut draft);
+        }
+        if by_proxy {
+            self.write_acks_of_others(now, &mut draft);
         }
         if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
@@ -314,23 +318,30 @@ impl Connection {
         let Some(acks) = path.recovery.acks_available() else {
             return;
         };
-        let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
-        let mut count = 0;
-        for (slot, range) in ranges.iter_mut().zip(acks.ranges()) {
-            *slot = range;
-            count += 1;
-        }
         let largest = acks.largest();
         let marks = path.recovery.marks_received();
         let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
-        let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
-        let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
-        if draft.builder.ack(draft.path.get(), delay, ranges, marks).is_ok() {
+        if put_acks(&acks, draft.path, marks, now, draft) {
             path.recovery.acks_sent(now);
             if let Some(keys) = &mut self.keys {
                 keys.acknowledging(draft.path.get(), largest);
             }
             draft.acks = true;
+        }
+    }
+
+    /// What arrived by paths that may not carry acknowledgements any more.
+    fn write_acks_of_others(&mut self, now: Instant, draft: &mut Draft<'_>) {
+        for path in &mut self.paths.others {
+            if !path.ack_elsewhere {
+                continue;
+            }
+            let marks = path.recovery.marks_received();
+            let marks = marks.map(|marks| [marks.ect0, marks.ect1, marks.ce]);
+            path.ack_elsewhere = match path.recovery.acks_known() {
+                Some(acks) => !put_acks(&acks, path.id, marks, now, draft),
+                None => false,
+            };
         }
     }
 
@@ -527,6 +538,25 @@ impl<'b> Draft<'b> {
         self.eliciting |= frame.is_ack_eliciting();
         true
     }
+}
+
+/// Appends a PATH_ACK of `path`. False: it does not fit.
+fn put_acks(
+    acks: &Acks<'_>,
+    path: PathId,
+    marks: Option<[u64; 3]>,
+    now: Instant,
+    draft: &mut Draft<'_>,
+) -> bool {
+    let mut ranges = [AckRange { first: 0, last: 0 }; MAX_RANGES];
+    let mut count = 0;
+    for (slot, range) in ranges.iter_mut().zip(acks.ranges()) {
+        *slot = range;
+        count += 1;
+    }
+    let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
+    let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
+    draft.builder.ack(path.get(), delay, ranges, marks).is_ok()
 }
 
 fn frame_of(control: Control) -> Frame<'static> {

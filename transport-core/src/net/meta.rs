@@ -1,7 +1,7 @@
 //! What a socket is asked for, what it can do, and what its errors mean.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// How a socket is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +44,19 @@ pub struct Caps {
     pub recv_buffer: usize,
     /// Bytes of send buffer granted, as the system counts them; 0 when unknown.
     pub send_buffer: usize,
+}
+
+/// An address of this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The address.
+    pub address: IpAddr,
+    /// The number of the interface it is on.
+    pub index: u32,
+    /// The interface is up, and its link works as far as the system knows.
+    pub up: bool,
+    /// The interface leads nowhere but here.
+    pub loopback: bool,
 }
 
 /// What became of segments.

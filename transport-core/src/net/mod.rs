@@ -12,14 +12,14 @@
 )]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::buffer::{Batch, RecvBatch, Route};
 
 pub mod meta;
 mod sys;
 
-pub use meta::{Caps, SendStats, SocketOptions};
+pub use meta::{Caps, Interface, SendStats, SocketOptions};
 #[cfg(target_os = "linux")]
 pub use sys::Timer;
 
@@ -38,6 +38,15 @@ pub fn is_too_long(error: &io::Error) -> bool {
 #[cfg(unix)]
 pub fn set_dont_fragment(socket: &impl std::os::fd::AsFd) -> io::Result<()> {
     sys::set_dont_fragment(socket.as_fd())
+}
+
+/// The addresses of this machine.
+///
+/// # Errors
+/// What the system says.
+#[cfg(unix)]
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    sys::interfaces()
 }
 
 /// A UDP socket that never blocks.
@@ -91,6 +100,13 @@ impl UdpSocket {
             ));
         }
         self.inner.send(route, batch)
+    }
+
+    /// From now on what leaves from `local` ([`Route::local`]) leaves by the interface of this number, whatever the routing
+    /// table prefers. At most 16 addresses are remembered, the newest. Where the system does not know how, only the address is
+    /// chosen.
+    pub fn use_interface(&mut self, local: IpAddr, index: u32) {
+        self.inner.use_interface(local, index);
     }
 
     /// What the kernel turned out to offer. GSO may end at run time.

@@ -14,9 +14,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use transport_core::{
-    Access, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Connection, Direction,
-    Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Now, Output, ReadError, RelayIdentity,
-    RelayStatics, Route, SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig, WriteError,
+    Access, Arrived, Batch, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Connection,
+    Direction, Ecn, Endpoint, EndpointAddress, EndpointConfig, Event, Grant, Handle, Now, Output, ReadError,
+    RelayIdentity, RelayStatics, Route, SeededEntropy, ServerConfig, StreamId, SuiteChoice, TransportConfig,
+    WriteError,
 };
 
 pub const UNIX_MS: u64 = 1_790_000_000_000;
@@ -61,6 +62,8 @@ pub struct Flying {
     pub way: Way,
     /// Address of the client's end.
     pub client: SocketAddr,
+    /// ECN bits of its IP header.
+    pub ecn: u8,
     pub bytes: Vec<u8>,
 }
 
@@ -238,6 +241,7 @@ impl Net {
             order: self.order,
             way,
             client,
+            ecn: 0,
             bytes,
         }));
     }
@@ -257,8 +261,9 @@ impl Net {
                     self.largest_batch = self.largest_batch.max(self.batch.count());
                     assert!(self.batch.is_finished());
                     let segments: Vec<Vec<u8>> = self.batch.segments().map(<[u8]>::to_vec).collect();
+                    let ecn = self.batch.ecn() as u8;
                     for bytes in segments {
-                        self.send(way, route, bytes);
+                        self.send(way, route, ecn, bytes);
                     }
                 }
                 Output::Event(handle, event) => {
@@ -278,7 +283,7 @@ impl Net {
         }
     }
 
-    fn send(&mut self, way: Way, route: Route, bytes: Vec<u8>) {
+    fn send(&mut self, way: Way, route: Route, ecn: u8, bytes: Vec<u8>) {
         self.order += 1;
         let count = self.sent.entry(way).or_default();
         *count = (count.0 + 1, count.1 + bytes.len() as u64);
@@ -296,6 +301,7 @@ impl Net {
             order: self.order,
             way,
             client,
+            ecn,
             bytes,
         };
         for mut datagram in (self.meddle)(&flying) {
@@ -316,20 +322,23 @@ impl Net {
             let Some(Reverse(mut datagram)) = self.flying.pop() else {
                 return;
             };
+            let ecn = Some(Ecn::from_bits(datagram.ecn));
             match datagram.way {
                 Way::Up => {
                     let route = Route {
                         remote: datagram.client,
                         local: None,
                     };
-                    self.server.handle_datagram(now, route, &mut datagram.bytes);
+                    let arrived = Arrived { route, ecn };
+                    self.server.handle_datagram(now, arrived, &mut datagram.bytes);
                 }
                 Way::Down if datagram.client == self.client_addr => {
                     let route = Route {
                         remote: SERVER.into(),
                         local: None,
                     };
-                    self.client.handle_datagram(now, route, &mut datagram.bytes);
+                    let arrived = Arrived { route, ecn };
+                    self.client.handle_datagram(now, arrived, &mut datagram.bytes);
                 }
                 // A NAT has forgotten that address.
                 Way::Down => {}

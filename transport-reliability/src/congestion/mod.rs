@@ -116,7 +116,8 @@ impl Controller {
     pub(crate) fn new(algorithm: Algorithm, max_datagram: u64, seed: u64) -> Self {
         let congestion = match algorithm {
             Algorithm::Cubic => Congestion::Cubic(Cubic::new(max_datagram)),
-            Algorithm::Bbr => Congestion::Bbr(Bbr::new(max_datagram, seed)),
+            Algorithm::Bbr => Congestion::Bbr(Bbr::new(max_datagram, seed, false)),
+            Algorithm::BbrLossy => Congestion::Bbr(Bbr::new(max_datagram, seed, true)),
             Algorithm::Fixed { bytes_per_s } => Congestion::Fixed { bytes_per_s },
         };
         Self {

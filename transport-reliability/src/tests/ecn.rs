@@ -29,7 +29,10 @@ fn a_mark_takes_fifteen_percent_from_cubic_once_a_round_trip() {
     path.ack(&numbers[..2]).unwrap();
     let after = path.cwnd();
     let expected = (before + 2 * u64::from(MDS)) as f64 * 0.85;
-    assert!((after as f64 - expected).abs() <= 2.0 * f64::from(MDS), "{before} to {after}");
+    assert!(
+        (after as f64 - expected).abs() <= 2.0 * f64::from(MDS),
+        "{before} to {after}"
+    );
     path.ecn = counts(counted + 1, 9);
     path.ack(&numbers).unwrap();
     assert!(path.cwnd() >= after, "the same round trip");
@@ -38,7 +41,13 @@ fn a_mark_takes_fifteen_percent_from_cubic_once_a_round_trip() {
 
 #[test]
 fn marks_that_cannot_be_true_change_no_window() {
-    let lies = [counts(0, 0), counts(11, 0), counts(10, 50), counts(u64::MAX, 1), None];
+    let lies = [
+        counts(0, 0),
+        counts(11, 0),
+        counts(10, 50),
+        counts(u64::MAX, 1),
+        None,
+    ];
     for lie in lies {
         let (mut path, _) = capable(Algorithm::Cubic);
         let before = path.cwnd();
@@ -93,5 +102,12 @@ fn a_mark_is_acknowledged_at_once_but_a_row_of_them_is_not_a_row_of_acks() {
     assert!(!receive(&mut path, 5, 0));
     assert!(receive(&mut path, 6, 1));
     let counted = path.recovery.marks_received();
-    assert_eq!(counted, Some(EcnCounts { ect0: 3, ect1: 0, ce: 4 }));
+    assert_eq!(
+        counted,
+        Some(EcnCounts {
+            ect0: 3,
+            ect1: 0,
+            ce: 4
+        })
+    );
 }

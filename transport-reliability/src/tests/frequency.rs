@@ -39,7 +39,10 @@ fn the_peer_gets_the_rhythm_it_asks_for() {
     assert!(path.receive(10));
     path.acknowledged();
     assert!(!path.receive(11));
-    assert_eq!(path.recovery.next_timeout(), Some((path.now + 20 * MS, Why::AckDelay)));
+    assert_eq!(
+        path.recovery.next_timeout(),
+        Some((path.now + 20 * MS, Why::AckDelay))
+    );
 }
 
 #[test]
@@ -95,7 +98,11 @@ fn no_request_makes_more_acks_than_packets() {
         path.recovery.acknowledge_immediately(path.now);
         path.acknowledged();
         assert!(path.recovery.acks_due(path.now).is_none(), "one for each packet");
-        assert!(path.recovery.next_timeout().is_none_or(|(_, why)| why != Why::AckDelay));
+        assert!(
+            path.recovery
+                .next_timeout()
+                .is_none_or(|(_, why)| why != Why::AckDelay)
+        );
     }
 }
 
@@ -114,7 +121,11 @@ fn a_sender_asks_for_fewer_acks_once_slow_start_is_over() {
     let mut path = Path::new(100);
     path.recovery.set_peer_min_ack_delay(Some(MS));
     rounds(&mut path, 3);
-    assert_eq!(path.recovery.ack_frequency_due(path.now), None, "slow start wants them all");
+    assert_eq!(
+        path.recovery.ack_frequency_due(path.now),
+        None,
+        "slow start wants them all"
+    );
     let numbers = path.send_many(40);
     path.wait(100 * MS);
     path.ack(&numbers[5..]).unwrap();
@@ -125,7 +136,11 @@ fn a_sender_asks_for_fewer_acks_once_slow_start_is_over() {
     path.recovery.ack_frequency_asked(path.now, wish);
     assert_eq!(path.recovery.ack_frequency_due(path.now), None, "asked");
     path.recovery.ack_frequency_lost();
-    assert_eq!(path.recovery.ack_frequency_due(path.now), Some(wish), "asked again");
+    assert_eq!(
+        path.recovery.ack_frequency_due(path.now),
+        Some(wish),
+        "asked again"
+    );
 }
 
 #[test]

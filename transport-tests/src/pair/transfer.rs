@@ -19,6 +19,8 @@ pub struct Transfer {
     way: Way,
     id: StreamId,
     total: u64,
+    /// Bytes the application has, so far: all of them, unless somebody says otherwise.
+    pub allowed: u64,
     written: u64,
     finished: bool,
     /// Bytes that arrived.
@@ -43,6 +45,7 @@ impl Transfer {
             way,
             id,
             total,
+            allowed: total,
             written: 0,
             finished: false,
             read: 0,
@@ -73,8 +76,8 @@ impl Transfer {
 
     fn write(&mut self, connection: &mut Connection) {
         let mut space = [0; 8192];
-        while self.written < self.total {
-            let want = (self.total - self.written).min(space.len() as u64) as usize;
+        while self.written < self.total.min(self.allowed) {
+            let want = (self.total.min(self.allowed) - self.written).min(space.len() as u64) as usize;
             delivery::fill(self.label(), self.written, &mut space[..want]);
             match connection.write(self.id, &space[..want]) {
                 Ok(taken) => self.written += taken as u64,
@@ -83,6 +86,9 @@ impl Transfer {
                 Err(WriteError::Unknown) if self.written == 0 => return,
                 Err(error) => panic!("{:?}: {error}", self.id),
             }
+        }
+        if self.written < self.total {
+            return;
         }
         self.finished = connection.finish(self.id).is_ok();
         assert!(

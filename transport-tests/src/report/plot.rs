@@ -144,6 +144,10 @@ impl Plot {
         for (at, _) in &self.marks {
             x = (x.0.min(*at), x.1.max(*at));
         }
+        // Time begins at zero, also where the first sample comes a moment later.
+        if x.0 > 0.0 && x.0 < 0.1 * x.1 {
+            x.0 = 0.0;
+        }
         if x.0 > x.1 {
             x = (0.0, 1.0);
         }

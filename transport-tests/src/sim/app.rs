@@ -3,7 +3,10 @@
 //! Each stream begins with four bytes that name its flow and four that name the request; what follows
 //! is the delivery oracle's pattern, so that the reader can check every byte.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use transport_core::{
     Class, Connection, DatagramId, DatagramOptions, Direction, Now, ReadError, StreamEvent, StreamId,
@@ -17,6 +20,8 @@ use super::{
 use crate::oracle::delivery;
 
 const HEADER: usize = 8;
+/// Bytes of pattern made at once.
+const CHUNK: u64 = 32 * 1024;
 const DATAGRAM_HEADER: usize = 12;
 
 /// What one side does with one stream.
@@ -33,6 +38,8 @@ struct Stream {
 
 struct Sending {
     header_left: Vec<u8>,
+    /// Pattern from `sent` on, made ahead: a blocked write costs nothing.
+    ready: VecDeque<u8>,
     sent: u64,
     total: u64,
     finished: bool,
@@ -151,10 +158,13 @@ impl App {
         let mut moved = false;
         while !sending.finished {
             let data: &[u8] = if sending.header_left.is_empty() {
-                let want = (sending.total - sending.sent).min(self.scratch.len() as u64) as usize;
-                let data = &mut self.scratch[..want];
-                delivery::fill(label, sending.sent, data);
-                data
+                let want = (sending.total - sending.sent).min(CHUNK) as usize;
+                if sending.ready.is_empty() {
+                    sending.ready.resize(want, 0);
+                    delivery::fill(label, sending.sent, sending.ready.make_contiguous());
+                }
+                let data = sending.ready.as_slices().0;
+                &data[..want.min(data.len())]
             } else {
                 &sending.header_left
             };
@@ -163,7 +173,10 @@ impl App {
                 return true;
             }
             match connection.write(id, data) {
-                Ok(wrote) if sending.header_left.is_empty() => sending.sent += wrote as u64,
+                Ok(wrote) if sending.header_left.is_empty() => {
+                    sending.ready.drain(..wrote);
+                    sending.sent += wrote as u64;
+                }
                 Ok(wrote) => drop(sending.header_left.drain(..wrote)),
                 Err(WriteError::Blocked) => return moved,
                 Err(error) => {
@@ -380,6 +393,7 @@ impl Stream {
         let header = [flow.index.to_be_bytes(), request.to_be_bytes()].concat();
         let sending = Sending {
             header_left: header.clone(),
+            ready: VecDeque::new(),
             sent: 0,
             total,
             finished: false,
@@ -431,6 +445,7 @@ impl Stream {
         let total = flow.spec.response_bytes;
         self.sending = Some(Sending {
             header_left: Vec::new(),
+            ready: VecDeque::new(),
             sent: 0,
             total,
             finished: false,

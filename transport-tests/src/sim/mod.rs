@@ -4,11 +4,14 @@
 //! which the report proves with a digest.
 
 pub mod app;
+pub mod batch;
 pub mod clock;
 pub mod cross;
 pub mod flow;
 pub mod link;
+pub mod matrix;
 pub mod node;
+pub mod pages;
 pub mod record;
 pub mod report;
 pub mod rng;

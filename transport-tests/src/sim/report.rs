@@ -33,6 +33,9 @@ pub struct Report {
     pub peak_memory_bytes: usize,
     /// Bytes that were not what was sent, connections that ended, expectations that failed.
     pub faults: Vec<String>,
+    /// Of several seeds: this report with the median of every number.
+    #[serde(skip)]
+    pub medians: Option<serde_json::Value>,
 }
 
 /// One flow of a run. Packet counters are those of its sender's connection.
@@ -132,11 +135,28 @@ impl Report {
     /// Notes each expectation that does not hold as a fault.
     pub fn judge(&mut self, expect: &BTreeMap<String, Bound>) {
         let json = serde_json::to_value(&*self).unwrap_or_default();
+        self.judge_against(&json, expect);
+    }
+
+    /// The same of other numbers than the report's own: medians of several seeds.
+    pub fn judge_against(&mut self, numbers: &serde_json::Value, expect: &BTreeMap<String, Bound>) {
         for (key, bound) in expect {
-            if let Some(fault) = breach(&json, key, *bound) {
+            if let Some(fault) = breach(numbers, key, *bound) {
                 self.faults.push(fault);
             }
         }
+    }
+
+    /// The report as JSON: of several seeds the medians, with this report's verdict.
+    pub fn json(&self) -> serde_json::Value {
+        let own = serde_json::to_value(self).unwrap_or_default();
+        let Some(mut medians) = self.medians.clone() else {
+            return own;
+        };
+        for key in ["seed", "completed", "faults"] {
+            medians[key] = own[key].clone();
+        }
+        medians
     }
 
     /// One line for people.
@@ -145,7 +165,7 @@ impl Report {
         let goodput: f64 = self.flows.iter().map(|flow| flow.goodput_mbit).sum();
         let lost: u64 = self.links.up.dropped + self.links.down.dropped;
         let mut line = format!(
-            "{verdict}  {:<24} {:>8.2} s  {:>8.2} Mbit/s  {:>3} handshakes  {lost:>5} lost on the link",
+            "{verdict}  {:<32} {:>7.2} s  {:>8.2} Mbit/s  {:>3} handshakes  {lost:>5} lost on the link",
             self.name, self.virtual_seconds, goodput, self.handshakes
         );
         for fault in &self.faults {

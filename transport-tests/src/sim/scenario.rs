@@ -158,6 +158,9 @@ pub struct Flow {
     /// Congestion control of the flow's connection.
     #[serde(default)]
     pub cc: Option<String>,
+    /// The flow's connection is so much further away, one way, behind the shared bottleneck.
+    #[serde(default)]
+    pub extra_delay_ms: f64,
     /// Message class.
     #[serde(default)]
     pub class: Option<Class>,
@@ -173,6 +176,7 @@ impl Flow {
     pub fn algorithm(&self) -> Option<Algorithm> {
         match self.cc.as_deref()? {
             "bbr" => Some(Algorithm::Bbr),
+            "bbr-lossy" => Some(Algorithm::BbrLossy),
             "cubic" => Some(Algorithm::Cubic),
             _ => None,
         }
@@ -258,6 +262,17 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Lets every flow use this congestion control.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn choose(&mut self, cc: &str) -> Result<(), String> {
+        for flow in &mut self.flow {
+            flow.cc = Some(cc.into());
+        }
+        self.check()
+    }
+
     fn check(&self) -> Result<(), String> {
         if !(self.seconds > 0.0 && self.seconds <= 86_400.0) {
             return Err("seconds: must be above 0 and at most 86400".into());
@@ -276,7 +291,7 @@ impl Scenario {
         }
         for (index, flow) in self.flow.iter().enumerate() {
             if flow.cc.is_some() && flow.algorithm().is_none() {
-                return Err(format!("flow {index}: cc: wanted \"bbr\" or \"cubic\""));
+                return Err(format!("flow {index}: cc: wanted \"bbr\", \"bbr-lossy\" or \"cubic\""));
             }
         }
         self.check_beside()

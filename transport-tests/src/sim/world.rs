@@ -14,7 +14,7 @@ use super::{
     clock::Clock,
     flow::Flow,
     cross::Cross,
-    link::{IP_UDP_HEADERS, IPV6_EXTRA, Link, Packet},
+    link::{Cargo, IP_UDP_HEADERS, IPV6_EXTRA, Link, Packet},
     node::{Node, Said},
     record::WireDigest,
     trace::Trace,
@@ -42,6 +42,7 @@ pub struct Options {
 struct Session {
     connection: u32,
     algorithm: Option<Algorithm>,
+    further: Duration,
     client: Node,
     handle: Handle,
     client_app: App,
@@ -92,6 +93,17 @@ enum What {
     Event(usize),
 }
 
+impl What {
+    /// Whether an end may have something to say after it.
+    fn stirs(&self) -> bool {
+        match self {
+            Self::Departure(_) => false,
+            Self::Arrival(_, packet) => matches!(packet.cargo, Cargo::Datagram { .. }),
+            Self::Event(_) => true,
+        }
+    }
+}
+
 struct World<'a> {
     scenario: &'a Scenario,
     setup: Setup,
@@ -103,6 +115,8 @@ struct World<'a> {
     flows: Vec<Flow>,
     cross: Vec<Cross>,
     trace: Option<Trace>,
+    /// An end may have something to say.
+    stirred: bool,
     headers: usize,
     addresses: BTreeMap<SocketAddr, usize>,
     handles: BTreeMap<Handle, usize>,
@@ -156,6 +170,7 @@ impl<'a> World<'a> {
             flows: Vec::new(),
             cross: cross.map(|(index, spec)| Cross::new(spec, index)).collect(),
             trace: None,
+            stirred: true,
             headers: IP_UDP_HEADERS + if ipv6 { IPV6_EXTRA } else { 0 },
             addresses: BTreeMap::new(),
             handles: BTreeMap::new(),
@@ -214,6 +229,7 @@ impl<'a> World<'a> {
         self.sessions.push(Session {
             connection,
             algorithm,
+            further: self.further(connection),
             client: Node::new(endpoint),
             handle,
             client_app: App::new(Side::Client, index),
@@ -224,6 +240,13 @@ impl<'a> World<'a> {
             tickets: Vec::new(),
         });
         index
+    }
+
+    /// How much further away a connection is than the link.
+    fn further(&self, connection: u32) -> Duration {
+        let flows = self.scenario.flow.iter();
+        let own = flows.filter(|flow| flow.connection == connection);
+        ms(own.map(|flow| flow.extra_delay_ms).fold(0.0, f64::max))
     }
 
     fn take_ticket(&mut self) -> Option<ClientTicket> {
@@ -267,13 +290,16 @@ impl<'a> World<'a> {
         let end = Duration::from_secs_f64(self.scenario.seconds);
         self.start_round();
         loop {
-            self.settle();
+            if std::mem::take(&mut self.stirred) {
+                self.settle();
+            }
             self.sample();
             if self.finished() {
                 if self.round >= self.scenario.repeat_handshakes {
                     return;
                 }
                 self.start_round();
+                self.stirred = true;
                 continue;
             }
             let Some(next) = self.next_time().filter(|at| *at < end) else {
@@ -326,6 +352,7 @@ impl<'a> World<'a> {
             let Some(Reverse(scheduled)) = self.agenda.pop() else {
                 break;
             };
+            self.stirred |= scheduled.what.stirs();
             match scheduled.what {
                 What::Departure(direction) => self.depart(direction),
                 What::Arrival(direction, packet) => self.arrive(direction, packet),
@@ -333,10 +360,28 @@ impl<'a> World<'a> {
             }
         }
         self.tick_cross();
+        // Without a deadline, a flow that is due woke the world.
+        self.stirred |= self.node_due(elapsed) || self.flow_due(elapsed);
         self.server.tick(elapsed, now);
         for session in &mut self.sessions {
             session.client.tick(elapsed, now);
         }
+    }
+
+    fn node_due(&self, elapsed: Duration) -> bool {
+        let clients = self.sessions.iter().map(|session| &session.client);
+        clients
+            .chain([&self.server])
+            .any(|node| node.deadline().is_some_and(|at| at <= elapsed))
+    }
+
+    fn flow_due(&self, elapsed: Duration) -> bool {
+        let apps = self
+            .sessions
+            .iter()
+            .flat_map(|session| [&session.client_app, &session.server_app]);
+        let mut due = apps.filter_map(|app| app.next_due(&self.flows));
+        due.any(|at| at <= elapsed)
     }
 
     /// Drains and drives until nothing moves at this moment.

@@ -74,11 +74,16 @@ pub struct Tally {
     pub bundles_wished: u64,
     pub bundles_taken: u64,
     pub migrations: u64,
+    pub rebinds: u64,
     pub nat_rebinds: u64,
     pub outages: u64,
     /// Silence in the echo beyond its interval when clients moved, on links without faults.
     pub migration_gap_ms: Histogram,
     pub migration_gap_bad_ms: Histogram,
+    /// The same when the socket or the NAT's port was gone at once.
+    pub rebind_gap_ms: Histogram,
+    /// Echoes sent while a narrower path had not been noticed.
+    pub settling_ms: Histogram,
     /// From the end of an outage to the next echo.
     pub outage_end_ms: Histogram,
     pub kinds: BTreeMap<String, KindTally>,
@@ -154,6 +159,8 @@ pub struct Present {
     pub from: f64,
     /// Expected share of surviving round trips.
     pub survives: f64,
+    /// The path just got narrower.
+    pub settling: bool,
     /// No faults but delay: what a move costs is seen undisturbed.
     pub quiet: bool,
 }
@@ -201,8 +208,14 @@ impl Board {
     /// An echo came back.
     pub fn echo(&self, ms: f64) {
         lock(&self.window).add(ms);
-        let kind = self.present().name;
-        self.note(|tally| tally.kind(kind).echo_ms.add(ms));
+        let present = self.present();
+        self.note(|tally| {
+            if present.settling {
+                tally.settling_ms.add(ms);
+            } else {
+                tally.kind(present.name).echo_ms.add(ms);
+            }
+        });
     }
 
     /// Echo times since the last call.

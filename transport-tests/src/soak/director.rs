@@ -110,11 +110,18 @@ fn start(crew: &Rc<Crew>, members: &[Rc<Member>]) {
     crew.spawn(watch_gauges(Rc::clone(crew), members.to_vec()));
 }
 
-fn enter(crew: &Crew, phase: &Phase) {
+fn enter(crew: &Rc<Crew>, phase: &Phase) {
     for shim in crew.stage.shims() {
         shim.set_links(phase.links.clone());
     }
-    crew.board.set_present(present(phase));
+    let settling = phase.settles_s > 0.0;
+    crew.board.set_present(Present {
+        settling,
+        ..present(phase)
+    });
+    if settling {
+        crew.spawn(settle(Rc::clone(crew), phase.settles_s, present(phase)));
+    }
     crew.board.note(|tally| {
         let kind = tally.kind(phase.name);
         kind.echo_limit_ms = kind.echo_limit_ms.max(phase.echo_limit_ms.unwrap_or(0.0));
@@ -122,11 +129,20 @@ fn enter(crew: &Crew, phase: &Phase) {
     });
 }
 
+async fn settle(crew: Rc<Crew>, seconds: f64, after: Present) {
+    crew.at.sleep(Duration::from_secs_f64(seconds)).await;
+    let present = crew.board.present();
+    if present.name == after.name && present.settling {
+        crew.board.set_present(after);
+    }
+}
+
 fn present(phase: &Phase) -> Present {
     Present {
         name: phase.name,
         from: phase.from,
         survives: phase.survives,
+        settling: false,
         quiet: phase.name == "clear",
     }
 }
@@ -147,12 +163,18 @@ fn happen(crew: &Rc<Crew>, members: &[Rc<Member>], happening: Happening, phase: 
             crew.board.note(|tally| tally.nat_rebinds += 1);
             watch(members);
         }
-        Happening::Migration => {
+        Happening::Rebind => {
             for member in members {
-                member.migrate();
+                member.rebind();
             }
-            crew.board.note(|tally| tally.migrations += 1);
+            crew.board.note(|tally| tally.rebinds += 1);
             watch(members);
+        }
+        Happening::Migration => {
+            crew.board.note(|tally| tally.migrations += 1);
+            for member in members {
+                crew.spawn(migrate(Rc::clone(member)));
+            }
         }
         Happening::Outage(time) => {
             for shim in crew.stage.shims() {
@@ -212,28 +234,47 @@ async fn rotate(crew: Rc<Crew>, members: u64) {
         .fault("a client did not get the relay's new bundle".into());
 }
 
-/// Notes how long the echo is silent after a move.
+/// Moves, and notes how long the echo was silent.
+async fn migrate(member: Rc<Member>) {
+    let quiet = member.crew.board.present().quiet;
+    member.silence.set(Some(0.0));
+    let outcome = member.migrate().await;
+    let gap = silence(&member).await;
+    let board = &member.crew.board;
+    match outcome {
+        Ok(()) => board.note(|tally| {
+            let gaps = if quiet {
+                &mut tally.migration_gap_ms
+            } else {
+                &mut tally.migration_gap_bad_ms
+            };
+            gaps.add(gap);
+        }),
+        Err(_) if board.over() => {}
+        Err(error) => board.fault(format!("client {}: {error}", member.index)),
+    }
+}
+
+/// Notes how long the echo is silent when the old port is gone.
 fn watch(members: &[Rc<Member>]) {
     for member in members {
         let member = Rc::clone(member);
         let crew = Rc::clone(&member.crew);
         crew.spawn(async move {
-            let crew = &member.crew;
-            let quiet = crew.board.present().quiet;
             member.silence.set(Some(0.0));
-            crew.at.sleep(WATCH).await;
-            let still = crew.ms() - member.last_echo.get();
-            let longest = member.silence.take().unwrap_or(0.0).max(still);
-            let gap = (longest - ECHO_EVERY.as_secs_f64() * 1000.0).max(0.0);
-            crew.board.note(|tally| {
-                if quiet {
-                    tally.migration_gap_ms.add(gap);
-                } else {
-                    tally.migration_gap_bad_ms.add(gap);
-                }
-            });
+            let gap = silence(&member).await;
+            member.crew.board.note(|tally| tally.rebind_gap_ms.add(gap));
         });
     }
+}
+
+/// The longest silence from when it was asked for until a moment from now, beyond the echo's interval; milliseconds.
+async fn silence(member: &Member) -> f64 {
+    let crew = &member.crew;
+    crew.at.sleep(WATCH).await;
+    let still = crew.ms() - member.last_echo.get();
+    let longest = member.silence.take().unwrap_or(0.0).max(still);
+    (longest - ECHO_EVERY.as_secs_f64() * 1000.0).max(0.0)
 }
 
 /// After an outage: how long until the next echo.
@@ -290,7 +331,8 @@ fn name(happening: Happening) -> String {
         Happening::KeyUpdate => "key update".into(),
         Happening::RelayRotation => "relay keys".into(),
         Happening::NatRebind => "NAT rebind".into(),
-        Happening::Migration => "new socket".into(),
+        Happening::Rebind => "new socket".into(),
+        Happening::Migration => "new path".into(),
         Happening::Outage(time) => format!("outage {:.1} s", time.as_secs_f64()),
     }
 }

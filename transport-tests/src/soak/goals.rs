@@ -225,6 +225,7 @@ fn memory(stage: &Stage) -> io::Result<Goal> {
 /// What the load itself shows.
 pub fn of_the_run(tally: &Tally) -> Vec<Goal> {
     let quiet = tally.migration_gap_ms.count();
+    let narrow = tally.settling_ms.count();
     vec![
         goal(
             "reconnect",
@@ -242,9 +243,19 @@ pub fn of_the_run(tally: &Tally) -> Vec<Goal> {
             "ms",
             ("≤ 50 ms without loss", 50.0),
             format!(
-                "longest silence of an echo every 10 ms, beyond that interval, in {quiet} moves on the clear link under bulk load; \
-                 {} messages lost",
-                tally.messages_lost
+                "longest silence of an echo every 10 ms, beyond that interval, in {quiet} moves to a second path on the clear link under \
+                 bulk load; {} messages lost. When the old port is gone at once: {:.0} ms in the middle",
+                tally.messages_lost,
+                tally.rebind_gap_ms.quantile(0.5).unwrap_or(f64::NAN)
+            ),
+        ),
+        goal(
+            "a path that gets narrower",
+            tally.settling_ms.max_ms_if_any().map(|ms| ms / 1000.0),
+            "s",
+            ("≤ 3 s to notice", 3.0),
+            format!(
+                "longest of {narrow} echoes in the first 4 s after the path MTU fell to 1280 without a word"
             ),
         ),
     ]

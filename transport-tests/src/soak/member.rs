@@ -2,14 +2,14 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use transport_api::{
-    Bundle, Connection, Endpoint, EndpointConfig,
+    Bundle, Connection, Endpoint, EndpointConfig, PathState,
     local::Handle,
     now,
     tunnel::{Client, TcpTunnel, UdpTunnel},
@@ -20,6 +20,9 @@ use super::{board::Board, plant::Plant, stage::Stage};
 /// Time for one handshake, outages included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const RETRY: Duration = Duration::from_millis(50);
+const LOOK_AT_PATHS: Duration = Duration::from_millis(5);
+/// The old path stays this long after a move: what is under way on it arrives.
+const OVERLAP: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// What all tasks of the clients' loop need.
@@ -76,6 +79,7 @@ pub(super) struct Member {
     /// Its number.
     pub(super) index: u64,
     endpoint: Endpoint,
+    moves: Cell<u8>,
     bundle: RefCell<Bundle>,
     client: RefCell<Option<Client>>,
     connecting: Cell<bool>,
@@ -91,7 +95,9 @@ impl Member {
         Ok(Rc::new(Self {
             crew: Rc::clone(crew),
             index,
-            endpoint: Endpoint::bind(EndpointConfig::client(loopback()))?,
+            // Other paths begin at other addresses: the socket is bound to none in particular.
+            endpoint: Endpoint::bind(EndpointConfig::client(anywhere()))?,
+            moves: Cell::new(0),
             bundle: RefCell::new(crew.stage.bundle()),
             client: RefCell::new(None),
             connecting: Cell::new(false),
@@ -100,9 +106,40 @@ impl Member {
         }))
     }
 
-    /// Moves to another socket, as a machine that changes networks.
-    pub(super) fn migrate(&self) {
-        if let Err(error) = self.endpoint.rebind(loopback()) {
+    /// Moves to another address, make before break: a second path proves itself, then everything goes there, then the first is given
+    /// up.
+    pub(super) async fn migrate(&self) -> Result<(), String> {
+        let crew = &self.crew;
+        let connection = self.connection().ok_or("no connection")?;
+        let old = connection.paths().first().map(|path| path.id);
+        // Every second address is new to the connection.
+        self.moves.set(self.moves.get() % 200 + 1);
+        let local = IpAddr::from([127, 0, 1 + self.index as u8, self.moves.get()]);
+        let opened = crew.patient("a second path", connection.add_path(local)).await?;
+        let begun = crew.ms();
+        let ready = |state| matches!(state, PathState::Validated | PathState::Standby);
+        while !connection
+            .paths()
+            .iter()
+            .any(|path| path.id == opened && ready(path.state))
+        {
+            if crew.ms() - begun > crew.stall.as_secs_f64() * 1000.0 || crew.board.over() {
+                return Err("a second path did not prove itself".into());
+            }
+            crew.at.sleep(LOOK_AT_PATHS).await;
+        }
+        crew.patient("migration", connection.migrate(opened)).await?;
+        crew.at.sleep(OVERLAP).await;
+        if let Some(old) = old {
+            crew.patient("giving up a path", connection.abandon_path(old))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Moves to another socket at once: the old one is gone, with what was on its way there.
+    pub(super) fn rebind(&self) {
+        if let Err(error) = self.endpoint.rebind(anywhere()) {
             self.crew
                 .board
                 .fault(format!("client {}: another socket: {error}", self.index));
@@ -201,6 +238,11 @@ impl Member {
         self.last_echo.set(at);
         self.crew.board.echo(latency_ms);
     }
+}
+
+/// No address in particular.
+fn anywhere() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
 }
 
 /// Where sockets of the run are.

@@ -77,6 +77,7 @@ impl Results<'_> {
             "rotations": tally.rotations,
             "migrations": tally.migrations,
             "nat_rebinds": tally.nat_rebinds,
+            "rebinds": tally.rebinds,
             "outages": tally.outages,
             "faults": tally.faults,
             "notes": tally.notes,
@@ -256,7 +257,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
         .text(&format!(
             "{} transfers ({} MB up, {} MB down), {} messages in order, {} of {} packets, {} tunnels; {} short-lived clients, {} of \
              them with a ticket and {} with data in their first flight; {} key updates, {} rotations of the relay's keys, {} NAT \
-             rebinds, {} moves to a new socket, {} outages.",
+             rebinds, {} new sockets, {} moves to a second path, {} outages.",
             tally.transfers_done,
             tally.up_bytes / 1_000_000,
             tally.down_bytes / 1_000_000,
@@ -270,6 +271,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
             tally.keys_changed,
             tally.rotations,
             tally.nat_rebinds,
+            tally.rebinds,
             tally.migrations,
             tally.outages
         ))
@@ -292,76 +294,79 @@ fn carried(page: Page, tally: &Tally) -> Page {
 
 type Column = (&'static str, fn(&Sample) -> f64);
 
+/// Title, unit, lines, and whether what happened is marked (otherwise: where the link changes).
+type Drawing = (&'static str, &'static str, &'static [Column], bool);
+
+const DRAWINGS: [Drawing; 7] = [
+    (
+        "Goodput of the transfers",
+        "Mbit/s",
+        &[("up", |s| s.up_mbit), ("down", |s| s.down_mbit)],
+        false,
+    ),
+    (
+        "Echo",
+        "ms",
+        &[
+            ("median", |s| positive(s.echo_ms)),
+            ("longest", |s| positive(s.echo_max_ms)),
+            ("smoothed round trip", |s| positive(s.srtt_ms)),
+        ],
+        true,
+    ),
+    (
+        "Longest wait in the link's queue",
+        "ms",
+        &[("up", |s| s.queue_up_ms), ("down", |s| s.queue_down_ms)],
+        false,
+    ),
+    (
+        "Congestion windows of the clients",
+        "KiB",
+        &[("cwnd", |s| s.cwnd_kib)],
+        true,
+    ),
+    (
+        "Packets lost so far",
+        "packets",
+        &[
+            ("by the links", |s| s.shim_dropped as f64),
+            ("declared lost by clients", |s| s.lost as f64),
+        ],
+        false,
+    ),
+    (
+        "Resident memory",
+        "MiB",
+        &[("rss", |s| s.rss_kib as f64 / 1024.0)],
+        false,
+    ),
+    (
+        "Descriptors, threads, tunnels",
+        "",
+        &[
+            ("descriptors", |s| s.descriptors as f64),
+            ("threads", |s| s.threads as f64),
+            ("tunnels", |s| s.tunnels as f64),
+        ],
+        false,
+    ),
+];
+
 fn plots(state: &State) -> Vec<Plot> {
     let samples = &state.samples;
-    let plot = |title: &str, unit: &str, columns: &[Column], marked: bool| Plot {
-        title: title.into(),
-        x_label: "seconds of load".into(),
-        y_label: unit.into(),
-        series: columns
-            .iter()
-            .map(|(name, column)| {
-                let points = samples.iter().map(|sample| (sample.t, column(sample))).collect();
-                Series::new(*name, points)
-            })
-            .collect(),
-        marks: if marked { marks(state) } else { phases(samples) },
+    let line = |(name, column): &Column| {
+        let points = samples.iter().map(|sample| (sample.t, column(sample))).collect();
+        Series::new(*name, points)
     };
-    vec![
-        plot(
-            "Goodput of the transfers",
-            "Mbit/s",
-            &[("up", |s| s.up_mbit), ("down", |s| s.down_mbit)],
-            false,
-        ),
-        plot(
-            "Echo",
-            "ms",
-            &[
-                ("median", |s| positive(s.echo_ms)),
-                ("longest", |s| positive(s.echo_max_ms)),
-                ("smoothed round trip", |s| positive(s.srtt_ms)),
-            ],
-            true,
-        ),
-        plot(
-            "Longest wait in the link's queue",
-            "ms",
-            &[("up", |s| s.queue_up_ms), ("down", |s| s.queue_down_ms)],
-            false,
-        ),
-        plot(
-            "Congestion windows of the clients",
-            "KiB",
-            &[("cwnd", |s| s.cwnd_kib)],
-            true,
-        ),
-        plot(
-            "Packets lost so far",
-            "packets",
-            &[
-                ("by the links", |s| s.shim_dropped as f64),
-                ("declared lost by clients", |s| s.lost as f64),
-            ],
-            false,
-        ),
-        plot(
-            "Resident memory",
-            "MiB",
-            &[("rss", |s| s.rss_kib as f64 / 1024.0)],
-            false,
-        ),
-        plot(
-            "Descriptors, threads, tunnels",
-            "",
-            &[
-                ("descriptors", |s| s.descriptors as f64),
-                ("threads", |s| s.threads as f64),
-                ("tunnels", |s| s.tunnels as f64),
-            ],
-            false,
-        ),
-    ]
+    let plot = |(title, unit, columns, marked): &Drawing| Plot {
+        title: (*title).into(),
+        x_label: "seconds of load".into(),
+        y_label: (*unit).into(),
+        series: columns.iter().map(line).collect(),
+        marks: if *marked { marks(state) } else { phases(samples) },
+    };
+    DRAWINGS.iter().map(plot).collect()
 }
 
 fn positive(value: f64) -> f64 {

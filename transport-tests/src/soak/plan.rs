@@ -42,7 +42,9 @@ pub enum Happening {
     RelayRotation,
     /// The NAT gives every client another port.
     NatRebind,
-    /// The clients move to another socket.
+    /// The clients move to another socket, and the old one is gone.
+    Rebind,
+    /// The clients open a second path, move there, and give up the first.
     Migration,
     /// Nothing passes for a while.
     Outage(Duration),
@@ -71,6 +73,9 @@ const KINDS: [Kind; 7] = [
     Kind::Congested,
 ];
 
+/// A fall of the path MTU is found within this time; how long it took is in the results.
+const SETTLES_S: f64 = 4.0;
+
 /// A stretch of time with one link.
 #[derive(Clone, Debug)]
 pub struct Phase {
@@ -92,6 +97,8 @@ pub struct Phase {
     pub survives: f64,
     /// The 95th percentile of an echo stays under this, milliseconds; `None`: an outage makes the question meaningless.
     pub echo_limit_ms: Option<f64>,
+    /// Seconds at its beginning that count for no latency: a path that got narrower is noticed only by silence.
+    pub settles_s: f64,
     /// Whether it counts for latency under loss.
     pub lossy: bool,
 }
@@ -190,10 +197,10 @@ fn events(kind: Kind, (from, length): (f64, f64), index: usize, rng: &mut Rng) -
     let mut events = vec![(at(0.18), Happening::KeyUpdate)];
     events.push((
         at(0.38),
-        if index % 2 == 0 {
-            Happening::NatRebind
-        } else {
-            Happening::Migration
+        match index % 3 {
+            0 => Happening::Migration,
+            1 => Happening::NatRebind,
+            _ => Happening::Rebind,
         },
     ));
     if kind == Kind::Outage {
@@ -254,6 +261,7 @@ fn describe(
         rtt_ms,
         survives: (1.0 - lost) * (1.0 - lost),
         echo_limit_ms: (kind != Kind::Outage).then_some(limit),
+        settles_s: if kind == Kind::Narrow { SETTLES_S } else { 0.0 },
         lossy: lost > 0.0,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use transport_core::wire::frame::Frame;
-use transport_core::{Direction, StreamId};
+use transport_core::wire::frame::{AckFrequency, Frame};
+use transport_core::{Direction, EcnState, StreamId};
 use transport_tests::misbehave::Raw;
 use transport_tests::oracle::memory::{Counting, cpu_ns};
 use transport_tests::pair::{Pair, Way};
@@ -168,18 +168,58 @@ fn a_lie_about_the_delay_moves_the_estimate_no_further_than_the_promise() {
     }
 }
 
-/// ECN lying: counts of marks mean nothing here, since no packet is marked; the frame that would carry them does not exist.
+/// ECN lying: counts of marks that cannot be true end marking on the path, and neither the window nor the connection.
 #[test]
-fn counts_of_marked_packets_are_no_frame_of_ours() {
-    let (mut pair, mut raw) = pair(30);
-    raw.hear(&pair);
-    let mut ack = raw.honest_ack(0).unwrap();
-    ack[0] = 0x3f;
-    ack.extend([1, 1, 1]);
-    let before = pair.server.connection().stats().cwnd;
-    raw.say_bytes(&mut pair, &ack);
-    assert_eq!(ended(&pair), Some(0x07));
-    assert_eq!(pair.server.connection().stats().cwnd, before);
+fn counts_of_marks_that_cannot_be_true_are_not_believed() {
+    for lie in [[1, 1, 1], [0, 0, 63], [63, 0, 0], [0, 63, 0]] {
+        let (mut pair, mut raw) = pair(30);
+        raw.hear(&pair);
+        let mut ack = raw.honest_ack(0).unwrap();
+        ack[0] = 0x3f;
+        ack.extend(lie);
+        let before = pair.server.connection().stats().cwnd;
+        raw.say_bytes(&mut pair, &ack);
+        assert_eq!(ended(&pair), None, "{lie:?}");
+        let after = pair.server.connection().stats();
+        assert_eq!(after.ecn, EcnState::Failed, "{lie:?}");
+        assert!(after.cwnd >= before, "{lie:?}");
+    }
+}
+
+/// A peer asks for no ACKs at all, and for one of each packet; it gets one within 25 ms, and one a packet.
+#[test]
+fn requests_for_another_rhythm_neither_silence_nor_flood() {
+    let (mut pair, mut raw) = pair(31);
+    let ask = |sequence, threshold, delay_us, reordering| {
+        Frame::AckFrequency(AckFrequency {
+            sequence,
+            threshold,
+            delay_us,
+            reordering,
+        })
+    };
+    raw.say(&mut pair, &[ask(0, (1 << 62) - 1, (1 << 24) - 1, (1 << 62) - 1)]);
+    pair.run_for(Duration::from_millis(30));
+    let before = pair.server.connection().stats().sent_packets;
+    raw.say(&mut pair, &[Frame::Ping]);
+    pair.run_for(Duration::from_millis(26));
+    assert!(pair.server.connection().stats().sent_packets > before, "silenced");
+    // An older request comes late, and changes nothing; a newer one does.
+    raw.say(&mut pair, &[ask(0, 0, 1000, 1), ask(1, 0, 1000, 1)]);
+    pair.run_for(Duration::from_millis(30));
+    let before = pair.server.connection().stats().sent_packets;
+    for _ in 0..100 {
+        raw.say(
+            &mut pair,
+            &[Frame::Ping, Frame::ImmediateAck, Frame::ImmediateAck],
+        );
+    }
+    let sent = pair.server.connection().stats().sent_packets - before;
+    assert!((100..=110).contains(&sent), "{sent} packets for a hundred");
+    assert_eq!(ended(&pair), None);
+    // A delay we said we cannot keep.
+    raw.say(&mut pair, &[ask(2, 1, 999, 1)]);
+    assert_eq!(ended(&pair), Some(0x0a));
 }
 
 /// ACK withholding: a peer that acknowledges nothing makes the relay acknowledge everything. None of those packets can be

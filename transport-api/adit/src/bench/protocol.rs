@@ -54,7 +54,7 @@ impl Request {
             streams: u16::from_be_bytes([s0, s1]),
             size: u32::from_be_bytes([z0, z1, z2, z3]),
             run_for: Duration::from_micros(u64::from_be_bytes(time)),
-            cc: [Cc::Bbr, Cc::Cubic]
+            cc: [Cc::Bbr, Cc::BbrLossy, Cc::Cubic]
                 .into_iter()
                 .find(|known| *known as u8 == cc)?,
         })

@@ -19,6 +19,7 @@ fn cc_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Cubic => "cubic",
         Algorithm::Bbr => "bbr",
+        Algorithm::BbrLossy => "bbr-lossy",
         Algorithm::Fixed { .. } => "fixed",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use transport_api::{
     Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint, EndpointConfig,
-    KeyLog, local::Handle, masque::Template, relay::APP, tunnel::Client,
+    Failover, KeyLog, PathId, PathState, local::Handle, masque::Template, relay::APP, tunnel::Client,
 };
 
 use crate::{
@@ -27,6 +27,8 @@ pub(crate) struct Target {
     /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
     pub(crate) state: Option<State>,
     pub(crate) congestion: Algorithm,
+    /// Where a second path begins that waits for its turn.
+    pub(crate) standby: Option<IpAddr>,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
 }
@@ -82,6 +84,7 @@ impl Link {
         config.transport.congestion = target.congestion;
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;
+        config.transport.failover = Failover::Auto;
         config.key_log = target.key_log.take();
         let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
         let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
@@ -152,6 +155,48 @@ impl Link {
         }
     }
 
+    /// Opens the path that waits for its turn; the relay must first have given connection ids for it.
+    async fn keep_standby(self: Rc<Self>, connection: Connection) {
+        let Some(local) = self.target.standby else { return };
+        let mut pause = RETRY_FIRST;
+        while let Err(error) = connection.add_path(local).await {
+            if connection.close_reason().is_some() {
+                return;
+            }
+            tracing::debug!(%error, %local, "no standby yet");
+            self.at.sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LIMIT);
+        }
+    }
+
+    /// Tells when the connection goes by another path, until it ends.
+    async fn follow_paths(self: Rc<Self>, connection: Connection) {
+        let mut used = PathId::FIRST;
+        while let Ok(change) = connection.path_changes().await {
+            tracing::info!(
+                path = change.path.get(),
+                state = change.state.name(),
+                reason = change.reason.name(),
+                "path"
+            );
+            if change.state != PathState::Active || change.path == used {
+                continue;
+            }
+            used = change.path;
+            let path = connection.paths().into_iter().find(|path| path.id == used);
+            self.event(
+                "migrated",
+                json!({
+                    "path": used.get(),
+                    "reason": change.reason.name(),
+                    "local": path.and_then(|path| path.route.local).map(|local| local.to_string()),
+                    "rtt_ms": path.map(|path| path.rtt.as_secs_f64() * 1000.0),
+                    "path_mtu": path.map(|path| path.mtu),
+                }),
+            );
+        }
+    }
+
     /// Serves this connection and every one after it.
     async fn stay(self: Rc<Self>, mut connection: Connection) {
         loop {
@@ -166,7 +211,9 @@ impl Link {
             }
             let bundles = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone()));
             let tickets = self.at.spawn(Rc::clone(&self).follow_tickets(connection.clone()));
-            if let Err(error) = bundles.and(tickets) {
+            let paths = self.at.spawn(Rc::clone(&self).follow_paths(connection.clone()));
+            let standby = self.at.spawn(Rc::clone(&self).keep_standby(connection.clone()));
+            if let Err(error) = bundles.and(tickets).and(paths).and(standby) {
                 tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection);

@@ -64,6 +64,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         identity,
         state: Some(state),
         congestion: options.cc.into(),
+        standby: options.standby,
         key_log,
     };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;

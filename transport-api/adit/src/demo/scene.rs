@@ -124,6 +124,7 @@ async fn connect(
         identity: None,
         state: None,
         congestion: Algorithm::default(),
+        standby: None,
         key_log: None,
     };
     let listener =

@@ -40,6 +40,9 @@ const STANDBY_QUIET: Duration = Duration::from_secs(12);
 const FLOW: u32 = 10;
 /// The least time a flow may pause before it is asked after.
 const FLOW_PAUSE: Duration = Duration::from_millis(30);
+/// The least time an ACK may take before a path is suspect: on the shortest paths only what the peer's machine is busy with shows
+/// in less.
+const LEAST_PATIENCE: Duration = Duration::from_millis(25);
 /// False alarms after which patience grows no more.
 const MAX_ALARMS: u32 = 3;
 
@@ -74,6 +77,8 @@ pub(crate) struct Path {
     pub(crate) ping: bool,
     /// The peer wants data here as soon as the address is proved.
     pub(crate) wanted: bool,
+    /// What arrived here is to be acknowledged by the active path as well, once: this one may not carry it.
+    pub(crate) ack_elsewhere: bool,
     /// The number of the peer's newest status.
     pub(crate) told: Option<u64>,
     pub(crate) watch: Watch,
@@ -130,6 +135,7 @@ impl Path {
             responses: Responses::default(),
             ping: false,
             wanted: false,
+            ack_elsewhere: false,
             told: None,
             watch: Watch::default(),
             spare: None,
@@ -287,12 +293,12 @@ impl Path {
         (self.recovery.rtt().smoothed() * 3 / 2).max(FLOW_PAUSE)
     }
 
-    /// How long an ACK may take while another path could take over: `max(1.5 srtt, srtt + 4 rttvar)`, twice that after each false
+    /// How long an ACK may take while another path could take over: `max(1.5 srtt, srtt + 4 rttvar, 25 ms)`, twice that after each false
     /// alarm, and never more than a probe timeout.
     fn patience(&self) -> Duration {
         let rtt = self.recovery.rtt();
         let usual = (rtt.smoothed() * 3 / 2).max(rtt.smoothed() + rtt.variation() * 4);
-        (usual * (1 << self.watch.alarms.min(MAX_ALARMS))).min(self.recovery.pto())
+        (usual.max(LEAST_PATIENCE) * (1 << self.watch.alarms.min(MAX_ALARMS))).min(self.recovery.pto())
     }
 
     /// When acknowledgements are missed.

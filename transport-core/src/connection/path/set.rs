@@ -188,6 +188,11 @@ impl Paths {
         self.others.iter().find(wanted).map(|path| path.id)
     }
 
+    /// Whether what arrived by another path is to be acknowledged by the active one.
+    pub(crate) fn owes_acks(&self) -> bool {
+        self.others.iter().any(|path| path.ack_elsewhere)
+    }
+
     /// Another path than the active one with something to hand out.
     pub(crate) fn unsettled(&self) -> Option<PathId> {
         let unsettled = |path: &&Box<Path>| !path.outcome.lost.is_empty();
@@ -231,7 +236,7 @@ impl Paths {
 
     /// When something is to be done about a path, by itself.
     pub(crate) fn next_due(&self, keeps: bool) -> Option<Instant> {
-        let spare = self.best().is_some();
+        let spare = keeps || self.best().is_some();
         self.iter()
             .filter_map(|path| path.next_due(keeps, spare && path.id == self.active.id))
             .min()

@@ -186,17 +186,19 @@ impl Control {
         }
     }
 
-    /// The datagram shall leave from `local`.
-    pub(super) fn push_source(&mut self, local: IpAddr) {
+    /// The datagram shall leave from `local`, by the interface of this number; 0: by the one the routing table names.
+    pub(super) fn push_source(&mut self, local: IpAddr, interface: u32) {
         match local {
             IpAddr::V4(ip) => {
                 let mut info: libc::in_pktinfo = zero();
                 info.ipi_spec_dst.s_addr = u32::from_ne_bytes(ip.octets());
+                info.ipi_ifindex = interface as _;
                 self.push(libc::IPPROTO_IP, libc::IP_PKTINFO, info);
             }
             IpAddr::V6(ip) => {
                 let mut info: libc::in6_pktinfo = zero();
                 info.ipi6_addr.s6_addr = ip.octets();
+                info.ipi6_ifindex = interface as _;
                 self.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
             }
         }
@@ -297,7 +299,7 @@ mod tests {
         for ip in ["192.0.2.7", "2001:db8::1"] {
             let ip: IpAddr = ip.parse().unwrap();
             let mut control = Control::empty();
-            control.push_source(ip);
+            control.push_source(ip, 0);
             control.push(libc::SOL_UDP, libc::UDP_GRO, 1200 as libc::c_int);
             control.push_ecn(Ecn::Ce, false);
             let length = control.length();

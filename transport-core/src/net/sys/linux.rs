@@ -18,7 +18,12 @@ pub(in crate::net) struct Socket {
     caps: Caps,
     stats: SendStats,
     options: SocketOptions,
+    /// By which interface what has this source leaves.
+    interfaces: Vec<(IpAddr, u32)>,
 }
+
+/// Sources whose interface is remembered.
+const MAX_INTERFACES: usize = 16;
 
 impl Socket {
     pub(in crate::net) fn bind(addr: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
@@ -34,6 +39,7 @@ impl Socket {
             caps,
             stats: SendStats::default(),
             options: *options,
+            interfaces: Vec::new(),
         })
     }
 
@@ -61,7 +67,16 @@ impl Socket {
             caps,
             stats: SendStats::default(),
             options: self.options,
+            interfaces: Vec::new(),
         })
+    }
+
+    pub(in crate::net) fn use_interface(&mut self, local: IpAddr, index: u32) {
+        self.interfaces.retain(|(known, _)| *known != local);
+        if self.interfaces.len() >= MAX_INTERFACES {
+            self.interfaces.remove(0);
+        }
+        self.interfaces.push((local, index));
     }
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
@@ -113,7 +128,7 @@ impl Socket {
         let local = route
             .local
             .filter(|local| local.is_ipv4() == route.remote.is_ipv4());
-        let mut control = control_for(local);
+        let mut control = control_for(local, &self.interfaces);
         if self.caps.ecn && batch.ecn() != Ecn::NotEct {
             control.push_ecn(batch.ecn(), route.remote.is_ipv4());
         }
@@ -245,10 +260,11 @@ fn note(batch: &mut RecvBatch, message: &libc::mmsghdr, name: &Address, control:
     batch.filled_next(meta);
 }
 
-fn control_for(local: Option<IpAddr>) -> Control {
+fn control_for(local: Option<IpAddr>, interfaces: &[(IpAddr, u32)]) -> Control {
     let mut control = Control::empty();
     if let Some(local) = local {
-        control.push_source(local);
+        let known = interfaces.iter().find(|(address, _)| *address == local);
+        control.push_source(local, known.map_or(0, |(_, index)| *index));
     }
     control
 }

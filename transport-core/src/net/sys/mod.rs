@@ -6,6 +6,8 @@
 
 #[cfg(target_os = "linux")]
 mod cmsg;
+#[cfg(unix)]
+mod interfaces;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
@@ -14,6 +16,8 @@ mod timer;
 #[cfg(any(not(target_os = "linux"), test))]
 pub(super) mod portable;
 
+#[cfg(unix)]
+pub(super) use interfaces::interfaces;
 #[cfg(target_os = "linux")]
 pub(super) use linux::{Socket, set_dont_fragment};
 #[cfg(not(target_os = "linux"))]

@@ -32,6 +32,8 @@ impl Socket {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    pub(in crate::net) fn use_interface(&mut self, _: std::net::IpAddr, _: u32) {}
+
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         let mut received = Err(io::ErrorKind::WouldBlock.into());
         let mut found = Vec::with_capacity(batch.slots());

@@ -185,7 +185,10 @@ pub fn encode(
     let (largest, lowest) = (*top.end(), *top.start());
     let first_range = largest.checked_sub(lowest).ok_or(WriteError::ValueTooLarge)?;
     let counts = marks.iter().flatten();
-    if counts.chain([&largest, &delay_us]).any(|value| *value > varint::MAX) {
+    if counts
+        .chain([&largest, &delay_us])
+        .any(|value| *value > varint::MAX)
+    {
         return Err(WriteError::ValueTooLarge);
     }
     // Two bytes are set aside for the count, whichever it becomes.

@@ -4,21 +4,13 @@ use super::model::{INFINITE, beta};
 use super::rs::{LossSample, Packet};
 use super::{Bbr, Moment, State};
 
-/// `BBR.LossThresh`, percent.
-const LOSS_PERCENT: u64 = 2;
-
-/// More than 2 % of what was in flight was lost.
-pub(super) fn is_too_high(lost: u64, in_flight: u64) -> bool {
-    u128::from(lost) * 100 > u128::from(in_flight) * u128::from(LOSS_PERCENT)
-}
-
-/// What was in flight when losses passed the threshold, perhaps within this packet (`InflightAtLoss`).
-pub(super) fn inflight_at_loss(sample: &LossSample) -> u64 {
+/// What was in flight when losses passed the threshold (per mille), perhaps within this packet (`InflightAtLoss`).
+pub(super) fn inflight_at_loss(sample: &LossSample, threshold: u64) -> u64 {
     let before = sample.in_flight_then.saturating_sub(sample.size);
     let lost_before = sample.lost.saturating_sub(sample.size);
-    let tolerated = before / 100 * LOSS_PERCENT + before % 100 * LOSS_PERCENT / 100;
+    let tolerated = before / 1000 * threshold + before % 1000 * threshold / 1000;
     let prefix = tolerated.saturating_sub(lost_before);
-    before.saturating_add(prefix + prefix * LOSS_PERCENT / (100 - LOSS_PERCENT))
+    before.saturating_add(prefix + prefix * threshold / (1000 - threshold))
 }
 
 /// What a spurious loss gives back.
@@ -47,6 +39,7 @@ impl Bbr {
     /// A packet was declared lost to congestion. `new_range`: something before it, after the last loss, arrived.
     pub(in crate::congestion) fn on_lost(&mut self, moment: Moment, packet: &Packet, new_range: bool) {
         let sample = self.sampler.on_lost(packet);
+        self.calm.on_lost(packet.size);
         self.bounds.note_loss(self.sampler.delivered());
         self.lost_ranges += u32::from(new_range || self.lost_ranges == 0);
         // Once a probe, and only for what was sent while probing.
@@ -59,6 +52,8 @@ impl Bbr {
     /// They count as lost, except that a round with marks alone takes away half as much.
     pub(in crate::congestion) fn on_marked(&mut self, moment: Moment, packet: &Packet, bytes: u64) {
         let sample = self.sampler.on_marked(packet, bytes);
+        // A mark is told by a router, queue or not.
+        self.calm.on_mark();
         self.bounds.note_mark(self.sampler.delivered());
         self.lost_ranges += 1;
         if self.cycle.probe_sample && self.went_too_high(sample.lost, sample.in_flight_then) {
@@ -66,18 +61,24 @@ impl Bbr {
         }
     }
 
-    /// [`is_too_high`] for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
+    /// More of what was in flight was lost than is tolerated: 2 %, unless more is known to be usual.
+    pub(super) fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
+        u128::from(lost) * 1000 > u128::from(in_flight) * u128::from(self.calm.tolerated())
+    }
+
+    /// [`is_too_high`](Self::is_too_high) for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
     /// each probe on a short path, so there have to be two; unless so little flies that two would never be found.
     pub(super) fn went_too_high(&self, lost: u64, in_flight: u64) -> bool {
         let telling = lost > self.max_datagram || in_flight <= self.min_pipe_cwnd();
-        telling && is_too_high(lost, in_flight)
+        telling && self.is_too_high(lost, in_flight)
     }
 
     fn handle_too_high(&mut self, moment: Moment, sample: &LossSample) {
         self.cycle.too_high = true;
         self.cycle.probe_sample = false;
         if !sample.app_limited {
-            self.bounds.inflight_longterm = inflight_at_loss(sample).max(beta(self.target_inflight()));
+            self.bounds.inflight_longterm =
+                inflight_at_loss(sample, self.calm.tolerated()).max(beta(self.target_inflight()));
         }
         if self.state == State::Up {
             self.undo.state = Some(State::Up);
@@ -111,12 +112,16 @@ impl Bbr {
     }
 
     /// Once a round: the bounds of the short term, unless this is a probe.
-    pub(super) fn adapt_lower_bounds(&mut self) {
+    pub(super) fn adapt_lower_bounds(&mut self, moment: Moment) {
         if !self.bounds.loss_round_start {
             return;
         }
-        if self.bounds.loss_in_round && !self.state.is_probing() {
-            self.bounds.cut_shortterm(self.max_bw.get(), self.cwnd);
+        let delivered = self.sampler.delivered();
+        let bearable = self.calm.round(moment.now, delivered, self.min_rtt.min);
+        if self.bounds.loss_in_round && !bearable && !self.state.is_probing() {
+            // In DOWN nine tenths were sent, so no more can have been delivered: that is our doing, not the path's.
+            let gain = if self.state == State::Down { 0.9 } else { 1.0 };
+            self.bounds.cut_shortterm(self.max_bw.get(), self.cwnd, gain);
         }
         self.bounds.loss_in_round = false;
     }

@@ -3,6 +3,7 @@
 //! [`rs`] measures, [`model`] remembers, one file a mode decides, [`loss`] corrects, [`control`] sets the knobs. All
 //! amounts are bytes, all rates bytes a second; the one place that counts packets says so.
 
+mod calm;
 mod control;
 mod drain;
 mod loss;
@@ -17,7 +18,8 @@ use std::time::Instant;
 use super::{Rhythm, initial_window};
 use crate::number::SplitMix;
 use crate::rtt::Rtt;
-use loss::{Undo, is_too_high};
+use calm::Calm;
+use loss::Undo;
 use model::{Aggregation, Bounds, MaxBw, Rounds};
 use probe_bw::Cycle;
 use probe_rtt::MinRtt;
@@ -90,6 +92,7 @@ pub(super) struct Bbr {
     full: FullPipe,
     cycle: Cycle,
     undo: Undo,
+    calm: Calm,
     random: SplitMix,
     /// `BBR.bw`: what the short term allows of `max_bw`.
     bw: u64,
@@ -110,7 +113,8 @@ pub(super) struct Bbr {
 }
 
 impl Bbr {
-    pub(super) fn new(max_datagram: u64, seed: u64) -> Self {
+    /// `lossy`: learns to bear losses without a queue.
+    pub(super) fn new(max_datagram: u64, seed: u64, lossy: bool) -> Self {
         let cwnd = initial_window(max_datagram);
         Self {
             state: State::Startup,
@@ -123,6 +127,7 @@ impl Bbr {
             full: FullPipe::default(),
             cycle: Cycle::new(),
             undo: Undo::new(),
+            calm: Calm::new(lossy),
             random: SplitMix(seed ^ STREAM),
             bw: 0,
             pacing_rate: 0,
@@ -216,7 +221,8 @@ impl Bbr {
             self.cwnd_limited = [false, self.cwnd_limited[0]];
         }
         self.max_bw.update(sample);
-        self.adapt_lower_bounds();
+        self.calm.on_rtt(sample.rtt);
+        self.adapt_lower_bounds(moment);
         let short = !self.full.reached;
         self.aggregation.update(
             moment.now,

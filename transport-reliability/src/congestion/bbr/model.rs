@@ -203,8 +203,9 @@ impl Bounds {
         self.inflight_shortterm = INFINITE;
     }
 
-    /// A round had losses while nothing was probed for: go down to what was delivered, not below β.
-    pub(super) fn cut_shortterm(&mut self, max_bw: u64, cwnd: u64) {
+    /// A round had losses while nothing was probed for: go down to what was delivered, not below β. `sent` is the share of
+    /// the bandwidth that was sent.
+    pub(super) fn cut_shortterm(&mut self, max_bw: u64, cwnd: u64, sent: f64) {
         let bw = if self.bw_shortterm == INFINITE {
             max_bw
         } else {
@@ -216,7 +217,8 @@ impl Bounds {
             self.inflight_shortterm
         };
         let beta = if self.marks_only { beta_ecn } else { beta };
-        self.bw_shortterm = self.bw_latest.max(beta(bw));
+        let delivered = (self.bw_latest as f64 / sent) as u64;
+        self.bw_shortterm = delivered.min(bw).max(beta(bw));
         self.inflight_shortterm = self.inflight_latest.max(beta(inflight));
     }
 

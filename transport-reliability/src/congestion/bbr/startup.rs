@@ -1,7 +1,7 @@
 //! Startup (§5.3.1): doubles the rate every round until the pipe is full, by the rate or by losses.
 
 use super::rs::RateSample;
-use super::{Bbr, Moment, State, Undo, is_too_high};
+use super::{Bbr, Moment, State, Undo};
 
 /// Rounds of little growth that fill the pipe.
 const FULL_BW_ROUNDS: u32 = 3;
@@ -61,7 +61,7 @@ impl Bbr {
         }
         let ranges = std::mem::take(&mut self.lost_ranges);
         let searching = self.state == State::Startup && !self.full.reached;
-        if searching && ranges >= FULL_LOSS_RANGES && is_too_high(sample.lost, sample.in_flight_then) {
+        if searching && ranges >= FULL_LOSS_RANGES && self.is_too_high(sample.lost, sample.in_flight_then) {
             self.undo.state = Undo::STARTUP;
             self.full.reached = true;
             self.full.now = true;

@@ -47,6 +47,7 @@ impl World<'_> {
             drops: self.drops(),
             peak_memory_bytes: self.peak_memory,
             faults: std::mem::take(&mut self.faults),
+            medians: None,
         };
         report.judge(&self.scenario.expect);
         report

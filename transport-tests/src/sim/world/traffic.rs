@@ -54,11 +54,16 @@ impl World<'_> {
         let Some((packet, [first, second])) = departure.packet else {
             return;
         };
+        let further = match packet.cargo {
+            Cargo::Datagram { session, .. } => self.sessions.get(session).map(|session| session.further),
+            _ => None,
+        };
+        let further = further.unwrap_or_default();
         if let Some(at) = second {
-            self.schedule(at, What::Arrival(direction, packet.clone()));
+            self.schedule(at + further, What::Arrival(direction, packet.clone()));
         }
         if let Some(at) = first {
-            self.schedule(at, What::Arrival(direction, packet));
+            self.schedule(at + further, What::Arrival(direction, packet));
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Hand {
 impl Hand {
     pub(super) fn fresh() -> Self {
         Self {
-            bbr: Bbr::new(MDS, 3),
+            bbr: Bbr::new(MDS, 3, false),
             now: start(),
             rtt: Rtt::new(333 * MS),
             in_flight: 0,

@@ -32,7 +32,7 @@ fn item_11_losses_act_when_they_are_found_and_once_a_probe() {
         lost: 1000,
         app_limited: false,
     };
-    assert_eq!(loss::inflight_at_loss(&odd), 0);
+    assert_eq!(loss::inflight_at_loss(&odd, 20), 0);
     let early = LossSample {
         size: 60_000,
         in_flight_then: 160_000,
@@ -40,7 +40,7 @@ fn item_11_losses_act_when_they_are_found_and_once_a_probe() {
         app_limited: false,
     };
     assert_eq!(
-        loss::inflight_at_loss(&early),
+        loss::inflight_at_loss(&early, 20),
         102_040,
         "2 % of 102 kB, within the packet"
     );
@@ -60,7 +60,8 @@ fn item_12_the_short_term_is_cut_at_round_ends_and_never_while_probing() {
         let sent = hand.send(100);
         hand.lose(&sent[..30]);
         hand.bbr.bounds.loss_round_start = true;
-        hand.bbr.adapt_lower_bounds();
+        let moment = hand.moment();
+        hand.bbr.adapt_lower_bounds(moment);
         assert_eq!(hand.bounds(), super::hand::UNBOUNDED, "{state:?}");
     }
     let mut hand = Hand::steady(State::Cruise);

@@ -28,9 +28,15 @@ fn marks_keep_the_queue_short_without_a_loss() {
     let (marked, startup, later, share) = run(Some(RATE / 100));
     let (_, unmarked_startup, unmarked_later, _) = run(None);
     let stats = marked.recovery.stats();
-    assert_eq!((stats.ecn, marked.dropped, stats.declared_lost), (EcnState::Capable, 0, 0));
+    assert_eq!(
+        (stats.ecn, marked.dropped, stats.declared_lost),
+        (EcnState::Capable, 0, 0)
+    );
     assert!(stats.ce_reported > 0);
-    assert!(startup <= unmarked_startup, "{startup:?}, unmarked {unmarked_startup:?}");
+    assert!(
+        startup <= unmarked_startup,
+        "{startup:?}, unmarked {unmarked_startup:?}"
+    );
     assert!(later < unmarked_later, "{later:?}, unmarked {unmarked_later:?}");
     assert!(later < 65 * MS, "{later:?}");
     assert!(share > 0.85, "{share}");

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::link::Link;
 use crate::congestion::Congestion;
 use crate::congestion::bbr::{Bbr, State};
-use crate::{AckInput, AckRange, Algorithm, Config, EcnCounts, Outcome, Permit, Recovery, Sent, SentKind, start};
+use crate::{
+    AckInput, AckRange, Algorithm, Config, EcnCounts, Outcome, Permit, Recovery, Sent, SentKind, start,
+};
 
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -56,9 +58,13 @@ pub(super) struct World {
 impl World {
     /// A queue of `queue` bandwidth-delay products, sixteen packets at least.
     pub(super) fn new(rate: u64, rtt: Duration, mds: u16, queue: f64) -> Self {
+        Self::with(Algorithm::Bbr, rate, rtt, mds, queue)
+    }
+
+    pub(super) fn with(algorithm: Algorithm, rate: u64, rtt: Duration, mds: u16, queue: f64) -> Self {
         let config = Config {
             max_datagram: mds,
-            algorithm: Algorithm::Bbr,
+            algorithm,
             seed: 11,
             ..Config::default()
         };
