@@ -45,7 +45,9 @@ fn through(seed: u64, mtu: usize, overhead: usize) -> [usize; 2] {
 
 #[test]
 fn every_mtu_from_1028_up_carries_handshake_and_data() {
-    for (seed, mtu) in (0..).zip([1028, 1060, 1100, 1180, 1200, 1259, 1260, 1280, 1300, 1400, 1420, 1500]) {
+    for (seed, mtu) in (0..).zip([
+        1028, 1060, 1100, 1180, 1200, 1259, 1260, 1280, 1300, 1400, 1420, 1500,
+    ]) {
         for found in through(seed, mtu, V4) {
             let most = mtu - V4;
             assert!(found <= most && most - found < 100, "{found} of {most}");
@@ -61,7 +63,16 @@ fn every_mtu_from_1028_up_carries_handshake_and_data() {
 
 #[test]
 fn links_of_well_known_sizes_are_used_to_the_last_byte() {
-    for (mtu, overhead) in [(1100, V4), (1100, V6), (1200, V4), (1200, V6), (1280, V4), (1280, V6), (1500, V4), (1480, V4)] {
+    for (mtu, overhead) in [
+        (1100, V4),
+        (1100, V6),
+        (1200, V4),
+        (1200, V6),
+        (1280, V4),
+        (1280, V6),
+        (1500, V4),
+        (1480, V4),
+    ] {
         assert_eq!(through(7, mtu, overhead), [mtu - overhead; 2], "{mtu}");
     }
 }
@@ -103,8 +114,12 @@ fn a_path_that_narrows_below_the_base_in_mid_transfer_goes_on() {
         for found in mtus(&mut pair) {
             assert!(found <= width, "{found} at {width}");
         }
-        let told = |event: &&Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1201);
-        assert!(width > 1232 || pair.client.events.iter().any(|event| told(&event)), "{width}");
+        let told =
+            |event: &&Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1201);
+        assert!(
+            width > 1232 || pair.client.events.iter().any(|event| told(&event)),
+            "{width}"
+        );
     }
 }
 
@@ -130,7 +145,10 @@ fn one_round_trip_without_anything_keeps_the_size() {
     }
     assert!(pair.exchange(&mut both, LIMIT));
     for end in [&pair.client, &pair.server] {
-        let smaller = end.events.iter().filter(|event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1400));
+        let smaller = end
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1400));
         assert_eq!(smaller.count(), 0, "an outage is no narrow path");
     }
 }
@@ -163,7 +181,8 @@ fn a_path_that_passes_small_packets_only_is_noticed() {
     };
     client.send_datagram(now, vec![1; 20], small).expect("room");
     let noticed = pair.run_until(Duration::from_secs(8), |pair| {
-        let told = |event: &Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1000);
+        let told =
+            |event: &Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1000);
         pair.client.events.iter().any(told)
     });
     assert!(noticed, "{:?}", pair.client.connection().stats());
@@ -193,11 +212,14 @@ fn a_message_that_no_longer_fits_is_dropped_and_told_and_the_others_go() {
     });
     assert!(over, "messages too long for the path block the others");
     pair.run_for(Duration::from_secs(5));
+    let stats = pair.client.connection().stats();
     let told = |why: Option<DatagramDrop>| {
         let mut told = 0;
         for event in &pair.client.events {
             told += u64::from(match event {
-                Event::Stream(StreamEvent::DatagramDropped { why: this, .. }) => why.is_none_or(|why| why == *this),
+                Event::Stream(StreamEvent::DatagramDropped { why: this, .. }) => {
+                    why.is_none_or(|why| why == *this)
+                }
                 Event::Stream(
                     StreamEvent::DatagramAcked { .. }
                     | StreamEvent::DatagramLost { .. }
@@ -208,9 +230,8 @@ fn a_message_that_no_longer_fits_is_dropped_and_told_and_the_others_go() {
         }
         told
     };
-    let (all, too_large) = (told(None), told(Some(DatagramDrop::TooLarge)));
-    assert_eq!(all, sent, "each message's fate is told once");
-    assert_eq!(too_large, pair.client.connection().stats().datagrams_too_large);
+    assert_eq!(told(None), sent, "each message's fate is told once");
+    assert_eq!(told(Some(DatagramDrop::TooLarge)), stats.datagrams_too_large);
 }
 
 #[test]
@@ -222,14 +243,20 @@ fn an_address_behind_a_narrow_path_is_proved_by_a_small_challenge() {
     pair.hook(narrow(1000, 0));
     assert!(pair.transfer(Way::Down, 200_000, LIMIT));
     assert_eq!(pair.server.connection().remote(), new);
-    let heard = pair.record.iter().filter(|passing| passing.from == new && passing.bytes.len() <= 1000);
+    let heard = pair
+        .record
+        .iter()
+        .filter(|passing| passing.from == new && passing.bytes.len() <= 1000);
     let heard: usize = heard.map(|passing| passing.bytes.len()).sum();
     assert!(heard > 0 && pair.server.connection().stats().path_changes == 1);
 }
 
 /// The large packets the client sent lately, as a router would quote them.
 fn quotes(pair: &Pair) -> Vec<Vec<u8>> {
-    let large = pair.record.iter().filter(|passing| passing.way == Way::Up && passing.bytes.len() > 1000);
+    let large = pair
+        .record
+        .iter()
+        .filter(|passing| passing.way == Way::Up && passing.bytes.len() > 1000);
     large.map(|passing| passing.bytes[..28].to_vec()).collect()
 }
 
@@ -244,19 +271,32 @@ fn forged_claims_of_a_small_path_change_nothing() {
         assert!(!endpoint.handle_too_big(server, mtu, &newest), "{mtu}");
     }
     for bytes in [vec![], vec![0; 28], newest[..15].to_vec(), newest[1..].to_vec()] {
-        assert!(!endpoint.handle_too_big(server, 1280, &bytes), "not a packet of ours");
+        assert!(
+            !endpoint.handle_too_big(server, 1280, &bytes),
+            "not a packet of ours"
+        );
     }
-    assert!(!endpoint.handle_too_big(([10, 9, 9, 9], 1).into(), 1280, &newest), "not to there");
-    assert_eq!((endpoint.stats().size_hints, endpoint.stats().size_hints_ignored), (0, 13));
+    assert!(
+        !endpoint.handle_too_big(([10, 9, 9, 9], 1).into(), 1280, &newest),
+        "not to there"
+    );
+    assert_eq!(
+        (endpoint.stats().size_hints, endpoint.stats().size_hints_ignored),
+        (0, 13)
+    );
     // One that has seen a packet of ours gets no more than probes.
     for _ in 0..5 {
         let newest = quotes(&pair);
-        let heeded = newest.iter().rev().take(40).any(|quote| pair.client.endpoint.handle_too_big(server, 1100, quote));
+        let heeded = newest
+            .iter()
+            .rev()
+            .any(|quote| pair.client.endpoint.handle_too_big(server, 1100, quote));
         assert!(heeded);
         assert!(pair.transfer(Way::Up, 100_000, LIMIT));
         assert_eq!(mtus(&mut pair)[0], 1472);
     }
-    let smaller = |event: &&Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1400);
+    let smaller =
+        |event: &&Event| matches!(event, Event::MtuChanged { max_datagram } if *max_datagram < 1400);
     assert_eq!(pair.client.events.iter().filter(smaller).count(), 0);
 }
 

@@ -74,6 +74,11 @@ impl Content {
         self.few.len() + self.more.len() >= Self::MAX
     }
 
+    /// Whether somebody must hear what becomes of it.
+    pub(crate) fn has_items(&self) -> bool {
+        self.few.first().is_some_and(Option::is_some)
+    }
+
     /// The items, in the order they were added.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item> + '_ {
         self.few.iter().flatten().chain(&self.more).copied()

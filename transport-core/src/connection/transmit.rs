@@ -84,7 +84,10 @@ impl Connection {
     /// Remembers what a router may quote that finds a packet too big.
     fn note_shown(&mut self, route: Route, batch: &Batch) {
         let large = batch.segments().find(|packet| packet.len() > usize::from(FLOOR));
-        let path = self.paths.iter_mut().find(|path| path.route.remote == route.remote);
+        let path = self
+            .paths
+            .iter_mut()
+            .find(|path| path.route.remote == route.remote);
         if let (Some(packet), Some(path)) = (large, path) {
             path.shown.note(packet);
         }

@@ -31,10 +31,15 @@ impl Endpoint {
     /// whether it counted. Walks all connections, so whoever calls it should not do so without a bound.
     pub fn handle_too_big(&mut self, remote: SocketAddr, mtu: u16, quoted: &[u8]) -> bool {
         let payload = mtu.saturating_sub(overhead(remote));
-        let heeded = self.slab.iter_mut_from(0).find_map(|(slot, occupant)| match occupant {
-            Occupant::Live(connection, _) => connection.on_too_big(remote, payload, quoted).then_some(slot),
-            Occupant::Free | Occupant::Dial(_) => None,
-        });
+        let heeded = self
+            .slab
+            .iter_mut_from(0)
+            .find_map(|(slot, occupant)| match occupant {
+                Occupant::Live(connection, _) => {
+                    connection.on_too_big(remote, payload, quoted).then_some(slot)
+                }
+                Occupant::Free | Occupant::Dial(_) => None,
+            });
         if let Some(slot) = heeded {
             self.slab.mark(slot);
         }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use transport_core::{Class, Connection, DatagramOptions, Direction, Now, ReadError, StreamId, WriteError};
+use transport_core::{
+    Class, Connection, DatagramId, DatagramOptions, Direction, Now, ReadError, StreamEvent, StreamId,
+    WriteError,
+};
 
 use super::{
     flow::Flow,
@@ -48,6 +51,8 @@ pub struct App {
     session: usize,
     streams: BTreeMap<StreamId, Stream>,
     scratch: Vec<u8>,
+    /// Datagrams of which nothing is known yet, and the flow each belongs to.
+    open: BTreeMap<DatagramId, u32>,
     /// What went wrong, for people.
     pub faults: Vec<String>,
 }
@@ -60,6 +65,7 @@ impl App {
             session,
             streams: BTreeMap::new(),
             scratch: vec![0; 64 * 1024],
+            open: BTreeMap::new(),
             faults: Vec::new(),
         }
     }
@@ -295,16 +301,36 @@ impl App {
                     class,
                     deadline,
                     early: false,
-                    notify: false,
+                    notify: true,
                 };
-                if let Err(error) = connection.send_datagram(moment, payload, options) {
-                    self.faults
-                        .push(format!("flow {}: datagram: {error:?}", flow.index));
+                match connection.send_datagram(moment, payload, options) {
+                    Ok(id) => drop(self.open.insert(id, flow.index)),
+                    Err(error) => self
+                        .faults
+                        .push(format!("flow {}: datagram: {error:?}", flow.index)),
                 }
                 sent = true;
             }
         }
         sent
+    }
+
+    /// What became of a datagram.
+    pub fn told(&mut self, event: &StreamEvent, flows: &mut [Flow]) {
+        let (id, expired) = match event {
+            StreamEvent::DatagramExpired { id } => (id, true),
+            StreamEvent::DatagramAcked { id }
+            | StreamEvent::DatagramLost { id }
+            | StreamEvent::DatagramDropped { id, .. } => (id, false),
+            _ => return,
+        };
+        let flow = self
+            .open
+            .remove(id)
+            .and_then(|index| flows.get_mut(index as usize));
+        if let Some(flow) = flow.filter(|_| expired) {
+            flow.expired += 1;
+        }
     }
 
     /// When the next datagram of this side is due.

@@ -76,6 +76,8 @@ pub struct Flow {
     pub completion: Option<Duration>,
     /// One-way datagram latency, or request completion, in microseconds.
     pub latencies_us: Vec<u32>,
+    /// Datagrams whose time passed before they were sent.
+    pub expired: u64,
     /// Next time a datagram is due.
     pub next_datagram: Duration,
 }
@@ -96,6 +98,7 @@ impl Flow {
             delivered: 0,
             completion: None,
             latencies_us: Vec::new(),
+            expired: 0,
             next_datagram: start,
         }
     }

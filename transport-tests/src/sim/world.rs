@@ -457,6 +457,7 @@ impl<'a> World<'a> {
                     .client_app
                     .datagram(self.clock.elapsed(), &payload, &mut self.flows);
             }
+            Said::Event(_, Event::Stream(event)) => session.client_app.told(&event, &mut self.flows),
             Said::Event(_, Event::Ticket(Ticket(ticket))) => session.tickets.push(*ticket),
             Said::Event(_, Event::Closed(reason)) => {
                 session.connected = false;
@@ -500,6 +501,7 @@ impl<'a> World<'a> {
                     Event::DatagramReceived(payload) => {
                         app.datagram(self.clock.elapsed(), &payload, &mut self.flows);
                     }
+                    Event::Stream(event) => app.told(&event, &mut self.flows),
                     Event::Closed(_) => self.sessions[session].server_handle = None,
                     _ => {}
                 }

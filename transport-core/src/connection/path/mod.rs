@@ -11,8 +11,8 @@ use crate::wire::MAX_HEADER_LEN;
 use crate::wire::TAG_LEN;
 
 pub(crate) mod mtu;
-pub(crate) mod shown;
 pub(crate) mod set;
+pub(crate) mod shown;
 pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod validate;
@@ -20,8 +20,8 @@ pub(crate) mod validate;
 pub(crate) use set::Paths;
 
 use mtu::Mtu;
-use shown::Shown;
 use set::Template;
+use shown::Shown;
 use state::PathState;
 use validate::{AMPLIFICATION, Candidate, Responses};
 

@@ -97,6 +97,7 @@ impl World<'_> {
                 0.0
             },
             delivered: flow.delivered,
+            expired: flow.expired,
             latency_ms: Percentiles::of_us(&flow.latencies_us),
             ..FlowReport::default()
         };
@@ -106,7 +107,6 @@ impl World<'_> {
             report.retransmitted_bytes = stats.retransmitted_bytes;
             report.declared_lost = stats.declared_lost;
             report.spurious = stats.spurious;
-            report.expired = stats.datagrams_expired;
         }
         report
     }
