@@ -118,7 +118,8 @@ fn parse_host(host: &str) -> Result<Host, BadTarget> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let numeric = last.bytes().all(|b| b.is_ascii_digit())
         || last
-            .strip_prefix("0x")
+            .strip_prefix('0')
+            .and_then(|rest| rest.strip_prefix(['x', 'X']))
             .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     if name.len() > MAX_NAME || numeric || !name.split('.').all(label_ok) {
         return Err(BadTarget);
@@ -182,6 +183,7 @@ mod tests {
             "127.1:80",
             "2130706433:80",
             "0x7f000001:80",
+            "0X7F000001:80",
             "1.2.3.4.5:6",
             "a.0x7f:1",
         ];

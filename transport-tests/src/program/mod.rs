@@ -12,7 +12,6 @@ pub use world::World;
 
 /// What the two ends are.
 #[derive(Arbitrary, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Setup {
     seed: u8,
     small_windows: bool,
