@@ -18,7 +18,7 @@ use crate::{
 /// How far the two may be apart.
 pub const TOLERANCE: f64 = 0.10;
 /// A transfer takes less than this, or something is broken.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const CHUNK: usize = 64 * 1024;
 
 /// The five kinds of links compared: 10 Mbit/s, 30 ms.
@@ -109,7 +109,7 @@ fn median(values: &mut [f64]) -> f64 {
     let middle = values.len() / 2;
     let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
     if values.len().is_multiple_of(2) {
-        (at(middle.saturating_sub(1)) + at(middle)) / 2.0
+        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
     } else {
         at(middle)
     }

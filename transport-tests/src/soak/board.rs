@@ -20,6 +20,8 @@ const MAX_NOTES: usize = 50;
 #[expect(missing_docs, reason = "the names are keys of the results")]
 pub struct KindTally {
     pub seconds: f64,
+    /// The figures of the link, those of the last phase of this kind.
+    pub detail: String,
     pub echo_ms: Histogram,
     /// Limit of the 95th percentile, milliseconds, the loosest of the phases; 0: none.
     pub echo_limit_ms: f64,

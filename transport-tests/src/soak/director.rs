@@ -126,6 +126,7 @@ fn enter(crew: &Rc<Crew>, phase: &Phase) {
         let kind = tally.kind(phase.name);
         kind.echo_limit_ms = kind.echo_limit_ms.max(phase.echo_limit_ms.unwrap_or(0.0));
         kind.lossy = phase.lossy;
+        kind.detail.clone_from(&phase.detail);
     });
 }
 

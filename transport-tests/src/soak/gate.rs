@@ -163,10 +163,7 @@ fn slope(
     Gate {
         name,
         ok: growth <= most,
-        value: format!(
-            "{:+.2} {unit}/s, {growth:+.0} {unit} over the run, peak {peak:.0} {unit}",
-            worst
-        ),
+        value: format!("{worst:+.2} {unit}/s, {growth:+.0} {unit} over the run, peak {peak:.0} {unit}"),
         limit: format!("≤ {most:.0} {unit} over the run"),
     }
 }

@@ -276,7 +276,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
             tally.outages
         ))
         .table(
-            &["link", "seconds", "up Mbit/s", "down Mbit/s", "echo p50 ms", "p95 ms", "limit ms", "packets back"],
+            &["link", "seconds", "up Mbit/s", "down Mbit/s", "echo p50 ms", "p95 ms", "limit ms", "packets back", "figures"],
             tally.kinds.iter().filter(|(name, _)| !name.is_empty()).map(|(name, kind)| {
                 [
                     name.clone(),
@@ -287,6 +287,7 @@ fn carried(page: Page, tally: &Tally) -> Page {
                     ms(kind.echo_ms.quantile(0.95)),
                     ms(Some(kind.echo_limit_ms).filter(|limit| *limit > 0.0)),
                     format!("{} of {}", kind.packets_back, kind.packets_sent),
+                    kind.detail.clone(),
                 ]
             }),
         )

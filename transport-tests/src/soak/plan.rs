@@ -206,7 +206,7 @@ fn events(kind: Kind, (from, length): (f64, f64), index: usize, rng: &mut Rng) -
     if kind == Kind::Outage {
         let time = Duration::from_secs_f64((length / 8.0).clamp(0.5, 3.0));
         events.push((at(0.5), Happening::Outage(time)));
-    } else if index % 3 == 0 {
+    } else if index.is_multiple_of(3) {
         events.push((at(0.56), Happening::RelayRotation));
     } else {
         events.push((at(0.56), Happening::KeyUpdate));
@@ -243,7 +243,7 @@ fn describe(
         (link.mtu.map_or(0.0, |mtu| mtu as f64), "", "MTU"),
     ] {
         if figure > 0.0 {
-            detail.push_str(&format!(", {what} {:.2}{unit}", figure).replace(".00", ""));
+            detail.push_str(&format!(", {what} {figure:.2}{unit}").replace(".00", ""));
         }
     }
     // A lost message costs a round trip until the gap is seen and one to repeat it; both directions may have a full queue.
