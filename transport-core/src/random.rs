@@ -68,4 +68,3 @@ impl Entropy for Random {
         self.stream.fill(out)
     }
 }
-

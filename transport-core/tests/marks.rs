@@ -29,7 +29,8 @@ fn packets_carry_ect_once_the_path_was_tested_and_handshakes_do_not() {
         Ecn::NotEct as u8,
         "the first datagram is the handshake's"
     );
-    let marked = seen.iter().filter(|ecn| **ecn == Ecn::Ect0 as u8).count();
+    let is_marked = |ecn: &&u8| **ecn == Ecn::Ect0 as u8;
+    let marked = seen.iter().filter(is_marked).count();
     assert!(marked * 10 > seen.len() * 8, "{marked} of {}", seen.len());
     assert_eq!(net.c(a).stats().ecn, EcnState::Capable);
     assert_eq!(net.s(b).stats().ecn, EcnState::Capable);
@@ -103,9 +104,10 @@ fn a_bulk_sender_asks_for_fewer_acks_and_gets_them() {
     net.meddle = Box::new(move |datagram| {
         let mut queued = datagram.clone();
         if queued.bytes.len() > 500 {
-            let sent = queued.at - ms(20);
-            free = free.max(sent) + std::time::Duration::from_nanos(queued.bytes.len() as u64 * 700);
-            queued.at = free + ms(20);
+            let serialization = std::time::Duration::from_nanos(queued.bytes.len() as u64 * 700);
+            // `at` is when it would arrive on an idle link, `free` when the last one does.
+            free = free.max(queued.at) + serialization;
+            queued.at = free;
         }
         vec![queued]
     });

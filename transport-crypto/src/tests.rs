@@ -283,7 +283,7 @@ fn cookies() -> String {
     ));
     v.put("relay_entropy", &RELAY_ENTROPY);
     v.put("hid", &HID);
-    let keys = CookieKeys::new(&mut SeededEntropy::new(RELAY_ENTROPY)).unwrap();
+    let mut keys = CookieKeys::new(&mut SeededEntropy::new(RELAY_ENTROPY)).unwrap();
     let relay_id = crate::RelayId::from_bytes([2; 32]);
     for (unix_s, address) in [
         (1_800_000_000, "192.0.2.1:4433"),

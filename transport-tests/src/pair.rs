@@ -491,11 +491,8 @@ impl Pair {
             let clock = self.clock;
             let end = self.receiver(way);
             let now = end.now(&clock);
-            end.endpoint.handle_datagram(
-                now,
-                Route { remote: from, local },
-                &mut bytes,
-            );
+            end.endpoint
+                .handle_datagram(now, Route { remote: from, local }, &mut bytes);
         }
         let clock = self.clock;
         for end in [&mut self.client, &mut self.server] {

@@ -219,9 +219,8 @@ impl Connection {
         tracer: &mut Tracer<'_>,
     ) -> Result<(), Breach> {
         let breach = |code| Breach::new(code, crate::wire::frame::kind::PATH_ACK);
-        let id = match self.path_named(ack.path(), breach(code::PROTOCOL_VIOLATION))? {
-            Some(id) => id,
-            None => return Ok(()),
+        let Some(id) = self.path_named(ack.path(), breach(code::PROTOCOL_VIOLATION))? else {
+            return Ok(());
         };
         let mut ranges = [AckRange { first: 0, last: 0 }; MAX_ACK_RANGES];
         let mut count = 0;
@@ -254,7 +253,8 @@ impl Connection {
             keys.acknowledged(id.get(), ack.largest(), now);
         }
         self.deliver(id, now, tracer);
-        if progress {
+        // What came by another path says nothing about the way back of this one.
+        if progress && arrival.path == id {
             self.on_progress(id, ack.largest(), now, tracer);
         }
         Ok(())

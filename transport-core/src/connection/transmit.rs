@@ -208,7 +208,7 @@ impl Connection {
         let due = |path: &Path| path.recovery.acks_due(now).is_some();
         let acks = permit > Permit::Nothing && self.paths.get(id).is_some_and(due);
         let by_proxy = permit > Permit::Nothing && id == self.paths.active.id && self.paths.owes_acks();
-        if !acks && !by_proxy && !(may_ask && self.has_news(id)) {
+        if !(acks || by_proxy || may_ask && self.has_news(id)) {
             return Built::Nothing {
                 said_all: !self.has_news(id),
             };

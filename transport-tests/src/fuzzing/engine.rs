@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use transport_core::wire::frame::{AckFrequency, Close, Datagram, Frame, Frames, PathNewConnectionId, Stream};
+use transport_core::wire::frame::{
+    AckFrequency, Close, Datagram, Frame, Frames, PathNewConnectionId, Stream,
+};
 use transport_core::wire::varint;
 use transport_core::wire::{ConnectionId, Reader, TransportParameters};
 

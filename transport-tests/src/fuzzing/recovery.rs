@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use transport_reliability::{AckFrequency, AckInput, AckRange, Acks, Config, EcnCounts, Outcome, Recovery, Sent, SentKind};
+use transport_reliability::{
+    AckFrequency, AckInput, AckRange, Acks, Config, EcnCounts, Outcome, Recovery, Sent, SentKind,
+};
 
 use super::decode;
 use crate::sim::clock::Clock;

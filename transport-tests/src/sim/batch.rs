@@ -171,7 +171,7 @@ fn merge(values: &[serde_json::Value]) -> serde_json::Value {
             let mut numbers: Vec<f64> = values.iter().filter_map(Value::as_f64).collect();
             numbers.sort_by(f64::total_cmp);
             let middle = numbers.len() / 2;
-            let median = if numbers.len() % 2 == 0 {
+            let median = if numbers.len().is_multiple_of(2) {
                 f64::midpoint(numbers[middle - 1], numbers[middle])
             } else {
                 numbers[middle]
@@ -219,7 +219,7 @@ mod tests {
         let run_with = |extra: &str| {
             let mut report = None;
             run_all(vec![(PathBuf::new(), scenario(extra))], plan(3), |one| {
-                report = Some(one)
+                report = Some(one);
             });
             report.unwrap()
         };

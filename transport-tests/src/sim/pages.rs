@@ -80,33 +80,8 @@ impl Pages {
         fs::write(folder.join(format!("{stem}.html")), page)?;
         fs::write(folder.join(format!("{stem}.csv")), csv(&plots))?;
         self.failed += usize::from(!report.passed());
-        self.rows.push(self.row(&stem, done));
+        self.rows.push(row(&stem, done));
         Ok(())
-    }
-
-    fn row(&self, stem: &str, done: &Finished) -> Vec<Cell> {
-        let report = &done.report;
-        let goodput: f64 = report.flows.iter().map(|flow| flow.goodput_mbit).sum();
-        let verdict = if report.passed() {
-            "pass".into()
-        } else {
-            format!("FAIL: {}", report.faults.join("\n"))
-        };
-        let queue = report
-            .links
-            .up
-            .queue_delay_ms
-            .p95
-            .max(report.links.down.queue_delay_ms.p95);
-        vec![
-            Cell::link(stem, format!("{stem}.html")),
-            Cell::from(format!("{goodput:.2}")),
-            Cell::from(format!("{:.2}", report.virtual_seconds)),
-            Cell::from(format!("{queue:.1}")),
-            Cell::from(format!("{}", report.links.up.dropped + report.links.down.dropped)),
-            Cell::from(format!("{:.3}", report.jain)),
-            Cell::from(verdict),
-        ]
     }
 
     /// Writes the index.
@@ -131,6 +106,31 @@ impl Pages {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("index.html"), page)
     }
+}
+
+fn row(stem: &str, done: &Finished) -> Vec<Cell> {
+    let report = &done.report;
+    let goodput: f64 = report.flows.iter().map(|flow| flow.goodput_mbit).sum();
+    let verdict = if report.passed() {
+        "pass".into()
+    } else {
+        format!("FAIL: {}", report.faults.join("\n"))
+    };
+    let queue = report
+        .links
+        .up
+        .queue_delay_ms
+        .p95
+        .max(report.links.down.queue_delay_ms.p95);
+    vec![
+        Cell::link(stem, format!("{stem}.html")),
+        Cell::from(format!("{goodput:.2}")),
+        Cell::from(format!("{:.2}", report.virtual_seconds)),
+        Cell::from(format!("{queue:.1}")),
+        Cell::from(format!("{}", report.links.up.dropped + report.links.down.dropped)),
+        Cell::from(format!("{:.3}", report.jain)),
+        Cell::from(verdict),
+    ]
 }
 
 /// A page's name: the file's, with its folder when that is not the list itself.

@@ -55,7 +55,7 @@ impl Trace {
     /// A sample of the sender of a connection.
     pub fn connection(&mut self, at: Duration, name: &str, stats: &ConnectionStats) {
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
-        if stats.min_rtt < Duration::from_secs(3600) && !stats.latest_rtt.is_zero() {
+        if stats.min_rtt < Duration::from_hours(1) && !stats.latest_rtt.is_zero() {
             self.point(Line::Rtt, &format!("{name} latest"), at, millis(stats.latest_rtt));
             self.point(Line::Rtt, &format!("{name} least"), at, millis(stats.min_rtt));
         }

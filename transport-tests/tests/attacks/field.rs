@@ -146,11 +146,7 @@ fn nobody_waits_for_ever_when_the_path_narrows() {
         let client = pair.client.connection();
         if queued < 200 && client.datagram_queue().len == 0 {
             let longest = client.max_datagram();
-            queued += u32::from(
-                client
-                    .send_datagram(now, vec![1; longest], told())
-                    .is_ok(),
-            );
+            queued += u32::from(client.send_datagram(now, vec![1; longest], told()).is_ok());
         }
         transfer.drive(pair) && queued >= 200
     });

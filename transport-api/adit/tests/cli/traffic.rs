@@ -268,7 +268,10 @@ fn bench_reports_every_key() {
     for key in KEYS {
         assert!(echo.get(key).is_some(), "{key} is missing: {echo}");
     }
-    for more in [&["bulk", "--cc", "bbr"][..], &["bulk", "--cc", "bbr", "--reverse"]] {
+    for more in [
+        &["bulk", "--cc", "bbr"][..],
+        &["bulk", "--cc", "bbr", "--reverse"],
+    ] {
         let result = bench(more);
         assert!(result["gbit_per_s"].as_f64().unwrap() > 0.0, "{more:?}: {result}");
         assert_eq!(result["cc"], "bbr");

@@ -184,8 +184,9 @@ impl Paths {
 
     /// The path that waits, works, and shall carry the data, as the peer wants.
     pub(crate) fn wanted(&self) -> Option<PathId> {
-        let wanted = |path: &&Box<Path>| path.wanted && path.state.is_usable();
-        self.others.iter().find(wanted).map(|path| path.id)
+        let wanted = |path: &Path| path.wanted && path.state.is_usable();
+        let found = self.others.iter().find(|path| wanted(path));
+        found.map(|path| path.id)
     }
 
     /// Whether what arrived by another path is to be acknowledged by the active one.
@@ -195,8 +196,9 @@ impl Paths {
 
     /// Another path than the active one with something to hand out.
     pub(crate) fn unsettled(&self) -> Option<PathId> {
-        let unsettled = |path: &&Box<Path>| !path.outcome.lost.is_empty();
-        self.others.iter().find(unsettled).map(|path| path.id)
+        let unsettled = |path: &Path| !path.outcome.lost.is_empty();
+        let found = self.others.iter().find(|path| unsettled(path));
+        found.map(|path| path.id)
     }
 
     /// A path is gone, or an id will not be used: it is over, and another may be opened instead.

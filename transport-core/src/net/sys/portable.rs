@@ -32,6 +32,8 @@ impl Socket {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "the face of all systems")]
     pub(in crate::net) fn use_interface(&mut self, _: std::net::IpAddr, _: u32) {}
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {

@@ -14,7 +14,7 @@ pub const MSS: u64 = 1448;
 const INITIAL_WINDOW: f64 = 10.0;
 /// Linux's bounds; RFC 6298 has a second below.
 const MIN_RTO: Duration = Duration::from_millis(200);
-const MAX_RTO: Duration = Duration::from_secs(60);
+const MAX_RTO: Duration = Duration::from_mins(1);
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// Later transmissions delivered before one counts as lost.
 const DUPTHRESH: u64 = 3;

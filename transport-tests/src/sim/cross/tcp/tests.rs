@@ -71,7 +71,7 @@ fn a_clean_wire_needs_no_second_copy() {
 fn everything_arrives_under_loss_of_data_and_of_second_copies() {
     for cubic in [false, true] {
         let mut wire = Wire::new(cubic, Some(3000));
-        wire.run(Duration::from_secs(300), |n| n % 17 < 2);
+        wire.run(Duration::from_mins(5), |n| n % 17 < 2);
         assert_eq!(wire.delivered, 3000);
     }
 }
@@ -115,7 +115,7 @@ fn one_loss_halves_reno_and_takes_three_tenths_of_cubic() {
 #[test]
 fn reno_is_as_fast_as_its_formula() {
     let mut wire = Wire::new(false, None);
-    wire.run(Duration::from_secs(120), |n| n % 400 == 0);
+    wire.run(Duration::from_mins(2), |n| n % 400 == 0);
     let predicted = (1.5_f64 * 400.0).sqrt() / 0.05 * 120.0;
     let ratio = wire.delivered as f64 / predicted;
     assert!((0.65..1.15).contains(&ratio), "{ratio}");
@@ -126,7 +126,7 @@ fn reno_is_as_fast_as_its_formula() {
 fn cubic_is_as_fast_as_its_formula() {
     let mut wire = Wire::new(true, None);
     wire.delay = Duration::from_millis(100);
-    wire.run(Duration::from_secs(300), |n| n % 10_000 == 0);
+    wire.run(Duration::from_mins(5), |n| n % 10_000 == 0);
     let predicted = 1.054 * 0.2_f64.powf(0.75) * 10_000_f64.powf(0.75) / 0.2 * 300.0;
     let ratio = wire.delivered as f64 / predicted;
     assert!((0.75..1.3).contains(&ratio), "{ratio}");
