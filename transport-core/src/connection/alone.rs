@@ -137,6 +137,7 @@ impl Connection {
         }
         let padded = self.random.within(least as u64, most as u64) as usize;
         draft.builder.pad_to(padded);
+        draft.content.elsewhere = foreign || cid.is_some();
         let Built::Packet(size) = self.finish_packet(draft, SentKind::MtuProbe, now, tracer) else {
             return false;
         };

@@ -52,6 +52,8 @@ pub(crate) enum Item {
 pub(crate) struct Content {
     /// Bytes of the datagram.
     pub(crate) size: u16,
+    /// It went where its path does not lead yet, so what becomes of it says nothing about how wide the path is.
+    pub(crate) elsewhere: bool,
     /// Nearly every packet carries one or two things; more of them are worth an allocation.
     few: [Option<Item>; 2],
     more: Vec<Item>,
@@ -72,11 +74,6 @@ impl Content {
     /// Whether no further item may be added.
     pub(crate) fn is_full(&self) -> bool {
         self.few.len() + self.more.len() >= Self::MAX
-    }
-
-    /// Whether somebody must hear what becomes of it.
-    pub(crate) fn has_items(&self) -> bool {
-        self.few.first().is_some_and(Option::is_some)
     }
 
     /// The items, in the order they were added.

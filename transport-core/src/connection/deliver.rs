@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Connection;
 use super::content::{Content, Item};
-use super::path::mtu::{FLOOR, SEARCH_AGAIN};
+use super::path::mtu::SEARCH_AGAIN;
 use super::path::{Path, PathId};
 use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
@@ -40,12 +40,7 @@ impl Connection {
     }
 
     fn acked(&mut self, id: PathId, content: &Content, tracer: &mut Tracer<'_>) {
-        // What carried nothing was padding, and perhaps a proof of another address.
-        if let Some(path) = self
-            .paths
-            .get_mut(id)
-            .filter(|_| content.has_items() || content.size <= FLOOR)
-        {
+        if let Some(path) = self.paths.get_mut(id).filter(|_| !content.elsewhere) {
             path.mtu.acked(content.size);
         }
         for item in content.items() {
@@ -79,7 +74,7 @@ impl Connection {
             };
             if probe {
                 smaller |= path.mtu.probe_lost(content.size);
-            } else if path.mtu.is_large(content.size) && content.has_items() {
+            } else if path.mtu.is_large(content.size) && !content.elsewhere {
                 large = Some(large.map_or(content.size, |other| other.min(content.size)));
             }
         }
