@@ -130,7 +130,7 @@ impl Connection {
     pub(crate) fn handle_first(
         &mut self,
         now: Now,
-        route: Route,
+        arrived: Arrived,
         size: usize,
         number: u64,
         frames: &[u8],
@@ -139,7 +139,7 @@ impl Connection {
         if let Ok(fresh) = self.paths.active.recovery.check(number) {
             let opened = Opened {
                 path: PathId::FIRST,
-                arrived: route.into(),
+                arrived,
                 size,
                 fresh,
                 key: Some(Generation::Current),

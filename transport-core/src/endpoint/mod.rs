@@ -376,7 +376,7 @@ impl Endpoint {
                 return true;
             }
             Some((cid, Target::HalfOpen(id))) => {
-                self.on_first(now, route, id, cid, datagram);
+                self.on_first(now, arrived, id, cid, datagram);
                 return true;
             }
             None => match self.routes.recognise(datagram) {

@@ -9,7 +9,7 @@ use super::admit::{Admission, First, Guest, Hall, Packet, Visit, Waiting, params
 use super::route::Target;
 use super::slab::Occupant;
 use super::{Endpoint, enqueue};
-use crate::buffer::Route;
+use crate::buffer::{Arrived, Route};
 use crate::config::Now;
 use crate::connection::{Connection, Established, Info};
 use crate::handle::Handle;
@@ -61,7 +61,7 @@ impl Endpoint {
     pub(super) fn on_first(
         &mut self,
         now: Now,
-        route: Route,
+        arrived: Arrived,
         id: u64,
         cid: ConnectionId,
         datagram: &mut [u8],
@@ -71,13 +71,13 @@ impl Endpoint {
         };
         let size = datagram.len();
         match admission.handle_first(id, cid, datagram) {
-            Ok(first) => self.welcome(now, route, size, first),
+            Ok(first) => self.welcome(now, arrived, size, first),
             Err(reason) => self.watch.tracer(now, None).dropped(reason, size),
         }
     }
 
     /// The client has the keys: the connection begins.
-    fn welcome(&mut self, now: Now, route: Route, size: usize, first: First<'_>) {
+    fn welcome(&mut self, now: Now, arrived: Arrived, size: usize, first: First<'_>) {
         let First {
             entry,
             waiting,
@@ -100,7 +100,7 @@ impl Endpoint {
         let mut tracer = self.watch.tracer(now, Some(handle));
         tracer.tell(|connection| trace::Event::Confirmed { connection });
         if let Some(connection) = self.slab.connection(handle.slot) {
-            connection.handle_first(now, route, size, number, frames, &mut tracer);
+            connection.handle_first(now, arrived, size, number, frames, &mut tracer);
         }
     }
 
