@@ -19,7 +19,7 @@ pub enum TemplateError {
     NotAbsolute,
     /// It has characters other than 0x21 to 0x7e, or is longer than 2048 bytes.
     BadCharacter,
-    /// A brace is not closed, or stands outside path and query.
+    /// A brace is not closed, or stands outside path and query, or nothing tells two values apart.
     BadExpression,
     /// One of the operators `+ # . / ;`, or a modifier of level 4.
     BadOperator(char),
@@ -282,11 +282,15 @@ fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
         }
         rest = after;
     }
-    // Two variables side by side could not be told apart again.
-    let ambiguous = parts
+    // Two variables side by side could not be told apart again, nor could digits between them and the port's.
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let ambiguous = parts.windows(3).any(
+        |three| matches!(three, [Part::Variable(_), Part::Literal(text), Part::Variable(_)] if digits(text)),
+    );
+    let adjacent = parts
         .windows(2)
         .any(|two| matches!(two, [Part::Variable(_), Part::Variable(_)]));
-    if ambiguous {
+    if ambiguous || adjacent {
         Err(TemplateError::BadExpression)
     } else {
         Ok(parts)
@@ -317,26 +321,41 @@ fn expand_part(part: &Part, target: &Target, out: &mut String) {
 }
 
 fn match_path<'a>(parts: &[Part], path: &'a str, found: &mut Found<'a>) -> Option<()> {
-    let mut rest = path;
-    let mut parts = parts.iter().peekable();
-    while let Some(part) = parts.next() {
+    let (mut parts, mut rest) = (parts, path);
+    while let Some((part, after)) = parts.split_first() {
         match part {
             Part::Literal(text) => rest = rest.strip_prefix(text.as_str())?,
             Part::Variable(variable) => {
-                let end = match parts.peek() {
-                    Some(Part::Literal(next)) => rest.find(next.as_str())?,
-                    _ => rest.len(),
-                };
-                let (value, after) = rest.split_at_checked(end)?;
+                let end = value_end(*variable, after, rest)?;
+                let (value, behind) = rest.split_at_checked(end)?;
                 if value.contains('/') {
                     return None;
                 }
                 found.set(*variable, value);
-                rest = after;
+                rest = behind;
             }
         }
+        parts = after;
     }
     rest.is_empty().then_some(())
+}
+
+/// Where a variable's value ends: what follows the last one is the end of the path, and the text between two holds what a
+/// port cannot, so it stands as near to the port as it can.
+fn value_end(variable: Variable, after: &[Part], rest: &str) -> Option<usize> {
+    match (after, variable) {
+        ([], _) => Some(rest.len()),
+        ([Part::Literal(tail)], _) => rest.strip_suffix(tail.as_str()).map(str::len),
+        ([Part::Literal(between), ..], Variable::Port) => rest.find(between.as_str()),
+        ([Part::Literal(between), tail @ ..], Variable::Host) => {
+            let tail = match tail {
+                [.., Part::Literal(tail)] => tail.as_str(),
+                _ => "",
+            };
+            rest.strip_suffix(tail)?.rfind(between.as_str())
+        }
+        ([Part::Variable(_), ..], _) => None,
+    }
 }
 
 /// Decodes a variable; only unreserved characters may stand unencoded (RFC 6570 §3.2.2).
@@ -389,12 +408,35 @@ mod tests {
                 "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443",
             ),
             ("https://p/{target_host,target_port}", "/2001%3Adb8%3A%3A42,443"),
+            // What follows a value may look like its end.
+            (
+                "https://p/{target_host}2/{target_port}443",
+                "/2001%3Adb8%3A%3A422/443443",
+            ),
+            (
+                "https://p/{target_port}3%{target_host}2",
+                "/4433%2001%3Adb8%3A%3A422",
+            ),
+            (
+                "https://p/{target_host}%3A{target_port}",
+                "/2001%3Adb8%3A%3A42%3A443",
+            ),
         ];
         for (text, path) in forms {
             let template = template(text);
             let target = target("2001:db8::42", 443);
             assert_eq!(template.expand(&target), path, "{text}");
             assert_eq!(template.matches(path), Some(Ok(target)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_again_is_refused() {
+        for text in [
+            "https://p/{target_host}{target_port}",
+            "https://p/{target_port}0{target_host}",
+        ] {
+            assert_eq!(Template::parse(text), Err(TemplateError::BadExpression), "{text}");
         }
     }
 
