@@ -17,27 +17,13 @@ use std::task::{Context, Poll};
 use crate::config::DatagramPolicy;
 use crate::connection::Connection;
 use crate::driver::clock::now;
+pub use crate::driver::shared::DatagramOutcome;
 use crate::driver::shared::{ConnectionShared, DatagramState, Queued, ReceiptReply, Reply, lock};
 use crate::engine::{DatagramDrop, DatagramOptions};
 use crate::error::{ConnectionError, SendDatagramError};
 
 /// Receipts of one connection whose answer is due; more are refused as if the queue were full.
 pub(crate) const MAX_RECEIPTS: usize = 4096;
-
-/// What became of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DatagramOutcome {
-    /// The packet that carried it was acknowledged.
-    Acked,
-    /// The packet that carried it was declared lost. That is a judgement: when packets were only late it may have arrived all
-    /// the same, and an acknowledgement that comes after this is not told.
-    Lost,
-    /// Its deadline, or the age bound of the queue, passed before it could be sent.
-    Expired,
-    /// It was dropped before it could be sent.
-    Dropped(DatagramDrop),
-}
 
 /// Datagrams that ended in a queue of this connection instead of on the wire or in the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

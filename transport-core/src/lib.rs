@@ -25,6 +25,7 @@ mod key_log;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod packet;
+mod path;
 mod random;
 pub mod timer;
 pub mod trace;
@@ -35,14 +36,12 @@ pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
 };
-pub use connection::{
-    Connection, ConnectionStats, Event, Info, PathError, PathId, PathInfo, PathReason, PathState, Peer,
-    Ticket,
-};
+pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
 pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};
+pub use path::{PathId, PathReason, PathState};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Now;
-use crate::connection::{PathId, PathReason, PathState};
 use crate::error::{By, CloseReason};
 use crate::handle::Handle;
+use crate::path::{PathId, PathReason, PathState};
 use transport_reliability::EcnState;
 
 /// Watches an endpoint. Called in the midst of work: it must be quick and must not block.

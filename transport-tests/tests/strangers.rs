@@ -35,7 +35,7 @@ fn junk_of_every_length_is_counted_and_not_answered() {
     let mut rng = Rng::new(1, "junk");
     let before = pair.server.endpoint.memory();
     let mut sent = 0;
-    for length in (0..2100).chain([2500, 9000, 65_507]) {
+    for length in (0..2100).chain([2500, 9000, 9001, 20_000, 65_507]) {
         let bytes = random(&mut rng, length);
         for from in [stranger(1 + length as u16 % 7), client_address()] {
             pair.inject(Way::Up, from, &bytes);

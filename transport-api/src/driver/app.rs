@@ -9,12 +9,11 @@ use super::command::{Mark, Marked};
 use super::link::Link;
 use super::roam;
 use super::shared::{
-    Change, ConnectReply, ConnectionShared, ConnectionState, DatagramState, EndpointQuery, EndpointShared,
-    MAX_WAITING, Page, lock,
+    Change, ConnectReply, ConnectionShared, ConnectionState, DatagramOutcome, DatagramState, EndpointQuery,
+    EndpointShared, MAX_WAITING, Page, lock,
 };
 use super::streams::Outbox;
 use crate::config::TransportOptions;
-use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{CloseReason, Connection, Endpoint, Event, Handle, Info, Now, StartError, StreamEvent};
 use crate::error::{ConnectError, ConnectionError};

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::roam;
 use super::shared::{
-    ConnectionShared, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, Queued, ReceiptReply, RecvShared,
-    SendShared, lock,
+    ConnectionShared, DatagramOutcome, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, Queued,
+    ReceiptReply, RecvShared, SendShared, lock,
 };
 use super::streams::{Outbox, Streams};
 use crate::config::{DatagramPolicy, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LEN};
-use crate::datagram::DatagramOutcome;
 use crate::engine::{
     Bundle, Connection, ConnectionStats, DatagramDrop, DatagramId, Direction, Handle, Info, Now, PathError,
     StreamId, Ticket,

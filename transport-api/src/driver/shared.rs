@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
-use crate::datagram::DatagramOutcome;
 use crate::engine::net::Caps;
 use crate::engine::{
     Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, PathError,
     PathId, PathInfo, Peer, RelayEpoch, RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
-use crate::engine::{DatagramOptions, Suite};
+use crate::engine::{DatagramDrop, DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
 use crate::paths::PathChange;
 use crate::sessions::SessionInfo;
@@ -270,6 +269,21 @@ pub(crate) struct ConnectionState {
     pub(crate) path_changes: VecDeque<PathChange>,
     pub(crate) path_waiters: Waiters,
     pub(crate) stats: ConnectionStats,
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatagramOutcome {
+    /// The packet that carried it was acknowledged.
+    Acked,
+    /// The packet that carried it was declared lost. That is a judgement: when packets were only late it may have arrived all
+    /// the same, and an acknowledgement that comes after this is not told.
+    Lost,
+    /// Its deadline, or the age bound of the queue, passed before it could be sent.
+    Expired,
+    /// It was dropped before it could be sent.
+    Dropped(DatagramDrop),
 }
 
 pub(crate) type ReceiptReply = Reply<Result<DatagramOutcome, ConnectionError>>;

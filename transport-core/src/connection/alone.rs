@@ -7,12 +7,13 @@ use transport_reliability::SentKind;
 
 use super::Connection;
 use super::content::Item;
+use super::path::Path;
 use super::path::mtu::{BASE, FLOOR};
 use super::path::validate::{Candidate, PADDED, PADDED_LITTLE, Response};
-use super::path::{Path, PathId};
 use super::state::State;
 use super::transmit::Built;
 use crate::buffer::{Batch, Route};
+use crate::path::PathId;
 use crate::trace::Tracer;
 use crate::wire::frame::Frame;
 

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::Connection;
 use super::content::{Content, Item};
+use super::path::Path;
 use super::path::mtu::SEARCH_AGAIN;
-use super::path::{Path, PathId};
+use crate::path::PathId;
 use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
 

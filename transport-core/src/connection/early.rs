@@ -16,7 +16,6 @@ use transport_reliability::{PacketNumber, Permit, Sent, SentKind};
 use transport_scheduler::{Side, StreamId};
 
 use super::content::Content;
-use super::path::PathId;
 use super::receive::Opened;
 use super::state::State;
 use super::transmit::Draft;
@@ -25,6 +24,7 @@ use crate::buffer::{Batch, Route};
 use crate::config::{Now, TransportConfig};
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::Builder;
+use crate::path::PathId;
 use crate::random::Random;
 use crate::timer::Timer;
 use crate::trace::{self, DropReason, Tracer};

@@ -25,6 +25,7 @@ use transport_scheduler::{
 use crate::buffer::Route;
 use crate::config::{Now, TransportConfig};
 use crate::error::{Breach, CloseReason, code};
+use crate::path::{PathId, PathReason, PathState};
 use crate::random::Random;
 use crate::timer::{Timer, Timers};
 use crate::wire::{ConnectionId, TransportParameters};
@@ -54,10 +55,9 @@ mod transmit;
 pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
-pub use path::PathId;
 use path::mtu::FLOOR;
 pub(crate) use path::set::MAX_PATHS;
-pub use path::state::{PathReason, PathState};
+
 pub use roam::{PathError, PathInfo};
 pub use stats::ConnectionStats;
 pub(crate) use tickets::Issued;
@@ -514,6 +514,9 @@ impl Connection {
 
     /// The next thing the application should know.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        if self.closing.has_told() {
+            return None;
+        }
         if let Some(event) = self.inbox.pop() {
             return Some(event);
         }

@@ -5,13 +5,11 @@ use std::time::Instant;
 
 use super::Connection;
 use super::content::Item;
-use super::path::PathId;
 use super::path::set::Standing;
-use super::path::state::Step;
 use super::receive::Arrival;
 use super::transmit::Draft;
-use super::{PathReason, PathState};
 use crate::error::{Breach, code};
+use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{DropReason, Tracer};
 use crate::wire::frame::{
     Frame, PathAbandon, PathNewConnectionId, PathRetireConnectionId, PathStatus, kind, path::abandon,

@@ -17,13 +17,14 @@ use transport_scheduler::Side;
 
 use super::Connection;
 use super::keys::Keys;
+use super::path::Origin;
 use super::path::validate::Candidate;
-use super::path::{Origin, PathId};
 use super::state::State;
 use crate::buffer::{Arrived, Ecn, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::Sealed;
+use crate::path::PathId;
 use crate::timer::Timer;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use transport_reliability::{self as reliability, EcnCounts};
 
 use super::content::Item;
-use super::path::PathId;
 use super::receive::Arrival;
 use super::transmit::Draft;
 use super::{Connection, MIN_ACK_DELAY_US};
 use crate::buffer::Ecn;
 use crate::error::{Breach, code};
+use crate::path::PathId;
 use crate::wire::frame::{AckFrequency, Frame, kind};
 
 /// Requests for another rhythm of ACKs, in either direction.

@@ -12,14 +12,14 @@ use transport_scheduler::Side;
 
 use super::multipath::{SILENT, UNWANTED};
 use super::path::set::Template;
-use super::path::state::Step;
 use super::path::validate::Candidate;
-use super::path::{Path, PathId, Watch};
+use super::path::{Path, Watch};
 use super::receive::Arrival;
 use super::state::State;
-use super::{Connection, Event, PathReason, PathState};
+use super::{Connection, Event};
 use crate::buffer::Route;
 use crate::config::Now;
+use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{self, Tracer};
 
 /// A suspect path another one stands in for is not given up sooner, however short its round trip.

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use transport_reliability as reliability;
 
-use super::path::PathId;
 use super::transmit::SMALL_PROBES;
-use super::{Connection, MAX_PATHS, PathReason};
+use super::{Connection, MAX_PATHS};
 use crate::config::Now;
 use crate::error::CloseReason;
+use crate::path::{PathId, PathReason};
 use crate::timer::{Timer, Why, earlier};
 use crate::trace::Tracer;
 

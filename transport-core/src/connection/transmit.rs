@@ -17,15 +17,15 @@ use transport_reliability::{AckRange, Acks, PacketNumber, Permit, Sent, SentKind
 use transport_scheduler::{Control, Direction, Grant, Next};
 
 use super::Connection;
-use super::PathState;
 use super::content::{Content, Item};
+use super::path::Path;
 use super::path::mtu::FLOOR;
-use super::path::{Path, PathId};
 use super::state::State;
 use crate::buffer::{Batch, Ecn, Route};
 use crate::config::Now;
 use crate::error::{By, CloseReason, code};
 use crate::packet::{Builder, SealError, mask_batch};
+use crate::path::{PathId, PathState};
 use crate::trace::{Event, Tracer};
 use crate::wire::frame::Frame;
 use crate::wire::{ConnectionId, Header};

@@ -125,9 +125,9 @@ mod tests {
                 recent.advance(start + Duration::from_millis(ms));
                 let own = ms >= quiet_ms && recent.allows();
                 if own {
-                    recent.spend(1200)
+                    recent.spend(1200);
                 } else {
-                    recent.earn(1200)
+                    recent.earn(1200);
                 }
                 log.push((ms, own));
             }
@@ -172,7 +172,7 @@ mod tests {
             burst += 1;
         }
         assert!((95..=102).contains(&burst), "{burst}");
-        recent.advance(start + Duration::from_secs(3600));
+        recent.advance(start + Duration::from_hours(1));
         assert!(recent.allows() && recent.own == 0 && recent.others == 0);
         // An earlier moment changes nothing.
         recent.spend(1);

@@ -184,7 +184,7 @@ fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
         });
         let (client, mut now) = (&mut pair.client, pair.now);
         let bulk = client.open(Direction::Uni).unwrap();
-        let mut left = client.write(bulk, &[0; 200_000]).unwrap();
+        let mut left = client.write(bulk, &vec![0; 200_000]).unwrap();
         let mut waiting: Vec<(Instant, Instant, DatagramId)> = Vec::new();
         let (mut queued, mut told, mut tokens) = (0, 0, Vec::new());
         // Bytes of each in the last 100 ms, while both waited.
@@ -237,7 +237,9 @@ fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
             tokens.append(&mut carried);
         }
         client.on_timeout(now + ms(1000));
-        tokens.into_iter().for_each(|token| client.acked(token));
+        for token in tokens {
+            client.acked(token);
+        }
         for event in events(client) {
             told += u32::from(matches!(
                 event,

@@ -53,7 +53,7 @@ fn params() -> Vec<Vec<u8>> {
 }
 
 /// One frame of each kind.
-fn each_frame() -> Vec<Vec<u8>> {
+fn frames_of_streams() -> Vec<Frame<'static>> {
     let stream = |id, offset, fin| {
         Frame::Stream(Stream {
             id,
@@ -62,10 +62,7 @@ fn each_frame() -> Vec<Vec<u8>> {
             fin,
         })
     };
-    let frames = [
-        Frame::Padding { len: 9 },
-        Frame::Ping,
-        Frame::HandshakeDone,
+    vec![
         stream(0, 0, false),
         stream(0, 5, true),
         stream(1, 0, true),
@@ -83,6 +80,14 @@ fn each_frame() -> Vec<Vec<u8>> {
         Frame::DataBlocked { at: 1 << 14 },
         Frame::StreamDataBlocked { id: 0, at: 100 },
         Frame::StreamsBlocked { uni: false, at: 256 },
+    ]
+}
+
+fn frames_of_the_connection() -> Vec<Frame<'static>> {
+    vec![
+        Frame::Padding { len: 9 },
+        Frame::Ping,
+        Frame::HandshakeDone,
         Frame::ImmediateAck,
         Frame::AckFrequency(AckFrequency {
             sequence: 0,
@@ -111,8 +116,12 @@ fn each_frame() -> Vec<Vec<u8>> {
             frame_type: None,
             reason: b"",
         }),
-    ];
-    let mut all: Vec<Vec<u8>> = frames.iter().map(|frame| encode(&[*frame])).collect();
+    ]
+}
+
+fn each_frame() -> Vec<Vec<u8>> {
+    let frames = frames_of_streams().into_iter().chain(frames_of_the_connection());
+    let mut all: Vec<Vec<u8>> = frames.map(|frame| encode(&[frame])).collect();
     let new_id = transport_core::wire::frame::PathNewConnectionId {
         path: 0,
         sequence: 3,

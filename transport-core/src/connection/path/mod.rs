@@ -7,6 +7,7 @@ use transport_reliability::{Outcome, PacketNumber, Recovery};
 
 use super::content::Content;
 use crate::buffer::Route;
+use crate::path::{PathId, PathState};
 use crate::wire::MAX_HEADER_LEN;
 use crate::wire::TAG_LEN;
 
@@ -14,7 +15,6 @@ pub(crate) mod mtu;
 pub(crate) mod set;
 pub(crate) mod shown;
 pub(crate) mod signals;
-pub(crate) mod state;
 pub(crate) mod validate;
 
 pub(crate) use set::Paths;
@@ -22,7 +22,6 @@ pub(crate) use set::Paths;
 use mtu::Mtu;
 use set::Template;
 use shown::Shown;
-use state::PathState;
 use validate::{AMPLIFICATION, Candidate, Responses};
 
 /// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
@@ -45,20 +44,6 @@ const FLOW_PAUSE: Duration = Duration::from_millis(30);
 const LEAST_PATIENCE: Duration = Duration::from_millis(25);
 /// False alarms after which patience grows no more.
 const MAX_ALARMS: u32 = 3;
-
-/// Names a path of a connection. No id comes twice in a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct PathId(pub(crate) u32);
-
-impl PathId {
-    /// The path a connection begins on.
-    pub const FIRST: Self = Self(0);
-
-    /// The number on the wire.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
 
 /// One path: its own packet numbers, loss recovery, congestion control and path MTU.
 #[derive(Debug)]

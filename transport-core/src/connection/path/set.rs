@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use transport_reliability::{Config, Stats};
 
+use super::Path;
 use super::mtu::Mtu;
 use super::signals::Signals;
-use super::state::{PathState, Step};
-use super::{Path, PathId};
 use crate::buffer::Route;
+use crate::path::{PathId, PathState, Step};
 
 /// Path ids alive at once, those that are not opened and those just abandoned included.
 pub(crate) const MAX_PATHS: u32 = 4;

@@ -1,4 +1,4 @@
-//! How a path stands. All transitions stand here.
+//! The names of paths, and how they stand. All transitions stand here.
 //!
 //! ```text
 //!            proved               chosen
@@ -14,6 +14,20 @@
 //! ```
 //! One path is chosen: the connection's data go there, even while it is suspect and no other is better.
 #![forbid(unsafe_code)]
+
+/// Names a path of a connection. No id comes twice in a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PathId(pub(crate) u32);
+
+impl PathId {
+    /// The path a connection begins on.
+    pub const FIRST: Self = Self(0);
+
+    /// The number on the wire.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
 
 /// How a path stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
