@@ -14,7 +14,10 @@ impl PacketNumber {
     }
 }
 
-/// Bytes needed on the wire so that the peer can recover `number` (RFC 9000 §A.2): 1 to 4.
+/// Bytes needed on the wire so that the peer can recover `number` (RFC 9000 §A.2): 2 to 4.
+///
+/// One byte would do while little is under way, but a late packet that 128 others overtook would then be read as another,
+/// not open, and count as a forgery.
 pub(crate) fn wire_len(number: u64, largest_acked: Option<u64>) -> usize {
     let unacked = match largest_acked {
         Some(acked) => number.saturating_sub(acked),
@@ -22,7 +25,7 @@ pub(crate) fn wire_len(number: u64, largest_acked: Option<u64>) -> usize {
     };
     // Twice the unacknowledged range must fit: ceil(log2(unacked)) + 1 bits.
     let bits = u64::BITS - unacked.saturating_sub(1).leading_zeros() + 1;
-    (bits.div_ceil(8) as usize).clamp(1, 4)
+    (bits.div_ceil(8) as usize).clamp(2, 4)
 }
 
 /// The full number behind `len` truncated bytes (RFC 9000 §A.3): the candidate closest to the expected one.
@@ -121,13 +124,19 @@ mod tests {
 
     #[test]
     fn lengths_at_their_edges() {
-        assert_eq!(wire_len(0, None), 1);
-        assert_eq!(wire_len(127, None), 1);
+        assert_eq!(wire_len(0, None), 2);
+        assert_eq!(wire_len(127, None), 2);
         assert_eq!(wire_len(128, None), 2);
         assert_eq!(wire_len(65_535, None), 3);
         assert_eq!(wire_len(1 << 40, Some(0)), 4);
         assert_eq!(expand(u32::MAX, 9, None), u64::from(u32::MAX));
         assert_eq!(expand(0, 1, Some(MAX)), MAX - 255);
+    }
+
+    #[test]
+    fn a_packet_that_thousands_overtook_is_still_read() {
+        let len = wire_len(46_122, Some(46_100));
+        assert_eq!(expand(46_122, len, Some(46_122 + 32_000)), 46_122);
     }
 
     #[test]

@@ -296,6 +296,8 @@ fn challenges_without_end_are_answered_within_the_congestion_window() {
                 Frame::Ping,
                 Frame::PathChallenge(round.to_be_bytes()),
                 Frame::MaxData { max: round },
+                // The answer to a small challenge is small.
+                Frame::Padding { len: 1170 },
             ],
         );
     }

@@ -270,5 +270,5 @@ fn numbers_need_few_bytes_once_acknowledged() {
     let sent = path.send_many(3);
     path.ack(&sent).expect("honest");
     let next = path.recovery.next_number();
-    assert_eq!(path.recovery.number_len(next), 1);
+    assert_eq!(path.recovery.number_len(next), 2);
 }
