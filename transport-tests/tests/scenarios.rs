@@ -210,11 +210,11 @@ fn cross_traffic_fills_what_it_can_and_is_counted() {
 fn two_flows_of_a_bottleneck_share_it_and_windows_say_how() {
     let flow = |connection: u32| {
         format!(
-            "[[flow]]\nkind = \"bulk\"\nfrom = \"server\"\nfor_ms = 15000\ncc = \"cubic\"\nconnection = {connection}\n"
+            "[[flow]]\nkind = \"bulk\"\nfrom = \"server\"\nfor_ms = 12000\ncc = \"cubic\"\nconnection = {connection}\n"
         )
     };
     let report = shared(&format!(
-        "{}{}[[window]]\nfrom_ms = 5000\nto_ms = 15000\n",
+        "{}{}[[window]]\nfrom_ms = 5000\nto_ms = 12000\n",
         flow(0),
         flow(1)
     ));
