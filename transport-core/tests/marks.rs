@@ -1,7 +1,7 @@
 //! ECN and the rhythm of ACKs, between two endpoints.
 mod common;
 
-use common::{Net, Setup, Transfer, echo, ms};
+use common::{Net, Setup, Transfer, Way, echo, ms};
 use transport_core::{Algorithm, Direction, Ecn, EcnState, TransportConfig};
 
 fn with(change: impl Fn(&mut TransportConfig)) -> Net {
@@ -103,7 +103,7 @@ fn a_bulk_sender_asks_for_fewer_acks_and_gets_them() {
     let mut free = net.start;
     net.meddle = Box::new(move |datagram| {
         let mut queued = datagram.clone();
-        if queued.bytes.len() > 500 {
+        if queued.way == Way::Up {
             let serialization = std::time::Duration::from_nanos(queued.bytes.len() as u64 * 700);
             // `at` is when it would arrive on an idle link, `free` when the last one does.
             free = free.max(queued.at) + serialization;

@@ -550,7 +550,11 @@ fn a_copy_from_elsewhere_moves_no_path() {
             transfer.drive(pair)
         });
         assert!(over, "{:?}", told(&pair));
-        assert!(copies.get() >= if first { 3 } else { 100 }, "{} copies", copies.get());
+        assert!(
+            copies.get() >= if first { 3 } else { 100 },
+            "{} copies",
+            copies.get()
+        );
         pair.run_for(Duration::from_secs(1));
         // Who overtakes every challenge can keep a new path from being proved, and no more: the first one carries on.
         let expected = if first { client_address() } else { second() };
