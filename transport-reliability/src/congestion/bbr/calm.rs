@@ -33,6 +33,8 @@ pub(super) struct Calm {
     /// Bytes lost in calm rounds, and all of them; older rounds count less.
     usual: (u64, u64),
     rounds: u32,
+    /// The last round was calm.
+    last: bool,
     wary_until: Option<Instant>,
 }
 
@@ -46,6 +48,7 @@ impl Calm {
             smallest_rtt: None,
             usual: (0, 0),
             rounds: 0,
+            last: false,
             wary_until: None,
         }
     }
@@ -72,6 +75,11 @@ impl Calm {
         }
     }
 
+    /// Whether nobody had a queue in the last round trip.
+    pub(super) fn last(&self) -> bool {
+        self.last
+    }
+
     /// A round trip ended. Whether what it lost is no sign of congestion.
     pub(super) fn round(&mut self, now: Instant, delivered: u64, min_rtt: Option<Duration>) -> bool {
         let lost = std::mem::take(&mut self.lost);
@@ -82,6 +90,7 @@ impl Calm {
             .zip(smallest)
             .is_some_and(|(min, smallest)| smallest <= min + (min / 10).max(NO_QUEUE));
         let bearable = lost.saturating_mul(1000) <= all.saturating_mul(self.tolerated());
+        self.last = calm;
         if self.wary_until.is_some_and(|until| now >= until) {
             self.wary_until = None;
         }

@@ -52,11 +52,23 @@ impl Bbr {
         let bdp = self.bdp(self.bw);
         // Without an RTT there is nothing to multiply.
         let gained = if self.min_rtt.min.is_some() {
-            (self.state.cwnd_gain() * bdp as f64) as u64
+            (self.cwnd_gain(bdp) * bdp as f64) as u64
         } else {
             bdp
         };
         self.quantized(gained.saturating_add(self.aggregation.extra()))
+    }
+
+    /// Where nobody else has a queue, a probe makes one of a quarter of the BDP: it shows whether there is more, and is all
+    /// that waits if there is not (the draft: three round trips of a quarter each). Where ACKs come in clumps the window would
+    /// hide what there is.
+    fn cwnd_gain(&self, bdp: u64) -> f64 {
+        let smooth = self.aggregation.extra() <= bdp / 4;
+        if self.state == State::Up && self.cycle.alone && smooth {
+            self.state.pacing_gain()
+        } else {
+            self.state.cwnd_gain()
+        }
     }
 
     /// What is wanted in flight: the BDP, unless congestion cut the window.

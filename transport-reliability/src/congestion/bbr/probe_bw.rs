@@ -39,6 +39,8 @@ pub(super) struct Cycle {
     pub(super) acked_per_increase: u64,
     pub(super) too_high: bool,
     pub(super) precautionary: bool,
+    /// UP began without a queue: what it finds will be its own.
+    pub(super) alone: bool,
 }
 
 impl Cycle {
@@ -54,6 +56,7 @@ impl Cycle {
             acked_per_increase: INFINITE,
             too_high: false,
             precautionary: false,
+            alone: false,
         }
     }
 }
@@ -85,6 +88,7 @@ impl Bbr {
 
     fn start_up(&mut self, sample: &RateSample) {
         self.cycle.probe_sample = true;
+        self.cycle.alone = self.calm.last();
         self.cycle.ack_phase = AckPhase::Starting;
         self.rounds.restart(self.sampler.delivered());
         self.full.search(sample.delivery_rate);

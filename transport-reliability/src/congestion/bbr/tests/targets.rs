@@ -95,3 +95,14 @@ fn ten_bdp_of_queue_stay_empty() {
     let p99 = rtts[rtts.len() * 99 / 100];
     assert!(mean <= 50 * MS && p99 <= 80 * MS, "{mean:?} {p99:?}");
 }
+
+/// With the draft's UP it was 38 ms.
+#[test]
+fn one_per_cent_lost_costs_no_queue() {
+    for loss in [0, 10] {
+        let (share, mut world) = run(Algorithm::Bbr, (100 * MBIT, 50, 1.0, loss), 15 * SECOND, 5);
+        world.rtts.sort_unstable();
+        let queue = world.rtts[world.rtts.len() * 95 / 100] - 50 * MS;
+        assert!(share > 0.93 && queue < 15 * MS, "{loss}: {share:.3}, p95 {queue:?}");
+    }
+}
