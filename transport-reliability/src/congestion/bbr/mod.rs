@@ -148,14 +148,10 @@ impl Bbr {
         self.cwnd
     }
 
-    /// Four ACKs in each BDP while bandwidth is searched for, two otherwise; the window is two of them.
+    /// Eight ACKs for each BDP; the window is two of them. With two, their clumps were taken for aggregation by the path, and half a
+    /// BDP more was kept in flight.
     pub(super) fn rhythm(&self) -> Option<Rhythm> {
-        let (windows, rtts) = match self.state {
-            _ if !self.full.reached => return None,
-            State::Startup | State::Refill | State::Up => (8, 4),
-            State::Drain | State::Down | State::Cruise | State::ProbeRtt => (4, 2),
-        };
-        Some(Rhythm { windows, rtts })
+        self.full.reached.then_some(Rhythm { windows: 16, rtts: 8 })
     }
 
     /// Bytes a second.
