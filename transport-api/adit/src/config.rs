@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum;
 use serde::Deserialize;
 use transport_api::{ClientId, relay::Network};
 
 use crate::{
-    cli::Access as AccessMode,
+    cli::{Access as AccessMode, Cc},
     exit::{Code, Context, Outcome, fail},
     keyring::Paths,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) targets: Targets,
     #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) transport: Transport,
     #[serde(default)]
     pub(crate) tun: Tun,
     #[serde(default)]
@@ -104,6 +107,14 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct Transport {
+    /// Congestion control of what the relay sends.
+    #[serde(deserialize_with = "congestion_control")]
+    pub(crate) cc: Cc,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Tun {
     /// IP tunnels are not built yet: `true` is refused.
     pub(crate) enabled: bool,
@@ -164,6 +175,12 @@ impl Default for Limits {
     }
 }
 
+impl Default for Transport {
+    fn default() -> Self {
+        Self { cc: Cc::Bbr }
+    }
+}
+
 impl Default for Tun {
     fn default() -> Self {
         Self {
@@ -190,6 +207,13 @@ fn access_mode<'de, D: serde::Deserializer<'de>>(from: D) -> Result<AccessMode, 
             "mode {other:?}: wanted \"open\" or \"allowlist\""
         ))),
     }
+}
+
+fn congestion_control<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Cc, D::Error> {
+    let name = String::deserialize(from)?;
+    Cc::from_str(&name, false).map_err(|_| {
+        serde::de::Error::custom(format!("cc {name:?}: wanted \"bbr\", \"bbr-lossy\" or \"cubic\""))
+    })
 }
 
 fn parsed_list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
@@ -284,6 +308,7 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("limits", "sessions", Shape::Number),
     ("limits", "tunnels_per_session", Shape::Number),
     ("limits", "mbit_per_session", Shape::Number),
+    ("transport", "cc", Shape::Text),
     ("tun", "enabled", Shape::Truth),
     ("tun", "pool", Shape::List),
     ("tun", "name", Shape::Text),
@@ -388,6 +413,9 @@ sessions = 100000
 tunnels_per_session = 128
 mbit_per_session = 0          # 0: no limit
 
+[transport]
+cc = "bbr"                    # "bbr-lossy" for links that lose more than 2 % without a queue, or "cubic"
+
 [tun]
 enabled = false               # IP tunnels do not exist in this version
 
@@ -439,6 +467,7 @@ mod tests {
             ("[access]\nclients = [\"zz\"]\n", "relay.toml:2:"),
             ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
+            ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),

@@ -233,6 +233,7 @@ fn bind(address: SocketAddr, config: &Config, ring: &KeyRing, key_log: Option<&P
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
+    endpoint.transport.congestion = config.transport.cc.into();
     if let Some(path) = key_log {
         endpoint.key_log = Some(crate::key_log::open(path, &ring.relay_id())?);
     }
