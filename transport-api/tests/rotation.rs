@@ -193,9 +193,14 @@ fn sessions_are_listed_in_pages_with_what_an_operator_asks_for() {
 /// Datagrams both ways for so long, with so old keys at most. Each must arrive: none is sent again, so a packet that did not open
 /// would show.
 fn updates_lose_nothing(every: Duration, total: Duration, least: u64) {
-    let options = || TransportOptions {
-        key_update_interval: every,
-        ..TransportOptions::default()
+    let options = || {
+        let mut options = TransportOptions {
+            key_update_interval: every,
+            ..TransportOptions::default()
+        };
+        // A machine that pauses must not let them grow old.
+        options.limits.datagram_max_age = PATIENCE;
+        options
     };
     let pair = pair_with(options(), options());
     let started = transport_api::now().instant;
@@ -210,12 +215,7 @@ fn updates_lose_nothing(every: Duration, total: Duration, least: u64) {
         sent += 10;
         for connection in [&pair.at_client, &pair.at_server] {
             for _ in 0..10 {
-                missing += u64::from(
-                    connection
-                        .read_datagram()
-                        .wait_timeout(Duration::from_secs(2))
-                        .is_none(),
-                );
+                missing += u64::from(connection.read_datagram().wait_timeout(PATIENCE).is_none());
             }
         }
         std::thread::sleep(Duration::from_millis(2));

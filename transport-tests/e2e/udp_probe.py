@@ -1,6 +1,9 @@
 """UDP echo server, sender that counts echoes, and a SOCKS5 UDP ASSOCIATE client."""
 import argparse, socket, struct, sys, threading, time
 
+WINDOW = 64
+LOST_AFTER = 1.0
+
 
 def echo(host, port):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -12,30 +15,51 @@ def echo(host, port):
 
 
 def send(host, port, count, seconds, lose):
+    """At an even rate, with at most WINDOW on the way: a machine that pauses must not make its own sockets overflow."""
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     s.connect((host, port))
-    seen = set()
+    seen, sent_at = set(), {}
+    news = threading.Condition()
+    done = threading.Event()
 
     def listen():
-        s.settimeout(2)
-        try:
-            while len(seen) < count:
+        s.settimeout(0.1)
+        while not done.is_set():
+            try:
                 data = s.recv(65536)
-                number = struct.unpack("!I", data[:4])[0]
-                assert data[4:] == bytes([number & 255]) * 600, "an echo is not what was sent"
+            except socket.timeout:
+                continue
+            number = struct.unpack("!I", data[:4])[0]
+            assert data[4:] == bytes([number & 255]) * 600, "an echo is not what was sent"
+            with news:
                 seen.add(number)
-        except socket.timeout:
-            pass
+                sent_at.pop(number, None)
+                news.notify()
+
+    def on_the_way():
+        # What is missing for so long is lost, and waited for no more.
+        limit = time.monotonic() - LOST_AFTER
+        for number in [number for number, at in sent_at.items() if at < limit]:
+            del sent_at[number]
+        return len(sent_at)
 
     listener = threading.Thread(target=listen)
     listener.start()
     start = time.monotonic()
     for number in range(count):
+        with news:
+            while on_the_way() >= WINDOW:
+                news.wait(0.05)
+            sent_at[number] = time.monotonic()
         s.send(struct.pack("!I", number) + bytes([number & 255]) * 600)
         behind = start + number * seconds / count - time.monotonic()
         if behind > 0:
             time.sleep(behind)
+    with news:
+        while on_the_way():
+            news.wait(0.05)
+    done.set()
     listener.join()
     print(f"{len(seen)} of {count} came back")
     return len(seen) >= count * (1 - lose)

@@ -14,6 +14,7 @@ use transport_api::{
     tunnel::Client,
 };
 
+use super::keeper::Keeper;
 use crate::{
     exit::{Code, Context, Failure, Outcome},
     output,
@@ -35,10 +36,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn tickets(&self) -> Option<Tickets> {
+    fn keeper(&self) -> Outcome<Option<Keeper>> {
         let client = self.identity.as_ref().map(ClientIdentity::client_id);
-        let state = self.state.as_ref()?;
-        Some(Tickets::of(state, self.bundle.relay_id(), client))
+        let start =
+            |state: &State| Keeper::start(state.clone(), Tickets::of(state, self.bundle.relay_id(), client));
+        self.state
+            .as_ref()
+            .map(start)
+            .transpose()
+            .or_fail(Code::Failed, "thread")
     }
 }
 
@@ -57,8 +63,8 @@ pub(crate) struct Link {
     target: Target,
     /// The newest bundle: what the next connection is made with.
     bundle: RefCell<Bundle>,
-    /// With which the relay is reached at less cost; nowhere for tests and demos.
-    tickets: Option<Tickets>,
+    /// What the next process begins with; nowhere for tests and demos.
+    keeper: Option<Keeper>,
     shown: Shown,
     endpoint: Endpoint,
     server: SocketAddr,
@@ -93,7 +99,7 @@ impl Link {
         Ok(Rc::new(Self {
             at: at.clone(),
             bundle: RefCell::new(target.bundle.clone()),
-            tickets: target.tickets(),
+            keeper: target.keeper()?,
             target,
             shown,
             endpoint,
@@ -123,7 +129,7 @@ impl Link {
         let mut options = ConnectOptions::new(bundle.clone(), APP);
         options.identity = self.target.identity.clone();
         options.server = Some(self.server);
-        options.ticket = self.tickets.as_ref().and_then(Tickets::take);
+        options.ticket = self.keeper.as_ref().and_then(Keeper::take_ticket);
         let connection = self.endpoint.connect(options).await?;
         self.remember(&bundle);
         Ok(connection)
@@ -131,10 +137,8 @@ impl Link {
 
     /// Keeps a bundle that this relay has proved to be its own.
     fn remember(&self, bundle: &Bundle) {
-        if let Some(state) = &self.target.state
-            && let Err(error) = state.remember(bundle)
-        {
-            tracing::warn!(%error, "the relay's bundle could not be remembered");
+        if let Some(keeper) = &self.keeper {
+            keeper.remember(bundle.clone());
         }
     }
 
@@ -151,8 +155,8 @@ impl Link {
 
     /// Keeps the relay's tickets as they come, until the connection ends.
     async fn follow_tickets(self: Rc<Self>, connection: Connection) {
-        while let (Some(tickets), Ok(ticket)) = (&self.tickets, connection.tickets().await) {
-            tickets.put(ticket);
+        while let (Some(keeper), Ok(ticket)) = (&self.keeper, connection.tickets().await) {
+            keeper.put_ticket(ticket);
         }
     }
 

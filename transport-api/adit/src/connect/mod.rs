@@ -1,6 +1,7 @@
 //! `adit connect`: one relay, offered to local programs through SOCKS5 and forwards.
 
 mod forward;
+mod keeper;
 mod link;
 mod pump;
 mod socks;
