@@ -1,4 +1,5 @@
-//! What outlives the process, bundles and tickets, is written beside the event loop: a disk that stalls must not stop the tunnels.
+//! What comes while tunnels are open and outlives the process, bundles and tickets, is written beside the event loop: a disk that
+//! stalls must not stop them.
 
 use std::{
     io,
@@ -54,8 +55,8 @@ impl Keeper {
         self.order(Keep::Ticket(Box::new(ticket)));
     }
 
-    /// Keeps a bundle that this relay has proved to be its own.
-    pub(crate) fn remember(&self, bundle: Bundle) {
+    /// Keeps the relay's next bundle.
+    pub(crate) fn put_bundle(&self, bundle: Bundle) {
         self.order(Keep::Bundle(bundle));
     }
 
@@ -74,12 +75,15 @@ fn write(orders: &Receiver<Keep>, state: &State, tickets: &Tickets) {
     while let Ok(keep) = orders.recv() {
         match keep {
             Keep::Ticket(ticket) => tickets.put(*ticket),
-            Keep::Bundle(bundle) => {
-                if let Err(error) = state.remember(&bundle) {
-                    tracing::warn!(%error, "the relay's bundle could not be remembered");
-                }
-            }
+            Keep::Bundle(bundle) => remember(state, &bundle),
         }
+    }
+}
+
+/// Keeps a bundle that its relay has proved to be its own, and waits for the disk.
+pub(crate) fn remember(state: &State, bundle: &Bundle) {
+    if let Err(error) = state.remember(bundle) {
+        tracing::warn!(%error, "the relay's bundle could not be remembered");
     }
 }
 

@@ -14,7 +14,7 @@ use transport_api::{
     tunnel::Client,
 };
 
-use super::keeper::Keeper;
+use super::keeper::{self, Keeper};
 use crate::{
     exit::{Code, Context, Failure, Outcome},
     output,
@@ -135,10 +135,10 @@ impl Link {
         Ok(connection)
     }
 
-    /// Keeps a bundle that this relay has proved to be its own.
+    /// Keeps the bundle that this relay has proved to be its own, before anything is built on it.
     fn remember(&self, bundle: &Bundle) {
-        if let Some(keeper) = &self.keeper {
-            keeper.remember(bundle.clone());
+        if let Some(state) = &self.target.state {
+            keeper::remember(state, bundle);
         }
     }
 
@@ -147,7 +147,9 @@ impl Link {
         while let Ok(bundle) = connection.bundle_updates().await {
             if bundle.epoch() > self.bundle.borrow().epoch() {
                 tracing::info!(epoch = bundle.epoch(), "the relay's next bundle");
-                self.remember(&bundle);
+                if let Some(keeper) = &self.keeper {
+                    keeper.put_bundle(bundle.clone());
+                }
                 *self.bundle.borrow_mut() = bundle;
             }
         }
