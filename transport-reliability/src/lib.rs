@@ -444,6 +444,11 @@ impl<T> Recovery<T> {
         self.update_pacer();
     }
 
+    /// Bytes that may be in flight.
+    pub fn congestion_window(&self) -> u64 {
+        self.congestion.window(&self.rtt)
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -456,7 +461,7 @@ impl<T> Recovery<T> {
             received_packets: self.window.received_packets(),
             declared_lost: self.declared_lost,
             spurious: self.spurious,
-            cwnd: self.congestion.window(&self.rtt),
+            cwnd: self.congestion_window(),
             in_flight: self.in_flight,
             ssthresh: self.congestion.ssthresh(),
             pacing_bytes_per_s: self.pacer.rate(),
@@ -480,11 +485,11 @@ impl<T> Recovery<T> {
     }
 
     fn room(&self) -> u64 {
-        self.congestion.window(&self.rtt).saturating_sub(self.in_flight)
+        self.congestion_window().saturating_sub(self.in_flight)
     }
 
     fn window_packets(&self) -> u64 {
-        self.congestion.window(&self.rtt) / self.max_datagram()
+        self.congestion_window() / self.max_datagram()
     }
 
     /// The loss timer goes first: a packet about to be lost needs no probe (RFC 9002 §6.2.1).

@@ -48,7 +48,7 @@ impl Scheduler {
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
-        let room = self.limits.send_buffer.saturating_sub(send.buffered()).min(total);
+        let room = self.send_buffer.saturating_sub(send.buffered()).min(total);
         let len = data.len().min(room);
         let Some(taken) = data
             .get(..len)
@@ -78,7 +78,7 @@ impl Scheduler {
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         send.filter(|send| send.state == SendState::Send)
             .map_or(0, |send| {
-                self.limits.send_buffer.saturating_sub(send.buffered()).min(total)
+                self.send_buffer.saturating_sub(send.buffered()).min(total)
             })
     }
 

@@ -140,9 +140,15 @@ impl Scheduler {
         self.max_datagram = bytes;
     }
 
-    /// The smoothed round-trip time, by which windows grow and cancels are counted.
-    pub fn set_srtt(&mut self, srtt: Duration) {
+    /// The smoothed round-trip time, by which windows grow and cancels are counted, and the congestion window in bytes, by which
+    /// send buffers grow.
+    pub fn set_path(&mut self, srtt: Duration, cwnd: u64) {
         self.srtt = srtt;
+        let twice = usize::try_from(cwnd.saturating_mul(2)).unwrap_or(usize::MAX);
+        self.send_buffer = twice.clamp(
+            self.limits.send_buffer,
+            self.limits.max_send_buffer.max(self.limits.send_buffer),
+        );
     }
 
     /// When a datagram may expire; [`on_timeout`](Self::on_timeout) then drops it.

@@ -110,6 +110,8 @@ pub struct Scheduler {
     /// The latest time seen: calls of the application face bring none.
     now: Option<Instant>,
     srtt: Duration,
+    /// What one stream may hold unacknowledged now.
+    send_buffer: usize,
     streams: Table,
     pool: Pool,
     fair: Fair,
@@ -155,6 +157,7 @@ impl Scheduler {
             peer: PeerLimits::default(),
             now: None,
             srtt: Duration::from_millis(333),
+            send_buffer: limits.send_buffer,
             streams: Table::default(),
             pool: Pool::default(),
             fair,
@@ -291,8 +294,7 @@ impl Scheduler {
         };
         let id = stream.id;
         if let Some(send) = stream.send.as_mut().filter(|send| send.blocked == Blocked::Room)
-            && self.limits.send_buffer.saturating_sub(send.buffered())
-                >= worth_waking(self.limits.send_buffer)
+            && self.send_buffer.saturating_sub(send.buffered()) >= worth_waking(self.send_buffer)
         {
             if self.buffered < self.limits.send_buffer_total {
                 send.blocked = Blocked::No;

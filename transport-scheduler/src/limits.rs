@@ -17,8 +17,10 @@ pub struct Limits {
     pub max_streams_bi: u64,
     /// Unidirectional streams the peer may have open at once.
     pub max_streams_uni: u64,
-    /// Bytes written to one stream and not yet acknowledged.
+    /// Bytes written to one stream and not yet acknowledged, at least.
     pub send_buffer: usize,
+    /// The same, at most: on long fat paths the buffer grows to twice the congestion window, or it would be the limit.
+    pub max_send_buffer: usize,
     /// The same, over all streams.
     pub send_buffer_total: usize,
     /// Disjoint pieces a stream may be received in; over it a packet is refused.
@@ -43,6 +45,7 @@ impl Default for Limits {
             max_streams_bi: 256,
             max_streams_uni: 256,
             send_buffer: 4 << 20,
+            max_send_buffer: 16 << 20,
             send_buffer_total: 32 << 20,
             max_receive_segments: 1024,
             datagram_queue_bytes: 64 * 1024,

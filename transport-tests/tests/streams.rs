@@ -243,7 +243,7 @@ fn tiny_windows_make_slow_but_whole_transfers() {
             let limits = &mut transport.limits;
             (limits.initial_stream_window, limits.max_stream_window) = (1000, 1000);
             (limits.initial_connection_window, limits.max_connection_window) = (2500, 2500);
-            limits.send_buffer = 3000;
+            (limits.send_buffer, limits.max_send_buffer) = (3000, 3000);
         };
         let mut pair = Pair::connected(Options::new(seed).with(tiny));
         pair.recording = false;

@@ -12,6 +12,13 @@ use crate::timer::Timer;
 use crate::trace::{Event, Tracer};
 
 impl Connection {
+    /// Tells the streams how long and how wide the active path is.
+    pub(super) fn measure(&mut self) {
+        let recovery = &self.paths.active.recovery;
+        self.scheduler
+            .set_path(recovery.rtt().smoothed(), recovery.congestion_window());
+    }
+
     /// Hands out what loss recovery found on a path.
     pub(super) fn deliver(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
         let Some(path) = self.paths.get_mut(id) else {
@@ -19,8 +26,7 @@ impl Connection {
         };
         let mut outcome = std::mem::take(&mut path.outcome);
         if outcome.rtt_updated && id == self.paths.active.id {
-            self.scheduler
-                .set_srtt(self.paths.active.recovery.rtt().smoothed());
+            self.measure();
         }
         for content in outcome.acked.drain(..) {
             self.acked(id, &content, tracer);

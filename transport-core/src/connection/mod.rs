@@ -291,8 +291,7 @@ impl Connection {
         if let Some(sample) = made.rtt {
             self.paths.active.recovery.seed_rtt(sample);
         }
-        self.scheduler
-            .set_srtt(self.paths.active.recovery.rtt().smoothed());
+        self.measure();
         self.settings.info = made.info;
         self.settings.idle = idle_timeout(self.settings.transport.idle_timeout, params.idle_timeout_ms);
         self.settings.peer_max_datagram = usize::try_from(params.max_datagram).unwrap_or(usize::MAX);

@@ -441,8 +441,7 @@ impl Connection {
             self.paths.signals.status(left.get(), false);
             self.paths.iter_mut().for_each(|path| path.wanted = false);
         }
-        self.scheduler
-            .set_srtt(self.paths.active.recovery.rtt().smoothed());
+        self.measure();
         self.adopt_mtu();
         if let Some(path) = self.paths.get_mut(left) {
             path.ack_elsewhere = true;

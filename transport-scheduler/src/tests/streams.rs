@@ -305,6 +305,29 @@ fn writable_comes_only_after_a_blocked_write() {
 }
 
 #[test]
+fn the_send_buffer_grows_to_two_windows_and_shrinks_again() {
+    let limits = Limits {
+        send_buffer: 8000,
+        max_send_buffer: 20_000,
+        ..Limits::default()
+    };
+    let mut pair = Pair::new(&limits);
+    let id = pair.client.open(Direction::Uni).unwrap();
+    let rtt = Duration::from_millis(600);
+    for (cwnd, room) in [(1000, 8000), (6000, 12_000), (15_000, 20_000), (u64::MAX, 20_000)] {
+        pair.client.set_path(rtt, cwnd);
+        assert_eq!(pair.client.writable(id), room, "{cwnd}");
+    }
+    assert_eq!(pair.client.write(id, &vec![1; 30_000]), Ok(20_000));
+    pair.client.set_path(rtt, 1000);
+    assert_eq!(pair.client.writable(id), 0);
+    assert_eq!(pair.client.write(id, &[1; 1]), Err(WriteError::Blocked));
+    pair.settle();
+    assert_eq!(events(&mut pair.client), [Event::Writable { id }]);
+    assert_eq!(pair.client.writable(id), 8000);
+}
+
+#[test]
 fn all_send_buffers_together_are_bounded_and_every_writer_is_woken() {
     let limits = Limits {
         send_buffer: 4000,

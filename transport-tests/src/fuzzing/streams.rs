@@ -110,6 +110,7 @@ impl World {
             max_streams_bi: 4,
             max_streams_uni: 4,
             send_buffer: 3000,
+            max_send_buffer: 3000,
             send_buffer_total: 9000,
             max_receive_segments: 6,
             datagram_queue_bytes: 4000,

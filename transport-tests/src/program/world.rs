@@ -107,6 +107,7 @@ impl World {
                 limits.max_streams_bi = 3;
                 limits.max_streams_uni = 2;
                 limits.send_buffer = 6000;
+                limits.max_send_buffer = 6000;
                 limits.send_buffer_total = 15_000;
             }
         });
