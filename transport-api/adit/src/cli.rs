@@ -292,6 +292,9 @@ pub(crate) enum Bench {
 pub(crate) struct BenchClient {
     /// The server's bundle.
     pub(crate) bundle: PathBuf,
+    /// Where to reach it instead of the bundle's address: through a link emulator, say.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) server: Option<SocketAddr>,
     /// What to do.
     #[arg(long, value_enum)]
     pub(crate) workload: Workload,

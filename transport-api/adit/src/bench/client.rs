@@ -43,7 +43,10 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     check(options)?;
     let bundle = files::read_bundle(&options.bundle)?;
     crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
-    let server = crate::connect::addresses(&bundle)?[0];
+    let server = match options.server {
+        Some(server) => server,
+        None => crate::connect::addresses(&bundle)?[0],
+    };
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.congestion = options.cc.into();
     config.transport.idle_timeout = Duration::from_mins(2);
