@@ -111,14 +111,15 @@ impl Bbr {
             .max(self.min_pipe_cwnd());
     }
 
-    /// Once a round: the bounds of the short term, unless this is a probe.
+    /// Once a round: the bounds of the short term, unless this is a probe, or little was delivered because little was sent.
     pub(super) fn adapt_lower_bounds(&mut self, moment: Moment) {
         if !self.bounds.loss_round_start {
             return;
         }
         let delivered = self.sampler.delivered();
         let bearable = self.calm.round(moment.now, delivered, self.min_rtt.min);
-        if self.bounds.loss_in_round && !bearable && !self.state.is_probing() {
+        let ours = self.bounds.was_held_down() || self.state.is_probing() || self.state == State::ProbeRtt;
+        if self.bounds.loss_in_round && !bearable && !ours {
             // In DOWN nine tenths were sent, so no more can have been delivered: that is our doing, not the path's.
             let gain = if self.state == State::Down { 0.9 } else { 1.0 };
             self.bounds.cut_shortterm(self.max_bw.get(), self.cwnd, gain);

@@ -139,6 +139,8 @@ pub(super) struct Bounds {
     marks_only: bool,
     pub(super) loss_round_start: bool,
     loss_round_until: u64,
+    /// The round began when ProbeRTT held the window down.
+    held_down: bool,
 }
 
 impl Bounds {
@@ -153,6 +155,7 @@ impl Bounds {
             marks_only: false,
             loss_round_start: false,
             loss_round_until: 0,
+            held_down: false,
         }
     }
 
@@ -196,6 +199,17 @@ impl Bounds {
         self.loss_in_round = false;
         self.bw_latest = 0;
         self.inflight_latest = 0;
+    }
+
+    /// ProbeRTT ended: what the round now beginning delivers was sent with a small window.
+    pub(super) fn begin_held_down(&mut self, delivered: u64) {
+        self.loss_round_until = delivered;
+        self.held_down = true;
+    }
+
+    /// Whether the round that ends now began so.
+    pub(super) fn was_held_down(&mut self) -> bool {
+        std::mem::take(&mut self.held_down)
     }
 
     pub(super) fn reset_shortterm(&mut self) {

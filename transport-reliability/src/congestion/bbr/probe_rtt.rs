@@ -128,6 +128,7 @@ impl Bbr {
         if self.full.reached {
             self.start_down(moment);
             self.start_cruise();
+            self.bounds.begin_held_down(self.sampler.delivered());
         } else {
             self.enter_startup();
         }

@@ -88,6 +88,27 @@ fn item_15_probe_rtt_marks_samples_and_returns_to_where_it_belongs() {
     }
 }
 
+/// What ProbeRTT let through is no measure for what a loss soon after it should leave.
+#[test]
+fn item_15_a_loss_after_probe_rtt_cuts_nothing_and_the_next_one_does() {
+    let mut hand = probing_rtt(true);
+    while hand.bbr.state == State::ProbeRtt {
+        hand.in_flight = 0;
+        hand.flight(40);
+    }
+    hand.in_flight = 0;
+    for cuts in [false, true] {
+        let sent = hand.send(40);
+        hand.wait(100 * MS);
+        hand.lose(&sent[..4]);
+        hand.ack(&sent[4..]);
+        let last = hand.send(1);
+        hand.wait(100 * MS);
+        hand.ack(&last);
+        assert_eq!(hand.bbr.bounds.bw_shortterm < INFINITE, cuts);
+    }
+}
+
 #[test]
 fn item_15_the_probes_window_is_of_the_rtt_before_it_expired() {
     let mut hand = Hand::steady(State::Cruise);
