@@ -58,7 +58,7 @@ minimise() {
         # How often an edge is taken matters too, as long as there is room for it.
         [ "$(ls "$into" | wc -l)" -le $MAX_FILES ] && [ "$(cat "$into"/* | wc -c)" -le $MAX_BYTES ] && return
     done
-    # Still too many: those that are the least text go.
+    # Still too many: the smallest go.
     (cd "$into" && ls -S | tail -n +$((MOST_FILES + 1)) | xargs -r rm)
 }
 
