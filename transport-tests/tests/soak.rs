@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use transport_tests::soak::agreement::{self, TOLERANCE};
@@ -51,19 +53,68 @@ fn failed(results: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// A loaded machine may miss a latency; it never breaks order, bytes or delivery.
-fn planted(name: &str, gate: &str) {
+/// Waits until this machine runs a thread when it should: a shared one pauses for minutes at times, and what is measured then
+/// is the machine. Two minutes for all tests together.
+fn wait_for_calm() {
+    static PATIENCE: AtomicU32 = AtomicU32::new(240);
+    let spend = || PATIENCE.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+    while spend().is_ok() {
+        let late = |_| {
+            let begin = transport_api::now().instant;
+            std::thread::park_timeout(Duration::from_millis(2));
+            transport_api::now().instant - begin
+        };
+        if (0..250).map(late).max() < Some(Duration::from_millis(25)) {
+            return;
+        }
+    }
+}
+
+/// What a machine that pauses spoils at first must hold in one of three runs.
+fn in_one_of_three(mut holds: impl FnMut() -> Result<(), String>) {
     let _alone = alone();
-    let (code, results, _) = run(name, &["--for", "7s", "--stall", "2s", "--plant", name]);
-    assert_eq!(code, 7, "{results:#}");
-    assert!(failed(&results).contains(&gate), "{results:#}");
+    let mut reasons = Vec::new();
+    for _ in 0..3 {
+        wait_for_calm();
+        match holds() {
+            Ok(()) => return,
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    panic!("{}", reasons.join("\n"));
+}
+
+fn planted(name: &str, gate: &str) {
+    in_one_of_three(|| {
+        let (code, results, _) = run(name, &["--for", "7s", "--stall", "2s", "--plant", name]);
+        assert_eq!(code, 7, "{results:#}");
+        if failed(&results).contains(&gate) {
+            Ok(())
+        } else {
+            Err(format!("{results:#}"))
+        }
+    });
 }
 
 #[test]
 fn a_short_run_passes_and_leaves_a_report() {
-    let _alone = alone();
-    let (code, results, out) = run("clean", &["--for", "10s"]);
-    assert_eq!((code, failed(&results)), (0, Vec::new()), "{results:#}");
+    let mut left = None;
+    in_one_of_three(|| {
+        let (code, results, out) = run("clean", &["--for", "10s"]);
+        let failed = failed(&results);
+        // A machine that pauses may miss a latency; it never breaks order or bytes.
+        assert!(
+            !failed.contains(&"order") && !failed.contains(&"integrity"),
+            "{results:#}"
+        );
+        left = Some(out);
+        if code == 0 && failed.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{results:#}"))
+        }
+    });
+    let out = left.expect("three runs at most");
     let page = std::fs::read_to_string(out.join("report.html")).expect("a report");
     assert!(page.contains("<svg") && page.contains("Every gate passed"));
     let csv = std::fs::read_to_string(out.join("samples.csv")).expect("samples");
@@ -88,7 +139,6 @@ fn a_target_that_stops_reading_fails_delivery() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_goes_on() {
-    use std::time::Duration;
     let _alone = alone();
     let out = folder("interrupted");
     let path = out.to_str().expect("a path in UTF-8").to_owned();
@@ -118,24 +168,21 @@ fn an_interrupted_run_goes_on() {
     assert!(after["messages"].as_u64() > before["tally"]["messages_back"].as_u64());
 }
 
-/// Ten percent is the aim of the table; a machine that does other work at the time gets a second chance, and twice as much.
+/// Ten percent is the aim of the table, for a machine of one's own; any other gets twice as much.
 fn agrees(index: usize, name: &str) {
-    let _alone = alone();
-    let mut measured = Vec::new();
-    for seed in [7, 107] {
+    let mut seed = 7;
+    in_one_of_three(|| {
         let line = agreement::compare(index, 512 * 1024, 3, seed).expect("both complete");
         assert_eq!(line.scenario, name);
-        measured.push((line.simulated_s, line.real_s, line.ratio));
-        if line.ok {
-            return;
+        seed += 100;
+        if (line.ratio - 1.0).abs() <= 2.0 * TOLERANCE {
+            return Ok(());
         }
-    }
-    let best = measured
-        .iter()
-        .map(|(.., ratio)| (ratio - 1.0).abs())
-        .fold(f64::MAX, f64::min);
-    eprintln!("{name}: (simulated s, real s, ratio) {measured:?}: beyond {TOLERANCE}, the aim");
-    assert!(best <= 2.0 * TOLERANCE, "{name}: {measured:?}");
+        Err(format!(
+            "{name}: {} s simulated, {} s real",
+            line.simulated_s, line.real_s
+        ))
+    });
 }
 
 #[test]
