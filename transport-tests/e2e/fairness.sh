@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # One flow of ours beside one of the kernel's TCP behind a tbf bottleneck, and each of ours alone: shares and queueing delay.
 #
-#   client 10.91.1.2 -- router: tbf towards the relay, 30 ms on the way back -- relay 10.91.2.1
+#   client 10.91.1.2 -- router: tbf towards the relay, DELAY on the way back -- relay 10.91.2.1
 #
-#   fairness.sh            what .ci/run does: BBR beside CUBIC and BBR, a queue of two bandwidth-delay products, 12 s each
-#   fairness.sh --all      every pair of BBR and CUBIC, queues of 1, 2 and 4, 30 s each
+#   fairness.sh            what .ci/run does: BBR beside CUBIC and BBR, a queue of two bandwidth-delay products, 15 s each, at
+#                          10 Mbit/s and 100 ms: a tbf that is woken 10 ms late loses nothing there
+#   fairness.sh --all      every pair of BBR and CUBIC, queues of 1, 2 and 4, 30 s each, at 40 Mbit/s and 30 ms
 #
 # Prints a line and a JSON object for each; fails when one side keeps less than LEAST (0.25) of what crossed, or the link is idle.
 # Needs root, iproute2, nftables, iperf3, python3, TUN, and release builds.
@@ -13,11 +14,11 @@ cd "$(dirname "$0")/../.."
 E2E=adit-fair
 . transport-tests/e2e/lib.sh
 ADIT=${ADIT:-${CARGO_TARGET_DIR:-target}/release/adit}
-RATE=${RATE:-40} DELAY=${DELAY:-30} LEAST=${LEAST:-0.25}
+LEAST=${LEAST:-0.25}
 if [ "${1:-}" = --all ]; then
-    OURS="bbr cubic" THEIRS="cubic bbr" QUEUES="1 2 4" TIME=30
+    OURS="bbr cubic" THEIRS="cubic bbr" QUEUES="1 2 4" TIME=30 RATE=${RATE:-40} DELAY=${DELAY:-30}
 else
-    OURS="bbr" THEIRS="cubic bbr" QUEUES="2" TIME=12
+    OURS="bbr" THEIRS="cubic bbr" QUEUES="2" TIME=15 RATE=${RATE:-10} DELAY=${DELAY:-100}
 fi
 
 for tool in ip tc nft iperf3 python3; do
