@@ -201,6 +201,9 @@ impl<T> Recovery<T> {
                 self.update_pacer();
             }
             self.pacer.on_sent(now, size);
+            if self.room() < self.max_datagram() {
+                self.pacer.on_idle();
+            }
         }
     }
 

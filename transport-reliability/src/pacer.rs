@@ -2,11 +2,14 @@
 //!
 //! A bucket holds one send quantum, about a millisecond's worth. Once it is drained the pacer stays shut until a
 //! whole quantum is back, so that a bulk sender leaves in batches; a sender that spends less is not held at all.
-//! Who wakes late may catch up by one quantum, never more.
+//! Who wakes late catches up at twice the rate, so that a machine that pauses keeps the rate over a round trip and a long
+//! pause makes no burst.
 
 use std::time::{Duration, Instant};
 
 const MAX_QUANTUM: u64 = 64 * 1024;
+/// More lost time than this is not made up for.
+const MAX_LAG: Duration = Duration::from_millis(10);
 
 /// The pacer of one path.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Pacer {
     drained: bool,
     /// The sender waits for us, so that time lost by a late wake-up is its own.
     waiting: bool,
+    /// Time lost that way and not made up for.
+    lag: Duration,
 }
 
 impl Pacer {
@@ -29,6 +34,7 @@ impl Pacer {
             full_at: None,
             drained: false,
             waiting: false,
+            lag: Duration::ZERO,
         }
     }
 
@@ -65,27 +71,30 @@ impl Pacer {
                 .saturating_sub(bytes_in(full_at - now, rate))
                 .max(self.max_datagram);
         }
-        let late = if self.waiting {
-            bytes_in(now - full_at, rate).min(quantum)
-        } else {
-            0
-        };
-        quantum + late
+        quantum + bytes_in(self.lag_at(now), rate).min(quantum)
     }
 
-    /// Charges a packet.
+    fn lag_at(&self, now: Instant) -> Duration {
+        let late = self.full_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if self.waiting {
+            (self.lag + late).min(MAX_LAG)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Charges a packet; half its time while there is lag to make up for.
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let quantum = self.quantum(rate);
-        let mut oldest = now;
-        if self.waiting {
-            oldest = now.checked_sub(time_for(quantum, rate)).unwrap_or(now);
-        }
-        let full_at = self.full_at.map_or(now, |at| at.max(oldest));
+        let (lag, time) = (self.lag_at(now), time_for(bytes, rate));
+        let relief = lag.min(time / 2);
+        self.lag = lag - relief;
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
         self.drained &= now < full_at;
-        let full_at = full_at + time_for(bytes, rate);
+        let full_at = full_at + (time - relief);
         self.full_at = Some(full_at);
-        let owed = bytes_in(full_at.saturating_duration_since(now), rate);
+        let owed = bytes_in(full_at - now, rate);
         if quantum.saturating_sub(owed) < self.max_datagram {
             self.drained = true;
             self.waiting = true;
@@ -97,7 +106,7 @@ impl Pacer {
         self.drained &= self.full_at.is_some_and(|at| now < at);
     }
 
-    /// The sender has nothing to say: idle time earns no credit.
+    /// The sender has nothing to say, or the window holds it back: that time earns no credit.
     pub(crate) fn on_idle(&mut self) {
         self.waiting = false;
     }
@@ -179,20 +188,45 @@ mod tests {
     }
 
     #[test]
-    fn a_late_wake_up_sends_two_quanta_at_most() {
+    fn a_late_wake_up_is_made_up_for_at_twice_the_rate() {
         let rate = 12_500_000;
-        let (mut pacer, now) = (pacer(rate), start());
+        let (mut pacer, start) = (pacer(rate), start());
         let quantum = pacer.quantum(rate);
-        burst(&mut pacer, now);
+        burst(&mut pacer, start);
         let due = pacer.next_send().expect("drained");
         assert_eq!(pacer.budget(due + Duration::from_micros(200)), quantum + 2500);
-        let late = due + Duration::from_millis(50);
-        assert_eq!(pacer.budget(late), 2 * quantum);
-        let sent = burst(&mut pacer, late);
-        assert!(sent > 2 * quantum - MTU);
-        assert_eq!(pacer.budget(late), 0);
-        let next = pacer.next_send().expect("drained") - late;
-        assert!(next <= Duration::from_millis(1), "caught up, no debt: {next:?}");
+        let late = due + Duration::from_millis(8);
+        let (mut now, mut sent) = (late, 0);
+        while now < late + Duration::from_millis(8) {
+            assert!(pacer.budget(now) <= 2 * quantum);
+            sent += burst(&mut pacer, now);
+            let fastest = bytes_in(now - late, 2 * rate) + 2 * quantum;
+            assert!(sent <= fastest, "{sent} of {fastest} after {:?}", now - late);
+            now = pacer.next_send().expect("drained");
+        }
+        let owed = bytes_in(now - start, rate);
+        assert!(
+            sent + quantum > owed - quantum,
+            "{sent} of {owed}: it is as if there had been no pause"
+        );
+        let before = now;
+        let last = burst(&mut pacer, now);
+        assert!(last <= quantum && pacer.next_send().expect("drained") - before <= time_for(quantum, rate));
+    }
+
+    #[test]
+    fn a_pause_beyond_the_limit_is_lost() {
+        let rate = 12_500_000;
+        let (mut pacer, start) = (pacer(rate), start());
+        burst(&mut pacer, start);
+        let late = start + Duration::from_secs(1);
+        let (mut now, mut sent) = (late, 0);
+        while now < late + Duration::from_millis(50) {
+            sent += burst(&mut pacer, now);
+            now = pacer.next_send().expect("drained");
+        }
+        let most = bytes_in(now - late + MAX_LAG, rate) + 2 * pacer.quantum(rate);
+        assert!(sent <= most, "{sent} of {most}");
     }
 
     #[test]

@@ -12,6 +12,10 @@ const FILTER: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// `BBR.ProbeRTTDuration`.
 const DURATION: Duration = Duration::from_millis(200);
+/// A sample that exceeds the minimum by less than this part of it confirms it. The draft asks for less than the minimum, which
+/// a path whose hosts add some noise shows once and never again; a round trip at half a BDP every five seconds then cost 2 %
+/// of the goodput of a flow that never had a queue.
+const CONFIRMS: u32 = 64;
 
 /// The smallest RTT of the last ten seconds, of the last five, and the probe for it.
 #[derive(Default, Debug)]
@@ -40,9 +44,10 @@ impl MinRtt {
     fn update(&mut self, now: Instant, rtt: Duration) {
         self.before = self.min;
         self.expired = is_past(now, self.probe_stamp, INTERVAL);
-        // An equal sample is as fresh a proof as a smaller one (so does Linux; the draft asks for less).
-        if self.expired || self.probe_min.is_none_or(|min| rtt <= min) {
+        if self.expired || self.probe_min.is_none_or(|min| rtt < min) {
             self.probe_min = Some(rtt);
+            self.probe_stamp = Some(now);
+        } else if self.probe_min.is_some_and(|min| rtt <= min + min / CONFIRMS) {
             self.probe_stamp = Some(now);
         }
         let smaller = match (self.probe_min, self.min) {
