@@ -75,7 +75,9 @@ impl Pacer {
     }
 
     fn lag_at(&self, now: Instant) -> Duration {
-        let late = self.full_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let late = self
+            .full_at
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if self.waiting {
             (self.lag + late).min(MAX_LAG)
         } else {

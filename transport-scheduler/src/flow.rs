@@ -66,14 +66,20 @@ impl Credit {
     }
 }
 
-/// What the peer may send before we read: grows while it is the window that slows the peer.
+/// Times what is read in a round trip. A sender that searches for the bandwidth has twice in flight what is read now, and twice
+/// that a round trip later; a gap then stops all reading for a round trip or more, and should not stop the sender.
+const ROOM: u64 = 8;
+
+/// What the peer may send before we read: follows what is read in a round trip, and never shrinks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     announced: u64,
     consumed: u64,
     size: u64,
     max_size: u64,
+    /// When the round trip began, and what was consumed by then.
     since: Option<Instant>,
+    before: u64,
 }
 
 impl Window {
@@ -85,6 +91,7 @@ impl Window {
             size,
             max_size: max_size.max(size),
             since: None,
+            before: 0,
         }
     }
 
@@ -99,22 +106,31 @@ impl Window {
     }
 
     /// The application took `amount` bytes. Says whether the limit rose, which the peer is then to be told: when half the
-    /// window is used. A half used within two round-trip times doubles the window; it never shrinks.
+    /// window is new.
     pub(crate) fn consume(&mut self, amount: u64, now: Option<Instant>, srtt: Duration) -> bool {
         self.consumed = self.consumed.saturating_add(amount);
-        if self.announced.saturating_sub(self.consumed) > self.size / 2 {
-            return false;
-        }
-        if let (Some(since), Some(now)) = (self.since, now)
-            && now.saturating_duration_since(since) < srtt * 2
-        {
-            self.size = self.size.saturating_mul(2).min(self.max_size);
-        }
-        self.since = now.or(self.since);
+        self.measure(now, srtt);
         let limit = self.consumed.saturating_add(self.size).min(MAX_VARINT);
-        let rose = limit > self.announced;
-        self.announced = self.announced.max(limit);
+        let rose = limit > self.announced && limit - self.announced >= self.size / 2;
+        if rose {
+            self.announced = limit;
+        }
         rose
+    }
+
+    /// Once a round trip: is there room for what the next ones may bring?
+    fn measure(&mut self, now: Option<Instant>, srtt: Duration) {
+        let (Some(since), Some(now)) = (self.since, now) else {
+            return;
+        };
+        let took = now.saturating_duration_since(since);
+        if took < srtt {
+            return;
+        }
+        let read = u128::from(self.consumed - self.before) * srtt.as_nanos() / took.as_nanos().max(1);
+        let room = u64::try_from(read).unwrap_or(u64::MAX).saturating_mul(ROOM);
+        self.size = self.size.max(room.min(self.max_size));
+        (self.since, self.before) = (Some(now), self.consumed);
     }
 
     /// What was taken so far.
@@ -200,23 +216,24 @@ mod tests {
     const RTT: Duration = Duration::from_millis(100);
 
     #[test]
-    fn a_window_used_fast_doubles_up_to_its_bound() {
+    fn a_window_has_room_for_eight_times_what_is_read_in_a_round_trip() {
         let start = crate::tests::start();
         let mut window = Window::new(1000, 3000);
         window.touch(start);
-        assert!(!window.consume(499, Some(start), RTT));
-        assert!(window.consume(1, Some(start + RTT), RTT));
-        assert_eq!((window.size, window.announced()), (2000, 2500));
-        assert!(window.consume(1000, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size, window.announced()), (3000, 4500));
+        assert!(!window.consume(250, Some(start + RTT / 2), RTT));
+        assert!(window.consume(50, Some(start + RTT), RTT));
+        assert_eq!((window.size, window.announced()), (2400, 2700));
+        assert!(window.consume(2000, Some(start + RTT * 2), RTT));
+        assert_eq!((window.size, window.announced()), (3000, 5300), "its bound");
     }
 
     #[test]
-    fn a_window_used_slowly_stays_and_never_shrinks() {
+    fn a_window_read_slowly_stays_and_never_shrinks() {
         let start = crate::tests::start();
         let mut window = Window::new(1000, 8000);
         window.touch(start);
-        assert!(window.consume(500, Some(start + RTT * 2), RTT));
+        assert!(!window.consume(499, Some(start + RTT * 4), RTT));
+        assert!(window.consume(1, Some(start + RTT * 4), RTT));
         assert_eq!((window.size, window.announced()), (1000, 1500));
         assert!(window.consume(500, Some(start + RTT * 1000), RTT));
         assert_eq!(window.announced(), 2000);

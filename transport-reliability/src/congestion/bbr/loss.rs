@@ -61,9 +61,9 @@ impl Bbr {
         }
     }
 
-    /// More of what was in flight was lost than is tolerated: 2 %, unless more is known to be usual.
+    /// More of what was in flight was lost than is tolerated: 2 % and what chance adds, unless more is known to be usual.
     pub(super) fn is_too_high(&self, lost: u64, in_flight: u64) -> bool {
-        u128::from(lost) * 1000 > u128::from(in_flight) * u128::from(self.calm.tolerated())
+        lost > self.calm.bearable(in_flight, self.max_datagram)
     }
 
     /// [`is_too_high`](Self::is_too_high) for a probe. One datagram is more than 2 % of any flight below fifty: a single random loss would end
@@ -117,7 +117,9 @@ impl Bbr {
             return;
         }
         let delivered = self.sampler.delivered();
-        let bearable = self.calm.round(moment.now, delivered, self.min_rtt.min);
+        let bearable = self
+            .calm
+            .round(moment.now, delivered, self.min_rtt.min, self.max_datagram);
         let ours = self.bounds.was_held_down() || self.state.is_probing() || self.state == State::ProbeRtt;
         if self.bounds.loss_in_round && !bearable && !ours {
             // In DOWN nine tenths were sent, so no more can have been delivered: that is our doing, not the path's.

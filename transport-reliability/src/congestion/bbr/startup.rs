@@ -1,5 +1,6 @@
 //! Startup (§5.3.1): doubles the rate every round until the pipe is full, by the rate or by losses.
 
+use super::calm::MOST;
 use super::rs::RateSample;
 use super::{Bbr, Moment, State, Undo};
 
@@ -54,14 +55,20 @@ impl Bbr {
         }
     }
 
-    /// A full round since the first loss, more than 2 % of the bytes, six ranges (§5.3.1.3).
+    /// A full round since the first loss, more than 2 % of the bytes, six ranges (§5.3.1.3). Without a queue it takes 10 %: a rate
+    /// that exceeds the path's loses more than that in a round, and chance would end the search long before the pipe is full.
     fn check_startup_high_loss(&mut self, sample: &RateSample) {
         if !self.bounds.loss_round_start {
             return;
         }
         let ranges = std::mem::take(&mut self.lost_ranges);
         let searching = self.state == State::Startup && !self.full.reached;
-        if searching && ranges >= FULL_LOSS_RANGES && self.is_too_high(sample.lost, sample.in_flight_then) {
+        let too_high = if self.calm.last() {
+            sample.lost > sample.in_flight_then / 1000 * MOST
+        } else {
+            self.is_too_high(sample.lost, sample.in_flight_then)
+        };
+        if searching && ranges >= FULL_LOSS_RANGES && too_high {
             self.undo.state = Undo::STARTUP;
             self.full.reached = true;
             self.full.now = true;

@@ -84,7 +84,10 @@ fn a03_drain_ends_when_the_queue_is_gone() {
 fn a04_drain_ends_after_three_rounds_though_the_queue_stands() {
     let mut exercised = 0;
     // A fifth or less, where the draft says nine tenths: half the rate would drain that as well.
-    for (path, slower) in wide_paths().into_iter().flat_map(|path| [5, 10].map(|by| (path, by))) {
+    for (path, slower) in wide_paths()
+        .into_iter()
+        .flat_map(|path| [5, 10].map(|by| (path, by)))
+    {
         let mut world = path.world(20.0);
         world.run_until(path.rounds(100), |world| world.bbr().full.reached);
         if world.state() == State::ProbeRtt {

@@ -7,13 +7,16 @@ use super::link::{MS, SECOND};
 use crate::congestion::bbr::State;
 use crate::congestion::bbr::model::INFINITE;
 
-/// Startup with `ranges` losses of two packets in a round, and the round after them.
-fn lossy_startup(ranges: u64) -> Hand {
+/// A round trip with something in the queue.
+const QUEUED: Duration = Duration::from_millis(RTT.as_millis() as u64 * 5 / 4);
+
+/// Startup with `ranges` losses of two packets in a round, and the round after them, each of which takes so long.
+fn lossy_startup(ranges: u64, round: Duration) -> Hand {
     let mut hand = Hand::steady(State::Startup);
     hand.bbr.full.reached = false;
     hand.flight(50);
     let sent = hand.send(100);
-    hand.wait(RTT);
+    hand.wait(round);
     hand.ack(&sent[..1]);
     let after = hand.send(50);
     for range in 0..ranges {
@@ -23,18 +26,18 @@ fn lossy_startup(ranges: u64) -> Hand {
     assert_eq!(hand.bbr.state, State::Startup, "not within the round");
     hand.ack(&sent[50..]);
     assert_eq!(hand.bbr.state, State::Startup);
-    hand.wait(RTT);
+    hand.wait(round);
     let last = hand.send(1);
     hand.ack(&after);
-    hand.wait(RTT);
+    hand.wait(round);
     hand.ack(&last);
     hand
 }
 
 #[test]
 fn item_14_startup_ends_by_losses_of_six_ranges_over_a_round() {
-    assert_eq!(lossy_startup(5).bbr.state, State::Startup);
-    let hand = lossy_startup(6);
+    assert_eq!(lossy_startup(5, QUEUED).bbr.state, State::Startup);
+    let hand = lossy_startup(6, QUEUED);
     assert_ne!(hand.bbr.state, State::Startup);
     assert!(hand.bbr.full.reached && hand.bbr.full.now);
     let bound = hand.bbr.bounds.inflight_longterm;
@@ -43,6 +46,12 @@ fn item_14_startup_ends_by_losses_of_six_ranges_over_a_round() {
         "max(BDP, delivered in the round): {bound}"
     );
     assert_eq!(hand.bbr.undo.state, Some(State::Startup));
+}
+
+#[test]
+fn startup_without_a_queue_goes_on_until_a_tenth_is_lost() {
+    assert_eq!(lossy_startup(6, RTT).bbr.state, State::Startup);
+    assert_ne!(lossy_startup(10, RTT).bbr.state, State::Startup);
 }
 
 /// A flow that just entered ProbeRTT, RTT samples inflated to a second.
@@ -246,7 +255,7 @@ fn item_21_an_outage_leaves_one_more_than_what_flies_and_is_forgotten_afterwards
 
 #[test]
 fn item_22_late_acks_undo_the_exit_of_startup_and_of_up() {
-    let mut hand = lossy_startup(6);
+    let mut hand = lossy_startup(6, QUEUED);
     hand.bbr.on_spurious_event();
     assert_eq!((hand.bbr.state, hand.bbr.full.reached), (State::Startup, false));
     assert_eq!(hand.bounds(), UNBOUNDED);
@@ -263,7 +272,7 @@ fn item_22_late_acks_undo_the_exit_of_startup_and_of_up() {
     hand.bbr.on_spurious_event();
     assert_eq!(hand.bbr.state, State::Refill, "once");
     // In ProbeRTT the state stays, Startup's search is resumed after it.
-    let mut hand = lossy_startup(6);
+    let mut hand = lossy_startup(6, QUEUED);
     hand.bbr.state = State::ProbeRtt;
     hand.bbr.on_spurious_event();
     assert_eq!((hand.bbr.state, hand.bbr.full.reached), (State::ProbeRtt, false));
