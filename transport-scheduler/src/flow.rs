@@ -66,9 +66,10 @@ impl Credit {
     }
 }
 
-/// Times what is read in a round trip. A sender that searches for the bandwidth has twice in flight what is read now, and twice
-/// that a round trip later; a gap then stops all reading for a round trip or more, and should not stop the sender.
-const ROOM: u64 = 8;
+/// Times what is read in a round trip. A sender that searches for the bandwidth doubles its rate each round trip, and what it sends
+/// comes half of one later; a gap stops all reading for a round trip and a half, and should not stop the sender: 2 + 4 + 8 and
+/// some.
+const ROOM: u64 = 16;
 
 /// What the peer may send before we read: follows what is read in a round trip, and never shrinks.
 #[derive(Clone, Copy, Debug)]
@@ -216,15 +217,15 @@ mod tests {
     const RTT: Duration = Duration::from_millis(100);
 
     #[test]
-    fn a_window_has_room_for_eight_times_what_is_read_in_a_round_trip() {
+    fn a_window_has_room_for_sixteen_times_what_is_read_in_a_round_trip() {
         let start = crate::tests::start();
         let mut window = Window::new(1000, 3000);
         window.touch(start);
-        assert!(!window.consume(250, Some(start + RTT / 2), RTT));
+        assert!(!window.consume(100, Some(start + RTT / 2), RTT));
         assert!(window.consume(50, Some(start + RTT), RTT));
-        assert_eq!((window.size, window.announced()), (2400, 2700));
+        assert_eq!((window.size, window.announced()), (2400, 2550));
         assert!(window.consume(2000, Some(start + RTT * 2), RTT));
-        assert_eq!((window.size, window.announced()), (3000, 5300), "its bound");
+        assert_eq!((window.size, window.announced()), (3000, 5150), "its bound");
     }
 
     #[test]
@@ -232,8 +233,8 @@ mod tests {
         let start = crate::tests::start();
         let mut window = Window::new(1000, 8000);
         window.touch(start);
-        assert!(!window.consume(499, Some(start + RTT * 4), RTT));
-        assert!(window.consume(1, Some(start + RTT * 4), RTT));
+        assert!(!window.consume(499, Some(start + RTT * 8), RTT));
+        assert!(window.consume(1, Some(start + RTT * 8), RTT));
         assert_eq!((window.size, window.announced()), (1000, 1500));
         assert!(window.consume(500, Some(start + RTT * 1000), RTT));
         assert_eq!(window.announced(), 2000);
