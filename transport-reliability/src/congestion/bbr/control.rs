@@ -49,26 +49,24 @@ impl Bbr {
     }
 
     fn max_inflight(&self) -> u64 {
-        let bdp = self.bdp(self.bw);
+        let (bdp, extra) = (self.bdp(self.bw), self.aggregation.extra());
+        let times = |gain: f64| (gain * bdp as f64) as u64;
         // Without an RTT there is nothing to multiply.
-        let gained = if self.min_rtt.min.is_some() {
-            (self.cwnd_gain(bdp) * bdp as f64) as u64
+        let wanted = if self.min_rtt.min.is_none() {
+            bdp.saturating_add(extra)
+        } else if self.probes_gently(bdp, extra) {
+            times(self.state.pacing_gain())
         } else {
-            bdp
+            times(self.state.cwnd_gain()).saturating_add(extra)
         };
-        self.quantized(gained.saturating_add(self.aggregation.extra()))
+        self.quantized(wanted)
     }
 
     /// Where nobody else has a queue, a probe makes one of a quarter of the BDP: it shows whether there is more, and is all
-    /// that waits if there is not (the draft: three round trips of a quarter each). Where ACKs come in clumps the window would
-    /// hide what there is.
-    fn cwnd_gain(&self, bdp: u64) -> f64 {
-        let smooth = self.aggregation.extra() <= bdp / 4;
-        if self.state == State::Up && self.cycle.alone && smooth {
-            self.state.pacing_gain()
-        } else {
-            self.state.cwnd_gain()
-        }
+    /// that waits if there is not (the draft: three round trips of a quarter each). Where ACKs come in larger clumps the window
+    /// would hide what there is.
+    fn probes_gently(&self, bdp: u64, extra: u64) -> bool {
+        self.state == State::Up && self.cycle.alone && extra <= bdp / 4
     }
 
     /// What is wanted in flight: the BDP, unless congestion cut the window.
