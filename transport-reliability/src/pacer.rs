@@ -91,10 +91,10 @@ impl Pacer {
         let quantum = self.quantum(rate);
         let (lag, time) = (self.lag_at(now), time_for(bytes, rate));
         let relief = lag.min(time / 2);
-        self.lag = lag - relief;
+        self.lag = lag.saturating_sub(relief);
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         self.drained &= now < full_at;
-        let full_at = full_at + (time - relief);
+        let full_at = full_at + time.saturating_sub(relief);
         self.full_at = Some(full_at);
         let owed = bytes_in(full_at - now, rate);
         if quantum.saturating_sub(owed) < self.max_datagram {
