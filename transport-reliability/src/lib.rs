@@ -194,7 +194,8 @@ impl<T> Recovery<T> {
             let in_flight = self.in_flight;
             let stamp = self
                 .congestion
-                .on_sent(Moment { now, in_flight }, size, &self.rtt);
+                .on_sent(Moment { now, in_flight }, size, &self.rtt)
+                .lagging(self.pacer.lag(now));
             self.log.set_stamp(number, stamp);
             if in_flight == size {
                 // After idleness the rate is another one.

@@ -71,10 +71,11 @@ impl Pacer {
                 .saturating_sub(bytes_in(full_at - now, rate))
                 .max(self.max_datagram);
         }
-        quantum + bytes_in(self.lag_at(now), rate).min(quantum)
+        quantum + bytes_in(self.lag(now), rate).min(quantum)
     }
 
-    fn lag_at(&self, now: Instant) -> Duration {
+    /// How much too late a packet is that leaves now, as far as that is made up for.
+    pub(crate) fn lag(&self, now: Instant) -> Duration {
         let late = self
             .full_at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -89,7 +90,7 @@ impl Pacer {
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let quantum = self.quantum(rate);
-        let (lag, time) = (self.lag_at(now), time_for(bytes, rate));
+        let (lag, time) = (self.lag(now), time_for(bytes, rate));
         let relief = lag.min(time / 2);
         self.lag = lag.saturating_sub(relief);
         let full_at = self.full_at.map_or(now, |at| at.max(now));

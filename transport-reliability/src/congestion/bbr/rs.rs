@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Nanoseconds.
+const UNIT: u128 = 256;
+
 /// What a packet remembers of its sending (`P` in the draft). Times are kept as ages at the sending, in units of
 /// 256 ns: thirty-two bytes instead of fifty-six, good for eighteen minutes.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -14,7 +17,23 @@ pub(crate) struct Stamp {
     first_sent_age: u32,
     /// `P.tx_in_flight`, the packet itself included.
     in_flight: u32,
+    /// How much later it left than the pacer would have had it.
+    lag: u16,
     app_limited: bool,
+}
+
+impl Stamp {
+    /// The packet left so much too late, and others like it follow faster than the rate: the time that counts for how fast they
+    /// were sent is the pacer's, or a sender that catches up would overestimate the path.
+    pub(crate) fn lagging(mut self, lag: Duration) -> Self {
+        self.lag = u16::try_from(lag.as_nanos() / UNIT).unwrap_or(u16::MAX);
+        self.first_sent_age = self.first_sent_age.saturating_sub(u32::from(self.lag));
+        self
+    }
+
+    fn departed_at(&self, sent_at: Instant) -> Instant {
+        sent_at.checked_sub(span(u32::from(self.lag))).unwrap_or(sent_at)
+    }
 }
 
 /// A packet newly acknowledged or lost.
@@ -96,6 +115,7 @@ impl Sampler {
             delivered_age: age(now, self.delivered_at),
             first_sent_age: age(now, self.first_sent_at),
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+            lag: 0,
             app_limited: self.is_app_limited(),
         }
     }
@@ -110,7 +130,7 @@ impl Sampler {
             .is_none_or(|newest| (packet.sent_at, packet.number) > (newest.sent_at, newest.number));
         if newer {
             self.newest = Some(packet);
-            self.first_sent_at = Some(packet.sent_at);
+            self.first_sent_at = Some(packet.stamp.departed_at(packet.sent_at));
         }
     }
 
@@ -170,9 +190,9 @@ fn rate(bytes: u64, time: Duration) -> u64 {
 /// Rounded up, so that no rate is overestimated.
 fn age(now: Instant, then: Option<Instant>) -> u32 {
     let nanos = then.map_or(0, |then| now.saturating_duration_since(then).as_nanos());
-    u32::try_from(nanos.div_ceil(256)).unwrap_or(u32::MAX)
+    u32::try_from(nanos.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 fn span(age: u32) -> Duration {
-    Duration::from_nanos(u64::from(age) * 256)
+    Duration::from_nanos(u64::from(age) * UNIT as u64)
 }

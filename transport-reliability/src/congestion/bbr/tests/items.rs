@@ -177,6 +177,33 @@ fn item_07_the_sample_is_of_the_packet_sent_last() {
 }
 
 #[test]
+fn item_07_sending_is_timed_by_the_pacer_so_that_catching_up_overestimates_nothing() {
+    let (mut sampler, now) = (Sampler::default(), start());
+    let stamp = sampler.on_sent(now, MDS, MDS).lagging(10 * MS);
+    let packet = |number, sent_at, stamp| Packet {
+        number,
+        size: MDS,
+        sent_at,
+        stamp,
+    };
+    let at = now + RTT;
+    let last = sampler.on_sent(now + 5 * MS, MDS, 2 * MDS);
+    sampler.on_acked(at, packet(1, now, stamp));
+    let first = sampler.generate(at, None).expect("a sample");
+    assert_eq!(first.rtt, RTT, "the round-trip time is as it was");
+    let next = sampler.on_sent(at, MDS, 2 * MDS);
+    sampler.on_acked(at, packet(2, now + 5 * MS, last));
+    sampler.on_acked(at + RTT, packet(3, at, next));
+    let sample = sampler.generate(at + RTT, None).expect("a sample");
+    let wanted = (2.0 * MDS as f64 / (RTT + 10 * MS).as_secs_f64()) as u64;
+    assert!(
+        sample.delivery_rate.abs_diff(wanted) <= 1,
+        "{} of {wanted}",
+        sample.delivery_rate
+    );
+}
+
+#[test]
 fn item_08_rounds_end_with_what_was_sent_after_they_began() {
     let mut hand = Hand::steady(State::Cruise);
     let count = hand.bbr.rounds.count;
