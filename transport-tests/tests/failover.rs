@@ -322,13 +322,9 @@ fn a_path_that_was_only_slow_gets_its_data_back() {
     let (mut pair, _) = with_standby(7, 40);
     let slow = Rc::new(Cell::new(false));
     let mine = slow.clone();
+    // The ACKs alone, or the server might miss the data before the client misses them.
     pair.hook(move |passing| {
-        let client = if passing.way == Way::Up {
-            passing.from
-        } else {
-            passing.to
-        };
-        if mine.get() && client == client_address() {
+        if mine.get() && passing.way == Way::Down && passing.to == client_address() {
             passing.copies.iter_mut().for_each(|delay| *delay += ms(60));
         }
     });
@@ -490,8 +486,8 @@ fn paths_survive_loss_reordering_and_copies() {
         pair.recording = false;
         pair.hook(faults(seed, 0.03, 0.2, 0.1));
         let mut both = [
-            Transfer::open(&mut pair, Way::Up, 800_000),
-            Transfer::open(&mut pair, Way::Down, 800_000),
+            Transfer::open(&mut pair, Way::Up, 3_200_000),
+            Transfer::open(&mut pair, Way::Down, 3_200_000),
         ];
         let mut next = 0;
         let over = pair.run_until(LIMIT, |pair| {
@@ -522,7 +518,7 @@ fn paths_survive_loss_reordering_and_copies() {
 fn a_copy_from_elsewhere_moves_no_path() {
     for first in [true, false] {
         let mut pair = two_links(12, 40);
-        let mut transfer = steady(&mut pair, Way::Up, 3_000_000);
+        let mut transfer = steady(&mut pair, Way::Up, 2_000_000);
         let (tap, copies) = (Rc::new(RefCell::new(VecDeque::new())), Cell::new(0));
         let out = tap.clone();
         pair.hook(move |passing| {

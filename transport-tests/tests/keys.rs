@@ -78,8 +78,8 @@ fn updates_under_loss_and_disorder_lose_nothing() {
         pair.recording = false;
         pair.hook(faults(seed, 0.1, 0.3, 0.0));
         let mut both = [
-            Transfer::open(&mut pair, Way::Up, 400_000),
-            Transfer::open(&mut pair, Way::Down, 400_000),
+            Transfer::open(&mut pair, Way::Up, 1_200_000),
+            Transfer::open(&mut pair, Way::Down, 1_200_000),
         ];
         let mut wishes = 0;
         let over = pair.run_until(LIMIT, |pair| {

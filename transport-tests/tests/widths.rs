@@ -305,7 +305,7 @@ fn forged_claims_of_a_small_path_change_nothing() {
 }
 
 #[test]
-fn a_true_claim_makes_the_fall_quick_and_the_size_right() {
+fn the_fall_is_quick_and_the_size_right_with_a_true_claim_or_without() {
     let mut took = [Duration::ZERO; 2];
     for (told, took) in [false, true].into_iter().zip(&mut took) {
         let mut pair = Pair::connected(Options::new(12));
@@ -327,5 +327,10 @@ fn a_true_claim_makes_the_fall_quick_and_the_size_right() {
         assert!(found, "{:?}", mtus(&mut pair));
         *took = pair.since(from);
     }
-    assert!(took[1] <= took[0], "{took:?}");
+    // Losses of large packets among small ones are as quick a sign; a claim may cost the exchange of a question at most.
+    let slower = took[1].saturating_sub(took[0]);
+    assert!(
+        took[0] < Duration::from_secs(1) && slower < Duration::from_millis(20),
+        "{took:?}"
+    );
 }
