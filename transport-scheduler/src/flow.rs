@@ -106,13 +106,13 @@ impl Window {
         self.since.get_or_insert(now);
     }
 
-    /// The application took `amount` bytes. Says whether the limit rose, which the peer is then to be told: when half the
+    /// The application took `amount` bytes. Says whether the limit rose, which the peer is then to be told: when a quarter of the
     /// window is new.
     pub(crate) fn consume(&mut self, amount: u64, now: Option<Instant>, srtt: Duration) -> bool {
         self.consumed = self.consumed.saturating_add(amount);
         self.measure(now, srtt);
         let limit = self.consumed.saturating_add(self.size).min(MAX_VARINT);
-        let rose = limit > self.announced && limit - self.announced >= self.size / 2;
+        let rose = limit > self.announced && limit - self.announced >= self.size / 4;
         if rose {
             self.announced = limit;
         }
@@ -233,11 +233,14 @@ mod tests {
         let start = crate::tests::start();
         let mut window = Window::new(1000, 8000);
         window.touch(start);
-        assert!(!window.consume(499, Some(start + RTT * 8), RTT));
-        assert!(window.consume(1, Some(start + RTT * 8), RTT));
-        assert_eq!((window.size, window.announced()), (1000, 1500));
+        assert!(!window.consume(249, Some(start + RTT * 8), RTT));
+        assert!(
+            window.consume(1, Some(start + RTT * 8), RTT),
+            "a quarter of it is told"
+        );
+        assert_eq!((window.size, window.announced()), (1000, 1250));
         assert!(window.consume(500, Some(start + RTT * 1000), RTT));
-        assert_eq!(window.announced(), 2000);
+        assert_eq!(window.announced(), 1750);
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn too_many_pieces_are_refused_and_nothing_changes() {
 }
 
 #[test]
-fn limits_rise_when_half_is_read_and_the_latest_is_repeated() {
+fn limits_rise_when_a_quarter_is_read_and_the_latest_is_repeated() {
     let mut pair = Pair::new(&Limits {
         max_stream_window: 1000,
         max_connection_window: 1500,
@@ -258,16 +258,16 @@ fn limits_rise_when_half_is_read_and_the_latest_is_repeated() {
     let id = pair.client.open(Direction::Uni).unwrap();
     pair.client.write(id, &[1; 3000]).unwrap();
     carry(&mut pair.client, &mut pair.server, pair.now);
-    assert_eq!(pair.server.read(id, &mut [0; 499]).unwrap().bytes, 499);
+    assert_eq!(pair.server.read(id, &mut [0; 249]).unwrap().bytes, 249);
     assert!(packet(&mut pair.server, pair.now, 1200).is_none());
     assert_eq!(pair.server.read(id, &mut [0; 1]).unwrap().bytes, 1);
     let limit = |max| Frame::Control(Control::MaxStreamData { id, max });
     let (frames, first) = packet(&mut pair.server, pair.now, 1200).unwrap();
-    assert_eq!(frames, [limit(1500)]);
+    assert_eq!(frames, [limit(1250)]);
     assert_eq!(pair.server.read(id, &mut [0; 500]).unwrap().bytes, 500);
-    let connection = Frame::Control(Control::MaxData { max: 2500 });
+    let connection = Frame::Control(Control::MaxData { max: 2250 });
     let (frames, second) = packet(&mut pair.server, pair.now, 1200).unwrap();
-    assert_eq!(frames, [connection.clone(), limit(2000)]);
+    assert_eq!(frames, [connection.clone(), limit(1750)]);
     // The old limit is not worth repeating, the latest is.
     pair.server.lost(first[0]);
     assert!(packet(&mut pair.server, pair.now, 1200).is_none());
@@ -276,7 +276,7 @@ fn limits_rise_when_half_is_read_and_the_latest_is_repeated() {
     }
     assert_eq!(
         packet(&mut pair.server, pair.now, 1200).unwrap().0,
-        [connection, limit(2000)]
+        [connection, limit(1750)]
     );
 }
 

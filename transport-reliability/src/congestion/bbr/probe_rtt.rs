@@ -43,7 +43,9 @@ impl MinRtt {
 
     fn update(&mut self, now: Instant, rtt: Duration) {
         self.before = self.min;
-        self.expired = is_past(now, self.probe_stamp, INTERVAL);
+        // Two round trips at least: on a path of ten seconds every sample would come too late to confirm anything.
+        let interval = INTERVAL.max(2 * self.probe_min.unwrap_or_default());
+        self.expired = is_past(now, self.probe_stamp, interval);
         if self.expired || self.probe_min.is_none_or(|min| rtt < min) {
             self.probe_min = Some(rtt);
             self.probe_stamp = Some(now);
