@@ -5,7 +5,7 @@
 //! for, and nothing is cut. A drop-tail queue that overflows holds half a BDP and more for the next round trip: not calm.
 //!
 //! The lossy variant goes further: it learns what calm rounds lose, and tolerates twice that, for a few packets more or less are
-//! chance, up to 10 %; for three seconds not after a queue lost more than that.
+//! chance, up to 10 %; for three seconds not after a queue lost more than that, unless it was a probe that filled it.
 
 use std::time::{Duration, Instant};
 
@@ -87,13 +87,14 @@ impl Calm {
         self.last
     }
 
-    /// A round trip ended. Whether what it lost is no sign of congestion.
+    /// A round trip ended; `probed`: its losses are those of a probe. Whether what it lost is no sign of congestion.
     pub(super) fn round(
         &mut self,
         now: Instant,
         delivered: u64,
         min_rtt: Option<Duration>,
         max_datagram: u64,
+        probed: bool,
     ) -> bool {
         let lost = std::mem::take(&mut self.lost);
         let all = (delivered - self.delivered_before + lost).max(1);
@@ -111,7 +112,7 @@ impl Calm {
             self.rounds = self.rounds.saturating_add(1);
             let (before, total) = self.usual;
             self.usual = (before - before / 8 + lost, total - total / 8 + all);
-        } else if !bearable {
+        } else if !bearable && !probed {
             self.wary_until = Some(now + WARY);
         }
         let marked = std::mem::take(&mut self.marked);
@@ -133,7 +134,7 @@ mod tests {
             calm.on_rtt(100 * MS + queue);
             calm.on_lost(lost);
             let at = start_of(from + round);
-            verdict = calm.round(at, 1000 * (from + round), Some(100 * MS), 1);
+            verdict = calm.round(at, 1000 * (from + round), Some(100 * MS), 1, false);
         }
         verdict
     }

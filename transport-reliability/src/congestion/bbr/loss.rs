@@ -1,6 +1,7 @@
 //! What losses do to the model (§5.5.10), what late ACKs undo (§5.5.11), and what an outage does (§5.6.4.4).
 
 use super::model::{INFINITE, beta};
+use super::probe_bw::AckPhase;
 use super::rs::{LossSample, Packet};
 use super::{Bbr, Moment, State};
 
@@ -117,10 +118,12 @@ impl Bbr {
             return;
         }
         let delivered = self.sampler.delivered();
+        let probing = self.state.is_probing();
+        let probed = probing || self.state == State::Drain || self.cycle.ack_phase == AckPhase::Stopping;
         let bearable = self
             .calm
-            .round(moment.now, delivered, self.min_rtt.min, self.max_datagram);
-        let ours = self.bounds.was_held_down() || self.state.is_probing() || self.state == State::ProbeRtt;
+            .round(moment.now, delivered, self.min_rtt.min, self.max_datagram, probed);
+        let ours = self.bounds.was_held_down() || probing || self.state == State::ProbeRtt;
         if self.bounds.loss_in_round && !bearable && !ours {
             // In DOWN nine tenths were sent, so no more can have been delivered: that is our doing, not the path's.
             let gain = if self.state == State::Down { 0.9 } else { 1.0 };
