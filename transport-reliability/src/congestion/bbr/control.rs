@@ -55,7 +55,7 @@ impl Bbr {
         let wanted = if self.min_rtt.min.is_none() {
             bdp.saturating_add(extra)
         } else if self.probes_gently(bdp, extra) {
-            times(self.state.pacing_gain())
+            times(self.state.pacing_gain()).max(bdp.saturating_add(extra))
         } else {
             times(self.state.cwnd_gain()).saturating_add(extra)
         };
@@ -63,10 +63,10 @@ impl Bbr {
     }
 
     /// Where nobody else has a queue, a probe makes one of a quarter of the BDP: it shows whether there is more, and is all
-    /// that waits if there is not (the draft: three round trips of a quarter each). Where ACKs come in larger clumps the window
-    /// would hide what there is.
+    /// that waits if there is not (the draft: three round trips of a quarter each). Clumps of ACKs need as much as they hold;
+    /// where that is more than half a BDP, a window so small would hide what there is.
     fn probes_gently(&self, bdp: u64, extra: u64) -> bool {
-        self.state == State::Up && self.cycle.alone && extra <= bdp / 4
+        self.state == State::Up && self.cycle.alone && extra <= bdp / 2
     }
 
     /// What is wanted in flight: the BDP, unless congestion cut the window.
