@@ -518,7 +518,7 @@ fn paths_survive_loss_reordering_and_copies() {
 fn a_copy_from_elsewhere_moves_no_path() {
     for first in [true, false] {
         let mut pair = two_links(12, 40);
-        let mut transfer = steady(&mut pair, Way::Up, 2_000_000);
+        let mut transfer = steady(&mut pair, Way::Up, 3_000_000);
         let (tap, copies) = (Rc::new(RefCell::new(VecDeque::new())), Cell::new(0));
         let out = tap.clone();
         pair.hook(move |passing| {
