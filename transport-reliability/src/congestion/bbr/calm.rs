@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::model::per_mille;
+
 /// `BBR.LossThresh`, per mille.
 pub(super) const TOLERATED: u64 = 20;
 /// What the lossy variant tolerates at most.
@@ -68,7 +70,7 @@ impl Calm {
     /// Bytes of so many that may be lost: the tolerated share, and one standard deviation of what chance adds when single packets
     /// are lost. With 400 packets in flight every thirtieth round of a path that loses 1 % would be above 2 %.
     pub(super) fn bearable(&self, of: u64, max_datagram: u64) -> u64 {
-        let share = of / 1000 * self.tolerated() + of % 1000 * self.tolerated() / 1000;
+        let share = per_mille(of, self.tolerated());
         share + share.saturating_mul(max_datagram).isqrt()
     }
 

@@ -1,6 +1,6 @@
 //! What losses do to the model (§5.5.10), what late ACKs undo (§5.5.11), and what an outage does (§5.6.4.4).
 
-use super::model::{INFINITE, beta};
+use super::model::{INFINITE, beta, per_mille};
 use super::probe_bw::AckPhase;
 use super::rs::{LossSample, Packet};
 use super::{Bbr, Moment, State};
@@ -9,7 +9,7 @@ use super::{Bbr, Moment, State};
 pub(super) fn inflight_at_loss(sample: &LossSample, threshold: u64) -> u64 {
     let before = sample.in_flight_then.saturating_sub(sample.size);
     let lost_before = sample.lost.saturating_sub(sample.size);
-    let tolerated = before / 1000 * threshold + before % 1000 * threshold / 1000;
+    let tolerated = per_mille(before, threshold);
     let prefix = tolerated.saturating_sub(lost_before);
     before.saturating_add(prefix + prefix * threshold / (1000 - threshold))
 }

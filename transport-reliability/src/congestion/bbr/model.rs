@@ -18,6 +18,11 @@ pub(super) fn beta(value: u64) -> u64 {
     (u128::from(value) * u128::from(BETA_TENTHS) / 10) as u64
 }
 
+/// So many thousandths, without overflow.
+pub(super) fn per_mille(value: u64, thousandths: u64) -> u64 {
+    value / 1000 * thousandths + value % 1000 * thousandths / 1000
+}
+
 fn beta_ecn(value: u64) -> u64 {
     (u128::from(value) * u128::from(BETA_ECN_HUNDREDTHS) / 100) as u64
 }

@@ -1,6 +1,7 @@
 //! Startup (§5.3.1): doubles the rate every round until the pipe is full, by the rate or by losses.
 
 use super::calm::MOST;
+use super::model::per_mille;
 use super::rs::RateSample;
 use super::{Bbr, Moment, State, Undo};
 
@@ -64,7 +65,7 @@ impl Bbr {
         let ranges = std::mem::take(&mut self.lost_ranges);
         let searching = self.state == State::Startup && !self.full.reached;
         let too_high = if self.calm.last() {
-            sample.lost > sample.in_flight_then / 1000 * MOST
+            sample.lost > per_mille(sample.in_flight_then, MOST)
         } else {
             self.is_too_high(sample.lost, sample.in_flight_then)
         };
