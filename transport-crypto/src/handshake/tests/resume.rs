@@ -1,6 +1,6 @@
 //! Handshakes that begin with a ticket.
 
-use super::*;
+use super::{kem_secrets::Tampered, *};
 use crate::{ClientTicket, IssuedTicket, Offered, TICKET_LEN, TOKEN_LEN, TicketGrant, TicketKeys};
 
 const NOW_S: u64 = 1_800_000_000;
