@@ -28,7 +28,7 @@ impl Tampered {
     }
 }
 
-pub(super) struct TamperedPair(Box<dyn KemKeyPair>, [u8; 32]);
+struct TamperedPair(Box<dyn KemKeyPair>, [u8; 32]);
 
 impl KemKeyPair for TamperedPair {
     fn public(&self) -> &KemPublic {
