@@ -1,7 +1,8 @@
-//! The driver: one thread per endpoint, the loop, the one clock and the one entropy source.
+//! The driver: what moves an endpoint, the one clock and the one entropy source. It runs on a thread of its own, or as a guest
+//! of somebody's [loop](crate::local).
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
-//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned → **wait**.
+//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned. Then whoever runs it waits.
 #![cfg_attr(
     not(test),
     deny(
@@ -25,6 +26,7 @@ mod roam;
 pub(crate) mod shared;
 mod strangers;
 mod streams;
+mod thread;
 pub(crate) mod trace;
 
 use std::io::{Error, ErrorKind, Result};
@@ -33,16 +35,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::app::App;
-use self::command::{Mailbox, Mark, Marked};
+use self::command::{Alarm, Mailbox, Mark, Marked};
 use self::effort::Effort;
 use self::entropy::OsEntropy;
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use self::strangers::Strangers;
+use self::thread::Poller;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
+use crate::local::guest::{Bell, Guest, Turn};
 use crate::wait::Waiters;
 
 /// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
@@ -57,7 +61,36 @@ const MAX_DRAINS: usize = 8;
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// Binds, starts the thread.
-pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
+pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
+    let (poller, alarm) = Poller::new()?;
+    let (driver, shared) = prepare(config, poller.registry()?, thread::FIRST_TOKEN, alarm)?;
+    std::thread::Builder::new()
+        .name("transport".into())
+        .spawn(move || {
+            if let Err(error) = poller.run(driver) {
+                tracing::error!(target: "adit::driver", %error, "the driver ends");
+            }
+        })?;
+    Ok(shared)
+}
+
+/// Binds, and moves into a loop.
+pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Result<Arc<EndpointShared>> {
+    on.host(|room| prepare(config, room.registry, room.first_token, Box::new(room.bell)))
+}
+
+impl Alarm for Bell {
+    fn ring(&self) -> Result<()> {
+        Bell::ring(self)
+    }
+}
+
+fn prepare(
+    mut config: EndpointConfig,
+    registry: ::mio::Registry,
+    first_token: usize,
+    alarm: Box<dyn Alarm>,
+) -> Result<(Driver<MioIo>, Arc<EndpointShared>)> {
     let (listen, buffer) = (config.listen, config.socket_buffer);
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
@@ -70,7 +103,7 @@ pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
         .fill(&mut seed)
         .map_err(|_| Error::other("the operating system gives no randomness"))?;
     let caps = socket.caps();
-    let (io, alarm) = MioIo::new(socket)?;
+    let io = MioIo::new(registry, first_token, socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
     let key_log = config.key_log.take();
@@ -103,11 +136,7 @@ pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
         }),
     });
     let app = App::new(Arc::clone(&shared), options);
-    let mut driver = Driver::new(io, engine, Arc::clone(&shared), app);
-    std::thread::Builder::new()
-        .name("transport".into())
-        .spawn(move || driver.run())?;
-    Ok(shared)
+    Ok((Driver::new(io, engine, Arc::clone(&shared), app), shared))
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
@@ -164,33 +193,6 @@ impl<I: Io> Driver<I> {
             effort: Effort::default(),
             strangers: Strangers::default(),
         }
-    }
-
-    fn run(&mut self) {
-        while !self.app.is_over() || self.blocked.is_some() {
-            if let Err(error) = self.turn() {
-                tracing::error!(target: "adit::driver", %error, "the driver ends");
-                return;
-            }
-        }
-    }
-
-    fn turn(&mut self) -> Result<()> {
-        if self.flush_blocked() {
-            self.feed()?;
-        }
-        if self.blocked.is_none() {
-            self.drain();
-        }
-        self.app.publish(&self.engine, self.io.caps());
-        if self.app.is_over() && self.blocked.is_none() {
-            return Ok(());
-        }
-        let limit = self.time_to_sleep();
-        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
-        let rests = self.io.has_input() && self.strangers.rest(clock::now().instant).is_some();
-        self.io.listen(!rests)?;
-        self.io.wait(limit)
     }
 
     /// The engine is not changed while a batch of it waits for the kernel. True when none does.
@@ -326,15 +328,12 @@ impl<I: Io> Driver<I> {
     }
 
     /// Zero: do not sleep. From here on a handle that posts a mark rings.
-    fn time_to_sleep(&mut self) -> Duration {
+    fn time_to_sleep(&mut self, now: Instant) -> Duration {
         if self.blocked.is_some() {
             // Write readiness comes with an event; if it is lost, ask again.
             return Duration::from_millis(10);
         }
-        let rest = self
-            .strangers
-            .rest(clock::now().instant)
-            .filter(|_| self.io.has_input());
+        let rest = self.strangers.rest(now).filter(|_| self.io.has_input());
         let input = self.io.has_lane_input() || (self.io.has_input() && rest.is_none());
         if input || !self.shared.mailbox.try_sleep() {
             return Duration::ZERO;
@@ -345,10 +344,33 @@ impl<I: Io> Driver<I> {
             .chain(self.app.deadline())
             .chain(rest)
             .min();
-        let until = next.map_or(LONGEST_SLEEP, |at| {
-            at.saturating_duration_since(clock::now().instant)
-        });
+        let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(now));
         until.min(LONGEST_SLEEP)
+    }
+}
+
+impl<I: Io> Guest for Driver<I> {
+    fn turn(&mut self) -> Result<Turn> {
+        if self.flush_blocked() {
+            self.feed()?;
+        }
+        if self.blocked.is_none() {
+            self.drain();
+        }
+        self.app.publish(&self.engine, self.io.caps());
+        if self.app.is_over() && self.blocked.is_none() {
+            return Ok(Turn::Over);
+        }
+        let now = clock::now().instant;
+        let limit = self.time_to_sleep(now);
+        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
+        let rests = self.io.has_input() && self.strangers.rest(now).is_some();
+        self.io.listen(!rests)?;
+        self.io.set_alarm(now, limit).map(Turn::Sleep)
+    }
+
+    fn on_ready(&mut self, event: &::mio::event::Event) {
+        self.io.on_ready(event);
     }
 }
 

@@ -10,13 +10,13 @@ use std::{
 use hdrhistogram::Histogram;
 use transport_api::{
     Bundle, ClientTicket, ConnectError, ConnectOptions, Connection, DatagramPolicy, Endpoint, EndpointConfig,
-    SuiteChoice, Wait,
+    SuiteChoice,
     local::{Handle, Loop},
     now,
 };
 
 use super::{
-    CHUNK, MAX_TASKS,
+    CHUNK, GOODBYE_LIMIT, MAX_TASKS,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Figures,
@@ -31,8 +31,6 @@ use crate::{
 
 /// Connections opened at the same time while many are being opened.
 const OPENING_AT_ONCE: usize = 64;
-/// For the last packets to leave.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// A server gives its tickets with its first packets.
 const TICKET_LIMIT: Duration = Duration::from_secs(1);
 /// `--size` where it is not given.
@@ -57,21 +55,23 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     if let Some(path) = &options.key_log {
         config.key_log = Some(crate::key_log::open(path, &bundle.relay_id())?);
     }
-    let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
+    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+    let at = main.handle();
+    let endpoint = Endpoint::bind_on(config, &at).or_fail(Code::Failed, "socket")?;
     let bench = Rc::new(Bench {
         endpoint,
         bundle,
         server,
         options: options.clone(),
     });
-    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
-    let at = main.handle();
-    let figures = main
-        .run(bench.clone().work(at))
-        .or_fail(Code::Failed, "event loop")??;
-    bench.endpoint.close(0, b"");
-    // The server hears of it, or it will see our silence.
-    let _ = bench.endpoint.wait_idle().wait_timeout(GOODBYE_LIMIT);
+    let work = async {
+        let figures = bench.clone().work(at.clone()).await;
+        bench.endpoint.close(0, b"");
+        // The server hears of it, or it will see our silence.
+        let _ = at.timeout(GOODBYE_LIMIT, bench.endpoint.wait_idle()).await;
+        figures
+    };
+    let figures = main.run(work).or_fail(Code::Failed, "event loop")??;
     report(&figures, as_json);
     Ok(())
 }

@@ -11,6 +11,8 @@ mod server;
 
 pub(crate) use report::suite_name;
 
+use std::time::Duration;
+
 use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
@@ -22,5 +24,7 @@ pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
 
 /// Tasks of one end at most: a few for each connection.
 const MAX_TASKS: usize = 400_000;
+/// For the last packets to leave.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes handed to a stream at once.
 const CHUNK: usize = 256 * 1024;

@@ -16,7 +16,7 @@ use transport_api::{
 };
 
 use super::{
-    CHUNK, MAX_TASKS,
+    CHUNK, GOODBYE_LIMIT, MAX_TASKS,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Totals,
@@ -56,7 +56,9 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
     }
-    let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
+    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+    let endpoint =
+        Endpoint::bind_on(config, &main.handle()).or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
     let _ = std::fs::remove_file(&path);
@@ -66,13 +68,12 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
         &keys.bundle(bundle_endpoint(&address.ip().to_string(), address.port()))?,
     )?;
     output::tell(format_args!("READY {address}"));
-    let totals = serve(&endpoint, &signals)?;
+    let totals = serve(&mut main, &endpoint, &signals)?;
     output::json_line(&totals.server_json());
     Ok(())
 }
 
-fn serve(endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
-    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+fn serve(main: &mut Loop, endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
     let handle = main.handle();
     let totals = Rc::new(RefCell::new(Totals::default()));
     let accepting = accept(endpoint.clone(), handle.clone(), Rc::clone(&totals));
@@ -81,11 +82,12 @@ fn serve(endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
         while signals.wait_for(Duration::ZERO).is_none() {
             handle.sleep(SIGNAL_CHECK).await;
         }
+        endpoint.close(0, b"");
+        // Clients that do not hear of it see our silence.
+        let _ = handle.timeout(GOODBYE_LIMIT, endpoint.wait_idle()).await;
     })
     .or_fail(Code::Failed, "event loop")?;
-    endpoint.close(0, b"");
-    drop(main);
-    Ok(Rc::try_unwrap(totals).map_or_else(|shared| shared.borrow().clone(), RefCell::into_inner))
+    Ok(totals.borrow().clone())
 }
 
 async fn accept(endpoint: Endpoint, at: Handle, totals: Rc<RefCell<Totals>>) {
