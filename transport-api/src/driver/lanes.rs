@@ -139,10 +139,13 @@ impl Lanes {
         };
         if let Some(lane) = self.by_token.get_mut(&token) {
             // Any error ends this reading; the next readiness tells more.
-            lane.readable = lane.socket.recv_batch(slots).is_ok();
+            let read = lane.socket.recv_batch(slots).is_ok();
+            lane.readable = read && !slots.is_drained();
             if lane.readable {
-                lane.heard = now;
                 self.ready.push_back(token);
+            }
+            if read {
+                lane.heard = now;
                 slots
                     .datagrams()
                     .for_each(|(arrived, datagram)| each(arrived, datagram));

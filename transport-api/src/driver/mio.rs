@@ -128,10 +128,12 @@ impl Io for MioIo {
     fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool> {
         match self.socket.recv_batch(&mut self.received) {
             Ok(_) => {
+                // The poller tells of what arrives from here on.
+                self.readable = !self.received.is_drained();
                 for (arrived, datagram) in self.received.datagrams() {
                     each(arrived, datagram);
                 }
-                Ok(true)
+                Ok(self.readable)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -29,6 +29,8 @@ pub struct RecvBatch {
     metas: Vec<Option<RecvMeta>>,
     slots: usize,
     truncated: u64,
+    /// The last receive took all there was.
+    drained: bool,
 }
 
 impl fmt::Debug for RecvBatch {
@@ -57,6 +59,7 @@ impl RecvBatch {
             metas: Vec::with_capacity(slots),
             slots,
             truncated: 0,
+            drained: false,
         }
     }
 
@@ -78,6 +81,17 @@ impl RecvBatch {
     /// Datagrams dropped since the beginning because they were longer than a slot.
     pub const fn truncated(&self) -> u64 {
         self.truncated
+    }
+
+    /// Whether the last receive found no more than it took: the next one would be in vain until something arrives.
+    pub const fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Datagrams of the last receive.
+    pub fn count(&self) -> usize {
+        let count = |meta: &RecvMeta| meta.len.div_ceil(meta.stride.max(1)).max(1);
+        self.metas.iter().flatten().map(count).sum()
     }
 
     /// Each datagram of the last receive and how it came, in order of arrival, writable so that it can be opened in place.
@@ -105,7 +119,14 @@ impl RecvBatch {
     #[cfg(any(feature = "net", test))]
     pub(crate) fn start(&mut self) -> std::slice::ChunksMut<'_, u8> {
         self.metas.clear();
+        self.drained = false;
         self.memory.chunks_mut(self.slot_size)
+    }
+
+    /// The kernel had no more than it gave.
+    #[cfg(feature = "net")]
+    pub(crate) fn set_drained(&mut self) {
+        self.drained = true;
     }
 
     /// Says what the next slot holds. `None`: a datagram that was cut off, which is counted and left out.
