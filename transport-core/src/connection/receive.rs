@@ -190,9 +190,12 @@ impl Connection {
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
-                self.note_received(id, fresh, now.instant, eliciting);
+                let again = self.note_received(id, fresh, now.instant, eliciting);
                 self.note_mark(&arrival);
-                self.note_heard(now.instant);
+                // Packets of one feed restart the timers once.
+                if !(again && self.state.is_open()) {
+                    self.note_heard(now.instant);
+                }
                 self.follow(now.instant, tracer);
             }
             Verdict::Refused => {
@@ -255,14 +258,14 @@ impl Connection {
         }
     }
 
-    fn note_received(&mut self, id: PathId, fresh: Fresh, now: Instant, eliciting: bool) {
-        if let Some(path) = self.paths.get_mut(id) {
-            path.recovery.received(fresh, now, eliciting);
-            path.note_heard();
-            if eliciting {
-                path.note_flow(now);
-            }
-        }
+    /// Gives whether the peer was heard at this very moment before.
+    fn note_received(&mut self, id: PathId, fresh: Fresh, now: Instant, eliciting: bool) -> bool {
+        let Some(path) = self.paths.get_mut(id) else {
+            return false;
+        };
+        path.recovery.received(fresh, now, eliciting);
+        path.note_heard();
+        eliciting && path.note_flow(now)
     }
 
     fn note_heard(&mut self, now: Instant) {

@@ -214,6 +214,7 @@ impl Connection {
             };
         }
         let size = self.packet_size(id);
+        let first = batch.is_empty();
         let Some(mut draft) = self.draft(id, None, batch, size) else {
             return Built::Nothing { said_all: false };
         };
@@ -225,7 +226,9 @@ impl Connection {
         }
         if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
-            self.write_rhythm(now, &mut draft);
+            if first {
+                self.write_rhythm(now, &mut draft);
+            }
             self.write_haste(&mut draft);
             self.write_scheduled(now, &mut draft);
         }
@@ -240,7 +243,7 @@ impl Connection {
                 said_all: !self.has_news(id),
             };
         }
-        self.blur(now, &mut draft);
+        self.blur(first.then_some(now), &mut draft);
         self.finish_packet(draft, SentKind::Normal, now, tracer)
     }
 
@@ -252,9 +255,10 @@ impl Connection {
     }
 
     /// A packet that stands out by itself gets a length by chance: the first ones of a connection, which are the same
-    /// few frames each time, and those that break a silence, such as a keep-alive and its answer.
-    pub(super) fn blur(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        let quiet = |path: &Path| path.is_quiet(now);
+    /// few frames each time, and those that break a silence, such as a keep-alive and its answer. `first`: when it leaves, of the
+    /// first of a batch; what follows breaks no silence.
+    pub(super) fn blur(&mut self, first: Option<Instant>, draft: &mut Draft<'_>) {
+        let quiet = |path: &Path| first.is_some_and(|now| path.is_quiet(now));
         if self.counters.sent_packets < FIRST_PACKETS || self.paths.get(draft.path).is_some_and(quiet) {
             let more = usize::from(self.random.byte());
             draft.builder.pad_to(draft.builder.size() + more);

@@ -258,19 +258,21 @@ impl Path {
         self.watch.pressed = (self.recovery.open_eliciting() > 1).then_some(now);
     }
 
-    /// A packet that asks for an ACK arrived.
-    pub(crate) fn note_flow(&mut self, now: Instant) {
-        let pause = self.pause();
+    /// A packet that asks for an ACK arrived. Gives whether another did at this very moment.
+    pub(crate) fn note_flow(&mut self, now: Instant) -> bool {
+        let again = self.watch.flowed == Some(now);
+        let pause = || self.pause();
         let close = self
             .watch
             .flowed
-            .is_some_and(|at| now.saturating_duration_since(at) <= pause);
+            .is_some_and(|at| again || now.saturating_duration_since(at) <= pause());
         self.watch.flow = if close {
             self.watch.flow.saturating_add(1)
         } else {
             0
         };
         self.watch.flowed = Some(now);
+        again
     }
 
     /// When a flow of packets should have gone on.
