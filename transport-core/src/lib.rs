@@ -31,7 +31,7 @@ pub mod timer;
 pub mod trace;
 pub mod wire;
 
-pub use buffer::{Arrived, Batch, Ecn, RecvBatch, Route};
+pub use buffer::{Arrived, Batch, Ecn, Joined, RecvBatch, Route};
 pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,

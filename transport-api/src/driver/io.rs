@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::engine::net::{Caps, UdpSocket};
-use crate::engine::{Arrived, Batch, Handle, Now, Route};
+use crate::engine::{Batch, Handle, Joined, Now, Route};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ pub(crate) trait Io {
     fn on_ready(&mut self, event: &mio::event::Event);
 
     /// Hands at most one kernel batch of datagrams of the common socket to `each`. True: there may be more, ask again.
-    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool>;
+    fn receive(&mut self, each: &mut dyn FnMut(Joined<'_>)) -> io::Result<bool>;
 
     /// Whether `receive` has work without sleeping first.
     fn has_input(&self) -> bool;
 
     /// The same from the lanes.
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool;
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Joined<'_>)) -> bool;
 
     /// Whether `receive_lane` has work without sleeping first.
     fn has_lane_input(&self) -> bool;

@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::io::{Io, Sent};
 use super::lanes::Lanes;
 use crate::engine::net::{Caps, Timer, UdpSocket, interfaces};
-use crate::engine::{Arrived, Batch, Handle, Now, RecvBatch, Route};
+use crate::engine::{Batch, Handle, Joined, Now, RecvBatch, Route};
 
 /// Tokens of the socket and the timer, counted from the first that is ours. Lanes come after.
 const SOCKET: usize = 0;
@@ -125,14 +125,12 @@ impl Io for MioIo {
         }
     }
 
-    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool> {
+    fn receive(&mut self, each: &mut dyn FnMut(Joined<'_>)) -> io::Result<bool> {
         match self.socket.recv_batch(&mut self.received) {
             Ok(_) => {
                 // The poller tells of what arrives from here on.
                 self.readable = !self.received.is_drained();
-                for (arrived, datagram) in self.received.datagrams() {
-                    each(arrived, datagram);
-                }
+                self.received.joined().for_each(each);
                 Ok(self.readable)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
@@ -176,7 +174,7 @@ impl Io for MioIo {
         }
     }
 
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool {
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Joined<'_>)) -> bool {
         self.lanes.receive(now.instant, &mut self.received, each)
     }
 
@@ -291,7 +289,7 @@ mod tests {
     fn received(io: &mut MioIo) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         while io
-            .receive(&mut |_, datagram| all.push(datagram.to_vec()))
+            .receive(&mut |joined| all.extend(joined.bytes.chunks(joined.stride).map(<[u8]>::to_vec)))
             .unwrap()
         {}
         all
@@ -421,8 +419,8 @@ mod tests {
         relay.wait(Duration::from_secs(20)).unwrap();
         assert!(relay.has_lane_input() && !relay.has_input());
         let mut heard = Vec::new();
-        while relay.receive_lane(clock::now(), &mut |arrived, bytes| {
-            heard.push((arrived.route.remote, bytes.to_vec()));
+        while relay.receive_lane(clock::now(), &mut |joined| {
+            heard.push((joined.arrived.route.remote, joined.bytes.to_vec()));
         }) {}
         assert_eq!(heard, [(names[0], b"packet".to_vec())]);
         relay.listen(true).unwrap();

@@ -232,9 +232,8 @@ impl<I: Io> Driver<I> {
         let Self { io, engine, .. } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive_lane(now, &mut |arrived, datagram| {
-                datagrams += 1;
-                engine.handle_datagram(now, arrived, datagram);
+            let more = io.receive_lane(now, &mut |joined| {
+                datagrams += engine.handle_joined(now, joined).0;
             });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -257,9 +256,10 @@ impl<I: Io> Driver<I> {
         let begun = clock::now().instant;
         let (mut datagrams, mut ours) = (0, 0);
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive(&mut |arrived, datagram| {
-                datagrams += 1;
-                ours += u32::from(engine.handle_datagram(now, arrived, datagram));
+            let more = io.receive(&mut |joined| {
+                let (all, named) = engine.handle_joined(now, joined);
+                datagrams += all;
+                ours += named;
             })?;
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;

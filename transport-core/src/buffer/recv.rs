@@ -21,6 +21,17 @@ pub struct RecvMeta {
     pub stride: usize,
 }
 
+/// Datagrams of one sender, end to end.
+#[derive(Debug)]
+pub struct Joined<'b> {
+    /// How they came.
+    pub arrived: Arrived,
+    /// Bytes of each but the last, which may be shorter; never 0.
+    pub stride: usize,
+    /// All of them; nothing is one empty datagram.
+    pub bytes: &'b mut [u8],
+}
+
 /// Slots and what was received into them.
 pub struct RecvBatch {
     memory: Box<[u8]>,
@@ -94,25 +105,35 @@ impl RecvBatch {
         self.metas.iter().flatten().map(count).sum()
     }
 
-    /// Each datagram of the last receive and how it came, in order of arrival, writable so that it can be opened in place.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = (Arrived, &mut [u8])> {
+    /// What each filled slot of the last receive holds, in order of arrival, writable so that it can be opened in place.
+    pub fn joined(&mut self) -> impl Iterator<Item = Joined<'_>> {
         self.memory
             .chunks_mut(self.slot_size)
             .zip(&self.metas)
             .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
-            .flat_map(|(slot, meta)| {
-                let filled = slot.get_mut(..meta.len).unwrap_or_default();
-                // An empty datagram is one as well, to be counted like any other.
-                let empty = (meta.len == 0).then_some::<&mut [u8]>(&mut []);
-                let arrived = Arrived {
+            .map(|(slot, meta)| Joined {
+                arrived: Arrived {
                     route: meta.route,
                     ecn: meta.ecn,
-                };
-                filled
-                    .chunks_mut(meta.stride.max(1))
-                    .chain(empty)
-                    .map(move |datagram| (arrived, datagram))
+                },
+                stride: meta.stride.max(1),
+                bytes: slot.get_mut(..meta.len).unwrap_or_default(),
             })
+    }
+
+    /// Each datagram of the last receive and how it came.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = (Arrived, &mut [u8])> {
+        self.joined().flat_map(|joined| {
+            let Joined {
+                arrived,
+                stride,
+                bytes,
+            } = joined;
+            // An empty datagram is one as well, to be counted like any other.
+            let empty = bytes.is_empty().then_some::<&mut [u8]>(&mut []);
+            let datagrams = bytes.chunks_mut(stride).chain(empty);
+            datagrams.map(move |datagram| (arrived, datagram))
+        })
     }
 
     /// The slots, for the kernel to fill; what they held before is forgotten.

@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use transport_crypto::Generation;
+use transport_crypto::{Generation, PacketMask};
 use transport_reliability::Fresh;
 use transport_scheduler::Side;
 
@@ -20,14 +20,14 @@ use super::keys::Keys;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
-use crate::buffer::{Arrived, Ecn, Route};
+use crate::buffer::{Arrived, Ecn, MAX_SEGMENTS, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
-use crate::packet::Sealed;
+use crate::packet::{Sealed, samples};
 use crate::path::PathId;
 use crate::timer::Timer;
 use crate::trace::{DropReason, Event, Tracer};
-use crate::wire::ConnectionId;
+use crate::wire::{ConnectionId, TAG_LEN};
 
 /// How a packet arrived.
 #[derive(Clone, Copy)]
@@ -65,12 +65,26 @@ pub(super) enum Verdict {
 }
 
 impl Connection {
-    /// A datagram whose connection id is one of ours.
+    /// The header masks of datagrams that came together. False: there are no keys yet.
+    pub(crate) fn packet_masks<'d>(
+        &self,
+        datagrams: impl Iterator<Item = &'d [u8]>,
+        out: &mut [PacketMask; MAX_SEGMENTS],
+    ) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let mut tags = [[0; TAG_LEN]; MAX_SEGMENTS];
+        let count = samples(datagrams, &mut tags);
+        let (tags, out) = (tags.get(..count), out.get_mut(..count));
+        keys.open.masks(tags.unwrap_or_default(), out.unwrap_or_default());
+        true
+    }
+
+    /// A datagram whose connection id is one of ours; the mask of its header where it was computed before.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Now,
         arrived: impl Into<Arrived>,
-        cid: ConnectionId,
+        (cid, mask): (ConnectionId, Option<&PacketMask>),
         datagram: &mut [u8],
         tracer: &mut Tracer<'_>,
     ) {
@@ -90,7 +104,11 @@ impl Connection {
         let Some(keys) = &mut self.keys else {
             return tracer.dropped(DropReason::Unknown, size);
         };
-        let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
+        let unmasked = match mask {
+            Some(mask) => Sealed::unmask_with(datagram, cid, mask),
+            None => Sealed::unmask(datagram, cid, &keys.open),
+        };
+        let Some(sealed) = unmasked else {
             return tracer.dropped(DropReason::Forged, size);
         };
         let number = path.recovery.expand(sealed.truncated(), sealed.number_len());

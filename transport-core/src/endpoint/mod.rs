@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
-use crate::buffer::{Arrived, Batch, Route};
+use crate::buffer::{Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
@@ -28,10 +28,10 @@ use crate::handle::Handle;
 use crate::key_log::{KeyLog, KeyLogEntry};
 use crate::random::Random;
 use crate::timer::{Why, earlier};
-use crate::trace::{self, DropReason, Drops, Observer, Tracer};
-use crate::wire::ConnectionId;
+use crate::trace::{self, Drops, Observer, Tracer};
 
 mod admit;
+mod arrive;
 mod client;
 mod deadlines;
 mod dial;
@@ -358,55 +358,6 @@ impl Endpoint {
             + waiting
             + self.routes.memory()
             + self.admission.as_ref().map_or(0, |admission| admission.memory())
-    }
-
-    // --- datagrams in ---
-
-    /// A datagram arrived. It is decrypted where it lies. Gives whether it names a connection or a handshake of ours: what
-    /// does not is a stranger's, and may be part of a flood.
-    pub fn handle_datagram(&mut self, now: Now, arrived: impl Into<Arrived>, datagram: &mut [u8]) -> bool {
-        let arrived = arrived.into();
-        let route = arrived.route;
-        self.watch.stats.received_datagrams += 1;
-        self.watch.stats.received_bytes += datagram.len() as u64;
-        let unknown = match self.routes.find(datagram) {
-            _ if datagram.len() > MAX_DATAGRAM => DropReason::Length,
-            Some((cid, Target::Connection(slot))) => {
-                self.on_packet(now, arrived, slot, cid, datagram);
-                return true;
-            }
-            Some((cid, Target::HalfOpen(id))) => {
-                self.on_first(now, arrived, id, cid, datagram);
-                return true;
-            }
-            None => match self.routes.recognise(datagram) {
-                Some(index) => return self.on_envelope(now, route, index, datagram),
-                None => DropReason::Unknown,
-            },
-        };
-        self.watch.tracer(now, None).dropped(unknown, datagram.len());
-        false
-    }
-
-    fn on_packet(&mut self, now: Now, arrived: Arrived, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
-        let handle = self.slab.handle(slot);
-        let mut tracer = self.watch.tracer(now, Some(handle));
-        match self.slab.connection(slot) {
-            Some(connection) => connection.handle_datagram(now, arrived, cid, datagram, &mut tracer),
-            // A packet may overtake the answer it belongs behind; it will come again.
-            None => tracer.dropped(DropReason::Unknown, datagram.len()),
-        }
-        self.slab.mark(slot);
-    }
-
-    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> bool {
-        let incoming = self.routes.domain(index).map(|domain| domain.incoming);
-        match incoming {
-            Some(Direction::ClientToServer) => self.on_stranger(now, route, index, datagram),
-            Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
-            None => {}
-        }
-        incoming == Some(Direction::ServerToClient)
     }
 
     // --- time ---
