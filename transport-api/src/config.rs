@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, KeyLog,
-    Limits, Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions,
-    TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, DEFAULT_PROVIDER, EndpointAddress, EngineConfig,
+    Grant, KeyLog, Limits, Observer, Provider, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice,
+    TicketOptions, TransportConfig,
 };
 use crate::paths::Failover;
 
@@ -180,6 +180,8 @@ pub struct TransportOptions {
     pub datagram_policy: DatagramPolicy,
     /// Whether this machine claims AES instructions; `None`: look.
     pub has_aes: Option<bool>,
+    /// The cryptographic primitives: pure Rust, or those of another package, such as `transport-crypto-aws-lc`.
+    pub provider: &'static dyn Provider,
     /// Looks for datagrams larger than 1232 bytes on each path.
     pub mtu_search: bool,
     /// The largest UDP payload sent or taken, bytes; at least 1232. 1472 fits Ethernet.
@@ -202,6 +204,7 @@ impl Default for TransportOptions {
             limits: Limits::default(),
             datagram_policy: DatagramPolicy::default(),
             has_aes: None,
+            provider: DEFAULT_PROVIDER,
             mtu_search: true,
             max_udp_payload: 1472,
             key_update_interval: Duration::from_mins(10),
@@ -216,6 +219,7 @@ impl TransportOptions {
         TransportConfig {
             algorithm: self.congestion,
             aes: self.has_aes.unwrap_or_else(detect_aes),
+            provider: self.provider,
             idle_timeout: self.idle_timeout,
             keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,

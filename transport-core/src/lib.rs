@@ -45,6 +45,7 @@ pub use path::{PathId, PathReason, PathState};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
+pub use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
 pub use transport_crypto::{
     Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,

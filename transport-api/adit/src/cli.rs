@@ -280,6 +280,9 @@ pub(crate) enum Bench {
         /// A concrete address; it goes into the bundle.
         #[arg(long)]
         listen: SocketAddr,
+        /// Cryptographic primitives.
+        #[arg(long, value_enum, default_value_t = Primitives::Auto)]
+        provider: Primitives,
         /// Write the secrets of every connection here: whoever reads the file reads the traffic.
         #[arg(long, value_name = "FILE")]
         key_log: Option<PathBuf>,
@@ -322,6 +325,9 @@ pub(crate) struct BenchClient {
     /// Packet suite.
     #[arg(long, value_enum, default_value_t = Cipher::Auto)]
     pub(crate) cipher: Cipher,
+    /// Cryptographic primitives.
+    #[arg(long, value_enum, default_value_t = Primitives::Auto)]
+    pub(crate) provider: Primitives,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_log: Option<PathBuf>,
@@ -349,6 +355,16 @@ pub(crate) enum Cipher {
     Chacha20,
     /// AES-256-GCM.
     Aes256,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Primitives {
+    /// AWS-LC where it was compiled in, as every other command takes it.
+    Auto,
+    /// Pure Rust.
+    Rust,
+    /// AWS-LC.
+    AwsLc,
 }
 
 #[cfg(test)]

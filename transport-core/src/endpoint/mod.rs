@@ -202,7 +202,14 @@ impl Endpoint {
             observer,
         } = config;
         let (mut routes, mut random) = (Routes::default(), Random::new(seed));
-        let admission = server.map(|server| Box::new(Admission::new(server, &mut routes, random.u64())));
+        let admission = server.map(|server| {
+            Box::new(Admission::new(
+                server,
+                transport.provider,
+                &mut routes,
+                random.u64(),
+            ))
+        });
         Self {
             transport: Arc::new(transport),
             admission,

@@ -17,7 +17,12 @@ use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
     match end {
-        cli::Bench::Server { dir, listen, key_log } => server::run(&dir, listen, key_log.as_deref()),
+        cli::Bench::Server {
+            dir,
+            listen,
+            provider,
+            key_log,
+        } => server::run(&dir, listen, provider, key_log.as_deref()),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }

@@ -22,7 +22,7 @@ use super::{
     report::Totals,
 };
 use crate::{
-    cli::Workload,
+    cli::{Primitives, Workload},
     exit::{Code, Context, Outcome, fail},
     files,
     init::bundle_endpoint,
@@ -36,7 +36,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Outcome {
+pub(crate) fn run(dir: &Path, listen: SocketAddr, provider: Primitives, key_log: Option<&Path>) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -51,6 +51,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
+    config.transport.provider = crate::provider::chosen(provider)?;
     config.transport.idle_timeout = Duration::from_mins(2);
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if let Some(path) = key_log {

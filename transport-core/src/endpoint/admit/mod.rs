@@ -25,7 +25,7 @@
 
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation};
+use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation, provider::Provider};
 
 use super::EndpointStats;
 use super::route::Routes;
@@ -114,7 +114,12 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
-    pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
+    pub(super) fn new(
+        config: ServerConfig,
+        provider: &'static dyn Provider,
+        routes: &mut Routes,
+        key: u64,
+    ) -> Self {
         let ServerConfig {
             relay_id,
             epochs,
@@ -126,7 +131,7 @@ impl Admission {
             tickets,
         } = config;
         Self {
-            epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
+            epochs: Epochs::new(provider, relay_id, grants, epochs, bundle, routes),
             access,
             app,
             max_connections,
