@@ -94,6 +94,14 @@ pub enum Event<'a> {
         /// How many.
         count: usize,
     },
+    /// Of its batches only the first packets arrive: the host cuts them badly, or the path takes no bursts. Packets leave one by one
+    /// from now on.
+    BatchesStopped {
+        /// The connection.
+        connection: Handle,
+        /// The path.
+        path: PathId,
+    },
     /// Keys changed.
     KeysUpdated {
         /// The connection.

@@ -139,6 +139,7 @@ impl Connection {
         };
         while left > 0 {
             match self.transmit_packet(id, permit, now, batch, tracer) {
+                Built::Packet(_) if !self.paths.get(id)?.trains.allowed() => break,
                 Built::Packet(size) => left = left.saturating_sub(size),
                 // What seemed to be news was none: the probe leaves all the same.
                 Built::Nothing { .. } if batch.is_empty() && self.owes_probe(id, permit) => {
@@ -286,7 +287,7 @@ impl Connection {
         size: usize,
     ) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
-        let ect = batch.ecn() == Ecn::Ect0;
+        let (ect, follows) = (batch.ecn() == Ecn::Ect0, !batch.is_empty());
         let cid = cid.or(self.ids.current(id.get()))?;
         let path = self.paths.get_mut(id)?;
         let number = path.take_number();
@@ -303,6 +304,7 @@ impl Connection {
         };
         let mut draft = Draft::new(builder, id, number);
         draft.ect = ect;
+        draft.content.follows = follows;
         Some(draft)
     }
 

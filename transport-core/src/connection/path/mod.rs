@@ -15,6 +15,7 @@ pub(crate) mod mtu;
 pub(crate) mod set;
 pub(crate) mod shown;
 pub(crate) mod signals;
+mod trains;
 pub(crate) mod validate;
 
 pub(crate) use set::Paths;
@@ -22,6 +23,7 @@ pub(crate) use set::Paths;
 use mtu::Mtu;
 use set::Template;
 use shown::Shown;
+use trains::Trains;
 use validate::{AMPLIFICATION, Candidate, Responses};
 
 /// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
@@ -56,6 +58,7 @@ pub(crate) struct Path {
     pub(crate) route: Route,
     pub(crate) mtu: Mtu,
     pub(crate) shown: Shown,
+    pub(crate) trains: Trains,
     pub(crate) candidate: Option<Candidate>,
     pub(crate) responses: Responses,
     /// PING is to be sent.
@@ -116,6 +119,7 @@ impl Path {
             route,
             mtu: template.mtu.clone(),
             shown: Shown::default(),
+            trains: Trains::default(),
             candidate: None,
             responses: Responses::default(),
             ping: false,
@@ -170,6 +174,7 @@ impl Path {
         if moved {
             // Another place: nothing measured so far says anything about it (RFC 9000 §9.4).
             self.recovery.reset_path(now);
+            self.trains = Trains::default();
             self.mtu.reset();
             if narrow {
                 self.mtu.start_low();
