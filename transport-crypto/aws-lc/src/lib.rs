@@ -18,7 +18,10 @@
 mod agreement;
 mod packet;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Once,
+    atomic::{AtomicBool, Ordering},
+};
 
 use transport_crypto::{
     InvalidKemKey, Secret, Suite,
@@ -44,19 +47,25 @@ impl Provider for AwsLc {
     }
 
     fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair> {
+        // Whoever has a key pair is about to encapsulate.
+        generator_is_ready();
         match agreement::MlKemKeyPair::new(seed) {
             Ok(pair) => Box::new(pair),
             Err(_) => RustCrypto.kem_key_pair(seed),
         }
     }
 
-    /// `_m` is not used: AWS-LC draws from its own generator, which the system seeds.
+    /// `m` is used only while AWS-LC's own generator, from which it draws, is not ready.
     fn kem_encapsulate(
         &self,
         key: &KemPublic,
-        _m: &Secret<32>,
+        m: &Secret<32>,
     ) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey> {
-        agreement::kem_encapsulate(key)
+        if generator_is_ready() {
+            agreement::kem_encapsulate(key)
+        } else {
+            RustCrypto.kem_encapsulate(key, m)
+        }
     }
 
     fn x25519_key_pair(&self, secret: &Secret<32>) -> Arc<dyn DhKeyPair> {
@@ -65,4 +74,18 @@ impl Provider for AwsLc {
             Err(_) => RustCrypto.x25519_key_pair(secret),
         }
     }
+}
+
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// AWS-LC collects the first randomness of a process for a tenth of a second and more, which no handshake should wait for: a
+/// thread begins with it when this is first asked.
+fn generator_is_ready() -> bool {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        let seed = || READY.store(aws_lc_rs::rand::fill(&mut [0]).is_ok(), Ordering::Release);
+        // Without a thread it is never ready, and RustCrypto encapsulates.
+        drop(std::thread::Builder::new().name("aws-lc".into()).spawn(seed));
+    });
+    READY.load(Ordering::Acquire)
 }
