@@ -1,7 +1,7 @@
 //! The words of the engine, as this crate uses them.
 
 pub(crate) use transport_core::{
-    Access, Algorithm, Batch, Bundle, BundleError, By, Class, ClientId, ClientIdentity, ClientTicket,
+    Access, Algorithm, Batch, Blocks, Bundle, BundleError, By, Class, ClientId, ClientIdentity, ClientTicket,
     CloseReason, Connect, ConnectError as StartError, Connection, ConnectionStats, DEFAULT_PROVIDER,
     DatagramDrop, DatagramId, DatagramOptions, Direction, Endpoint, EndpointAddress,
     EndpointConfig as EngineConfig, EndpointStats, Entropy, EntropyFailed, EpochsError, Event, Grant, Handle,

@@ -53,6 +53,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{
-    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
-    QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
+    Blocks, Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent,
+    Limits, QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
 };
