@@ -406,6 +406,8 @@ const UNSAFE: &[Rule] = &[Rule {
         "transport-tests/src/alloc",
         // The allocator that looks into freed memory for secrets.
         "transport-crypto/tests/erased",
+        // The UDP of programs that are compared with: a workspace of its own.
+        "transport-tests/peers/common/src/socket",
     ],
     bars: Bars::Word("unsafe"),
     why: "syscalls live in `transport-core/src/net/sys` and `transport-api/src/tun/sys`; call what they offer",

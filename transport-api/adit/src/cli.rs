@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Connect(Connect),
     /// Measure.
     #[command(
-        after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json"
+        after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json\n  adit bench client /tmp/b/relay.bundle --workload mixed --seconds 10 --json"
     )]
     Bench {
         /// Which end.
@@ -307,13 +307,13 @@ pub(crate) struct BenchClient {
     /// How many connections.
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: u32,
-    /// Bulk: how many streams on each connection.
+    /// Bulk and mixed: how many streams of bulk on each connection.
     #[arg(long, default_value_t = 1)]
     pub(crate) streams: u32,
     /// Bytes of a datagram (default 1200) or an echo (default 1024).
     #[arg(long)]
     pub(crate) size: Option<usize>,
-    /// The server sends.
+    /// The server sends: bulk, datagrams, the bulk of mixed.
     #[arg(long)]
     pub(crate) reverse: bool,
     /// Handshakes: come back with the ticket of the connection before; only such are measured.
@@ -345,6 +345,9 @@ pub(crate) enum Workload {
     Idle,
     /// Ping-pong on one stream.
     Echo,
+    /// Echo alone for a second (`unloaded_latency_us`), then beside bulk and a datagram of 1200 bytes every millisecond,
+    /// which comes back (`datagram_latency_us`).
+    Mixed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

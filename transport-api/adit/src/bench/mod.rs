@@ -4,6 +4,7 @@
 //! everything after it belongs to the workload. Payload is counted where it arrives.
 
 mod client;
+mod crew;
 mod datagrams;
 mod protocol;
 mod report;

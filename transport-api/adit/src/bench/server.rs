@@ -9,14 +9,15 @@ use std::{
 };
 
 use transport_api::{
-    Connection, DatagramPolicy, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions,
-    WriteError,
+    Class, Connection, DatagramPolicy, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream,
+    ServerOptions, WriteError,
     local::{Handle, Loop},
     now,
 };
 
 use super::{
     CHUNK, GOODBYE_LIMIT, MAX_TASKS,
+    crew::Crew,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Totals,
@@ -154,6 +155,26 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
                 ..Received::default()
             }
         }
+        (Workload::Mixed, reverse) => {
+            let counter = Counter::default();
+            at.spawn(counter.clone().count_and_return(connection.clone()))
+                .map_err(|_| Ended)?;
+            at.spawn(echo_beside(connection.clone())).map_err(|_| Ended)?;
+            // The client says when the load begins.
+            protocol::read_exact::<1>(&mut asked).await?.ok_or(Ended)?;
+            let streams = usize::from(request.streams);
+            let bulk = if reverse {
+                send_bulk(connection, streams, request.run_for, at).await?;
+                Received::default()
+            } else {
+                receive_bulk(connection, streams, at).await?
+            };
+            while asked.read(&mut [0; 16]).await?.is_some() {}
+            Received {
+                datagrams: counter.settled(at).await.datagrams,
+                ..bulk
+            }
+        }
         (Workload::Echo | Workload::Handshakes | Workload::Idle, _) => {
             return echo(&mut answer, &mut asked).await;
         }
@@ -174,26 +195,34 @@ async fn echo(answer: &mut SendStream, asked: &mut RecvStream) -> Result<Receive
     Ok(received)
 }
 
+/// The echo of [`Workload::Mixed`]: the next stream, for which somebody waits.
+async fn echo_beside(connection: Connection) {
+    if let Ok((mut answer, mut asked)) = connection.accept_bi().await {
+        answer.set_class(Class::Interactive);
+        // What is amiss shows at the client.
+        let _ = echo(&mut answer, &mut asked).await;
+    }
+}
+
 async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> Result<Received, Ended> {
-    let total = Rc::new(RefCell::new((Received::default(), None::<Instant>, 0usize)));
+    let total = Rc::new(RefCell::new((Received::default(), None::<Instant>)));
+    let mut crew = Crew::new(at);
     for _ in 0..streams.max(1) {
         let mut stream = connection.accept_uni().await?;
         let total = Rc::clone(&total);
-        let count = async move {
+        crew.start(async move {
             let mut buffer = vec![0; CHUNK];
             while let Ok(Some(read)) = stream.read(&mut buffer).await {
                 let now = now().instant;
-                let (received, first, _) = &mut *total.borrow_mut();
+                let (received, first) = &mut *total.borrow_mut();
                 received.bytes += read as u64;
                 received.micros = (now - *first.get_or_insert(now)).as_micros() as u64;
             }
-            total.borrow_mut().2 += 1;
-        };
-        at.spawn(count).map_err(|_| Ended)?;
+            Ok::<_, Ended>(())
+        })
+        .map_err(|_| Ended)?;
     }
-    while total.borrow().2 < streams.max(1) {
-        at.sleep(Duration::from_millis(2)).await;
-    }
+    crew.all().await?;
     let received = total.borrow().0;
     Ok(received)
 }
@@ -207,6 +236,7 @@ async fn send_bulk(
     let until = now().instant + run_for;
     for _ in 0..streams.max(1) {
         let mut stream = connection.open_uni().await?;
+        stream.set_class(Class::Bulk);
         let fill = async move {
             let data = vec![0x5a; CHUNK];
             while now().instant < until && stream.write_all(&data).await.is_ok() {}

@@ -206,11 +206,18 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     fails(&folder, 2, &["demo", "--vpn"]);
     fails(&folder, 2, &["doctor"]);
     fails(&folder, 2, &["no-such-command"]);
-    fails(
-        &folder,
-        2,
-        &["bench", "client", text(&bundle), "--workload", "echo", "--resume"],
-    );
+    for misplaced in [
+        &["echo", "--resume"][..],
+        &["handshakes", "--reverse"],
+        &["idle", "--reverse"],
+        &["echo", "--reverse"],
+        &["datagrams", "--streams", "2"],
+        &["echo", "--streams", "2"],
+    ] {
+        let mut arguments = vec!["bench", "client", text(&bundle), "--workload"];
+        arguments.extend(misplaced);
+        fails(&folder, 2, &arguments);
+    }
     fails(
         &folder,
         2,
