@@ -5,8 +5,9 @@ pub(crate) use transport_core::{
     ClientTicket, CloseReason, Connect, ConnectError as StartError, Connection, ConnectionStats,
     DatagramDrop, DatagramId, DatagramOptions, Direction, Endpoint, EndpointAddress,
     EndpointConfig as EngineConfig, EndpointStats, Entropy, EntropyFailed, EpochsError, Event, Grant, Handle,
-    Info, KeyLog, Limits, Now, Observer, Output, PathError, PathId, PathInfo, PathReason, PathState, Peer,
-    ReadError as StreamReadError, RecvBatch, RelayEpoch, RelayId, RelayStatics, Route, ServerConfig,
-    SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketKeys,
-    TicketOptions, TransportConfig, Usage, WriteError as StreamWriteError, net, trace,
+    Info, KeyLog, KeyLogEntry, Limits, Now, Observer, Output, PathError, PathId, PathInfo, PathReason,
+    PathState, Peer, ReadError as StreamReadError, RecvBatch, RelayEpoch, RelayId, RelayStatics, Route,
+    Secret, ServerConfig, SessionInfo as EngineSession, StreamEvent, StreamId, Suite, SuiteChoice, Ticket,
+    TicketKeys, TicketOptions, TransportConfig, Usage, Whose, Worker, WriteError as StreamWriteError, net,
+    trace,
 };

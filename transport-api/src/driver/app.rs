@@ -32,19 +32,27 @@ pub(crate) struct App {
     /// Handshakes we started.
     connecting: Vec<(Handle, Arc<ConnectReply>)>,
     next_id: u64,
+    /// Ids of other workers lie between.
+    id_step: u64,
     closed: bool,
     pub(crate) out: Outbox,
 }
 
 impl App {
-    pub(crate) fn new(shared: Arc<EndpointShared>, options: TransportOptions) -> Self {
+    /// Of worker `number` of `workers`.
+    pub(crate) fn new(
+        shared: Arc<EndpointShared>,
+        options: TransportOptions,
+        (number, workers): (usize, usize),
+    ) -> Self {
         Self {
             shared,
             options,
             links: BTreeMap::new(),
             by_handle: BTreeMap::new(),
             connecting: Vec::new(),
-            next_id: 0,
+            next_id: number as u64,
+            id_step: workers as u64,
             closed: false,
             out: Outbox::default(),
         }
@@ -94,6 +102,8 @@ impl App {
                     link.streams.pump_recv(engine, id, out);
                 });
             }
+            // The driver looks by itself.
+            Mark::Forwarded => {}
         }
     }
 
@@ -200,7 +210,13 @@ impl App {
             std::mem::take(&mut state.incoming)
         };
         for shared in unaccepted {
-            self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
+            if Arc::ptr_eq(&shared.mailbox, &self.shared.mailbox) {
+                self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
+            } else {
+                // Another worker has it.
+                lock(&shared.state).close.get_or_insert_with(|| (0, Vec::new()));
+                shared.post();
+            }
         }
     }
 
@@ -280,7 +296,7 @@ impl App {
     }
 
     fn share(&mut self, connection: &Connection) -> Arc<ConnectionShared> {
-        self.next_id += 1;
+        self.next_id += self.id_step;
         Arc::new(ConnectionShared {
             id: self.next_id,
             driver: std::thread::current().id(),
@@ -299,7 +315,7 @@ impl App {
 
     /// To whoever accepts. False: the queue is full, or nobody will.
     fn offer(&mut self, shared: Arc<ConnectionShared>) -> bool {
-        let mut state = lock(&self.shared.state);
+        let mut state = lock(&self.shared.lead().state);
         if state.closed || state.unreferenced || state.incoming.len() >= MAX_WAITING {
             return false;
         }
@@ -406,7 +422,11 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
     match change {
         Change::Access(access) => engine.replace_access(now, access),
         Change::Revoke(clients) => engine.revoke(now, &clients),
-        Change::TicketKeys(keys) => engine.install_ticket_keys(*keys),
+        Change::TicketKeys(keys) => {
+            if let Some(keys) = lock(&keys).take() {
+                engine.install_ticket_keys(keys);
+            }
+        }
         Change::Epochs(epochs, bundle) => {
             // Checked when it was asked for.
             if let Err(error) = engine.replace_epochs(now, epochs, bundle) {

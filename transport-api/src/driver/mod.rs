@@ -1,4 +1,4 @@
-//! The driver: one thread per endpoint, the loop, the one clock and the one entropy source.
+//! The driver: one thread per endpoint (or worker of it), the loop, the one clock and the one entropy source.
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
 //! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned → **wait**.
@@ -17,6 +17,7 @@ pub(crate) mod clock;
 pub(crate) mod command;
 mod effort;
 pub(crate) mod entropy;
+mod forward;
 mod io;
 mod lanes;
 mod link;
@@ -26,6 +27,7 @@ pub(crate) mod shared;
 mod strangers;
 mod streams;
 pub(crate) mod trace;
+mod workers;
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -36,10 +38,12 @@ use self::app::App;
 use self::command::{Mailbox, Mark, Marked};
 use self::effort::Effort;
 use self::entropy::OsEntropy;
+use self::forward::{Forward, Inbox};
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use self::strangers::Strangers;
+use self::workers::Part;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
@@ -56,29 +60,60 @@ const MAX_DRAINS: usize = 8;
 /// A lost wake-up would cost this much, not for ever.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// Binds, starts the thread.
-pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
-    let (listen, buffer) = (config.listen, config.socket_buffer);
+/// Binds, starts the thread, or those of all workers; the first is the one that leads.
+pub(crate) fn start(config: EndpointConfig) -> Result<Vec<Arc<EndpointShared>>> {
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
     }
-    let socket = bind(listen, buffer)?;
-    let local = socket.local_addr()?;
+    let socket = bind(config.listen, config.socket_buffer)?;
+    let mut drivers: Vec<Driver<MioIo>> = Vec::new();
+    for part in workers::parts(config, socket, &mut OsEntropy)? {
+        let lead = drivers.first().map(|first| Arc::clone(&first.shared));
+        drivers.push(make(part, lead)?);
+    }
+    let all: Vec<Arc<EndpointShared>> = drivers.iter().map(|one| Arc::clone(&one.shared)).collect();
+    let inboxes: Vec<Arc<Inbox>> = all
+        .iter()
+        .map(|one| Arc::new(Inbox::new(Arc::clone(&one.mailbox))))
+        .collect();
+    for (number, mut driver) in drivers.into_iter().enumerate() {
+        driver.forward = Forward::new(&inboxes, number);
+        let started = std::thread::Builder::new()
+            .name("transport".into())
+            .spawn(move || driver.run());
+        if let Err(error) = started {
+            workers::give_up(&all);
+            return Err(error);
+        }
+    }
+    Ok(all)
+}
+
+/// A driver that does not run yet.
+fn make(part: Part, lead: Option<Arc<EndpointShared>>) -> Result<Driver<MioIo>> {
+    let Part {
+        mut config,
+        socket,
+        worker,
+        number,
+        workers,
+    } = part;
+    let (local, caps, buffer) = (socket.local_addr()?, socket.caps(), config.socket_buffer);
     let mut seed = [0; 32];
     OsEntropy
         .fill(&mut seed)
         .map_err(|_| Error::other("the operating system gives no randomness"))?;
-    let caps = socket.caps();
     let (io, alarm) = MioIo::new(socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
     let key_log = config.key_log.take();
-    let mut engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let mut engine = Endpoint::new_worker(config.into_engine(), seed, Box::new(OsEntropy), worker);
     if let Some(log) = key_log {
         engine.set_key_log(log);
     }
     let shared = Arc::new(EndpointShared {
+        lead,
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
         socket_buffer: buffer,
@@ -102,12 +137,8 @@ pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             caps,
         }),
     });
-    let app = App::new(Arc::clone(&shared), options);
-    let mut driver = Driver::new(io, engine, Arc::clone(&shared), app);
-    std::thread::Builder::new()
-        .name("transport".into())
-        .spawn(move || driver.run())?;
-    Ok(shared)
+    let app = App::new(Arc::clone(&shared), options, (number, workers));
+    Ok(Driver::new(io, engine, shared, app))
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
@@ -148,6 +179,7 @@ struct Driver<I: Io> {
     /// What handshakes cost here.
     effort: Effort,
     strangers: Strangers,
+    forward: Forward,
 }
 
 impl<I: Io> Driver<I> {
@@ -163,6 +195,7 @@ impl<I: Io> Driver<I> {
             deadline: None,
             effort: Effort::default(),
             strangers: Strangers::default(),
+            forward: Forward::default(),
         }
     }
 
@@ -214,6 +247,7 @@ impl<I: Io> Driver<I> {
         }
         self.marks = marks;
         self.know_interfaces();
+        self.forward.take(now, &mut self.engine);
         self.receive(now)?;
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
             self.engine.handle_timeout(now);
@@ -227,12 +261,14 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
             let more = io.receive_lane(now, &mut |arrived, datagram| {
                 datagrams += 1;
-                engine.handle_datagram(now, arrived, datagram);
+                forward.receive(now, engine, arrived, datagram);
             });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -248,7 +284,9 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive_common(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         if !io.has_input() {
             return Ok(());
         }
@@ -257,7 +295,7 @@ impl<I: Io> Driver<I> {
         for _ in 0..RECEIVE_BATCHES {
             let more = io.receive(&mut |arrived, datagram| {
                 datagrams += 1;
-                ours += u32::from(engine.handle_datagram(now, arrived, datagram));
+                ours += u32::from(forward.receive(now, engine, arrived, datagram));
             })?;
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
