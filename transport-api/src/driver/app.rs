@@ -1,6 +1,6 @@
 //! Between the engine and the handles: one table of connections, one match over the engine's events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,6 +29,8 @@ pub(crate) struct App {
     options: TransportOptions,
     links: BTreeMap<u64, Link>,
     by_handle: BTreeMap<Handle, u64>,
+    /// Those that wait for a queue or the clock: each turn looks at them, and at no idle one.
+    waiting: BTreeSet<u64>,
     /// Handshakes we started.
     connecting: Vec<(Handle, Arc<ConnectReply>)>,
     next_id: u64,
@@ -50,6 +52,7 @@ impl App {
             options,
             links: BTreeMap::new(),
             by_handle: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             connecting: Vec::new(),
             next_id: number as u64,
             id_step: workers as u64,
@@ -117,6 +120,9 @@ impl App {
             && let Some(engine) = engine.connection(link.handle)
         {
             act(link, engine, &mut self.out);
+            if link.is_waiting() {
+                self.waiting.insert(id);
+            }
         }
     }
 
@@ -259,6 +265,9 @@ impl App {
                     // The path changed, or its size.
                     _ => link.publish_size(engine, &mut self.out),
                 }
+                if link.is_waiting() {
+                    self.waiting.insert(link.shared.id);
+                }
             }
         }
     }
@@ -350,16 +359,22 @@ impl App {
     /// Lets those go on who wait for the queue or the clock. True: drain again.
     pub(crate) fn settle(&mut self, now: Now, engine: &mut Endpoint) -> bool {
         let mut changed = false;
-        for link in self.links.values_mut().filter(|link| link.is_waiting()) {
+        let (links, out) = (&mut self.links, &mut self.out);
+        self.waiting.retain(|id| {
+            let Some(link) = links.get_mut(id).filter(|link| link.is_waiting()) else {
+                return false;
+            };
             if let Some(engine) = engine.connection(link.handle) {
-                changed |= link.settle(now, engine, &mut self.out);
+                changed |= link.settle(now, engine, out);
             }
-        }
+            true
+        });
         changed
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.links.values().filter_map(Link::deadline).min()
+        let waiting = self.waiting.iter().filter_map(|id| self.links.get(id));
+        waiting.filter_map(Link::deadline).min()
     }
 
     /// Publishes figures and wakes everybody who was told something.
