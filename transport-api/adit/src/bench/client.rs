@@ -49,7 +49,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     };
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.congestion = options.cc.into();
-    config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.idle_timeout = Duration::from_mins(10);
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);

@@ -15,7 +15,12 @@ use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
     match end {
-        cli::Bench::Server { dir, listen, key_log } => server::run(&dir, listen, key_log.as_deref()),
+        cli::Bench::Server {
+            dir,
+            listen,
+            key_log,
+            workers,
+        } => server::run(&dir, listen, key_log.as_deref(), usize::from(workers)),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }

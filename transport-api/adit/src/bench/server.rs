@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     cli::Workload,
+    config::cores,
     exit::{Code, Context, Outcome, fail},
     files,
     init::bundle_endpoint,
@@ -36,7 +37,8 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Outcome {
+/// `workers`: 0 for one on each core.
+pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>, workers: usize) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -51,7 +53,9 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
-    config.transport.idle_timeout = Duration::from_mins(2);
+    config.workers = if workers == 0 { cores() } else { workers };
+    // Longer than it takes to open as many connections as there may be.
+    config.transport.idle_timeout = Duration::from_mins(10);
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
