@@ -16,7 +16,7 @@ use transport_api::{
 };
 
 use super::{
-    CHUNK, MAX_TASKS,
+    CHUNK, IDLE_TIMEOUT, MAX_TASKS,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Figures,
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     };
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.congestion = options.cc.into();
-    config.transport.idle_timeout = Duration::from_mins(10);
+    config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);

@@ -11,6 +11,8 @@ mod server;
 
 pub(crate) use report::suite_name;
 
+use std::time::Duration;
+
 use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
@@ -27,5 +29,7 @@ pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
 
 /// Tasks of one end at most: a few for each connection.
 const MAX_TASKS: usize = 400_000;
+/// Longer than a slow machine takes to open 100,000 connections, of which the first are silent all the time.
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Bytes handed to a stream at once.
 const CHUNK: usize = 256 * 1024;

@@ -16,7 +16,7 @@ use transport_api::{
 };
 
 use super::{
-    CHUNK, MAX_TASKS,
+    CHUNK, IDLE_TIMEOUT, MAX_TASKS,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Totals,
@@ -54,8 +54,7 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>, worker
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
     config.workers = if workers == 0 { cores() } else { workers };
-    // Longer than it takes to open as many connections as there may be.
-    config.transport.idle_timeout = Duration::from_mins(10);
+    config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
