@@ -27,6 +27,7 @@ pub mod net;
 pub mod packet;
 mod path;
 mod random;
+mod seat;
 pub mod timer;
 pub mod trace;
 pub mod wire;
@@ -37,7 +38,9 @@ pub use config::{
     TransportConfig,
 };
 pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
-pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
+pub use endpoint::{
+    Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage, Whose, Worker,
+};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};

@@ -238,6 +238,10 @@ drop_reasons! {
     ControlUnasked = "control_unasked",
     /// A bundle that is forged, another relay's, not valid now or not newer; or too many of them came.
     BundleRefused = "bundle_refused",
+    /// A packet of another worker's connection, which has more of them waiting than it takes.
+    ForwardFull = "forward_full",
+    /// Another worker handed it over by its id, but the connection is no longer here.
+    ForwardUnknown = "forward_unknown",
 }
 
 /// How many of what were dropped.
@@ -264,6 +268,13 @@ impl Drops {
     /// All together.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// Adds those of another endpoint.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
     }
 
     fn count(&mut self, reason: DropReason) {

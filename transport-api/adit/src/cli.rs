@@ -286,6 +286,9 @@ pub(crate) enum Bench {
         /// Write the secrets of every connection here: whoever reads the file reads the traffic.
         #[arg(long, value_name = "FILE")]
         key_log: Option<PathBuf>,
+        /// Threads that share the load, each with a socket; 0: one for each core.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=64))]
+        workers: u8,
     },
     /// Run a workload against a bench server.
     Client(BenchClient),

@@ -1,5 +1,5 @@
-//! The driver: what moves an endpoint, the one clock and the one entropy source. It runs on a thread of its own, or as a guest
-//! of somebody's [loop](crate::local).
+//! The driver: what moves an endpoint (or a worker of it), the one clock and the one entropy source. It runs on a thread of its
+//! own, or as a guest of somebody's [loop](crate::local).
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
 //! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned. Then whoever runs it waits.
@@ -18,6 +18,7 @@ pub(crate) mod clock;
 pub(crate) mod command;
 mod effort;
 pub(crate) mod entropy;
+mod forward;
 mod io;
 mod lanes;
 mod link;
@@ -28,6 +29,7 @@ mod strangers;
 mod streams;
 mod thread;
 pub(crate) mod trace;
+mod workers;
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -38,11 +40,13 @@ use self::app::App;
 use self::command::{Alarm, Mailbox, Mark, Marked};
 use self::effort::Effort;
 use self::entropy::OsEntropy;
+use self::forward::{Forward, Inbox};
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use self::strangers::Strangers;
 use self::thread::Poller;
+use self::workers::Part;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
@@ -60,23 +64,49 @@ const MAX_DRAINS: usize = 8;
 /// A lost wake-up would cost this much, not for ever.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// Binds, starts the thread.
-pub(crate) fn start(config: EndpointConfig) -> Result<Arc<EndpointShared>> {
-    let (poller, alarm) = Poller::new()?;
-    let (driver, shared) = prepare(config, poller.registry()?, thread::FIRST_TOKEN, alarm)?;
-    std::thread::Builder::new()
-        .name("transport".into())
-        .spawn(move || {
-            if let Err(error) = poller.run(driver) {
-                tracing::error!(target: "adit::driver", %error, "the driver ends");
-            }
-        })?;
-    Ok(shared)
+/// Binds, starts the thread, or those of all workers; the first is the one that leads.
+pub(crate) fn start(config: EndpointConfig) -> Result<Vec<Arc<EndpointShared>>> {
+    let mut drivers: Vec<(Poller, Driver<MioIo>)> = Vec::new();
+    for part in parts(config)? {
+        let (poller, alarm) = Poller::new()?;
+        let lead = drivers.first().map(|(_, first)| Arc::clone(&first.shared));
+        let driver = make(part, lead, poller.registry()?, thread::FIRST_TOKEN, alarm)?;
+        drivers.push((poller, driver));
+    }
+    let all: Vec<Arc<EndpointShared>> = drivers.iter().map(|(_, one)| Arc::clone(&one.shared)).collect();
+    let inboxes: Vec<Arc<Inbox>> = all
+        .iter()
+        .map(|one| Arc::new(Inbox::new(Arc::clone(&one.mailbox))))
+        .collect();
+    for (number, (poller, mut driver)) in drivers.into_iter().enumerate() {
+        driver.forward = Forward::new(&inboxes, number);
+        let started = std::thread::Builder::new()
+            .name("transport".into())
+            .spawn(move || {
+                if let Err(error) = poller.run(driver) {
+                    tracing::error!(target: "adit::driver", %error, "the driver ends");
+                }
+            });
+        if let Err(error) = started {
+            workers::give_up(&all);
+            return Err(error);
+        }
+    }
+    Ok(all)
 }
 
 /// Binds, and moves into a loop.
 pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Result<Arc<EndpointShared>> {
-    on.host(|room| prepare(config, room.registry, room.first_token, Box::new(room.bell)))
+    if config.worker_count() > 1 {
+        let error = "several workers need threads of their own: use `bind`";
+        return Err(Error::new(ErrorKind::InvalidInput, error));
+    }
+    let part = parts(config)?.pop().ok_or(ErrorKind::InvalidInput)?;
+    on.host(|room| {
+        let driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;
+        let shared = Arc::clone(&driver.shared);
+        Ok((driver, shared))
+    })
 }
 
 impl Alarm for Bell {
@@ -85,33 +115,45 @@ impl Alarm for Bell {
     }
 }
 
-fn prepare(
-    mut config: EndpointConfig,
-    registry: ::mio::Registry,
-    first_token: usize,
-    alarm: Box<dyn Alarm>,
-) -> Result<(Driver<MioIo>, Arc<EndpointShared>)> {
-    let (listen, buffer) = (config.listen, config.socket_buffer);
+fn parts(config: EndpointConfig) -> Result<Vec<Part>> {
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
     }
-    let socket = bind(listen, buffer)?;
-    let local = socket.local_addr()?;
+    let socket = bind(config.listen, config.socket_buffer)?;
+    workers::parts(config, socket, &mut OsEntropy)
+}
+
+/// A driver that does not run yet.
+fn make(
+    part: Part,
+    lead: Option<Arc<EndpointShared>>,
+    registry: ::mio::Registry,
+    first_token: usize,
+    alarm: Box<dyn Alarm>,
+) -> Result<Driver<MioIo>> {
+    let Part {
+        mut config,
+        socket,
+        worker,
+        number,
+        workers,
+    } = part;
+    let (local, caps, buffer) = (socket.local_addr()?, socket.caps(), config.socket_buffer);
     let mut seed = [0; 32];
     OsEntropy
         .fill(&mut seed)
         .map_err(|_| Error::other("the operating system gives no randomness"))?;
-    let caps = socket.caps();
     let io = MioIo::new(registry, first_token, socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
     let key_log = config.key_log.take();
-    let mut engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let mut engine = Endpoint::new_worker(config.into_engine(), seed, Box::new(OsEntropy), worker);
     if let Some(log) = key_log {
         engine.set_key_log(log);
     }
     let shared = Arc::new(EndpointShared {
+        lead,
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
         socket_buffer: buffer,
@@ -135,8 +177,8 @@ fn prepare(
             caps,
         }),
     });
-    let app = App::new(Arc::clone(&shared), options);
-    Ok((Driver::new(io, engine, Arc::clone(&shared), app), shared))
+    let app = App::new(Arc::clone(&shared), options, (number, workers));
+    Ok(Driver::new(io, engine, shared, app))
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
@@ -177,6 +219,7 @@ struct Driver<I: Io> {
     /// What handshakes cost here.
     effort: Effort,
     strangers: Strangers,
+    forward: Forward,
 }
 
 impl<I: Io> Driver<I> {
@@ -192,6 +235,7 @@ impl<I: Io> Driver<I> {
             deadline: None,
             effort: Effort::default(),
             strangers: Strangers::default(),
+            forward: Forward::default(),
         }
     }
 
@@ -216,6 +260,7 @@ impl<I: Io> Driver<I> {
         }
         self.marks = marks;
         self.know_interfaces();
+        self.forward.take(now, &mut self.engine);
         self.receive(now)?;
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
             self.engine.handle_timeout(now);
@@ -229,11 +274,13 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
             let more = io.receive_lane(now, &mut |joined| {
-                datagrams += engine.handle_joined(now, joined).0;
+                datagrams += forward.receive(now, engine, joined).0;
             });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -249,7 +296,9 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive_common(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         if !io.has_input() {
             return Ok(());
         }
@@ -257,7 +306,7 @@ impl<I: Io> Driver<I> {
         let (mut datagrams, mut ours) = (0, 0);
         for _ in 0..RECEIVE_BATCHES {
             let more = io.receive(&mut |joined| {
-                let (all, named) = engine.handle_joined(now, joined);
+                let (all, named) = forward.receive(now, engine, joined);
                 datagrams += all;
                 ours += named;
             })?;

@@ -348,6 +348,8 @@ impl ConnectionShared {
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointShared {
+    /// The first of several workers; `None`: this one. Those who accept wait there.
+    pub(crate) lead: Option<Arc<EndpointShared>>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) marked: Marked,
     pub(crate) socket_buffer: usize,
@@ -355,11 +357,13 @@ pub(crate) struct EndpointShared {
 }
 
 /// What a handle wants changed at a relay; done in order. Epochs hold secrets: no `Debug`.
+#[derive(Clone)]
 pub(crate) enum Change {
     Access(Access),
     Revoke(Vec<ClientId>),
     Epochs(Vec<RelayEpoch>, Option<Bundle>),
-    TicketKeys(Box<TicketKeys>),
+    /// Taken by whoever comes first: workers share them.
+    TicketKeys(Arc<Mutex<Option<TicketKeys>>>),
 }
 
 /// A question about the endpoint that only the driver can answer. `None`: it has ended.
@@ -422,6 +426,11 @@ impl std::fmt::Debug for EndpointState {
 pub(crate) const MAX_WAITING: usize = 1024;
 
 impl EndpointShared {
+    /// Whose queue unaccepted connections wait in.
+    pub(crate) fn lead(&self) -> &Self {
+        self.lead.as_deref().unwrap_or(self)
+    }
+
     pub(crate) fn post(&self) -> bool {
         !self.marked.set() || self.mailbox.post(Mark::Endpoint)
     }

@@ -70,7 +70,7 @@ fn marks(connection: &crate::Connection) -> usize {
             Mark::Send(shared) => shared.marked.clear(),
             Mark::Recv(shared) => shared.marked.clear(),
             Mark::Connection(shared) => shared.marked.clear(),
-            Mark::Endpoint => {}
+            Mark::Endpoint | Mark::Forwarded => {}
         }
     }
     marks.len()

@@ -21,14 +21,15 @@ use std::time::{Duration, Instant};
 use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
 use crate::buffer::{Batch, Route};
-use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
+use crate::config::{Connect, EndpointConfig, Now, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
 use crate::key_log::{KeyLog, KeyLogEntry};
 use crate::random::Random;
+use crate::seat::Seat;
 use crate::timer::{Why, earlier};
-use crate::trace::{self, Drops, Observer, Tracer};
+use crate::trace::{self, Observer, Tracer};
 
 mod admit;
 mod arrive;
@@ -44,10 +45,14 @@ mod rotation;
 mod route;
 mod sessions;
 mod slab;
+mod stats;
+mod worker;
 
 pub use sessions::{SessionInfo, SessionPage, Usage};
+pub use stats::{EndpointStats, EpochStats};
+pub use worker::{Whose, Worker};
 
-use admit::Admission;
+use admit::{Admission, Commons};
 use deadlines::Deadlines;
 use dial::{Dial, Due};
 use early::on_time;
@@ -72,66 +77,6 @@ pub enum Output {
     Event(Handle, Event),
     /// Nothing more; call [`Endpoint::handle_timeout`] at the moment named, if any, unless something else happens before.
     Wait(Option<(Instant, Why)>),
-}
-
-/// Figures of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointStats {
-    /// Connections that stand, closing ones included.
-    pub connections: usize,
-    /// Handshakes answered whose client has not yet shown that it has the keys.
-    pub half_open: usize,
-    /// Handshakes begun as a client that are not over.
-    pub dialing: usize,
-    /// Handshakes answered since the start.
-    pub handshakes_answered: u64,
-    /// Connections since the start.
-    pub handshakes_completed: u64,
-    /// Of those, with a ticket.
-    pub resumed: u64,
-    /// Early flights taken: this relay's clients', or this client's.
-    pub early_accepted: u64,
-    /// Early flights not taken; their content came again.
-    pub early_rejected: u64,
-    /// Tickets given.
-    pub tickets_issued: u64,
-    /// Strangers must show a token before anything is remembered of them: there are too many of them.
-    pub cookie_mode: bool,
-    /// RETRYs sent since the start.
-    pub retries_sent: u64,
-    /// First messages of clients that are not yet complete.
-    pub reassembling: usize,
-    /// First messages that are complete and wait to be read.
-    pub hellos_waiting: usize,
-    /// Envelopes of strangers decrypted, whether they opened or not: what a flood costs at least.
-    pub envelopes_tried: u64,
-    /// First messages of clients read, one KEM decapsulation each, whether they were good or not.
-    pub hellos_read: u64,
-    /// Datagrams received.
-    pub received_datagrams: u64,
-    /// Bytes of UDP payload received.
-    pub received_bytes: u64,
-    /// Claims that a packet was too big for the path, which were worth a probe; and those that proved nothing.
-    pub size_hints: u64,
-    /// See [`EndpointStats::size_hints`].
-    pub size_hints_ignored: u64,
-    /// What was dropped, by reason.
-    pub drops: Drops,
-    /// Connections closed because their client may no longer be here.
-    pub revoked: u64,
-    /// As a relay: the epochs that are answered, newest first.
-    pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
-    /// As a relay: the bundle that clients get in-band.
-    pub bundle: Option<EpochStats>,
-}
-
-/// An epoch or a bundle, and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochStats {
-    /// Its number.
-    pub epoch: u64,
-    /// Its last second, Unix seconds.
-    pub not_after_s: u64,
 }
 
 /// Whoever watches, and what was counted for them.
@@ -196,18 +141,32 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint. `seed` decides everything that is random but not secret; secrets come from `entropy`.
     pub fn new(config: EndpointConfig, seed: [u8; 32], entropy: Box<dyn Entropy + Send>) -> Self {
+        Self::seated(config, seed, entropy, None, Commons::default())
+    }
+
+    fn seated(
+        config: EndpointConfig,
+        seed: [u8; 32],
+        entropy: Box<dyn Entropy + Send>,
+        seat: Option<Arc<Seat>>,
+        commons: Commons,
+    ) -> Self {
         let EndpointConfig {
             server,
             transport,
             observer,
         } = config;
-        let (mut routes, mut random) = (Routes::default(), Random::new(seed));
+        let mut random = Random::new(seed).seated(seat.clone());
+        let mut routes = Routes::default();
+        routes.seat = seat;
+        let provider = transport.provider;
         let admission = server.map(|server| {
             Box::new(Admission::new(
                 server,
-                transport.provider,
+                provider,
                 &mut routes,
                 random.u64(),
+                commons,
             ))
         });
         Self {
@@ -340,19 +299,6 @@ impl Endpoint {
         }
     }
 
-    /// Counters and gauges.
-    pub fn stats(&self) -> EndpointStats {
-        let mut stats = EndpointStats {
-            connections: self.slab.len().saturating_sub(self.dials.len()),
-            dialing: self.dials.len(),
-            ..self.watch.stats.clone()
-        };
-        if let Some(admission) = &self.admission {
-            admission.report(&mut stats);
-        }
-        stats
-    }
-
     /// Allocated bytes, roughly. Walks all connections.
     pub fn memory(&self) -> usize {
         let connections: usize = self
@@ -425,7 +371,10 @@ impl Endpoint {
                 break;
             }
         }
-        let hello = self.admission.as_ref().and_then(|admission| admission.due());
+        let hello = self.admission.as_ref().and_then(|admission| {
+            admission.note_present(self.slab.len());
+            admission.due()
+        });
         let door = earlier(hello.map(|at| (at, Why::Hello)), self.next_rotation(now));
         Output::Wait(earlier(self.deadlines.earliest(), door))
     }

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId};
 
-use super::sessions::Usage;
+use super::sessions::{DOMAINS, Usage};
 use crate::buffer::MAX_SEGMENTS;
 use crate::packet::{clear_cid, clear_cids, sample};
+use crate::seat::Seat;
 use crate::wire::ConnectionId;
 
 /// Relays an endpoint talks to at once, each with one grant: every datagram may be held against all of them.
@@ -86,6 +87,8 @@ pub(super) struct Routes {
     veils: Vec<Veil>,
     domains: Vec<Option<Domain>>,
     table: HashMap<ConnectionId, Target, BuildHasherDefault<CidHasher>>,
+    /// Among several workers: which one this is.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 impl Routes {
@@ -208,6 +211,27 @@ impl Routes {
         }
     }
 
+    /// The worker whose connection a datagram belongs to, where it is none of ours. Asked of those alone that nothing else
+    /// claims, so it costs what is ours nothing.
+    pub(super) fn elsewhere(&self, datagram: &[u8]) -> Option<u8> {
+        let (seat, sample) = (self.seat.as_ref()?, sample(datagram)?);
+        let incoming = self
+            .veils
+            .iter()
+            .filter(|veil| veil.name.2 == Direction::ClientToServer);
+        incoming.into_iter().find_map(|veil| {
+            let mut mask = [[0; 9]];
+            veil.masks.masks(veil.name.2, &[sample], &mut mask);
+            let [mask] = mask;
+            seat.elsewhere(clear_cid(datagram, &mask)?)
+        })
+    }
+
+    /// How many share this relay's work.
+    pub(super) fn workers(&self) -> u32 {
+        self.seat.as_ref().map_or(1, |seat| u32::from(seat.workers()))
+    }
+
     /// The domain whose envelope a datagram looks like.
     pub(super) fn recognise(&self, datagram: &[u8]) -> Option<usize> {
         self.domains.iter().position(|slot| {
@@ -228,7 +252,7 @@ impl Routes {
 
     /// Relays and grants whose datagrams are looked for.
     pub(super) fn usage(&self) -> Usage {
-        Usage::new("domains", self.domains.iter().flatten().count(), MAX_DOMAINS)
+        Usage::new(DOMAINS, self.domains.iter().flatten().count(), MAX_DOMAINS)
     }
 
     /// Allocated bytes.

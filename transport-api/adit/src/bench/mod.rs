@@ -23,7 +23,8 @@ pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
             listen,
             provider,
             key_log,
-        } => server::run(&dir, listen, provider, key_log.as_deref()),
+            workers,
+        } => server::run(&dir, listen, provider, key_log.as_deref(), usize::from(workers)),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }
@@ -32,5 +33,7 @@ pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
 const MAX_TASKS: usize = 400_000;
 /// For the last packets to leave.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// Longer than a slow machine takes to open 100,000 connections, of which the first are silent all the time.
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Bytes handed to a stream at once.
 const CHUNK: usize = 256 * 1024;

@@ -16,7 +16,7 @@ use transport_api::{
 };
 
 use super::{
-    CHUNK, GOODBYE_LIMIT, MAX_TASKS,
+    CHUNK, GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS,
     crew::Crew,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     cli::{Primitives, Workload},
+    config::cores,
     exit::{Code, Context, Outcome, fail},
     files,
     init::bundle_endpoint,
@@ -37,7 +38,14 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr, provider: Primitives, key_log: Option<&Path>) -> Outcome {
+/// `workers`: 0 for one on each core.
+pub(crate) fn run(
+    dir: &Path,
+    listen: SocketAddr,
+    provider: Primitives,
+    key_log: Option<&Path>,
+    workers: usize,
+) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -53,14 +61,20 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, provider: Primitives, key_log:
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
     config.transport.provider = crate::provider::chosen(provider)?;
-    config.transport.idle_timeout = Duration::from_mins(2);
+    config.workers = if workers == 0 { cores() } else { workers };
+    config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
     }
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
-    let endpoint =
-        Endpoint::bind_on(config, &main.handle()).or_fail(Code::Failed, format!("--listen {listen}"))?;
+    // One worker needs no thread but this.
+    let bound = if config.workers == 1 {
+        Endpoint::bind_on(config, &main.handle())
+    } else {
+        Endpoint::bind(config)
+    };
+    let endpoint = bound.or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
     let _ = std::fs::remove_file(&path);

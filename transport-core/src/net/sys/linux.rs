@@ -50,24 +50,32 @@ impl Socket {
         })
     }
 
-    /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
-    /// program that binds it by mistake still hears that it is in use.
+    /// A socket that hears one remote alone.
     pub(in crate::net) fn lane(&self, route: Route) -> io::Result<Self> {
         let own = self.local_addr()?;
-        let local = SocketAddr::new(route.local.unwrap_or(own.ip()), own.port());
+        let lane = self.beside(SocketAddr::new(route.local.unwrap_or(own.ip()), own.port()))?;
+        let remote = Address::new(route.remote, self.ipv6);
+        // SAFETY: `remote` holds `length` bytes of a valid socket address and outlives the call.
+        check(unsafe { libc::connect(lane.as_raw_fd(), remote.as_ptr(), remote.length()) })?;
+        Ok(lane)
+    }
+
+    /// A socket that hears some of all remotes.
+    pub(in crate::net) fn share(&self) -> io::Result<Self> {
+        self.beside(self.local_addr()?)
+    }
+
+    /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
+    /// program that binds it by mistake still hears that it is in use.
+    fn beside(&self, local: SocketAddr) -> io::Result<Self> {
         let fd = open(self.ipv6)?;
         for socket in [self.as_fd(), fd.as_fd()] {
             set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
         let caps = configure(fd.as_fd(), self.ipv6, &self.options)?;
-        let (local, remote) = (
-            Address::new(local, self.ipv6),
-            Address::new(route.remote, self.ipv6),
-        );
+        let local = Address::new(local, self.ipv6);
         // SAFETY: `local` holds `length` bytes of a valid socket address and outlives the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), local.as_ptr(), local.length()) })?;
-        // SAFETY: as above, of `remote`.
-        check(unsafe { libc::connect(fd.as_raw_fd(), remote.as_ptr(), remote.length()) })?;
         Ok(Self {
             socket: fd.into(),
             ipv6: self.ipv6,

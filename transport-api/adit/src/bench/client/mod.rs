@@ -13,7 +13,7 @@ use transport_api::{
     local::{Handle, Loop},
 };
 
-use super::{GOODBYE_LIMIT, MAX_TASKS, protocol::Request, report::Figures};
+use super::{GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS, protocol::Request, report::Figures};
 use crate::{
     cli::{BenchClient, Cipher, Workload},
     exit::{Code, Context, Outcome, fail},
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.congestion = options.cc.into();
     config.transport.provider = crate::provider::chosen(options.provider)?;
-    config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
