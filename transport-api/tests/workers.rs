@@ -316,7 +316,8 @@ fn a_ticket_of_one_worker_is_good_at_another_and_its_early_data_counts_once() {
     for _ in 0..12 {
         let first = client();
         let connection = connect(&first, options(&relay));
-        let before = worker_of(&accept(&relay));
+        let at_first = accept(&relay);
+        let before = worker_of(&at_first);
         let ticket = connection
             .tickets()
             .wait_timeout(PATIENCE)

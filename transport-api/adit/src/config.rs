@@ -498,6 +498,7 @@ mod tests {
             ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
+            ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),
