@@ -273,7 +273,7 @@ impl World {
         }
         let mut space = vec![0; length];
         let at = self.read.entry(id.get()).or_default();
-        let result = if length % 2 == 0 {
+        let result = if length.is_multiple_of(2) {
             self.scheduler.read(id, &mut space)
         } else {
             let mut blocks = Blocks::default();
