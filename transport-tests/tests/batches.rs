@@ -18,7 +18,7 @@ fn a_host_that_spoils_its_batches_is_noticed() {
         }
     });
     assert!(
-        pair.transfer(Way::Up, 2_000_000, Duration::from_secs(60)),
+        pair.transfer(Way::Up, 2_000_000, Duration::from_mins(1)),
         "it stalls"
     );
     assert_eq!(pair.client.connection().stats().batches_stopped, 1);
@@ -29,6 +29,6 @@ fn a_host_that_spoils_its_batches_is_noticed() {
 fn ordinary_loss_changes_nothing() {
     let mut pair = Pair::connected(Options::new(6));
     pair.hook(transport_tests::pair::faults(6, 0.2, 0.1, 0.05));
-    assert!(pair.transfer(Way::Up, 1_000_000, Duration::from_secs(120)));
+    assert!(pair.transfer(Way::Up, 1_000_000, Duration::from_mins(2)));
     assert_eq!(pair.client.connection().stats().batches_stopped, 0);
 }
