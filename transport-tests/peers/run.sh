@@ -156,7 +156,7 @@ measure() { # round net workload variant port
     local limit=$((${SECONDS_EACH%.*} + 25))
     ip netns exec $S taskset -c 0 "${SERVER[@]}" >"$log.server" 2>&1 &
     pid=$!
-    for tried in $(seq 200); do
+    for tried in $(seq 500); do
         grep -q READY "$log.server" && break
         kill -0 $pid 2>/dev/null || break
         sleep 0.02

@@ -17,6 +17,8 @@ const READS: usize = 16;
 const BURSTS: usize = 8;
 /// Datagrams of a burst at most.
 const SEGMENTS: usize = 44;
+/// A packet from this length on is worth a burst of its length.
+const FULL: usize = 1200;
 /// Release times closer than this are past when a sleep for them ends.
 const SOON: Duration = Duration::from_micros(100);
 /// The application is asked at least as often.
@@ -329,7 +331,8 @@ impl Endpoint {
             .clamp(MAX_PAYLOAD, SEGMENTS * MAX_PAYLOAD);
         let (mut segment, info) = connection.send(&mut self.buffer[..MAX_PAYLOAD]).ok()?;
         let mut length = segment;
-        while length + segment <= room {
+        // What follows a short packet would have to be as short.
+        while segment >= FULL && length + segment <= room {
             let Ok((written, _)) = connection.send(&mut self.buffer[length..length + segment]) else {
                 break;
             };

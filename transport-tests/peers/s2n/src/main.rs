@@ -97,7 +97,9 @@ fn socket(address: SocketAddr) -> Result<io::Provider> {
         .with_receive_address(address)?
         .with_send_buffer_size(SOCKET_BUFFER)?
         .with_recv_buffer_size(SOCKET_BUFFER)?
-        .with_max_mtu(MAX_PAYLOAD as u16 + HEADERS)?;
+        .with_max_mtu(MAX_PAYLOAD as u16 + HEADERS)?
+        // Until it has found the MTU by itself, it drops datagrams of 1,200 bytes without a word.
+        .with_initial_mtu(MAX_PAYLOAD as u16 + HEADERS)?;
     Ok(builder.build()?)
 }
 
