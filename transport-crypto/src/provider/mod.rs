@@ -130,8 +130,8 @@ mod tests {
         erased::<chacha20poly1305::ChaCha20Poly1305>();
         erased::<chacha20poly1305::XChaCha20Poly1305>();
         erased::<chacha20::ChaChaCore<chacha20::R20, chacha20::variants::Ietf>>();
-        erased::<aes_gcm::Aes256Gcm>();
-        erased::<aes::Aes256>();
+        erased::<super::packet::Aes256Gcm>();
+        erased::<aes::Aes256Enc>();
         erased::<aes::Aes128>();
         erased::<ml_kem::ml_kem_768::DecapsulationKey>();
         erased::<ml_dsa::SigningKey<ml_dsa::MlDsa65>>();

@@ -88,7 +88,7 @@ impl State {
     }
 
     fn open(&mut self, datagrams: &mut [Vec<u8>]) {
-        let mut found = Vec::with_capacity(datagrams.len());
+        let mut found = [None; MAX_SEGMENTS];
         let clear = datagrams.iter().map(Vec::as_slice);
         clear_cids(&self.cids, Direction::ClientToServer, clear, &mut found);
         let first = self.next - COUNT;

@@ -29,7 +29,7 @@ impl Bench {
                 .or_fail(Code::Failed, "event loop")?;
         }
         let all = crew.all().await.or_fail(Code::Failed, "echo")?;
-        let mut figures = self.figures(&connections, opening);
+        let mut figures = self.figures(&connections, opening).await;
         figures.received = Received {
             bytes: all.iter().map(Histogram::len).sum::<u64>() * u64::from(self.request().size),
             datagrams: 0,

@@ -60,7 +60,7 @@ impl Bench {
             return fail(Code::Unreachable, silence(self.server));
         }
         let seconds = (now().instant - begin).as_secs_f64();
-        let mut figures = self.figures(&[], Duration::from_secs(1));
+        let mut figures = self.figures(&[], Duration::from_secs(1)).await;
         figures.handshakes = times.len();
         figures.handshakes_per_s = Some(times.len() as f64 / seconds);
         figures.failed = Some(*failed);

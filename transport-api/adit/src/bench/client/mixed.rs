@@ -43,7 +43,7 @@ impl Bench {
                 .or_fail(Code::Failed, "event loop")?;
         }
         let shares = crew.all().await.or_fail(Code::Failed, "mixed")?;
-        let mut figures = self.figures(&connections, opening);
+        let mut figures = self.figures(&connections, opening).await;
         let (mut sent, mut delivered) = (0, 0);
         let (mut unloaded, mut loaded, mut datagrams) = (latency(), latency(), latency());
         for share in shares {

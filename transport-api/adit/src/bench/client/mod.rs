@@ -133,7 +133,7 @@ impl Bench {
         Ok(figures)
     }
 
-    fn figures(&self, connections: &[Connection], opening: Duration) -> Figures {
+    async fn figures(&self, connections: &[Connection], opening: Duration) -> Figures {
         let mut figures = Figures {
             workload: Some(workload_name(self.options.workload)),
             seconds: Some(self.options.seconds),
@@ -144,7 +144,7 @@ impl Bench {
             ..Figures::default()
         };
         for connection in connections {
-            figures.packets.add(connection);
+            figures.packets.add(connection.current_stats().await, connection.suite());
         }
         figures
     }

@@ -66,7 +66,7 @@ impl Bench {
         let before = Usage::now().rss_bytes;
         let (connections, opening) = self.connect_all(at).await?;
         at.sleep(Duration::from_secs_f64(self.options.seconds)).await;
-        let mut figures = self.figures(&connections, opening);
+        let mut figures = self.figures(&connections, opening).await;
         figures.failed = Some(
             connections
                 .iter()

@@ -34,7 +34,7 @@ impl Bench {
                 .or_fail(Code::Failed, "event loop")?;
         }
         let shares = crew.all().await.or_fail(Code::Failed, "transfer")?;
-        let mut figures = self.figures(&connections, opening);
+        let mut figures = self.figures(&connections, opening).await;
         for share in shares {
             figures.received.bytes += share.received.bytes;
             figures.received.micros = figures.received.micros.max(share.received.micros);
