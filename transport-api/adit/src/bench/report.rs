@@ -36,12 +36,12 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn add(&mut self, stats: ConnectionStats, suite: Suite) {
+    pub(crate) fn add(&mut self, stats: &ConnectionStats, suite: Suite) {
         self.sent_packets += stats.sent_packets;
         self.declared_lost += stats.declared_lost;
         self.spurious += stats.spurious;
         self.retransmitted_bytes += stats.retransmitted_bytes;
-        self.last = Some((stats, suite));
+        self.last = Some((*stats, suite));
     }
 }
 
@@ -80,7 +80,7 @@ impl Totals {
             self.rss_at_peak = Usage::now().rss_bytes;
         }
         self.open_now -= 1;
-        self.packets.add(connection.stats(), connection.suite());
+        self.packets.add(&connection.stats(), connection.suite());
     }
 
     pub(crate) fn server_json(&self) -> Value {

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use transport_core::buffer::MAX_SEGMENTS;
 use transport_core::{
     Access, Batch,
     packet::{Builder, Sealed, clear_cids, mask_batch},

@@ -52,6 +52,8 @@ impl Bench {
         while tally.borrow().2 > 0 {
             at.sleep(Duration::from_millis(2)).await;
         }
+        let seconds = (now().instant - begin).as_secs_f64();
+        let mut figures = self.figures(&[], Duration::from_secs(1)).await;
         let (times, failed, _) = &*tally.borrow();
         if times.is_empty() && self.options.resume && *failed == 0 {
             return fail(Code::Failed, "the server gave no tickets, or none in time");
@@ -59,8 +61,6 @@ impl Bench {
         if times.is_empty() {
             return fail(Code::Unreachable, silence(self.server));
         }
-        let seconds = (now().instant - begin).as_secs_f64();
-        let mut figures = self.figures(&[], Duration::from_secs(1)).await;
         figures.handshakes = times.len();
         figures.handshakes_per_s = Some(times.len() as f64 / seconds);
         figures.failed = Some(*failed);

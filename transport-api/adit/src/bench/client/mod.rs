@@ -144,7 +144,8 @@ impl Bench {
             ..Figures::default()
         };
         for connection in connections {
-            figures.packets.add(connection.current_stats().await, connection.suite());
+            let stats = connection.current_stats().await;
+            figures.packets.add(&stats, connection.suite());
         }
         figures
     }
