@@ -19,7 +19,7 @@ mod agreement;
 mod packet;
 
 use std::sync::{
-    Arc, Once,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -47,21 +47,19 @@ impl Provider for AwsLc {
     }
 
     fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair> {
-        // Whoever has a key pair is about to encapsulate.
-        generator_is_ready();
         match agreement::MlKemKeyPair::new(seed) {
             Ok(pair) => Box::new(pair),
             Err(_) => RustCrypto.kem_key_pair(seed),
         }
     }
 
-    /// `m` is used only while AWS-LC's own generator, from which it draws, is not ready.
+    /// `m` is used only until AWS-LC's own generator, from which it draws, is [ready](prepare).
     fn kem_encapsulate(
         &self,
         key: &KemPublic,
         m: &Secret<32>,
     ) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey> {
-        if generator_is_ready() {
+        if READY.load(Ordering::Acquire) {
             agreement::kem_encapsulate(key)
         } else {
             RustCrypto.kem_encapsulate(key, m)
@@ -78,14 +76,8 @@ impl Provider for AwsLc {
 
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// AWS-LC collects the first randomness of a process for a tenth of a second and more, which no handshake should wait for: a
-/// thread begins with it when this is first asked.
-fn generator_is_ready() -> bool {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
-        let seed = || READY.store(aws_lc_rs::rand::fill(&mut [0]).is_ok(), Ordering::Release);
-        // Without a thread it is never ready, and RustCrypto encapsulates.
-        drop(std::thread::Builder::new().name("aws-lc".into()).spawn(seed));
-    });
-    READY.load(Ordering::Acquire)
+/// Collects the first randomness of AWS-LC's generator, which takes a tenth of a second and more: call it once, on a thread
+/// that may wait. Until it is done, or for good if it never is, encapsulations are [`RustCrypto`]'s, and no handshake waits.
+pub fn prepare() {
+    READY.store(aws_lc_rs::rand::fill(&mut [0]).is_ok(), Ordering::Release);
 }

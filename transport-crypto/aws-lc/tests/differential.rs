@@ -130,6 +130,7 @@ fn encapsulations_of_one_open_with_the_other() {
 
 #[test]
 fn two_encapsulations_differ() {
+    transport_crypto_aws_lc::prepare();
     let [pair, _] = pairs(1);
     let [a, b] = [0, 1].map(|_| {
         AwsLc
