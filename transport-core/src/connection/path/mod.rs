@@ -67,6 +67,8 @@ pub(crate) struct Path {
     pub(crate) wanted: bool,
     /// What arrived here is to be acknowledged by the active path as well, once: this one may not carry it.
     pub(crate) ack_elsewhere: bool,
+    /// The peer uses it no more, and gave this error code.
+    pub(crate) abandoned_by_peer: Option<u64>,
     /// The number of the peer's newest status.
     pub(crate) told: Option<u64>,
     pub(crate) watch: Watch,
@@ -125,6 +127,7 @@ impl Path {
             ping: false,
             wanted: false,
             ack_elsewhere: false,
+            abandoned_by_peer: None,
             told: None,
             watch: Watch::default(),
             spare: None,
