@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, EndpointAddress, EngineConfig, Grant, KeyLog,
-    Limits, Observer, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice, TicketOptions,
-    TransportConfig,
+    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, DEFAULT_PROVIDER, EndpointAddress, EngineConfig,
+    Grant, KeyLog, Limits, Observer, Provider, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice,
+    TicketOptions, TransportConfig, Worker,
 };
 use crate::paths::Failover;
 
@@ -25,7 +25,7 @@ pub(crate) const RECEIVE_QUEUE_LEN: usize = 4096;
 /// The same in bytes.
 pub(crate) const RECEIVE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// An endpoint: one UDP socket, one driver thread, any number of connections.
+/// An endpoint: one UDP socket and one driver thread (as a relay perhaps several), any number of connections.
 pub struct EndpointConfig {
     /// Where to listen (port 0: the system chooses).
     pub listen: SocketAddr,
@@ -39,9 +39,16 @@ pub struct EndpointConfig {
     pub socket_buffer: usize,
     /// Is told the secrets of every connection, on the driver thread: whoever has them reads the traffic. See [`KeyLog`].
     pub key_log: Option<Box<dyn KeyLog + Send>>,
+    /// Driver threads of a relay, each with a socket on the same port: as many cores as it may use, 1 to 64. A connection is
+    /// always with one of them. With more than one the endpoint only answers, and cannot be rebound; observer and key log are
+    /// called by all, one at a time. Without [`EndpointConfig::server`] there is always one.
+    pub workers: usize,
 }
 
 impl EndpointConfig {
+    /// The most [`EndpointConfig::workers`].
+    pub const MAX_WORKERS: usize = Worker::MAX;
+
     /// An endpoint that only connects.
     pub fn client(listen: SocketAddr) -> Self {
         Self {
@@ -51,6 +58,7 @@ impl EndpointConfig {
             observer: None,
             socket_buffer: 4 << 20,
             key_log: None,
+            workers: 1,
         }
     }
 
@@ -64,6 +72,14 @@ impl EndpointConfig {
 }
 
 impl EndpointConfig {
+    /// Drivers that are to be started.
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.server {
+            Some(_) => self.workers.clamp(1, Worker::MAX),
+            None => 1,
+        }
+    }
+
     pub(crate) fn into_engine(self) -> EngineConfig {
         EngineConfig {
             server: self.server.map(ServerOptions::into_engine),
@@ -84,6 +100,7 @@ impl std::fmt::Debug for EndpointConfig {
 }
 
 /// Who this endpoint is when it answers.
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Its identity, as clients know it from the bundle.
     pub relay_id: RelayId,
@@ -180,6 +197,8 @@ pub struct TransportOptions {
     pub datagram_policy: DatagramPolicy,
     /// Whether this machine claims AES instructions; `None`: look.
     pub has_aes: Option<bool>,
+    /// The cryptographic primitives: pure Rust, or those of another package, such as `transport-crypto-aws-lc`.
+    pub provider: &'static dyn Provider,
     /// Looks for datagrams larger than 1232 bytes on each path.
     pub mtu_search: bool,
     /// The largest UDP payload sent or taken, bytes; at least 1232. 1472 fits Ethernet.
@@ -202,6 +221,7 @@ impl Default for TransportOptions {
             limits: Limits::default(),
             datagram_policy: DatagramPolicy::default(),
             has_aes: None,
+            provider: DEFAULT_PROVIDER,
             mtu_search: true,
             max_udp_payload: 1472,
             key_update_interval: Duration::from_mins(10),
@@ -216,6 +236,7 @@ impl TransportOptions {
         TransportConfig {
             algorithm: self.congestion,
             aes: self.has_aes.unwrap_or_else(detect_aes),
+            provider: self.provider,
             idle_timeout: self.idle_timeout,
             keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,

@@ -144,6 +144,18 @@ impl Connection {
         fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
     }
 
+    /// As [`stats`](Self::stats), but waits without blocking: also for tasks of the loop on which the endpoint lives, where `stats`
+    /// knows nothing before the end.
+    ///
+    /// Cancel-safe.
+    pub async fn current_stats(&self) -> ConnectionStats {
+        let fresh = match self.post_query(Query::Stats) {
+            Some(reply) => answer_of(reply).await,
+            None => None,
+        };
+        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
+    }
+
     /// Why the connection ended, if it has.
     pub fn close_reason(&self) -> Option<ConnectionError> {
         lock(&self.shared().state).ended.clone()
@@ -208,6 +220,11 @@ impl Connection {
         if std::thread::current().id() == self.shared().driver {
             return None;
         }
+        Some(answer_of(self.post_query(query)?).wait())
+    }
+
+    /// Asks the driver. `None` when there is nobody to ask.
+    fn post_query<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<Arc<Reply<T>>> {
         let reply = Reply::new();
         {
             let mut state = lock(&self.shared().state);
@@ -217,11 +234,7 @@ impl Connection {
             state.queries.push(query(Arc::clone(&reply)));
         }
         self.shared().post();
-        let answer = std::future::poll_fn(|cx| match reply.poll(cx.waker()) {
-            Some(answer) => Poll::Ready(answer),
-            None => Poll::Pending,
-        });
-        Some(answer.wait())
+        Some(reply)
     }
 
     /// Changes to the next packet keys soon (RFC 9001 §6). The transport does it by itself before keys wear out.
@@ -286,6 +299,11 @@ impl Open {
         self.connection.shared().post();
         Ok(reply)
     }
+}
+
+/// Waits for the driver's answer.
+async fn answer_of<T>(reply: Arc<Reply<T>>) -> T {
+    std::future::poll_fn(|cx| reply.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready)).await
 }
 
 impl Drop for Open {

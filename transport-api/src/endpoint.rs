@@ -1,4 +1,4 @@
-//! Endpoints: one UDP socket and one driver thread.
+//! Endpoints: one UDP socket and its driver, or one of each for every worker.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use crate::config::{ConnectOptions, EndpointConfig};
@@ -30,14 +30,22 @@ use crate::engine::{
 use crate::error::ConnectError;
 use crate::sessions::Sessions;
 
-/// Ends the driver when the last handle is gone and no connection is left.
+/// All workers, the one that leads first.
+type Workers = Arc<[Arc<EndpointShared>]>;
+
+/// Ends the drivers when the last handle is gone and no connection is left.
 #[derive(Debug)]
-struct Guard(Arc<EndpointShared>);
+struct Guard {
+    lead: Arc<EndpointShared>,
+    workers: Workers,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        lock(&self.0.state).unreferenced = true;
-        self.0.post();
+        for shared in &*self.workers {
+            lock(&shared.state).unreferenced = true;
+            shared.post();
+        }
     }
 }
 
@@ -50,16 +58,39 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds the socket and starts the driver thread.
+    /// Binds the socket and starts the driver thread, or one of each for every [worker](EndpointConfig::workers).
     pub fn bind(config: EndpointConfig) -> io::Result<Endpoint> {
-        let shared = driver::start(config)?;
+        Self::led(driver::start(config)?.into())
+    }
+
+    /// Binds the socket; the driver lives on the loop `on` instead of a thread of its own, and rests while that does not run. What
+    /// passes between its tasks and the network then changes no thread, which is what latency and throughput on few cores are
+    /// mostly made of.
+    ///
+    /// Handles may be used from other threads as well. On the loop's own thread the blocking faces must not be: they would wait
+    /// for themselves. When the loop is dropped, the endpoint ends.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] when several workers are asked for: a loop is one thread. Others as for
+    /// [`Endpoint::bind`].
+    pub fn bind_on(config: EndpointConfig, on: &crate::local::Handle) -> io::Result<Endpoint> {
+        Self::led([driver::start_on(config, on)?].into())
+    }
+
+    fn led(workers: Workers) -> io::Result<Endpoint> {
+        let lead = workers.first().cloned().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Endpoint {
-            guard: Arc::new(Guard(shared)),
+            guard: Arc::new(Guard { lead, workers }),
         })
     }
 
+    /// The worker that leads: nearly always the only one.
     fn shared(&self) -> &Arc<EndpointShared> {
-        &self.guard.0
+        &self.guard.lead
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.guard.workers
     }
 
     /// The address of the socket.
@@ -105,6 +136,12 @@ impl Endpoint {
         early: bool,
         reply: &Arc<ConnectReply>,
     ) -> Result<(), ConnectError> {
+        if self.workers().len() > 1 {
+            // What the relay answers might be heard by another worker.
+            return Err(ConnectError::InvalidOption(
+                "an endpoint with several workers does not connect",
+            ));
+        }
         let remote = options.address().ok_or(ConnectError::NoAddress)?;
         let connect = Connect {
             bundle: options.bundle,
@@ -144,12 +181,14 @@ impl Endpoint {
 
     /// Closes every connection with `code` and `reason`, and takes no more. The first call counts.
     pub fn close(&self, code: u64, reason: &[u8]) {
-        {
-            let mut state = lock(&self.shared().state);
-            state.close.get_or_insert_with(|| (code, reason.to_vec()));
-            state.closed = true;
+        for shared in &**self.workers() {
+            {
+                let mut state = lock(&shared.state);
+                state.close.get_or_insert_with(|| (code, reason.to_vec()));
+                state.closed = true;
+            }
+            shared.post();
         }
-        self.shared().post();
     }
 
     /// Waits until no connection is left and the last packets are on their way. Call it between `close` and the end of
@@ -158,13 +197,21 @@ impl Endpoint {
     /// Cancel-safe.
     pub fn wait_idle(&self) -> WaitIdle {
         WaitIdle {
-            shared: Arc::clone(self.shared()),
+            workers: Arc::clone(self.workers()),
         }
     }
 
-    /// Figures of this endpoint, at most about 10 ms old.
+    /// Figures of this endpoint, at most about 10 ms old; those of several workers together.
     pub fn stats(&self) -> EndpointStats {
-        lock(&self.shared().state).stats.clone()
+        let mut each = self.workers().iter().map(|one| lock(&one.state).stats.clone());
+        let mut sum = each.next().unwrap_or_default();
+        each.for_each(|stats| sum.add(&stats));
+        sum
+    }
+
+    /// How many [workers](EndpointConfig::workers) there are.
+    pub fn worker_count(&self) -> usize {
+        self.workers().len()
     }
 
     /// What the kernel offers on this endpoint's socket, at most about 10 ms old: GSO may end at run time.
@@ -174,27 +221,29 @@ impl Endpoint {
 
     /// Whether new handshakes are refused; existing connections are not touched.
     pub fn refuse_new(&self, on: bool) {
-        lock(&self.shared().state).refuse_new = Some(on);
-        self.shared().post();
+        for shared in &**self.workers() {
+            lock(&shared.state).refuse_new = Some(on);
+            shared.post();
+        }
     }
 
     /// Changes who gets a connection. Connections of those it shuts out end at once with
     /// [`code::ACCESS_REVOKED`](crate::code::ACCESS_REVOKED), at both ends, and so do half-open handshakes; resumption tickets
     /// are held against the new rule when they are used. Takes effect in a moment; other connections are not touched.
     pub fn replace_access(&self, access: Access) {
-        self.change(Change::Access(access));
+        self.change(&Change::Access(access));
     }
 
     /// Shuts these clients out, as [`Endpoint::replace_access`] with a rule without them would. Under [`Access::Open`] their
     /// enrolled identities are refused from now on; that they come back without one cannot be prevented there.
     pub fn revoke(&self, clients: &[ClientId]) {
-        self.change(Change::Revoke(clients.to_vec()));
+        self.change(&Change::Revoke(clients.to_vec()));
     }
 
     /// As a relay: makes and opens tickets with these keys from now on. They do not change by themselves any more: relays that
     /// share them change them together, and have different [replay domains](crate::TicketOptions::replay_domain).
     pub fn install_ticket_keys(&self, keys: TicketKeys) {
-        self.change(Change::TicketKeys(Box::new(keys)));
+        self.change(&Change::TicketKeys(Arc::new(Mutex::new(Some(keys)))));
     }
 
     /// As a relay: serves these epochs from now on, and no others; each until the end of its bundle. A relay that rotates
@@ -205,41 +254,64 @@ impl Endpoint {
             .relay_id
             .ok_or(EpochsError::NotARelay)?;
         ServerConfig::check(relay_id, &epochs, bundle.as_ref())?;
-        self.change(Change::Epochs(epochs, bundle));
+        self.change(&Change::Epochs(epochs, bundle));
         Ok(())
     }
 
-    fn change(&self, change: Change) {
-        {
-            let mut state = lock(&self.shared().state);
-            if state.ended {
-                return;
+    fn change(&self, change: &Change) {
+        for shared in &**self.workers() {
+            {
+                let mut state = lock(&shared.state);
+                if state.ended {
+                    continue;
+                }
+                state.changes.push(change.clone());
             }
-            state.changes.push(change);
+            shared.post();
         }
-        self.shared().post();
     }
 
     /// A walk through the connections, for lists of who is there. The driver answers a page at a time.
     pub fn sessions(&self) -> Sessions {
-        Sessions::new(Arc::clone(self.shared()))
+        Sessions::new(Arc::clone(self.workers()))
     }
 
-    /// What is bounded at this endpoint, how full it is, and its bounds; `None` once the endpoint has ended.
+    /// What is bounded at this endpoint, how full it is, and its bounds, those of several workers together; `None` once the
+    /// endpoint has ended.
     ///
     /// Cancel-safe.
     pub fn usage(&self) -> impl Future<Output = Option<Vec<Usage>>> + Send + use<> {
-        let reply = Reply::new();
-        if !self.shared().ask(EndpointQuery::Usage(Arc::clone(&reply))) {
-            // A fresh reply takes its first value.
-            let _ = reply.put(None);
-        }
-        std::future::poll_fn(move |cx| reply.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready))
+        let ask = |shared: &Arc<EndpointShared>| {
+            let reply = Reply::new();
+            let asked = shared.ask(EndpointQuery::Usage(Arc::clone(&reply)));
+            asked.then_some(reply)
+        };
+        let mut asked: Vec<_> = self.workers().iter().filter_map(ask).collect();
+        let mut sum: Option<Vec<Usage>> = None;
+        std::future::poll_fn(move |cx| {
+            while let Some(reply) = asked.last() {
+                let Some(answer) = reply.poll(cx.waker()) else {
+                    return Poll::Pending;
+                };
+                asked.pop();
+                for usage in answer.into_iter().flatten() {
+                    let sum = sum.get_or_insert_default();
+                    match sum.iter_mut().find(|one| one.name == usage.name) {
+                        Some(one) => one.add(&usage),
+                        None => sum.push(usage),
+                    }
+                }
+            }
+            Poll::Ready(sum.take())
+        })
     }
 
     /// Moves to a new socket. Peers see what a NAT rebinding looks like and follow; nothing is lost but packets in
-    /// flight.
+    /// flight. A relay with several workers stays where it is: [`io::ErrorKind::Unsupported`].
     pub fn rebind(&self, addr: SocketAddr) -> io::Result<()> {
+        if self.workers().len() > 1 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         driver::rebind(self.shared(), addr)
     }
 }
@@ -344,22 +416,29 @@ impl Future for Accept {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct WaitIdle {
-    shared: Arc<EndpointShared>,
+    workers: Workers,
 }
 
 impl Future for WaitIdle {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A mark in the mailbox is work the driver has not seen: it is not idle.
-        if self.shared.mailbox.has_ended() {
-            return Poll::Ready(());
-        }
-        let mut state = lock(&self.shared.state);
-        if state.idle && state.connects.is_empty() && state.close.is_none() {
-            return Poll::Ready(());
-        }
-        state.idle_waiters.add(cx.waker());
-        Poll::Pending
+        // All of them are asked, so that whoever becomes idle last is heard.
+        let busy = self.workers.iter().filter(|shared| !is_idle(shared, cx)).count();
+        if busy == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
+}
+
+/// Whether a worker is; if not, it will wake the task.
+fn is_idle(shared: &EndpointShared, cx: &Context<'_>) -> bool {
+    // A mark in the mailbox is work the driver has not seen: it is not idle.
+    if shared.mailbox.has_ended() {
+        return true;
+    }
+    let mut state = lock(&shared.state);
+    let idle = state.idle && state.connects.is_empty() && state.close.is_none();
+    if !idle {
+        state.idle_waiters.add(cx.waker());
+    }
+    idle
 }

@@ -54,10 +54,10 @@ pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
     Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
-    ClientTicket, CloseReason, ConnectionStats, DatagramDrop, DatagramOptions, Direction, DropReason, Drops,
-    EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError, Grant, KeyLog,
-    KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo, PathReason, PathState, Peer, RelayEpoch,
-    RelayId, RelayIdentity, RelayStatics, Secret, StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions,
-    TrafficSecrets, Usage, code, trace,
+    ClientTicket, CloseReason, ConnectionStats, DEFAULT_PROVIDER, DatagramDrop, DatagramOptions, Direction,
+    DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError,
+    Grant, KeyLog, KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo, PathReason, PathState,
+    Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret, StreamId, Suite, SuiteChoice,
+    TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,
 };
 pub use wait::Wait;

@@ -65,17 +65,17 @@ impl SessionInfo {
 /// A walk through the connections of an endpoint, by [`crate::Endpoint::sessions`].
 #[derive(Debug)]
 pub struct Sessions {
-    shared: Arc<EndpointShared>,
-    /// Where the next page begins; `None` behind the last.
-    next: Option<u32>,
+    workers: Arc<[Arc<EndpointShared>]>,
+    /// Whose connections are listed, and where their next page begins; `None` behind the last.
+    next: Option<(usize, u32)>,
     asked: Option<Arc<PageReply>>,
 }
 
 impl Sessions {
-    pub(crate) fn new(shared: Arc<EndpointShared>) -> Self {
+    pub(crate) fn new(workers: Arc<[Arc<EndpointShared>]>) -> Self {
         Self {
-            shared,
-            next: Some(0),
+            workers,
+            next: Some((0, 0)),
             asked: None,
         }
     }
@@ -89,12 +89,13 @@ impl Sessions {
     }
 
     fn ask(&mut self) -> Option<Arc<PageReply>> {
-        let from = self.next?;
+        let (worker, from) = self.next?;
         if let Some(asked) = &self.asked {
             return Some(Arc::clone(asked));
         }
         let reply = Reply::new();
-        if !self.shared.ask(EndpointQuery::Sessions(from, Arc::clone(&reply))) {
+        let asked = EndpointQuery::Sessions(from, Arc::clone(&reply));
+        if !self.workers.get(worker)?.ask(asked) {
             return None;
         }
         self.asked = Some(Arc::clone(&reply));
@@ -121,7 +122,13 @@ impl Future for NextPage<'_> {
             return Poll::Pending;
         };
         self.walk.asked = None;
-        self.walk.next = answer.as_ref().and_then(|page| page.next);
+        let (worker, _) = self.walk.next.unwrap_or_default();
+        let behind = (worker + 1, 0);
+        let last = behind.0 >= self.walk.workers.len();
+        self.walk.next = answer.as_ref().and_then(|page| match page.next {
+            Some(place) => Some((worker, place)),
+            None => (!last).then_some(behind),
+        });
         Poll::Ready(answer.map(|page| page.sessions))
     }
 }

@@ -17,9 +17,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::connection::Guard;
 use crate::driver::shared::{RECV_BUFFER, RecvShared, SEND_BUFFER, SendShared, lock};
-use crate::engine::{Class, StreamId};
+use crate::engine::{Blocks, Class, StreamId};
 use crate::error::{ReadError, ReadToEndError, WriteError};
 use crate::wait::Wait;
+
+/// Blocks of 8 KiB that a reader takes at once: enough for few locks, and no second queue.
+const TAKEN: usize = 8;
 
 /// The sending half of a stream.
 ///
@@ -73,14 +76,12 @@ impl SendStream {
             if state.finished || state.reset.is_some() {
                 return Poll::Ready(Err(WriteError::Finished));
             }
-            let taken = data.len().min(SEND_BUFFER.saturating_sub(state.buffer.len()));
+            let taken = data.len().min(SEND_BUFFER.saturating_sub(state.queue.len()));
             if taken == 0 && !data.is_empty() {
                 state.writer = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            state
-                .buffer
-                .extend_from_slice(data.get(..taken).unwrap_or_default());
+            state.queue.push(data.get(..taken).unwrap_or_default());
             taken
         };
         if taken > 0 {
@@ -91,7 +92,7 @@ impl SendStream {
 
     /// Bytes that [`SendStream::write`] takes now without waiting.
     pub fn writable(&self) -> usize {
-        SEND_BUFFER.saturating_sub(lock(&self.shared.state).buffer.len())
+        SEND_BUFFER.saturating_sub(lock(&self.shared.state).queue.len())
     }
 
     /// Ends the stream after what was written. The bytes are sent (and resent) in the background.
@@ -124,7 +125,7 @@ impl SendStream {
                 return Err(WriteError::Finished);
             }
             state.reset = Some(code);
-            state.buffer = Vec::new();
+            state.queue.clear();
         }
         self.shared.post();
         Ok(())
@@ -255,8 +256,8 @@ impl Future for Stopped {
 #[derive(Debug)]
 pub struct RecvStream {
     shared: Arc<RecvShared>,
-    current: Vec<u8>,
-    position: usize,
+    /// Taken out of the shared queue, and spent blocks that go back with the next look at it.
+    current: Blocks,
     ended: bool,
     _connection: Arc<Guard>,
 }
@@ -265,8 +266,7 @@ impl RecvStream {
     pub(crate) fn new(shared: Arc<RecvShared>, connection: Arc<Guard>) -> Self {
         Self {
             shared,
-            current: Vec::new(),
-            position: 0,
+            current: Blocks::default(),
             ended: false,
             _connection: connection,
         }
@@ -310,18 +310,12 @@ impl RecvStream {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         }
-        let rest = self.current.get(self.position..).unwrap_or_default();
-        let count = rest.len().min(out.len());
-        if let (Some(to), Some(from)) = (out.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.position += count;
-        Poll::Ready(Ok(Some(count)))
+        Poll::Ready(Ok(Some(self.current.pull(out))))
     }
 
     /// Makes `current` non-empty: true; false at the end of the stream.
     fn poll_chunk(&mut self, waker: &Waker) -> Poll<Result<bool, ReadError>> {
-        if self.position < self.current.len() {
+        if !self.current.is_empty() {
             return Poll::Ready(Ok(true));
         }
         if self.ended {
@@ -335,9 +329,11 @@ impl RecvStream {
             if let Some(code) = state.reset {
                 return Poll::Ready(Err(ReadError::Reset(code)));
             }
-            let Some(chunk) = state.chunks.pop_front() else {
+            self.current.refill(&mut state.queue, TAKEN);
+            if self.current.is_empty() {
                 if state.fin {
                     self.ended = true;
+                    state.queue.clear();
                     return Poll::Ready(Ok(false));
                 }
                 if let Some(error) = &state.lost {
@@ -345,11 +341,8 @@ impl RecvStream {
                 }
                 state.reader = Some(waker.clone());
                 return Poll::Pending;
-            };
-            state.bytes = state.bytes.saturating_sub(chunk.len());
-            self.current = chunk;
-            self.position = 0;
-            let hungry = state.starved && state.bytes <= RECV_BUFFER / 2;
+            }
+            let hungry = state.starved && state.queue.len() <= RECV_BUFFER / 2;
             state.starved &= !hungry;
             hungry
         };
@@ -370,11 +363,9 @@ impl RecvStream {
                 return Err(ReadError::Stopped);
             }
             state.stop = Some(code);
-            state.chunks.clear();
-            state.bytes = 0;
+            state.queue.clear();
         }
-        self.current = Vec::new();
-        self.position = 0;
+        self.current.clear();
         self.shared.post();
         Ok(())
     }
@@ -384,8 +375,7 @@ impl Drop for RecvStream {
     fn drop(&mut self) {
         let post = {
             let mut state = lock(&self.shared.state);
-            state.chunks.clear();
-            state.bytes = 0;
+            state.queue.clear();
             let open = !self.ended && state.stop.is_none() && state.reset.is_none() && state.lost.is_none();
             if open {
                 state.stop = Some(0);
@@ -444,16 +434,13 @@ impl Future for ReadToEnd<'_> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadToEndError::Read(error))),
                 Poll::Pending => return Poll::Pending,
             }
-            let rest = this
-                .stream
-                .current
-                .get(this.stream.position..)
-                .unwrap_or_default();
-            if this.data.len() + rest.len() > this.limit {
+            let bytes = this.stream.current.front();
+            if this.data.len() + bytes.len() > this.limit {
                 return Poll::Ready(Err(ReadToEndError::TooLong { limit: this.limit }));
             }
-            this.data.extend_from_slice(rest);
-            this.stream.position = this.stream.current.len();
+            this.data.extend_from_slice(bytes);
+            let read = bytes.len();
+            this.stream.current.consume(read);
         }
     }
 }

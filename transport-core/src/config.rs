@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
 use transport_crypto::{Bundle, ClientId, ClientIdentity, ClientTicket, Grant, RelayId, RelayStatics};
 use transport_reliability::Algorithm;
 use transport_scheduler::Limits;
@@ -272,6 +273,8 @@ pub struct TransportConfig {
     pub algorithm: Algorithm,
     /// This machine has AES instructions. Told, not probed, so that the same seed gives the same bytes everywhere.
     pub aes: bool,
+    /// The cryptographic primitives. What must be the same twice, such as a simulation, leaves this as it is.
+    pub provider: &'static dyn Provider,
     /// Silence after which a connection ends; the smaller of both sides' counts, but at least three PTO. Zero: never.
     pub idle_timeout: Duration,
     /// Says something after this much silence, so that neither the peer nor a NAT forgets the connection.
@@ -306,6 +309,7 @@ impl Default for TransportConfig {
         Self {
             algorithm: Algorithm::default(),
             aes: false,
+            provider: DEFAULT_PROVIDER,
             idle_timeout: Duration::from_secs(30),
             keep_alive: None,
             handshake_timeout: Duration::from_secs(30),

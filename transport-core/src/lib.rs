@@ -27,17 +27,20 @@ pub mod net;
 pub mod packet;
 mod path;
 mod random;
+mod seat;
 pub mod timer;
 pub mod trace;
 pub mod wire;
 
-pub use buffer::{Arrived, Batch, Ecn, RecvBatch, Route};
+pub use buffer::{Arrived, Batch, Ecn, Joined, RecvBatch, Route};
 pub use config::{
     Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
     TransportConfig,
 };
 pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
-pub use endpoint::{Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage};
+pub use endpoint::{
+    Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage, Whose, Worker,
+};
 pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};
@@ -45,6 +48,7 @@ pub use path::{PathId, PathReason, PathState};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
+pub use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
 pub use transport_crypto::{
     Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
@@ -52,6 +56,6 @@ pub use transport_crypto::{
 };
 pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{
-    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent, Limits,
-    QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
+    Blocks, Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent,
+    Limits, QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
 };

@@ -2,8 +2,11 @@
 //! [`transport_crypto::Entropy`] instead.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use transport_crypto::{Entropy, EntropyFailed, SeededEntropy};
 
+use crate::seat::Seat;
 use crate::wire::ConnectionId;
 
 /// A `ChaCha20` key stream, so that connection ids cannot be guessed from one another.
@@ -11,6 +14,8 @@ pub(crate) struct Random {
     stream: SeededEntropy,
     spare: u64,
     left: u8,
+    /// Connection ids say that they lead to this worker.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Random {
@@ -20,12 +25,19 @@ impl Random {
             stream: SeededEntropy::new(seed),
             spare: 0,
             left: 0,
+            seat: None,
         }
+    }
+
+    /// The same for one worker among several: the ids made from here on lead to it.
+    pub(crate) fn seated(mut self, seat: Option<Arc<Seat>>) -> Self {
+        self.seat = seat;
+        self
     }
 
     /// A sequence of its own, for a part that lives by itself.
     pub(crate) fn fork(&mut self) -> Self {
-        Self::new(self.bytes())
+        Self::new(self.bytes()).seated(self.seat.clone())
     }
 
     /// Uniform bytes.
@@ -59,7 +71,10 @@ impl Random {
 
     /// A connection id.
     pub(crate) fn cid(&mut self) -> ConnectionId {
-        ConnectionId(self.bytes())
+        match self.seat.clone() {
+            Some(seat) => seat.cid(self.byte()),
+            None => ConnectionId(self.bytes()),
+        }
     }
 }
 /// For what is random in plain sight, such as the nonces of answers to strangers.

@@ -94,6 +94,14 @@ pub enum Event<'a> {
         /// How many.
         count: usize,
     },
+    /// Of its batches only the first packets arrive: the host cuts them badly, or the path takes no bursts. Packets leave one by one
+    /// from now on.
+    BatchesStopped {
+        /// The connection.
+        connection: Handle,
+        /// The path.
+        path: PathId,
+    },
     /// Keys changed.
     KeysUpdated {
         /// The connection.
@@ -230,6 +238,10 @@ drop_reasons! {
     ControlUnasked = "control_unasked",
     /// A bundle that is forged, another relay's, not valid now or not newer; or too many of them came.
     BundleRefused = "bundle_refused",
+    /// A packet of another worker's connection, which has more of them waiting than it takes.
+    ForwardFull = "forward_full",
+    /// Another worker handed it over by its id, but the connection is no longer here.
+    ForwardUnknown = "forward_unknown",
 }
 
 /// How many of what were dropped.
@@ -256,6 +268,13 @@ impl Drops {
     /// All together.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+
+    /// Adds those of another endpoint.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
     }
 
     fn count(&mut self, reason: DropReason) {

@@ -30,7 +30,7 @@ use crate::{
     identity::statics_hash,
     kdf::label,
     provider::{
-        self, KemPublic,
+        KemPublic, kem_check,
         signature::{ED25519_SIGNATURE, ML_DSA_KEY, ML_DSA_SIGNATURE, verify_ed25519, verify_ml_dsa},
     },
 };
@@ -119,9 +119,7 @@ impl Bundle {
         if !(first && second) {
             return Err(BundleError::BadSignature);
         }
-        provider::DEFAULT
-            .kem_check(&fields.ml_kem)
-            .map_err(|_| BundleError::InvalidKemKey)?;
+        kem_check(&fields.ml_kem).map_err(|_| BundleError::InvalidKemKey)?;
         let relay_id = RelayId::of(&fields.ml_dsa, &fields.ed25519);
         let kh = statics_hash(&fields.x25519, &fields.ml_kem);
         Ok(Self(Arc::new(Contents {
@@ -239,7 +237,7 @@ impl RelayIdentity {
     /// Signs `draft` with both keys; the bundle's wire bytes.
     pub fn sign_bundle(&self, draft: &BundleDraft, statics: &RelayStatics) -> Result<Vec<u8>, BundleError> {
         let keys = statics.keys();
-        let tbs = self.bundle_tbs(draft, &keys.x25519_public, keys.kem.public())?;
+        let tbs = self.bundle_tbs(draft, keys.x25519.public(), keys.kem.public())?;
         self.sign_tbs(tbs)
     }
 

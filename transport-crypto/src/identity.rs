@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     ClientId, Entropy, EntropyFailed, RelayId, Secret,
     kdf::{self, label},
-    provider::{self, KemKeyPair, KemPublic, Provider, signature::SigningKeys},
+    provider::{self, DhKeyPair, KemKeyPair, KemPublic, Provider, signature::SigningKeys},
 };
 
 /// A relay's signing identity: ML-DSA-65 and Ed25519. It signs bundles and takes no part in handshakes.
@@ -74,7 +74,7 @@ impl RelayStatics {
 
     fn new(seeds: Secret<96>) -> Self {
         let keys = HybridKeys::new(provider::DEFAULT, seeds);
-        let kh = statics_hash(&keys.x25519_public, keys.kem.public());
+        let kh = statics_hash(keys.x25519.public(), keys.kem.public());
         Self(Arc::new(Statics { keys, kh }))
     }
 
@@ -120,7 +120,7 @@ impl ClientIdentity {
 
     fn new(seeds: Secret<96>) -> Self {
         let keys = HybridKeys::new(provider::DEFAULT, seeds);
-        let client_id = ClientId::enrolled(&keys.x25519_public, keys.kem.public());
+        let client_id = ClientId::enrolled(keys.x25519.public(), keys.kem.public());
         Self(Arc::new(Client { keys, client_id }))
     }
 
@@ -142,8 +142,7 @@ impl ClientIdentity {
 /// One X25519 and one ML-KEM-768 key pair.
 pub(crate) struct HybridKeys {
     seeds: Secret<96>,
-    pub(crate) x25519: Secret<32>,
-    pub(crate) x25519_public: [u8; 32],
+    pub(crate) x25519: Arc<dyn DhKeyPair>,
     pub(crate) kem: Box<dyn KemKeyPair>,
 }
 
@@ -153,13 +152,16 @@ impl HybridKeys {
         let (x25519_seed, kem_seed) = seeds.expose().split_at(32);
         x25519.expose_mut().copy_from_slice(x25519_seed);
         kem.expose_mut().copy_from_slice(kem_seed);
-        let x25519_public = provider.x25519_public(&x25519);
         Self {
             seeds,
-            x25519,
-            x25519_public,
+            x25519: provider.x25519_key_pair(&x25519),
             kem: provider.kem_key_pair(&kem),
         }
+    }
+
+    /// The same keys, expanded by another provider.
+    pub(crate) fn expanded_by(&self, provider: &dyn Provider) -> Self {
+        Self::new(provider, self.seeds.duplicate())
     }
 }
 

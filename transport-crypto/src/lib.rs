@@ -28,6 +28,7 @@ pub mod provider;
 mod resumption;
 mod schedule;
 mod secret;
+mod server_id;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -54,6 +55,7 @@ pub use mask::{CidMask9, CidMasks, Direction, PacketMask, Sample};
 pub use resumption::{IssuedTicket, Resumption, TicketGrant};
 pub use schedule::Exporter;
 pub use secret::Secret;
+pub use server_id::{IdNonce, SealedId, ServerId, ServerIdKey};
 pub use ticket::{ClientTicket, MAX_TICKET_LIFETIME_S, TICKET_LEN, TicketContent, TicketFlags, TicketKeys};
 
 /// SHA-256 over the concatenation of `parts` (FIPS 180-4): names for public data, such as a register of messages seen.

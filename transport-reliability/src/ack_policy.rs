@@ -79,7 +79,7 @@ impl AckPolicy {
         }
         let after_pause = self
             .last_eliciting
-            .is_none_or(|last| now.saturating_duration_since(last) > srtt);
+            .is_none_or(|last| last != now && now.saturating_duration_since(last) > srtt);
         self.last_eliciting = Some(now);
         self.eliciting += 1;
         let at_once = after_pause || arrival != Arrival::InOrder || self.eliciting >= self.wanted.eliciting;

@@ -46,7 +46,7 @@ pub use sent::{Sent, SentKind};
 pub use stats::Stats;
 
 use ack_policy::AckPolicy;
-use congestion::{Controller, Moment, initial_window};
+use congestion::{Controller, Moment, Stamp, initial_window};
 use ecn::Marking;
 use frequency::Asking;
 use loss::Thresholds;
@@ -161,9 +161,9 @@ impl<T> Recovery<T> {
     ///
     /// A number taken but never passed to [`sent`](Self::sent) counts as left out.
     pub fn next_number(&mut self) -> PacketNumber {
-        let initial = initial_window(self.max_datagram()) / self.max_datagram();
-        let window = self.window_packets();
-        self.numbers.take(initial, window)
+        let (max_datagram, window) = (self.max_datagram(), self.congestion_window());
+        let packets = || (initial_window(max_datagram) / max_datagram, window / max_datagram);
+        self.numbers.take(packets)
     }
 
     /// Bytes `number` needs on the wire, 1 to 4 (RFC 9000 §A.2).
@@ -180,7 +180,18 @@ impl<T> Recovery<T> {
         }
         self.sent_packets += 1;
         self.sent_bytes += size;
-        self.log.push(now, packet);
+        let mut stamp = Stamp::default();
+        if in_flight {
+            self.in_flight += size;
+            self.app_limited = false;
+            self.fast_retransmit = false;
+            let in_flight = self.in_flight;
+            stamp = self
+                .congestion
+                .on_sent(Moment { now, in_flight }, size, &self.rtt)
+                .lagging(self.pacer.lag(now));
+        }
+        self.log.push(now, packet, stamp);
         if let Some((_, largest)) = self.reporting.take_if(|(at, _)| *at == number) {
             self.log.set_reported(number, largest);
         }
@@ -188,16 +199,7 @@ impl<T> Recovery<T> {
             self.probe.on_sent(now);
         }
         if in_flight {
-            self.in_flight += size;
-            self.app_limited = false;
-            self.fast_retransmit = false;
-            let in_flight = self.in_flight;
-            let stamp = self
-                .congestion
-                .on_sent(Moment { now, in_flight }, size, &self.rtt)
-                .lagging(self.pacer.lag(now));
-            self.log.set_stamp(number, stamp);
-            if in_flight == size {
+            if self.in_flight == size {
                 // After idleness the rate is another one.
                 self.update_pacer();
             }

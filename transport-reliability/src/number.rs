@@ -70,9 +70,11 @@ impl NumberSource {
     ///
     /// The distance between holes grows with the window, so that an optimistic peer meets one in every
     /// other window, and an honest peer pays one early ACK for it.
-    pub(crate) fn take(&mut self, initial: u64, window: u64) -> PacketNumber {
+    /// `window` gives the initial and the present window, packets.
+    pub(crate) fn take(&mut self, window: impl FnOnce() -> (u64, u64)) -> PacketNumber {
         if self.until_skip == 0 {
             self.next += 1;
+            let (initial, window) = window();
             self.until_skip = draw_period(&mut self.random, initial, window);
         }
         self.until_skip -= 1;
@@ -162,12 +164,12 @@ mod tests {
         let mut starts = std::collections::BTreeSet::new();
         for seed in 0..64 {
             let mut source = NumberSource::new(seed, 10);
-            let mut last = source.take(10, 100).get();
+            let mut last = source.take(|| (10, 100)).get();
             assert!(last < 1 << 16);
             starts.insert(last);
             let (mut run, mut periods) = (1, Vec::new());
             for _ in 0..5_000 {
-                let number = source.take(10, 100).get();
+                let number = source.take(|| (10, 100)).get();
                 if number == last + 1 {
                     run += 1;
                 } else {

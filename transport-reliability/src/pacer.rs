@@ -76,14 +76,14 @@ impl Pacer {
 
     /// How much too late a packet is that leaves now, as far as that is made up for.
     pub(crate) fn lag(&self, now: Instant) -> Duration {
-        let late = self
-            .full_at
-            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if self.waiting {
-            (self.lag + late).min(MAX_LAG)
-        } else {
-            Duration::ZERO
+        if !self.waiting {
+            return Duration::ZERO;
         }
+        let late = match self.full_at {
+            Some(at) if at < now => now - at,
+            _ => Duration::ZERO,
+        };
+        (self.lag + late).min(MAX_LAG)
     }
 
     /// Charges a packet; half its time while there is lag to make up for.
@@ -91,7 +91,7 @@ impl Pacer {
         let Some(rate) = self.rate else { return };
         let quantum = self.quantum(rate);
         let (lag, time) = (self.lag(now), time_for(bytes, rate));
-        let relief = lag.min(time / 2);
+        let relief = if lag.is_zero() { lag } else { lag.min(time / 2) };
         self.lag = lag.saturating_sub(relief);
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         self.drained &= now < full_at;
@@ -120,14 +120,22 @@ impl Pacer {
     }
 }
 
+const SECOND: u64 = 1_000_000_000;
+
+/// `a · b / c`; in 64 bits where that is exact, since a division of 128 costs more than all else per packet.
+fn scale(a: u64, b: u64, c: u64) -> u64 {
+    match a.checked_mul(b) {
+        Some(product) => product / c,
+        None => u64::try_from(u128::from(a) * u128::from(b) / u128::from(c)).unwrap_or(u64::MAX),
+    }
+}
+
 fn bytes_in(time: Duration, rate: u64) -> u64 {
-    let bytes = time.as_nanos() * u128::from(rate) / 1_000_000_000;
-    u64::try_from(bytes).unwrap_or(u64::MAX)
+    scale(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), rate, SECOND)
 }
 
 fn time_for(bytes: u64, rate: u64) -> Duration {
-    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    Duration::from_nanos(scale(bytes, SECOND, rate))
 }
 
 #[cfg(test)]

@@ -177,8 +177,9 @@ impl<T> SentLog<T> {
         self.open_eliciting
     }
 
-    /// Remembers a packet; numbers left out before it count as skipped. Numbers must rise.
-    pub(crate) fn push(&mut self, now: Instant, packet: Sent<T>) {
+    /// Remembers a packet and the conditions under which it was sent; numbers left out before it count as skipped. Numbers
+    /// must rise.
+    pub(crate) fn push(&mut self, now: Instant, packet: Sent<T>, stamp: Stamp) {
         let number = packet.number.get();
         debug_assert!(number >= self.end(), "packet numbers rise");
         while self.end() < number {
@@ -196,7 +197,7 @@ impl<T> SentLog<T> {
             kind: packet.kind,
             ect: packet.ect,
             reported: None,
-            stamp: Stamp::default(),
+            stamp,
             content: Some(packet.content),
         }));
         self.open.put(number, tracked);
@@ -310,13 +311,6 @@ impl<T> SentLog<T> {
     pub(crate) fn set_reported(&mut self, number: u64, largest: u64) {
         if let Some(entry) = self.entry_mut(number) {
             entry.reported = Some(largest);
-        }
-    }
-
-    /// Notes under what conditions `number` was sent.
-    pub(crate) fn set_stamp(&mut self, number: u64, stamp: Stamp) {
-        if let Some(entry) = self.entry_mut(number) {
-            entry.stamp = stamp;
         }
     }
 

@@ -4,11 +4,14 @@ use std::time::Instant;
 
 use crate::steer::Topic;
 use crate::stream::Due;
+use crate::stream::assembler::Assembler;
 use crate::stream::send::{Blocked, SendHalf};
 use crate::stream::state::SendState;
+use crate::stream::store::{BLOCK, Pool};
+use crate::stream::table::Slot;
 use crate::{
-    Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
-    Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow,
+    Blocks, Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read,
+    ReadError, Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow, worth_waking,
 };
 
 impl Scheduler {
@@ -46,30 +49,84 @@ impl Scheduler {
     pub fn write(&mut self, id: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
+        let room = self.room(slot, id, data.len().min(1))?;
+        let taken = data.get(..room).unwrap_or(data);
+        let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+        send.write(&mut self.pool, taken);
+        self.buffered += taken.len();
+        self.refresh(slot);
+        Ok(taken.len())
+    }
+
+    /// Takes from the front of `data` what there is room for, blocks where they are of use without a copy, and gives spent ones
+    /// for them. Where anything is left [`Writable`](crate::Event::Writable) comes; [`Blocked`](WriteError::Blocked) when
+    /// nothing was taken. Unless buffers are very small a block goes over whole or waits until it can.
+    pub fn write_blocks(&mut self, id: StreamId, data: &mut Blocks) -> Result<usize, WriteError> {
+        self.offer = None;
+        let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
+        let whole = worth_waking(self.send_buffer.min(self.limits.send_buffer_total)) >= BLOCK;
+        let (mut taken, mut given) = (0, 0);
+        let end = loop {
+            let len = data.front().len();
+            let room = match self.room(slot, id, if whole { len } else { len.min(1) }) {
+                Ok(room) => room,
+                Err(error) => break Err(error),
+            };
+            let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+            if let Some(head) = data.front().get(..room).filter(|head| head.len() < len) {
+                send.write(&mut self.pool, head);
+                data.consume(room);
+            } else if let Some(piece) = data.pop() {
+                given += usize::from(piece.memory.len() == BLOCK);
+                if let Some(left) = send.write_block(&mut self.pool, piece) {
+                    given -= usize::from(left.len() == BLOCK);
+                    data.keep(left);
+                }
+            } else {
+                break Ok(());
+            }
+            let now = len.min(room);
+            self.buffered += now;
+            taken += now;
+        };
+        data.settle(&mut self.pool, given);
+        self.refresh(slot);
+        end.map_or_else(
+            |error| if taken > 0 { Ok(taken) } else { Err(error) },
+            |()| Ok(taken),
+        )
+    }
+
+    /// Takes the spent blocks out of a queue that will not be filled again.
+    pub fn recycle(&mut self, spent: &mut Blocks) {
+        if self.streams.len() > 0 {
+            spent.give_back(&mut self.pool);
+        }
+    }
+
+    /// How much a stream takes now. When that is less than `least` a writer waits, and that is remembered.
+    fn room(&mut self, slot: Slot, id: StreamId, least: usize) -> Result<usize, WriteError> {
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
         let room = self.send_buffer.saturating_sub(send.buffered()).min(total);
-        let len = data.len().min(room);
-        let Some(taken) = data
-            .get(..len)
-            .filter(|taken| !taken.is_empty() || data.is_empty())
-        else {
-            let reason = if total == 0 { Blocked::Total } else { Blocked::Room };
-            match (send.blocked, reason) {
-                // Its place among those that wait for all stands.
-                (Blocked::Total, _) | (Blocked::Room, Blocked::Room) => {}
-                (_, Blocked::Total) => {
-                    send.blocked = Blocked::Total;
-                    self.wait_for_total(id);
-                }
-                _ => send.blocked = Blocked::Room,
-            }
-            return Err(WriteError::Blocked);
+        if room >= least {
+            return Ok(room);
+        }
+        let reason = if total < least {
+            Blocked::Total
+        } else {
+            Blocked::Room
         };
-        send.write(&mut self.pool, taken);
-        self.buffered += len;
-        self.refresh(slot);
-        Ok(len)
+        match (send.blocked, reason) {
+            // Its place among those that wait for all stands.
+            (Blocked::Total, _) | (Blocked::Room, Blocked::Room) => {}
+            (_, Blocked::Total) => {
+                send.blocked = Blocked::Total;
+                self.wait_for_total(id);
+            }
+            _ => send.blocked = Blocked::Room,
+        }
+        Err(WriteError::Blocked)
     }
 
     /// How many bytes a write would take now.
@@ -113,6 +170,22 @@ impl Scheduler {
     /// Reads in order. `fin` comes with the last bytes, or alone; after it, as after [`Reset`](ReadError::Reset), the half is
     /// gone.
     pub fn read(&mut self, id: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
+        self.read_by(id, out.len(), |assembler, pool| assembler.read(pool, out))
+    }
+
+    /// Reads at most `max` bytes to the end of `out`: blocks that are complete change hands, the rest is copied. Takes the
+    /// spent blocks out of `out`. Otherwise as [`read`](Self::read).
+    pub fn read_blocks(&mut self, id: StreamId, out: &mut Blocks, max: usize) -> Result<Read, ReadError> {
+        self.recycle(out);
+        self.read_by(id, max, |assembler, pool| assembler.read_blocks(pool, out, max))
+    }
+
+    fn read_by(
+        &mut self,
+        id: StreamId,
+        wanted: usize,
+        take: impl FnOnce(&mut Assembler, &mut Pool) -> usize,
+    ) -> Result<Read, ReadError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(ReadError::Unknown)?;
         let recv = self
@@ -120,7 +193,8 @@ impl Scheduler {
             .get_mut(slot)
             .and_then(|stream| stream.recv.as_mut())
             .ok_or(ReadError::Unknown)?;
-        let read = match recv.read(&mut self.pool, out) {
+        let pool = &mut self.pool;
+        let read = match recv.read(wanted, |assembler| take(assembler, pool)) {
             Ok(read) => read,
             Err(error) => {
                 if matches!(error, ReadError::Reset(_)) {

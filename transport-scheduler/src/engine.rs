@@ -160,6 +160,9 @@ impl Scheduler {
     pub fn on_timeout(&mut self, now: Instant) {
         self.tick(now);
         let before = self.datagrams.next_expiry();
+        if before.is_none_or(|at| at > now) {
+            return;
+        }
         let (events, stats) = (&mut self.events, &mut self.stats);
         self.datagrams.expire(now, |id, notify| {
             stats.datagrams_expired += 1;

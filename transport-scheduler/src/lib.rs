@@ -27,6 +27,7 @@
 )]
 
 mod application;
+mod blocks;
 mod control;
 mod datagram;
 mod early;
@@ -48,6 +49,7 @@ mod violation;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+pub use blocks::Blocks;
 pub use control::{Control, Input};
 pub use event::Event;
 pub use face::{Chunk, DatagramDrop, DatagramOptions, Grant, Next, QueueState, Read, Stats};
@@ -193,7 +195,7 @@ impl Scheduler {
         event
     }
 
-    /// Allocated bytes, overhead included. Walks all streams.
+    /// Allocated bytes, overhead included; what is in [`Blocks`] is counted there. Walks all streams.
     pub fn memory(&self) -> usize {
         self.streams.memory()
             + self.pool.memory()

@@ -39,6 +39,11 @@ impl List {
     pub(crate) fn is_empty(self) -> bool {
         self.head == NONE
     }
+
+    /// Whether there is one member at most.
+    pub(crate) fn is_single(self) -> bool {
+        self.head == self.tail
+    }
 }
 
 /// One link for each key: a key is in at most one list of an arena.

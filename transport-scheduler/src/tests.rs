@@ -1,5 +1,6 @@
 //! Two schedulers, joined by hand or by a pipe that loses and reorders.
 
+mod blocks;
 mod datagrams;
 mod early;
 mod flow;

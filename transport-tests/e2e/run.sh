@@ -34,6 +34,8 @@ NGINX
 relay() {
     "$ADIT" init relay --dir "$WORK/relay" --endpoint 10.91.2.1:4433 >/dev/null
     sed -i 's|^allow = \[\]|allow = ["10.91.3.0/24"]|' "$WORK/relay/relay.toml"
+    # Whatever the machine has: clients that move shall reach another worker.
+    sed -i 's|^# workers = 0.*|workers = 4|' "$WORK/relay/relay.toml"
     ip netns exec $R "$ADIT" relay --config "$WORK/relay/relay.toml" --log info 2>"$WORK/relay.log" &
     RELAY=$!
     wait_for 10 READY "$WORK/relay.log"
@@ -67,7 +69,18 @@ resolve() { [ "$(in_ns $C dig +short +time=3 @127.0.0.1 -p 5353 answer.test)" = 
 forbidden() { ! in_ns $C curl -sS --max-time 10 --socks5-hostname 127.0.0.1:1080 http://10.91.2.1/ ; }
 forward_tcp() { in_ns $C curl -sS --fail --max-time 20 -o /dev/null -r 0-99999 http://127.0.0.1:8080/big; }
 socks_udp() { in_ns $C $PROBE socks 127.0.0.1 1080 10.91.3.2 7007; }
-metrics() { in_ns $R curl -sS --fail http://127.0.0.1:9464/metrics | grep -q '^adit_'; }
+forwarded() { in_ns $R curl -sS --fail http://127.0.0.1:9464/metrics | sed -n 's/^adit_forwarded_total //p'; }
+# Three ports in four lead to another worker.
+handed_over() {
+    local try
+    for try in $(seq 10); do
+        nat_rebind $((40000 + 100 * try))-$((40099 + 100 * try))
+        resolve || { echo "no answer at port $try"; return 1; }
+        [ "$(forwarded)" -gt 0 ] && return 0
+    done
+    echo "nothing was handed over"; return 1
+}
+metrics() { in_ns $R curl -sS --fail http://127.0.0.1:9464/metrics | grep '^adit_' >/dev/null; }
 
 # UDP tunnels are open: the relay waits for them until the client ends.
 drains() {
@@ -96,6 +109,7 @@ check "a download through --forward-tcp" forward_tcp
 check "a forbidden target is refused" forbidden
 check "256 MiB while the NAT gives the client another port" download_over_rebind 30000-34999
 check "10,000 datagrams while the NAT gives the client another port" datagrams_over_rebind 35000-39999
+check "a client that moves is followed to its worker" handed_over
 loss 2
 check "256 MiB with 2 % loss" download
 check "a DNS query with 2 % loss" resolve

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use transport_core::wire::ConnectionId;
-use transport_core::wire::frame::{Frame, Frames, PathNewConnectionId, PathRetireConnectionId, Stream};
+use transport_core::wire::frame::{
+    Frame, Frames, PathAbandon, PathNewConnectionId, PathRetireConnectionId, Stream,
+};
 use transport_core::{By, CloseReason, Direction, Limits};
 use transport_tests::misbehave::{Raw, encode};
 use transport_tests::pair::{Options, Pair, Way, client_address, stranger};
@@ -43,6 +45,11 @@ fn frames_out_of_place() -> Vec<Case> {
             "an ACK for a path that is not",
             0x0a,
             vec![vec![0x3e, 1, 0, 0, 0, 0]],
+        ),
+        (
+            "the only path given up",
+            0x10,
+            one(Frame::PathAbandon(PathAbandon { path: 0, code: 0 })),
         ),
     ]
 }

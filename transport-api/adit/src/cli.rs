@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Connect(Connect),
     /// Measure.
     #[command(
-        after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json"
+        after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json\n  adit bench client /tmp/b/relay.bundle --workload mixed --seconds 10 --json"
     )]
     Bench {
         /// Which end.
@@ -280,9 +280,15 @@ pub(crate) enum Bench {
         /// A concrete address; it goes into the bundle.
         #[arg(long)]
         listen: SocketAddr,
+        /// Cryptographic primitives.
+        #[arg(long, value_enum, default_value_t = Primitives::Auto)]
+        provider: Primitives,
         /// Write the secrets of every connection here: whoever reads the file reads the traffic.
         #[arg(long, value_name = "FILE")]
         key_log: Option<PathBuf>,
+        /// Threads that share the load, each with a socket; 0: one for each core.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=64))]
+        workers: u8,
     },
     /// Run a workload against a bench server.
     Client(BenchClient),
@@ -304,13 +310,13 @@ pub(crate) struct BenchClient {
     /// How many connections.
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: u32,
-    /// Bulk: how many streams on each connection.
+    /// Bulk and mixed: how many streams of bulk on each connection.
     #[arg(long, default_value_t = 1)]
     pub(crate) streams: u32,
     /// Bytes of a datagram (default 1200) or an echo (default 1024).
     #[arg(long)]
     pub(crate) size: Option<usize>,
-    /// The server sends.
+    /// The server sends: bulk, datagrams, the bulk of mixed.
     #[arg(long)]
     pub(crate) reverse: bool,
     /// Handshakes: come back with the ticket of the connection before; only such are measured.
@@ -322,6 +328,9 @@ pub(crate) struct BenchClient {
     /// Packet suite.
     #[arg(long, value_enum, default_value_t = Cipher::Auto)]
     pub(crate) cipher: Cipher,
+    /// Cryptographic primitives.
+    #[arg(long, value_enum, default_value_t = Primitives::Auto)]
+    pub(crate) provider: Primitives,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_log: Option<PathBuf>,
@@ -339,6 +348,9 @@ pub(crate) enum Workload {
     Idle,
     /// Ping-pong on one stream.
     Echo,
+    /// Echo alone for a second (`unloaded_latency_us`), then beside bulk and a datagram of 1200 bytes every millisecond,
+    /// which comes back (`datagram_latency_us`).
+    Mixed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -349,6 +361,16 @@ pub(crate) enum Cipher {
     Chacha20,
     /// AES-256-GCM.
     Aes256,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Primitives {
+    /// AWS-LC where it was compiled in, as every other command takes it.
+    Auto,
+    /// Pure Rust.
+    Rust,
+    /// AWS-LC.
+    AwsLc,
 }
 
 #[cfg(test)]

@@ -9,13 +9,16 @@ use std::{
 
 use clap::ValueEnum;
 use serde::Deserialize;
-use transport_api::{ClientId, relay::Network};
+use transport_api::{ClientId, EndpointConfig, relay::Network};
 
 use crate::{
     cli::{Access as AccessMode, Cc},
     exit::{Code, Context, Outcome, fail},
     keyring::Paths,
 };
+
+/// Workers of one address.
+pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
 
 /// A relay's whole configuration.
 #[derive(Debug, Deserialize)]
@@ -46,6 +49,8 @@ pub(crate) struct Config {
 pub(crate) struct Listen {
     /// Addresses on which clients are served.
     pub(crate) udp: Vec<SocketAddr>,
+    /// Threads, each with a socket, that serve an address together; 0: one for each core.
+    pub(crate) workers: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +146,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             udp: vec![SocketAddr::from(([0u16; 8], 4433))],
+            workers: 0,
         }
     }
 }
@@ -238,6 +244,21 @@ fn optional_address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<
         .map_err(|_| serde::de::Error::custom(format!("{text:?}: wanted an address and a port")))
 }
 
+impl Listen {
+    /// How many workers an address gets.
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => cores(),
+            some => some,
+        }
+    }
+}
+
+/// Cores this process may use, as far as they can have workers.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS))
+}
+
 impl Config {
     /// Reads the file, then the environment over it. Paths become relative to the file.
     pub(crate) fn load(path: &Path) -> Outcome<Self> {
@@ -278,6 +299,12 @@ impl Config {
                 format!("{shown}: [listen] udp is empty; name at least one address"),
             );
         }
+        if self.listen.workers > MAX_WORKERS {
+            return fail(
+                Code::Config,
+                format!("{shown}: [listen] workers: at most {MAX_WORKERS}"),
+            );
+        }
         if self.tun.enabled {
             return fail(
                 Code::Usage,
@@ -297,6 +324,7 @@ impl Config {
 /// Every key with the shape of its value, as the environment may set it.
 const KEYS: &[(&str, &str, Shape)] = &[
     ("listen", "udp", Shape::List),
+    ("listen", "workers", Shape::Number),
     ("identity", "key", Shape::Text),
     ("identity", "bundle", Shape::Text),
     ("identity", "rotate", Shape::Truth),
@@ -395,6 +423,7 @@ pub(crate) fn template(port: u16, access: AccessMode) -> String {
         r#"# Relay configuration. Each key may also be set as ADIT_SECTION_KEY (lists by commas).
 [listen]
 udp = ["[::]:{port}"]
+# workers = 0                 # threads that share the load of an address; 0: one for each core
 
 [identity]                    # rotate = false: no new static keys at half of the bundle's validity
 key = "identity.key"          # mode 0600; keep a copy, it is who this relay is
@@ -440,6 +469,7 @@ mod tests {
     fn the_template_is_valid_and_says_the_defaults() {
         let config = parse(&template(4433, AccessMode::Open)).unwrap();
         assert_eq!(config.listen.udp, Listen::default().udp);
+        assert_eq!(config.listen.workers, Listen::default().workers);
         assert_eq!(config.limits.sessions, Limits::default().sessions);
         assert_eq!(config.metrics.listen, Metrics::default().listen);
         assert_eq!((config.identity.rotate, config.status.socket), (true, None));
@@ -468,6 +498,7 @@ mod tests {
             ("[targets]\nallow = [\"10.0.0.0/99\"]\n", "relay.toml:2:"),
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
+            ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),

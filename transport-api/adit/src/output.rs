@@ -37,7 +37,7 @@ pub(crate) fn complain(message: &str) {
 /// `adit version`.
 pub(crate) fn version(as_json: bool) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
-    let provider = "rustcrypto";
+    let provider = crate::provider::fastest().name();
     if as_json {
         json_line(&json!({
             "version": version,

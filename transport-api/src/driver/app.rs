@@ -1,6 +1,6 @@
 //! Between the engine and the handles: one table of connections, one match over the engine's events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,22 +29,33 @@ pub(crate) struct App {
     options: TransportOptions,
     links: BTreeMap<u64, Link>,
     by_handle: BTreeMap<Handle, u64>,
+    /// Those that wait for a queue or the clock: each turn looks at them, and at no idle one.
+    waiting: BTreeSet<u64>,
     /// Handshakes we started.
     connecting: Vec<(Handle, Arc<ConnectReply>)>,
     next_id: u64,
+    /// Ids of other workers lie between.
+    id_step: u64,
     closed: bool,
     pub(crate) out: Outbox,
 }
 
 impl App {
-    pub(crate) fn new(shared: Arc<EndpointShared>, options: TransportOptions) -> Self {
+    /// Of worker `number` of `workers`.
+    pub(crate) fn new(
+        shared: Arc<EndpointShared>,
+        options: TransportOptions,
+        (number, workers): (usize, usize),
+    ) -> Self {
         Self {
             shared,
             options,
             links: BTreeMap::new(),
             by_handle: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             connecting: Vec::new(),
-            next_id: 0,
+            next_id: number as u64,
+            id_step: workers as u64,
             closed: false,
             out: Outbox::default(),
         }
@@ -94,6 +105,8 @@ impl App {
                     link.streams.pump_recv(engine, id, out);
                 });
             }
+            // The driver looks by itself.
+            Mark::Forwarded => {}
         }
     }
 
@@ -107,6 +120,9 @@ impl App {
             && let Some(engine) = engine.connection(link.handle)
         {
             act(link, engine, &mut self.out);
+            if link.is_waiting() {
+                self.waiting.insert(id);
+            }
         }
     }
 
@@ -200,7 +216,13 @@ impl App {
             std::mem::take(&mut state.incoming)
         };
         for shared in unaccepted {
-            self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
+            if Arc::ptr_eq(&shared.mailbox, &self.shared.mailbox) {
+                self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
+            } else {
+                // Another worker has it.
+                lock(&shared.state).close.get_or_insert_with(|| (0, Vec::new()));
+                shared.post();
+            }
         }
     }
 
@@ -243,6 +265,9 @@ impl App {
                     // The path changed, or its size.
                     _ => link.publish_size(engine, &mut self.out),
                 }
+                if link.is_waiting() {
+                    self.waiting.insert(link.shared.id);
+                }
             }
         }
     }
@@ -280,7 +305,7 @@ impl App {
     }
 
     fn share(&mut self, connection: &Connection) -> Arc<ConnectionShared> {
-        self.next_id += 1;
+        self.next_id += self.id_step;
         Arc::new(ConnectionShared {
             id: self.next_id,
             driver: std::thread::current().id(),
@@ -299,7 +324,7 @@ impl App {
 
     /// To whoever accepts. False: the queue is full, or nobody will.
     fn offer(&mut self, shared: Arc<ConnectionShared>) -> bool {
-        let mut state = lock(&self.shared.state);
+        let mut state = lock(&self.shared.lead().state);
         if state.closed || state.unreferenced || state.incoming.len() >= MAX_WAITING {
             return false;
         }
@@ -334,16 +359,22 @@ impl App {
     /// Lets those go on who wait for the queue or the clock. True: drain again.
     pub(crate) fn settle(&mut self, now: Now, engine: &mut Endpoint) -> bool {
         let mut changed = false;
-        for link in self.links.values_mut().filter(|link| link.is_waiting()) {
+        let (links, out) = (&mut self.links, &mut self.out);
+        self.waiting.retain(|id| {
+            let Some(link) = links.get_mut(id).filter(|link| link.is_waiting()) else {
+                return false;
+            };
             if let Some(engine) = engine.connection(link.handle) {
-                changed |= link.settle(now, engine, &mut self.out);
+                changed |= link.settle(now, engine, out);
             }
-        }
+            true
+        });
         changed
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.links.values().filter_map(Link::deadline).min()
+        let waiting = self.waiting.iter().filter_map(|id| self.links.get(id));
+        waiting.filter_map(Link::deadline).min()
     }
 
     /// Publishes figures and wakes everybody who was told something.
@@ -406,7 +437,11 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
     match change {
         Change::Access(access) => engine.replace_access(now, access),
         Change::Revoke(clients) => engine.revoke(now, &clients),
-        Change::TicketKeys(keys) => engine.install_ticket_keys(*keys),
+        Change::TicketKeys(keys) => {
+            if let Some(keys) = lock(&keys).take() {
+                engine.install_ticket_keys(keys);
+            }
+        }
         Change::Epochs(epochs, bundle) => {
             // Checked when it was asked for.
             if let Err(error) = engine.replace_epochs(now, epochs, bundle) {

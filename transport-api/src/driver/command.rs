@@ -17,6 +17,8 @@ pub(crate) enum Mark {
     Connection(Arc<ConnectionShared>),
     Send(Arc<SendShared>),
     Recv(Arc<RecvShared>),
+    /// Another worker heard something for us.
+    Forwarded,
 }
 
 /// "This object is in the mailbox."

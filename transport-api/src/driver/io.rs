@@ -1,10 +1,10 @@
-//! What the driver asks of the outside: sleep, receive, send.
+//! What the driver asks of the outside: receive, send, and be woken.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::net::{Caps, UdpSocket};
-use crate::engine::{Arrived, Batch, Handle, Now, Route};
+use crate::engine::{Batch, Handle, Joined, Now, Route};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,21 @@ pub(crate) enum Sent {
 
 /// The sockets of one driver. Production is [`super::mio::MioIo`].
 pub(crate) trait Io {
-    /// Sleeps until the socket is ready, the mailbox rings or `limit` has passed; at most 250 µs longer than that.
-    fn wait(&mut self, limit: Duration) -> io::Result<()>;
+    /// Sees to it that a sleep that begins at `now` ends after `limit`, at most 250 µs later. Gives what the poller itself has to
+    /// count; `None` when something will ring.
+    fn set_alarm(&mut self, now: Instant, limit: Duration) -> io::Result<Option<Duration>>;
+
+    /// What the poller found ready.
+    fn on_ready(&mut self, event: &mio::event::Event);
 
     /// Hands at most one kernel batch of datagrams of the common socket to `each`. True: there may be more, ask again.
-    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool>;
+    fn receive(&mut self, each: &mut dyn FnMut(Joined<'_>)) -> io::Result<bool>;
 
     /// Whether `receive` has work without sleeping first.
     fn has_input(&self) -> bool;
 
     /// The same from the lanes.
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool;
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Joined<'_>)) -> bool;
 
     /// Whether `receive_lane` has work without sleeping first.
     fn has_lane_input(&self) -> bool;
@@ -38,7 +42,7 @@ pub(crate) trait Io {
     /// Takes it away; whether there was one.
     fn close_lane(&mut self, handle: Handle) -> bool;
 
-    /// Whether `wait` ends when the common socket has something.
+    /// Whether a sleep ends when the common socket has something.
     fn listen(&mut self, on: bool) -> io::Result<()>;
 
     /// Sends one batch.

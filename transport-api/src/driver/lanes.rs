@@ -10,7 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use crate::engine::net::UdpSocket;
-use crate::engine::{Arrived, Handle, RecvBatch, Route};
+use crate::engine::{Handle, Joined, RecvBatch, Route};
 
 /// Lanes at once; connections beyond share the common socket. Each is a file descriptor, of which a relay needs many.
 const MAX_LANES: usize = 256;
@@ -132,20 +132,21 @@ impl Lanes {
         &mut self,
         now: Instant,
         slots: &mut RecvBatch,
-        each: &mut dyn FnMut(Arrived, &mut [u8]),
+        each: &mut dyn FnMut(Joined<'_>),
     ) -> bool {
         let Some(token) = self.ready.pop_front() else {
             return false;
         };
         if let Some(lane) = self.by_token.get_mut(&token) {
             // Any error ends this reading; the next readiness tells more.
-            lane.readable = lane.socket.recv_batch(slots).is_ok();
+            let read = lane.socket.recv_batch(slots).is_ok();
+            lane.readable = read && !slots.is_drained();
             if lane.readable {
-                lane.heard = now;
                 self.ready.push_back(token);
-                slots
-                    .datagrams()
-                    .for_each(|(arrived, datagram)| each(arrived, datagram));
+            }
+            if read {
+                lane.heard = now;
+                slots.joined().for_each(each);
             }
         }
         self.has_input()

@@ -1,23 +1,21 @@
-//! The outside by mio: one epoll instance with the socket, the alarm and a timer.
+//! The outside by mio: the socket, lanes and a timer, as sources of somebody's epoll instance.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Registry, Token};
 
-use super::command::Alarm;
 use super::io::{Io, Sent};
 use super::lanes::Lanes;
 use crate::engine::net::{Caps, Timer, UdpSocket, interfaces};
-use crate::engine::{Arrived, Batch, Handle, Now, RecvBatch, Route};
+use crate::engine::{Batch, Handle, Joined, Now, RecvBatch, Route};
 
-const SOCKET: Token = Token(0);
-const ALARM: Token = Token(1);
-const TIMER: Token = Token(2);
-/// Lanes come after.
-const FIRST_LANE: usize = 3;
+/// Tokens of the socket and the timer, counted from the first that is ours. Lanes come after.
+const SOCKET: usize = 0;
+const TIMER: usize = 1;
+const FIRST_LANE: usize = 2;
 
 /// Kernel batches of up to this many GRO buffers.
 const RECEIVE_SLOTS: usize = 32;
@@ -27,10 +25,14 @@ const PRECISE: Duration = Duration::from_secs(1);
 
 /// See [`Io`].
 pub(crate) struct MioIo {
-    poll: Poll,
-    events: Events,
+    registry: Registry,
+    /// The first of our tokens.
+    first: usize,
     socket: UdpSocket,
     timer: Timer,
+    /// When the timer rings. It is left alone when that is too early: waking once for nothing costs less than setting it for
+    /// each packet.
+    rings_at: Option<Instant>,
     received: RecvBatch,
     readable: bool,
     /// What the socket is registered for, and what it shall be: reading, unless it rests; writing, while a send is blocked.
@@ -43,39 +45,28 @@ pub(crate) struct MioIo {
     failures: u64,
 }
 
-struct MioAlarm(Waker);
-
-impl Alarm for MioAlarm {
-    fn ring(&self) -> io::Result<()> {
-        self.0.wake()
-    }
-}
-
 impl MioIo {
-    /// Registers everything; also returns what rings this instance.
-    pub(crate) fn new(socket: UdpSocket) -> io::Result<(Self, Box<dyn Alarm>)> {
-        let poll = Poll::new()?;
-        let alarm = Box::new(MioAlarm(Waker::new(poll.registry(), ALARM)?));
+    /// Registers everything under tokens from `first` on.
+    pub(crate) fn new(registry: Registry, first: usize, socket: UdpSocket) -> io::Result<Self> {
         let timer = Timer::new()?;
-        poll.registry()
-            .register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
-        poll.registry()
-            .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
-        let io = Self {
-            poll,
-            events: Events::with_capacity(64),
+        let add = |fd, token| registry.register(&mut SourceFd(&fd), Token(first + token), Interest::READABLE);
+        add(timer.as_raw_fd(), TIMER)?;
+        add(socket.as_raw_fd(), SOCKET)?;
+        Ok(Self {
+            registry,
+            first,
             socket,
             timer,
+            rings_at: None,
             received: RecvBatch::new(RECEIVE_SLOTS),
             readable: true,
             registered: Some(Interest::READABLE),
             listening: true,
             watching_writes: false,
-            lanes: Lanes::new(FIRST_LANE),
+            lanes: Lanes::new(first + FIRST_LANE),
             roams: false,
             failures: 0,
-        };
-        Ok((io, alarm))
+        })
     }
 
     /// Write readiness is watched only while a send is blocked: otherwise each transmitted packet would wake us.
@@ -94,10 +85,11 @@ impl MioIo {
         if wanted == self.registered {
             return Ok(());
         }
-        let (registry, fd) = (self.poll.registry(), self.socket.as_raw_fd());
+        let (registry, fd) = (&self.registry, self.socket.as_raw_fd());
+        let token = Token(self.first + SOCKET);
         match (self.registered, wanted) {
-            (None, Some(interest)) => registry.register(&mut SourceFd(&fd), SOCKET, interest)?,
-            (Some(_), Some(interest)) => registry.reregister(&mut SourceFd(&fd), SOCKET, interest)?,
+            (None, Some(interest)) => registry.register(&mut SourceFd(&fd), token, interest)?,
+            (Some(_), Some(interest)) => registry.reregister(&mut SourceFd(&fd), token, interest)?,
             (_, None) => registry.deregister(&mut SourceFd(&fd))?,
         }
         self.registered = wanted;
@@ -113,35 +105,33 @@ impl MioIo {
 }
 
 impl Io for MioIo {
-    fn wait(&mut self, limit: Duration) -> io::Result<()> {
-        let limit = if !limit.is_zero() && limit < PRECISE {
+    fn set_alarm(&mut self, now: Instant, limit: Duration) -> io::Result<Option<Duration>> {
+        if limit.is_zero() || limit >= PRECISE {
+            return Ok(Some(limit));
+        }
+        let until = now + limit;
+        if self.rings_at.is_none_or(|at| at <= now || at > until) {
             self.timer.arm(limit)?;
-            None
-        } else {
-            Some(limit)
-        };
-        if let Err(error) = self.poll.poll(&mut self.events, limit)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(error);
+            self.rings_at = Some(until);
         }
-        for event in &self.events {
-            match event.token() {
-                SOCKET => self.readable |= event.is_readable(),
-                ALARM | TIMER => {}
-                Token(lane) => self.lanes.note(lane),
-            }
-        }
-        Ok(())
+        Ok(None)
     }
 
-    fn receive(&mut self, each: &mut dyn FnMut(Arrived, &mut [u8])) -> io::Result<bool> {
+    fn on_ready(&mut self, event: &mio::event::Event) {
+        match event.token().0.wrapping_sub(self.first) {
+            SOCKET => self.readable |= event.is_readable(),
+            TIMER => self.rings_at = None,
+            _ => self.lanes.note(event.token().0),
+        }
+    }
+
+    fn receive(&mut self, each: &mut dyn FnMut(Joined<'_>)) -> io::Result<bool> {
         match self.socket.recv_batch(&mut self.received) {
             Ok(_) => {
-                for (arrived, datagram) in self.received.datagrams() {
-                    each(arrived, datagram);
-                }
-                Ok(true)
+                // The poller tells of what arrives from here on.
+                self.readable = !self.received.is_drained();
+                self.received.joined().for_each(each);
+                Ok(self.readable)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -184,7 +174,7 @@ impl Io for MioIo {
         }
     }
 
-    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Arrived, &mut [u8])) -> bool {
+    fn receive_lane(&mut self, now: Now, each: &mut dyn FnMut(Joined<'_>)) -> bool {
         self.lanes.receive(now.instant, &mut self.received, each)
     }
 
@@ -193,8 +183,8 @@ impl Io for MioIo {
     }
 
     fn open_lane(&mut self, now: Now, handle: Handle, route: Route) {
-        let (registry, common) = (self.poll.registry(), &self.socket);
-        self.lanes.open(now.instant, registry, common, handle, route);
+        self.lanes
+            .open(now.instant, &self.registry, &self.socket, handle, route);
     }
 
     fn close_lane(&mut self, handle: Handle) -> bool {
@@ -223,12 +213,12 @@ impl Io for MioIo {
     }
 
     fn replace(&mut self, socket: UdpSocket) -> io::Result<()> {
-        self.poll
-            .registry()
-            .register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+        let token = Token(self.first + SOCKET);
+        self.registry
+            .register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         let old = std::mem::replace(&mut self.socket, socket);
         if self.registered.is_some() {
-            self.poll.registry().deregister(&mut SourceFd(&old.as_raw_fd()))?;
+            self.registry.deregister(&mut SourceFd(&old.as_raw_fd()))?;
         }
         self.readable = true;
         self.registered = Some(Interest::READABLE);
@@ -245,21 +235,61 @@ impl Io for MioIo {
 mod tests {
     use super::*;
     use crate::driver::clock;
+    use crate::driver::command::Alarm;
+    use crate::driver::thread::{FIRST_TOKEN, Poller};
     use crate::engine::net::SocketOptions;
+    use crate::local::guest::{Guest, Turn};
     use crate::wait::Wait;
 
-    fn loopback() -> (MioIo, std::net::SocketAddr, Box<dyn Alarm>) {
+    /// A socket with its poller, as a driver would have them.
+    struct Polled {
+        poller: Poller,
+        io: MioIo,
+    }
+
+    impl Guest for MioIo {
+        fn turn(&mut self) -> io::Result<Turn> {
+            Ok(Turn::Over)
+        }
+
+        fn on_ready(&mut self, event: &mio::event::Event) {
+            Io::on_ready(self, event);
+        }
+    }
+
+    impl Polled {
+        fn wait(&mut self, limit: Duration) -> io::Result<()> {
+            let limit = self.io.set_alarm(clock::now().instant, limit)?;
+            self.poller.wait(&mut self.io, limit)
+        }
+    }
+
+    impl std::ops::Deref for Polled {
+        type Target = MioIo;
+        fn deref(&self) -> &MioIo {
+            &self.io
+        }
+    }
+
+    impl std::ops::DerefMut for Polled {
+        fn deref_mut(&mut self) -> &mut MioIo {
+            &mut self.io
+        }
+    }
+
+    fn loopback() -> (Polled, std::net::SocketAddr, Box<dyn Alarm>) {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).unwrap();
         let address = socket.local_addr().unwrap();
-        let (io, alarm) = MioIo::new(socket).unwrap();
-        (io, address, alarm)
+        let (poller, alarm) = Poller::new().unwrap();
+        let io = MioIo::new(poller.registry().unwrap(), FIRST_TOKEN, socket).unwrap();
+        (Polled { poller, io }, address, alarm)
     }
 
     /// Reads until the kernel has nothing more.
     fn received(io: &mut MioIo) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         while io
-            .receive(&mut |_, datagram| all.push(datagram.to_vec()))
+            .receive(&mut |joined| all.extend(joined.bytes.chunks(joined.stride).map(<[u8]>::to_vec)))
             .unwrap()
         {}
         all
@@ -389,8 +419,8 @@ mod tests {
         relay.wait(Duration::from_secs(20)).unwrap();
         assert!(relay.has_lane_input() && !relay.has_input());
         let mut heard = Vec::new();
-        while relay.receive_lane(clock::now(), &mut |arrived, bytes| {
-            heard.push((arrived.route.remote, bytes.to_vec()));
+        while relay.receive_lane(clock::now(), &mut |joined| {
+            heard.push((joined.arrived.route.remote, joined.bytes.to_vec()));
         }) {}
         assert_eq!(heard, [(names[0], b"packet".to_vec())]);
         relay.listen(true).unwrap();

@@ -1,7 +1,8 @@
-//! The driver: one thread per endpoint, the loop, the one clock and the one entropy source.
+//! The driver: what moves an endpoint (or a worker of it), the one clock and the one entropy source. It runs on a thread of its
+//! own, or as a guest of somebody's [loop](crate::local).
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
-//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned → **wait**.
+//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned. Then whoever runs it waits.
 #![cfg_attr(
     not(test),
     deny(
@@ -17,6 +18,7 @@ pub(crate) mod clock;
 pub(crate) mod command;
 mod effort;
 pub(crate) mod entropy;
+mod forward;
 mod io;
 mod lanes;
 mod link;
@@ -25,7 +27,9 @@ mod roam;
 pub(crate) mod shared;
 mod strangers;
 mod streams;
+mod thread;
 pub(crate) mod trace;
+mod workers;
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -33,16 +37,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::app::App;
-use self::command::{Mailbox, Mark, Marked};
+use self::command::{Alarm, Mailbox, Mark, Marked};
 use self::effort::Effort;
 use self::entropy::OsEntropy;
+use self::forward::{Forward, Inbox};
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use self::strangers::Strangers;
+use self::thread::Poller;
+use self::workers::Part;
 use crate::config::EndpointConfig;
 use crate::engine::net::{SocketOptions, UdpSocket};
 use crate::engine::{Batch, Endpoint, Entropy, Event, Handle, Now, Output, Peer, Route, ServerConfig};
+use crate::local::guest::{Bell, Guest, Turn};
 use crate::wait::Waiters;
 
 /// Kernel batches received before packets are sent again, and datagrams after which no further one is: a flood must not
@@ -56,29 +64,96 @@ const MAX_DRAINS: usize = 8;
 /// A lost wake-up would cost this much, not for ever.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
-/// Binds, starts the thread.
-pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
-    let (listen, buffer) = (config.listen, config.socket_buffer);
+/// Binds, starts the thread, or those of all workers; the first is the one that leads.
+pub(crate) fn start(config: EndpointConfig) -> Result<Vec<Arc<EndpointShared>>> {
+    let mut drivers: Vec<(Poller, Driver<MioIo>)> = Vec::new();
+    for part in parts(config)? {
+        let (poller, alarm) = Poller::new()?;
+        let lead = drivers.first().map(|(_, first)| Arc::clone(&first.shared));
+        let driver = make(part, lead, poller.registry()?, thread::FIRST_TOKEN, alarm)?;
+        drivers.push((poller, driver));
+    }
+    let all: Vec<Arc<EndpointShared>> = drivers.iter().map(|(_, one)| Arc::clone(&one.shared)).collect();
+    let inboxes: Vec<Arc<Inbox>> = all
+        .iter()
+        .map(|one| Arc::new(Inbox::new(Arc::clone(&one.mailbox))))
+        .collect();
+    for (number, (poller, mut driver)) in drivers.into_iter().enumerate() {
+        driver.forward = Forward::new(&inboxes, number);
+        let started = std::thread::Builder::new()
+            .name("transport".into())
+            .spawn(move || {
+                if let Err(error) = poller.run(driver) {
+                    tracing::error!(target: "adit::driver", %error, "the driver ends");
+                }
+            });
+        if let Err(error) = started {
+            workers::give_up(&all);
+            return Err(error);
+        }
+    }
+    Ok(all)
+}
+
+/// Binds, and moves into a loop.
+pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Result<Arc<EndpointShared>> {
+    if config.worker_count() > 1 {
+        let error = "several workers need threads of their own: use `bind`";
+        return Err(Error::new(ErrorKind::InvalidInput, error));
+    }
+    let part = parts(config)?.pop().ok_or(ErrorKind::InvalidInput)?;
+    on.host(|room| {
+        let driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;
+        let shared = Arc::clone(&driver.shared);
+        Ok((driver, shared))
+    })
+}
+
+impl Alarm for Bell {
+    fn ring(&self) -> Result<()> {
+        Bell::ring(self)
+    }
+}
+
+fn parts(config: EndpointConfig) -> Result<Vec<Part>> {
     if let Some(server) = &config.server {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
     }
-    let socket = bind(listen, buffer)?;
-    let local = socket.local_addr()?;
+    let socket = bind(config.listen, config.socket_buffer)?;
+    workers::parts(config, socket, &mut OsEntropy)
+}
+
+/// A driver that does not run yet.
+fn make(
+    part: Part,
+    lead: Option<Arc<EndpointShared>>,
+    registry: ::mio::Registry,
+    first_token: usize,
+    alarm: Box<dyn Alarm>,
+) -> Result<Driver<MioIo>> {
+    let Part {
+        mut config,
+        socket,
+        worker,
+        number,
+        workers,
+    } = part;
+    let (local, caps, buffer) = (socket.local_addr()?, socket.caps(), config.socket_buffer);
     let mut seed = [0; 32];
     OsEntropy
         .fill(&mut seed)
         .map_err(|_| Error::other("the operating system gives no randomness"))?;
-    let caps = socket.caps();
-    let (io, alarm) = MioIo::new(socket)?;
+    let io = MioIo::new(registry, first_token, socket)?;
     let options = config.transport.clone();
     let relay_id = config.server.as_ref().map(|server| server.relay_id);
     let key_log = config.key_log.take();
-    let mut engine = Endpoint::new(config.into_engine(), seed, Box::new(OsEntropy));
+    let mut engine = Endpoint::new_worker(config.into_engine(), seed, Box::new(OsEntropy), worker);
     if let Some(log) = key_log {
         engine.set_key_log(log);
     }
     let shared = Arc::new(EndpointShared {
+        lead,
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
         socket_buffer: buffer,
@@ -102,12 +177,8 @@ pub(crate) fn start(mut config: EndpointConfig) -> Result<Arc<EndpointShared>> {
             caps,
         }),
     });
-    let app = App::new(Arc::clone(&shared), options);
-    let mut driver = Driver::new(io, engine, Arc::clone(&shared), app);
-    std::thread::Builder::new()
-        .name("transport".into())
-        .spawn(move || driver.run())?;
-    Ok(shared)
+    let app = App::new(Arc::clone(&shared), options, (number, workers));
+    Ok(Driver::new(io, engine, shared, app))
 }
 
 fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
@@ -148,6 +219,7 @@ struct Driver<I: Io> {
     /// What handshakes cost here.
     effort: Effort,
     strangers: Strangers,
+    forward: Forward,
 }
 
 impl<I: Io> Driver<I> {
@@ -163,34 +235,8 @@ impl<I: Io> Driver<I> {
             deadline: None,
             effort: Effort::default(),
             strangers: Strangers::default(),
+            forward: Forward::default(),
         }
-    }
-
-    fn run(&mut self) {
-        while !self.app.is_over() || self.blocked.is_some() {
-            if let Err(error) = self.turn() {
-                tracing::error!(target: "adit::driver", %error, "the driver ends");
-                return;
-            }
-        }
-    }
-
-    fn turn(&mut self) -> Result<()> {
-        if self.flush_blocked() {
-            self.feed()?;
-        }
-        if self.blocked.is_none() {
-            self.drain();
-        }
-        self.app.publish(&self.engine, self.io.caps());
-        if self.app.is_over() && self.blocked.is_none() {
-            return Ok(());
-        }
-        let limit = self.time_to_sleep();
-        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
-        let rests = self.io.has_input() && self.strangers.rest(clock::now().instant).is_some();
-        self.io.listen(!rests)?;
-        self.io.wait(limit)
     }
 
     /// The engine is not changed while a batch of it waits for the kernel. True when none does.
@@ -214,6 +260,7 @@ impl<I: Io> Driver<I> {
         }
         self.marks = marks;
         self.know_interfaces();
+        self.forward.take(now, &mut self.engine);
         self.receive(now)?;
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
             self.engine.handle_timeout(now);
@@ -227,12 +274,13 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         let mut datagrams = 0;
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive_lane(now, &mut |arrived, datagram| {
-                datagrams += 1;
-                engine.handle_datagram(now, arrived, datagram);
+            let more = io.receive_lane(now, &mut |joined| {
+                datagrams += forward.receive(now, engine, joined).0;
             });
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -248,16 +296,19 @@ impl<I: Io> Driver<I> {
     }
 
     fn receive_common(&mut self, now: Now) -> Result<()> {
-        let Self { io, engine, .. } = self;
+        let Self {
+            io, engine, forward, ..
+        } = self;
         if !io.has_input() {
             return Ok(());
         }
         let begun = clock::now().instant;
         let (mut datagrams, mut ours) = (0, 0);
         for _ in 0..RECEIVE_BATCHES {
-            let more = io.receive(&mut |arrived, datagram| {
-                datagrams += 1;
-                ours += u32::from(engine.handle_datagram(now, arrived, datagram));
+            let more = io.receive(&mut |joined| {
+                let (all, named) = forward.receive(now, engine, joined);
+                datagrams += all;
+                ours += named;
             })?;
             if !more || datagrams >= RECEIVE_DATAGRAMS {
                 break;
@@ -326,15 +377,12 @@ impl<I: Io> Driver<I> {
     }
 
     /// Zero: do not sleep. From here on a handle that posts a mark rings.
-    fn time_to_sleep(&mut self) -> Duration {
+    fn time_to_sleep(&mut self, now: Instant) -> Duration {
         if self.blocked.is_some() {
             // Write readiness comes with an event; if it is lost, ask again.
             return Duration::from_millis(10);
         }
-        let rest = self
-            .strangers
-            .rest(clock::now().instant)
-            .filter(|_| self.io.has_input());
+        let rest = self.strangers.rest(now).filter(|_| self.io.has_input());
         let input = self.io.has_lane_input() || (self.io.has_input() && rest.is_none());
         if input || !self.shared.mailbox.try_sleep() {
             return Duration::ZERO;
@@ -345,10 +393,33 @@ impl<I: Io> Driver<I> {
             .chain(self.app.deadline())
             .chain(rest)
             .min();
-        let until = next.map_or(LONGEST_SLEEP, |at| {
-            at.saturating_duration_since(clock::now().instant)
-        });
+        let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(now));
         until.min(LONGEST_SLEEP)
+    }
+}
+
+impl<I: Io> Guest for Driver<I> {
+    fn turn(&mut self) -> Result<Turn> {
+        if self.flush_blocked() {
+            self.feed()?;
+        }
+        if self.blocked.is_none() {
+            self.drain();
+        }
+        self.app.publish(&self.engine, self.io.caps());
+        if self.app.is_over() && self.blocked.is_none() {
+            return Ok(Turn::Over);
+        }
+        let now = clock::now().instant;
+        let limit = self.time_to_sleep(now);
+        // While it may not be read, the common socket shall not wake us with each datagram of a flood.
+        let rests = self.io.has_input() && self.strangers.rest(now).is_some();
+        self.io.listen(!rests)?;
+        self.io.set_alarm(now, limit).map(Turn::Sleep)
+    }
+
+    fn on_ready(&mut self, event: &::mio::event::Event) {
+        self.io.on_ready(event);
     }
 }
 

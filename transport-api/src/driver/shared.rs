@@ -14,8 +14,8 @@ use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Algorithm, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info, PathError,
-    PathId, PathInfo, Peer, RelayEpoch, RelayId, StreamId, Ticket, TicketKeys, Usage,
+    Access, Algorithm, Blocks, Bundle, Class, ClientId, ConnectionStats, Direction, EndpointStats, Info,
+    PathError, PathId, PathInfo, Peer, RelayEpoch, RelayId, StreamId, Ticket, TicketKeys, Usage,
 };
 use crate::engine::{DatagramDrop, DatagramOptions, Suite};
 use crate::error::{ConnectError, ConnectionError, FinishError};
@@ -101,7 +101,7 @@ pub(crate) struct SendShared {
 #[derive(Debug, Default)]
 pub(crate) struct SendState {
     /// Bytes on their way to the scheduler, at most [`SEND_BUFFER`].
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) queue: Blocks,
     pub(crate) class: Option<Class>,
     /// It may be sent before the handshake is over.
     pub(crate) early: bool,
@@ -115,7 +115,7 @@ pub(crate) struct SendState {
     pub(crate) watchers: Waiters,
 }
 
-/// Bytes a stream holds for the scheduler; the driver may hold as much again while the scheduler is full.
+/// Bytes a stream holds for the scheduler.
 pub(crate) const SEND_BUFFER: usize = 128 * 1024;
 
 impl SendShared {
@@ -148,9 +148,8 @@ pub(crate) struct RecvShared {
 
 #[derive(Debug, Default)]
 pub(crate) struct RecvState {
-    pub(crate) chunks: VecDeque<Vec<u8>>,
-    /// Sum of `chunks`, at most [`RECV_BUFFER`] (more only when the connection has ended).
-    pub(crate) bytes: usize,
+    /// Bytes in order, at most [`RECV_BUFFER`] (more only when the connection has ended), and the blocks the reader has spent.
+    pub(crate) queue: Blocks,
     pub(crate) fin: bool,
     pub(crate) reset: Option<u64>,
     pub(crate) stop: Option<u64>,
@@ -349,6 +348,8 @@ impl ConnectionShared {
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct EndpointShared {
+    /// The first of several workers; `None`: this one. Those who accept wait there.
+    pub(crate) lead: Option<Arc<EndpointShared>>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) marked: Marked,
     pub(crate) socket_buffer: usize,
@@ -356,11 +357,13 @@ pub(crate) struct EndpointShared {
 }
 
 /// What a handle wants changed at a relay; done in order. Epochs hold secrets: no `Debug`.
+#[derive(Clone)]
 pub(crate) enum Change {
     Access(Access),
     Revoke(Vec<ClientId>),
     Epochs(Vec<RelayEpoch>, Option<Bundle>),
-    TicketKeys(Box<TicketKeys>),
+    /// Taken by whoever comes first: workers share them.
+    TicketKeys(Arc<Mutex<Option<TicketKeys>>>),
 }
 
 /// A question about the endpoint that only the driver can answer. `None`: it has ended.
@@ -423,6 +426,11 @@ impl std::fmt::Debug for EndpointState {
 pub(crate) const MAX_WAITING: usize = 1024;
 
 impl EndpointShared {
+    /// Whose queue unaccepted connections wait in.
+    pub(crate) fn lead(&self) -> &Self {
+        self.lead.as_deref().unwrap_or(self)
+    }
+
     pub(crate) fn post(&self) -> bool {
         !self.marked.set() || self.mailbox.post(Mark::Endpoint)
     }

@@ -4,41 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::shared::{RECV_BUFFER, RecvShared, SendShared, lock};
+use super::shared::{RECV_BUFFER, RecvShared, RecvState, SEND_BUFFER, SendShared, lock};
 use crate::engine::{Connection, StreamId, StreamReadError, StreamWriteError};
 use crate::error::ConnectionError;
 
-/// Largest piece read at once; larger reads would only make the reader wait for the first byte.
-const CHUNK: usize = 64 * 1024;
-
-/// Buffers above this are given back when a stream has nothing to say.
-const KEEP: usize = 16 * 1024;
-
-/// What a turn of the driver collects, and memory it reuses.
+/// What a turn of the driver collects.
+#[derive(Default)]
 pub(crate) struct Outbox {
     /// Called at the end of the turn, when no lock is held.
     pub(crate) wakers: Vec<Waker>,
     /// A path begins at an address of this machine: the socket must know the interfaces.
     pub(crate) interfaces: bool,
-    scratch: Box<[u8]>,
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self {
-            wakers: Vec::new(),
-            interfaces: false,
-            scratch: vec![0; CHUNK].into_boxed_slice(),
-        }
-    }
 }
 
 /// The sending half, seen by the driver.
 struct SendSide {
     shared: Arc<SendShared>,
-    /// Taken from the handle, not yet taken by the scheduler.
-    pending: Vec<u8>,
-    position: usize,
     fin_given: bool,
 }
 
@@ -53,8 +34,6 @@ impl Streams {
     pub(crate) fn add_send(&mut self, shared: Arc<SendShared>) {
         let side = SendSide {
             shared,
-            pending: Vec::new(),
-            position: 0,
             fin_given: false,
         };
         self.send.insert(side.shared.id, side);
@@ -64,35 +43,44 @@ impl Streams {
         self.recv.insert(shared.id, shared);
     }
 
-    /// Handle → scheduler.
+    /// Handle → scheduler. One lock for all: what happens under it is pointers that change hands, and a copy of two pieces of
+    /// blocks at most.
     pub(crate) fn pump_send(&mut self, engine: &mut Connection, id: StreamId, out: &mut Outbox) {
         let Some(side) = self.send.get_mut(&id) else {
             return;
         };
-        let (class, early, reset) = {
-            let mut state = lock(&side.shared.state);
-            (state.class.take(), std::mem::take(&mut state.early), state.reset)
-        };
-        if early {
+        let mut guard = lock(&side.shared.state);
+        let state = &mut *guard;
+        if std::mem::take(&mut state.early) {
             engine.allow_early(id);
         }
-        if let Some(class) = class {
+        if let Some(class) = state.class.take() {
             engine.set_class(id, class);
         }
-        if let Some(code) = reset {
+        if let Some(code) = state.reset {
             // Refused only when the stream is over already: then there is nothing to give up.
             let _ = engine.reset(id, code);
-            lock(&side.shared.state).watchers.take_into(&mut out.wakers);
+            state.watchers.take_into(&mut out.wakers);
+            drop(guard);
             self.send.remove(&id);
             return;
         }
-        while side.refill(engine, out) {
-            match engine.write(id, side.pending.get(side.position..).unwrap_or_default()) {
-                Ok(taken) => side.position += taken,
+        if !state.queue.is_empty() {
+            match engine.write_blocks(id, &mut state.queue) {
+                Ok(_) | Err(StreamWriteError::Blocked) => {}
                 // Stopped: the event with the code is on its way. Otherwise nothing can be sent any more.
-                Err(StreamWriteError::Blocked) => return,
-                Err(_) => side.position = side.pending.len(),
+                Err(_) => state.queue.clear(),
             }
+        }
+        // A writer who waits is not woken for every block.
+        if state.queue.len() <= SEND_BUFFER / 2 {
+            out.wakers.extend(state.writer.take());
+        }
+        if state.queue.is_empty() && state.finished && !side.fin_given {
+            side.fin_given = true;
+            engine.recycle(&mut state.queue);
+            // Refused only when the stream was stopped or reset meanwhile.
+            let _ = engine.finish(id);
         }
     }
 
@@ -101,54 +89,14 @@ impl Streams {
         self.fill_reader(engine, id, RECV_BUFFER, out);
     }
 
+    /// One lock for all, as in `pump_send`.
     fn fill_reader(&mut self, engine: &mut Connection, id: StreamId, bound: usize, out: &mut Outbox) {
-        let Some(shared) = self.recv.get(&id).cloned() else {
+        let Some(shared) = self.recv.get(&id) else {
             return;
         };
-        loop {
-            let room = {
-                let mut state = lock(&shared.state);
-                if let Some(code) = state.stop {
-                    drop(state);
-                    // Refused only when the stream is over already.
-                    let _ = engine.stop(id, code);
-                    self.recv.remove(&id);
-                    return;
-                }
-                let room = bound.saturating_sub(state.bytes);
-                state.starved = room == 0;
-                room.min(CHUNK)
-            };
-            if room == 0 {
-                return;
-            }
-            let result = engine.read(id, out.scratch.get_mut(..room).unwrap_or_default());
-            let over = {
-                let mut state = lock(&shared.state);
-                let over = match &result {
-                    Ok(read) => {
-                        if read.bytes > 0 && state.stop.is_none() {
-                            let chunk = out.scratch.get(..read.bytes).unwrap_or_default();
-                            state.bytes += chunk.len();
-                            state.chunks.push_back(chunk.to_vec());
-                        }
-                        state.fin |= read.fin;
-                        read.fin
-                    }
-                    Err(StreamReadError::Blocked) => return,
-                    Err(StreamReadError::Reset(code)) => {
-                        state.reset = Some(*code);
-                        true
-                    }
-                    Err(_) => true,
-                };
-                out.wakers.extend(state.reader.take());
-                over
-            };
-            if over {
-                self.recv.remove(&id);
-                return;
-            }
+        let over = fill(&mut lock(&shared.state), engine, id, bound, out);
+        if over {
+            self.recv.remove(&id);
         }
     }
 
@@ -166,7 +114,7 @@ impl Streams {
         if let Some(side) = self.send.remove(&id) {
             let mut state = lock(&side.shared.state);
             state.stopped = Some(code);
-            state.buffer = Vec::new();
+            state.queue.clear();
             out.wakers.extend(state.writer.take());
             state.watchers.take_into(&mut out.wakers);
         }
@@ -205,39 +153,45 @@ impl Streams {
         for side in std::mem::take(&mut self.send).into_values() {
             let mut state = lock(&side.shared.state);
             state.lost = Some(error.clone());
-            state.buffer = Vec::new();
+            state.queue.clear();
             out.wakers.extend(state.writer.take());
             state.watchers.take_into(&mut out.wakers);
         }
     }
 }
 
-impl SendSide {
-    /// True when there are bytes to write. Swaps buffers with the handle, so that neither waits for the other's copy;
-    /// hands the end over after the last byte.
-    fn refill(&mut self, engine: &mut Connection, out: &mut Outbox) -> bool {
-        if self.position < self.pending.len() {
-            return true;
-        }
-        self.pending.clear();
-        self.position = 0;
-        let fin = {
-            let mut state = lock(&self.shared.state);
-            std::mem::swap(&mut state.buffer, &mut self.pending);
-            out.wakers.extend(state.writer.take());
-            state.finished
-        };
-        if !self.pending.is_empty() {
-            return true;
-        }
-        if self.pending.capacity() > KEEP {
-            self.pending = Vec::new();
-        }
-        if fin && !self.fin_given {
-            self.fin_given = true;
-            // Refused only when the stream was stopped or reset meanwhile.
-            let _ = engine.finish(self.shared.id);
-        }
-        false
+/// What can be read goes to the reader's queue. True: nothing comes after it.
+fn fill(
+    state: &mut RecvState,
+    engine: &mut Connection,
+    id: StreamId,
+    bound: usize,
+    out: &mut Outbox,
+) -> bool {
+    if let Some(code) = state.stop {
+        // Refused only when the stream is over already.
+        let _ = engine.stop(id, code);
+        return true;
     }
+    let room = bound.saturating_sub(state.queue.len());
+    state.starved = room == 0;
+    if room == 0 {
+        return false;
+    }
+    let over = match engine.read_blocks(id, &mut state.queue, room) {
+        Ok(read) => {
+            // What comes from now on is told, unless some of it is there already.
+            state.starved = read.bytes == room;
+            state.fin |= read.fin;
+            read.fin
+        }
+        Err(StreamReadError::Blocked) => return false,
+        Err(StreamReadError::Reset(code)) => {
+            state.reset = Some(code);
+            true
+        }
+        Err(_) => true,
+    };
+    out.wakers.extend(state.reader.take());
+    over
 }

@@ -68,6 +68,10 @@ impl Sources {
         }
     }
 
+    pub(super) fn registry(&self) -> &mio::Registry {
+        &self.registry
+    }
+
     pub(super) fn dispatch(&self, event: &mio::event::Event) {
         let Some(readiness) = self.table.borrow().get(event.token().0).cloned().flatten() else {
             return;

@@ -3,9 +3,13 @@
 //! The relay service and a client's local listeners live on one thread each, inside one [`Loop`]. Tasks need not be
 //! `Send`; wakers may be used from any thread, so a task can wait for a transport handle as well as for a socket.
 //!
-//! One turn of the loop: poll tasks that were woken (a bounded batch) → wait for readiness, a timer or a wake-up from
-//! another thread → wake whom it concerns. Nothing here allocates per poll.
+//! A driver may live here as well, as a guest ([`Endpoint::bind_on`](crate::Endpoint::bind_on)): what it hands to tasks, and they to it, then
+//! changes no thread.
+//!
+//! One turn of the loop: poll tasks that were woken (a bounded batch) → guests have their turn → wait for readiness, a timer or
+//! a wake-up from another thread → wake whom it concerns. Nothing here allocates per poll.
 
+pub(crate) mod guest;
 mod io;
 mod net;
 mod task;
@@ -23,12 +27,15 @@ pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use task::{LoopFull, yield_now};
 pub use timer::{Elapsed, Sleep};
 
+use guest::{Guest, Guests, Room};
 use io::{Sources, WAKE};
 use task::{Remote, Tasks};
 use timer::Timers;
 
 /// Tasks polled before sockets and timers get their turn.
 const BATCH: usize = 128;
+/// Rounds of tasks and guests before the kernel is asked again, while guests wake tasks.
+const ROUNDS: usize = 4;
 /// Readiness events taken from the kernel at once.
 const EVENTS: usize = 512;
 
@@ -49,6 +56,7 @@ struct Shared {
     tasks: Tasks,
     timers: Timers,
     sources: Sources,
+    guests: Guests,
     remote: Arc<Remote>,
 }
 
@@ -62,6 +70,7 @@ impl Loop {
             tasks: Tasks::new(max_tasks),
             timers: Timers::default(),
             sources: Sources::new(poll.registry().try_clone()?),
+            guests: Guests::new(),
             remote,
         };
         Ok(Self {
@@ -82,6 +91,7 @@ impl Loop {
         let root = self.handle.0.remote.root_task();
         let waker = Waker::from(Arc::clone(&root));
         waker.wake_by_ref();
+        let mut rounds = 0;
         loop {
             for _ in 0..BATCH {
                 let Some(task) = self.handle.0.remote.next() else {
@@ -95,15 +105,26 @@ impl Loop {
                     self.handle.0.tasks.poll(task.id());
                 }
             }
-            self.wait()?;
+            let shared = &self.handle.0;
+            let mut limit = None;
+            if !shared.guests.is_empty() {
+                shared.remote.unring();
+                limit = shared.guests.turn();
+                rounds += 1;
+                if rounds < ROUNDS && !shared.remote.is_idle() {
+                    continue;
+                }
+                rounds = 0;
+            }
+            self.wait(limit)?;
         }
     }
 
-    /// Sleeps until something is ready, then wakes the tasks concerned.
-    fn wait(&mut self) -> stdio::Result<()> {
+    /// Sleeps until something is ready, at most for `limit`, then wakes the tasks concerned.
+    fn wait(&mut self, limit: Option<Duration>) -> stdio::Result<()> {
         let shared = &self.handle.0;
         let timeout = if shared.remote.fall_asleep() {
-            shared.timers.until_next()
+            shared.timers.until_next().into_iter().chain(limit).min()
         } else {
             Some(Duration::ZERO)
         };
@@ -114,7 +135,11 @@ impl Loop {
             other => other?,
         }
         for event in &self.events {
-            shared.sources.dispatch(event);
+            if (guest::FIRST_TOKEN..WAKE.0).contains(&event.token().0) {
+                shared.guests.dispatch(event);
+            } else {
+                shared.sources.dispatch(event);
+            }
         }
         shared.timers.fire();
         Ok(())
@@ -125,6 +150,7 @@ impl Drop for Loop {
     fn drop(&mut self) {
         // Tasks hold handles to this loop: take them out first, or the cycle would keep both alive.
         self.handle.0.tasks.clear();
+        self.handle.0.guests.clear();
     }
 }
 
@@ -132,6 +158,20 @@ impl Handle {
     /// Starts a task on this loop.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Result<(), LoopFull> {
         self.0.tasks.spawn(&self.0.remote, Box::pin(task))
+    }
+
+    /// Takes in the guest that `make` makes of what it is given.
+    pub(crate) fn host<G: Guest + 'static, T>(
+        &self,
+        make: impl FnOnce(Room) -> stdio::Result<(G, T)>,
+    ) -> stdio::Result<T> {
+        let room = self.0.guests.room(self.0.sources.registry(), &self.0.remote)?;
+        let first_token = room.first_token;
+        let (guest, result) = make(room)?;
+        self.0.guests.admit(first_token, Box::new(guest));
+        // It has not had a turn yet.
+        self.0.remote.ring()?;
+        Ok(result)
     }
 
     /// Tasks alive now (the main future of [`Loop::run`] not counted).

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,8 @@ impl Wake for TaskWaker {
 pub(super) struct Remote {
     queue: Mutex<VecDeque<Arc<TaskWaker>>>,
     asleep: AtomicBool,
+    /// A guest has something to do.
+    rung: AtomicBool,
     waker: mio::Waker,
 }
 
@@ -62,6 +65,7 @@ impl Remote {
         Self {
             queue: Mutex::default(),
             asleep: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
             waker,
         }
     }
@@ -98,10 +102,30 @@ impl Remote {
         Some(task)
     }
 
-    /// Announces that the loop is about to wait; false when a task is already woken.
+    /// Gives guests a turn before the loop sleeps again.
+    pub(super) fn ring(&self) -> io::Result<()> {
+        self.rung.store(true, Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.waker.wake()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Guests are about to look.
+    pub(super) fn unring(&self) {
+        self.rung.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether no task was woken.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue().is_empty()
+    }
+
+    /// Announces that the loop is about to wait; false when a task is already woken, or a guest was called.
     pub(super) fn fall_asleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        self.queue().is_empty()
+        self.is_idle() && !self.rung.load(Ordering::SeqCst)
     }
 
     pub(super) fn awake(&self) {

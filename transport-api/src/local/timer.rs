@@ -54,11 +54,17 @@ impl Timers {
         if self.waiting.borrow().is_empty() {
             return;
         }
-        let later = self.waiting.borrow_mut().split_off(&(now(), u64::MAX));
-        let due = self.waiting.replace(later);
-        for waker in due.into_values() {
+        let now = now();
+        while let Some(waker) = self.take_due(now) {
             waker.wake();
         }
+    }
+
+    /// The map is not borrowed while somebody is woken.
+    fn take_due(&self, now: Instant) -> Option<Waker> {
+        let mut waiting = self.waiting.borrow_mut();
+        let first = waiting.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
     }
 
     fn key(&self, at: Instant) -> Key {

@@ -59,9 +59,7 @@ fn receiver(connection: &crate::Connection) -> (RecvStream, Arc<RecvShared>) {
 }
 
 fn give(shared: &RecvShared, data: &[u8]) {
-    let mut state = lock(&shared.state);
-    state.bytes += data.len();
-    state.chunks.push_back(data.to_vec());
+    lock(&shared.state).queue.push(data);
 }
 
 fn marks(connection: &crate::Connection) -> usize {
@@ -72,7 +70,7 @@ fn marks(connection: &crate::Connection) -> usize {
             Mark::Send(shared) => shared.marked.clear(),
             Mark::Recv(shared) => shared.marked.clear(),
             Mark::Connection(shared) => shared.marked.clear(),
-            Mark::Endpoint => {}
+            Mark::Endpoint | Mark::Forwarded => {}
         }
     }
     marks.len()
@@ -89,9 +87,9 @@ fn a_writer_waits_for_the_driver_and_marks_once() {
     assert_eq!(send.writable(), 0);
     assert_eq!(send.write(&data).wait_timeout(NOW), None);
     assert_eq!(marks(&connection), 1);
-    lock(&shared.state).buffer.truncate(SEND_BUFFER - 3);
+    lock(&shared.state).queue.consume(3);
     assert_eq!(send.write(&data).wait_timeout(NOW), Some(Ok(3)));
-    assert_eq!(lock(&shared.state).buffer.len(), SEND_BUFFER);
+    assert_eq!(lock(&shared.state).queue.len(), SEND_BUFFER);
     assert_eq!(marks(&connection), 1);
 }
 
@@ -106,7 +104,7 @@ fn a_finished_stream_takes_nothing_more_and_a_reset_forgets() {
     send.reset(9).unwrap();
     assert_eq!(send.reset(9), Err(WriteError::Finished));
     let state = lock(&shared.state);
-    assert_eq!((state.reset, state.buffer.len()), (Some(9), 0));
+    assert_eq!((state.reset, state.queue.len()), (Some(9), 0));
 }
 
 #[test]
@@ -140,6 +138,52 @@ fn a_reader_gets_all_bytes_before_the_bad_news() {
         recv.read(&mut out).wait(),
         Err(ReadError::Connection(ConnectionError::EndpointClosed))
     );
+}
+
+#[test]
+fn spent_blocks_go_back_with_the_next_look_and_serve_again() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut recv, shared) = receiver(&connection);
+    let data: Vec<u8> = (0..100_000u32).map(|at| (at >> 5) as u8).collect();
+    let mut out = vec![0; data.len()];
+    let mut held = 0;
+    for _ in 0..10 {
+        give(&shared, &data);
+        let mut done = 0;
+        while done < out.len() {
+            done += recv.read(&mut out[done..]).wait().unwrap().unwrap();
+        }
+        assert!(out == data);
+        assert!(recv.read(&mut out).wait_timeout(NOW).is_none());
+        let now = lock(&shared.state).queue.memory();
+        assert!(
+            now >= data.len() && (held == 0 || now < held + 9000),
+            "{held}, then {now}"
+        );
+        held = now;
+    }
+}
+
+#[test]
+fn a_stream_that_says_little_holds_little() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut send, shared) = sender(&connection);
+    send.write_all(b"hello").wait().unwrap();
+    assert!(lock(&shared.state).queue.memory() < 1024);
+}
+
+#[test]
+fn a_reader_to_the_end_takes_what_came_in_any_pieces() {
+    let connection = connection(DatagramPolicy::DropOldest);
+    let (mut recv, shared) = receiver(&connection);
+    let data: Vec<u8> = (0..150_000u32).map(|at| (at >> 5) as u8).collect();
+    data.chunks(7001).for_each(|piece| give(&shared, piece));
+    lock(&shared.state).fin = true;
+    let mut first = [0; 10_000];
+    let got = recv.read(&mut first).wait().unwrap().unwrap();
+    assert_eq!(first[..got], data[..got]);
+    let rest = recv.read_to_end(data.len() - got).wait().unwrap();
+    assert!(rest == data[got..]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub mod batch;
 pub mod recv;
 
 pub use batch::{Batch, BatchFull, MAX_BATCH_BYTES, MAX_SEGMENTS};
-pub use recv::{RecvBatch, RecvMeta};
+pub use recv::{Joined, RecvBatch, RecvMeta};
 
 /// Which way a datagram came or shall go.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

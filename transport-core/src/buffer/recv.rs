@@ -21,6 +21,17 @@ pub struct RecvMeta {
     pub stride: usize,
 }
 
+/// Datagrams of one sender, end to end.
+#[derive(Debug)]
+pub struct Joined<'b> {
+    /// How they came.
+    pub arrived: Arrived,
+    /// Bytes of each but the last, which may be shorter; never 0.
+    pub stride: usize,
+    /// All of them; nothing is one empty datagram.
+    pub bytes: &'b mut [u8],
+}
+
 /// Slots and what was received into them.
 pub struct RecvBatch {
     memory: Box<[u8]>,
@@ -29,6 +40,8 @@ pub struct RecvBatch {
     metas: Vec<Option<RecvMeta>>,
     slots: usize,
     truncated: u64,
+    /// The last receive took all there was.
+    drained: bool,
 }
 
 impl fmt::Debug for RecvBatch {
@@ -57,6 +70,7 @@ impl RecvBatch {
             metas: Vec::with_capacity(slots),
             slots,
             truncated: 0,
+            drained: false,
         }
     }
 
@@ -80,32 +94,60 @@ impl RecvBatch {
         self.truncated
     }
 
-    /// Each datagram of the last receive and how it came, in order of arrival, writable so that it can be opened in place.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = (Arrived, &mut [u8])> {
+    /// Whether the last receive found no more than it took: the next one would be in vain until something arrives.
+    pub const fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Datagrams of the last receive.
+    pub fn count(&self) -> usize {
+        let count = |meta: &RecvMeta| meta.len.div_ceil(meta.stride.max(1)).max(1);
+        self.metas.iter().flatten().map(count).sum()
+    }
+
+    /// What each filled slot of the last receive holds, in order of arrival, writable so that it can be opened in place.
+    pub fn joined(&mut self) -> impl Iterator<Item = Joined<'_>> {
         self.memory
             .chunks_mut(self.slot_size)
             .zip(&self.metas)
             .filter_map(|(slot, meta)| Some((slot, (*meta)?)))
-            .flat_map(|(slot, meta)| {
-                let filled = slot.get_mut(..meta.len).unwrap_or_default();
-                // An empty datagram is one as well, to be counted like any other.
-                let empty = (meta.len == 0).then_some::<&mut [u8]>(&mut []);
-                let arrived = Arrived {
+            .map(|(slot, meta)| Joined {
+                arrived: Arrived {
                     route: meta.route,
                     ecn: meta.ecn,
-                };
-                filled
-                    .chunks_mut(meta.stride.max(1))
-                    .chain(empty)
-                    .map(move |datagram| (arrived, datagram))
+                },
+                stride: meta.stride.max(1),
+                bytes: slot.get_mut(..meta.len).unwrap_or_default(),
             })
+    }
+
+    /// Each datagram of the last receive and how it came.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = (Arrived, &mut [u8])> {
+        self.joined().flat_map(|joined| {
+            let Joined {
+                arrived,
+                stride,
+                bytes,
+            } = joined;
+            // An empty datagram is one as well, to be counted like any other.
+            let empty = bytes.is_empty().then_some::<&mut [u8]>(&mut []);
+            let datagrams = bytes.chunks_mut(stride).chain(empty);
+            datagrams.map(move |datagram| (arrived, datagram))
+        })
     }
 
     /// The slots, for the kernel to fill; what they held before is forgotten.
     #[cfg(any(feature = "net", test))]
     pub(crate) fn start(&mut self) -> std::slice::ChunksMut<'_, u8> {
         self.metas.clear();
+        self.drained = false;
         self.memory.chunks_mut(self.slot_size)
+    }
+
+    /// The kernel had no more than it gave.
+    #[cfg(feature = "net")]
+    pub(crate) fn set_drained(&mut self) {
+        self.drained = true;
     }
 
     /// Says what the next slot holds. `None`: a datagram that was cut off, which is counted and left out.

@@ -54,6 +54,8 @@ pub(crate) struct Content {
     pub(crate) size: u16,
     /// It went where its path does not lead yet, so what becomes of it says nothing about how wide the path is.
     pub(crate) elsewhere: bool,
+    /// It stood behind another packet in its batch.
+    pub(crate) follows: bool,
     /// Nearly every packet carries one or two things; more of them are worth an allocation.
     few: [Option<Item>; 2],
     more: Vec<Item>,

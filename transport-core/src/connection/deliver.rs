@@ -49,6 +49,7 @@ impl Connection {
     fn acked(&mut self, id: PathId, content: &Content, tracer: &mut Tracer<'_>) {
         if let Some(path) = self.paths.get_mut(id).filter(|_| !content.elsewhere) {
             path.mtu.acked(content.size);
+            path.trains.acked(content);
         }
         for item in content.items() {
             match item {
@@ -79,6 +80,10 @@ impl Connection {
             let Some(path) = self.paths.get_mut(id) else {
                 continue;
             };
+            if path.trains.lost(content) {
+                self.counters.batches_stopped += 1;
+                tracer.tell(|connection| Event::BatchesStopped { connection, path: id });
+            }
             if probe {
                 smaller |= path.mtu.probe_lost(content.size);
             } else if path.mtu.is_large(content.size) && !content.elsewhere {

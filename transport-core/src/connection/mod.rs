@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Session, Suite};
 use transport_reliability::Algorithm;
 use transport_scheduler::{
-    Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError, Scheduler,
-    Side, StreamId, StreamsExhausted, WriteError,
+    Blocks, Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
+    Scheduler, Side, StreamId, StreamsExhausted, WriteError,
 };
 
 use crate::buffer::Route;
@@ -351,6 +351,11 @@ impl Connection {
         self.scheduler.write(id, data)
     }
 
+    /// Takes bytes to be sent off the front of a queue, in whole blocks without a copy; how many.
+    pub fn write_blocks(&mut self, id: StreamId, data: &mut Blocks) -> Result<usize, WriteError> {
+        self.scheduler.write_blocks(id, data)
+    }
+
     /// Bytes a write would take now.
     pub fn writable(&self, id: StreamId) -> usize {
         self.scheduler.writable(id)
@@ -369,6 +374,16 @@ impl Connection {
     /// Bytes that arrived.
     pub fn read(&mut self, id: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
         self.scheduler.read(id, out)
+    }
+
+    /// Bytes that arrived, at most `max`, to the end of a queue, in whole blocks without a copy.
+    pub fn read_blocks(&mut self, id: StreamId, out: &mut Blocks, max: usize) -> Result<Read, ReadError> {
+        self.scheduler.read_blocks(id, out, max)
+    }
+
+    /// Takes the spent blocks out of a queue that will not be filled again.
+    pub fn recycle(&mut self, spent: &mut Blocks) {
+        self.scheduler.recycle(spent);
     }
 
     /// Gives up reading, with a code for the peer's application.

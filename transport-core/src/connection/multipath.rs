@@ -41,7 +41,8 @@ impl Connection {
         }
     }
 
-    /// The peer uses a path no more. We do not either, and say so.
+    /// The peer uses a path no more. We do not either, and say so; the active one is left as soon as another works, which the peer may
+    /// know before we do.
     pub(super) fn on_path_abandon(
         &mut self,
         arrival: &Arrival,
@@ -53,17 +54,16 @@ impl Connection {
             return Ok(());
         };
         let now = arrival.now.instant;
-        if id == self.paths.active.id && !self.take_over(PathReason::Peer, now, tracer) {
-            // Nothing is left to speak on.
+        let Some(path) = self.paths.get_mut(id) else {
+            self.paths.signals.abandon(id.get(), end.code);
+            self.retire_path(id);
+            return Ok(());
+        };
+        path.abandoned_by_peer = Some(end.code);
+        if id != self.paths.active.id {
+            self.give_up(id, end.code, PathReason::Peer, now, tracer);
+        } else if !self.take_over(PathReason::Peer, now, tracer) && !self.paths.has_others() {
             return Err(Breach::new(code::NO_VIABLE_PATH, kind::PATH_ABANDON));
-        }
-        match self.paths.get(id).map(|path| path.state) {
-            Some(PathState::Abandoned) => {}
-            Some(_) => self.give_up(id, end.code, PathReason::Peer, now, tracer),
-            None => {
-                self.paths.signals.abandon(id.get(), end.code);
-                self.retire_path(id);
-            }
         }
         Ok(())
     }

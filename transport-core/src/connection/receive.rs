@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use transport_crypto::Generation;
+use transport_crypto::{Generation, PacketMask};
 use transport_reliability::Fresh;
 use transport_scheduler::Side;
 
@@ -20,14 +20,14 @@ use super::keys::Keys;
 use super::path::Origin;
 use super::path::validate::Candidate;
 use super::state::State;
-use crate::buffer::{Arrived, Ecn, Route};
+use crate::buffer::{Arrived, Ecn, MAX_SEGMENTS, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
-use crate::packet::Sealed;
+use crate::packet::{Sealed, samples};
 use crate::path::PathId;
 use crate::timer::Timer;
 use crate::trace::{DropReason, Event, Tracer};
-use crate::wire::ConnectionId;
+use crate::wire::{ConnectionId, TAG_LEN};
 
 /// How a packet arrived.
 #[derive(Clone, Copy)]
@@ -65,12 +65,26 @@ pub(super) enum Verdict {
 }
 
 impl Connection {
-    /// A datagram whose connection id is one of ours.
+    /// The header masks of datagrams that came together. False: there are no keys yet.
+    pub(crate) fn packet_masks<'d>(
+        &self,
+        datagrams: impl Iterator<Item = &'d [u8]>,
+        out: &mut [PacketMask; MAX_SEGMENTS],
+    ) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        let mut tags = [[0; TAG_LEN]; MAX_SEGMENTS];
+        let count = samples(datagrams, &mut tags);
+        let (tags, out) = (tags.get(..count), out.get_mut(..count));
+        keys.open.masks(tags.unwrap_or_default(), out.unwrap_or_default());
+        true
+    }
+
+    /// A datagram whose connection id is one of ours; the mask of its header where it was computed before.
     pub(crate) fn handle_datagram(
         &mut self,
         now: Now,
         arrived: impl Into<Arrived>,
-        cid: ConnectionId,
+        (cid, mask): (ConnectionId, Option<&PacketMask>),
         datagram: &mut [u8],
         tracer: &mut Tracer<'_>,
     ) {
@@ -90,7 +104,11 @@ impl Connection {
         let Some(keys) = &mut self.keys else {
             return tracer.dropped(DropReason::Unknown, size);
         };
-        let Some(sealed) = Sealed::unmask(datagram, cid, &keys.open) else {
+        let unmasked = match mask {
+            Some(mask) => Sealed::unmask_with(datagram, cid, mask),
+            None => Sealed::unmask(datagram, cid, &keys.open),
+        };
+        let Some(sealed) = unmasked else {
             return tracer.dropped(DropReason::Forged, size);
         };
         let number = path.recovery.expand(sealed.truncated(), sealed.number_len());
@@ -190,9 +208,12 @@ impl Connection {
         let told = self.inbox.len();
         match self.dispatch_all(&arrival, frames, tracer) {
             Verdict::Taken { eliciting } => {
-                self.note_received(id, fresh, now.instant, eliciting);
+                let again = self.note_received(id, fresh, now.instant, eliciting);
                 self.note_mark(&arrival);
-                self.note_heard(now.instant);
+                // Packets of one feed restart the timers once.
+                if !(again && self.state.is_open()) {
+                    self.note_heard(now.instant);
+                }
                 self.follow(now.instant, tracer);
             }
             Verdict::Refused => {
@@ -255,14 +276,14 @@ impl Connection {
         }
     }
 
-    fn note_received(&mut self, id: PathId, fresh: Fresh, now: Instant, eliciting: bool) {
-        if let Some(path) = self.paths.get_mut(id) {
-            path.recovery.received(fresh, now, eliciting);
-            path.note_heard();
-            if eliciting {
-                path.note_flow(now);
-            }
-        }
+    /// Gives whether the peer was heard at this very moment before.
+    fn note_received(&mut self, id: PathId, fresh: Fresh, now: Instant, eliciting: bool) -> bool {
+        let Some(path) = self.paths.get_mut(id) else {
+            return false;
+        };
+        path.recovery.received(fresh, now, eliciting);
+        path.note_heard();
+        eliciting && path.note_flow(now)
     }
 
     fn note_heard(&mut self, now: Instant) {

@@ -19,8 +19,10 @@ use super::state::State;
 use super::{Connection, Event};
 use crate::buffer::Route;
 use crate::config::Now;
+use crate::error::{Breach, code};
 use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{self, Tracer};
+use crate::wire::frame::kind;
 
 /// A suspect path another one stands in for is not given up sooner, however short its round trip.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
@@ -394,9 +396,16 @@ impl Connection {
         self.reconsider(now, tracer);
     }
 
-    /// While the active path is suspect, any other that works is better.
+    /// While the active path is suspect, or left by the peer, any other that works is better.
     pub(super) fn reconsider(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        if self.paths.active.state == PathState::Suspect {
+        let Path {
+            state,
+            abandoned_by_peer,
+            ..
+        } = *self.paths.active;
+        if abandoned_by_peer.is_some() {
+            self.take_over(PathReason::Peer, now, tracer);
+        } else if state == PathState::Suspect {
             self.take_over(PathReason::Failover, now, tracer);
         }
     }
@@ -456,15 +465,17 @@ impl Connection {
         true
     }
 
-    /// What is unsettled on a path that was left because it may be dead goes by the new one.
+    /// What is unsettled on a path that was left because it may be dead, or is, goes by the new one.
     fn leave(&mut self, left: PathId, reason: PathReason, now: Instant) {
-        let Some(path) = self
-            .paths
-            .get_mut(left)
-            .filter(|path| path.state == PathState::Suspect)
-        else {
+        let Some(path) = self.paths.get_mut(left) else {
             return;
         };
+        if let Some(code) = path.abandoned_by_peer {
+            return self.end_path(left, code, PathReason::Peer, now);
+        }
+        if path.state != PathState::Suspect {
+            return;
+        }
         path.watch.left = reason == PathReason::Failover;
         path.watch.gone_at = Some(now + patience_with(path));
         self.reinject(left);
@@ -500,6 +511,9 @@ impl Connection {
         path.recovery.abandon(now, &mut path.outcome);
         self.paths.signals.abandon(id.get(), code);
         self.tell_state(id, reason);
+        if self.paths.active.abandoned_by_peer.is_some() && !self.paths.has_others() {
+            self.end_for(Breach::new(code::NO_VIABLE_PATH, kind::PATH_ABANDON), now);
+        }
     }
 
     // --- news ---

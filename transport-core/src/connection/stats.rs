@@ -88,6 +88,8 @@ pub struct ConnectionStats {
     pub key_updates: u64,
     /// Changes of the peer's address.
     pub path_changes: u64,
+    /// Paths on which packets leave one by one, because of batches only the first ones arrived.
+    pub batches_stopped: u64,
 }
 
 /// What no component counts by itself.
@@ -102,6 +104,7 @@ pub(crate) struct Counters {
     pub(crate) datagrams_refused: u64,
     pub(crate) path_changes: u64,
     pub(crate) received_ce: u64,
+    pub(crate) batches_stopped: u64,
 }
 
 /// One view of all components.
@@ -150,6 +153,7 @@ pub(crate) fn collect(
         path_changes: counters.path_changes,
         ecn: recovery.ecn,
         received_ce: counters.received_ce,
+        batches_stopped: counters.batches_stopped,
         reported_ce: recovery.ce_reported,
         ack_frequency_sent: requests.0,
         ack_frequency_received: requests.1,

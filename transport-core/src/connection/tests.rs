@@ -166,7 +166,7 @@ impl Bed {
         };
         let route = self.connection.paths.active.route;
         self.connection
-            .handle_datagram(self.now, route, cid, datagram, &mut tracer);
+            .handle_datagram(self.now, route, (cid, None), datagram, &mut tracer);
     }
 
     pub(super) fn frame(&mut self, frame: &Frame<'_>) {

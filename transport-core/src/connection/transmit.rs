@@ -139,6 +139,7 @@ impl Connection {
         };
         while left > 0 {
             match self.transmit_packet(id, permit, now, batch, tracer) {
+                Built::Packet(_) if !self.paths.get(id)?.trains.allowed() => break,
                 Built::Packet(size) => left = left.saturating_sub(size),
                 // What seemed to be news was none: the probe leaves all the same.
                 Built::Nothing { .. } if batch.is_empty() && self.owes_probe(id, permit) => {
@@ -214,6 +215,7 @@ impl Connection {
             };
         }
         let size = self.packet_size(id);
+        let first = batch.is_empty();
         let Some(mut draft) = self.draft(id, None, batch, size) else {
             return Built::Nothing { said_all: false };
         };
@@ -225,7 +227,9 @@ impl Connection {
         }
         if may_ask && id == self.paths.active.id {
             self.write_control(&mut draft);
-            self.write_rhythm(now, &mut draft);
+            if first {
+                self.write_rhythm(now, &mut draft);
+            }
             self.write_haste(&mut draft);
             self.write_scheduled(now, &mut draft);
         }
@@ -240,7 +244,7 @@ impl Connection {
                 said_all: !self.has_news(id),
             };
         }
-        self.blur(now, &mut draft);
+        self.blur(first.then_some(now), &mut draft);
         self.finish_packet(draft, SentKind::Normal, now, tracer)
     }
 
@@ -252,9 +256,10 @@ impl Connection {
     }
 
     /// A packet that stands out by itself gets a length by chance: the first ones of a connection, which are the same
-    /// few frames each time, and those that break a silence, such as a keep-alive and its answer.
-    pub(super) fn blur(&mut self, now: Instant, draft: &mut Draft<'_>) {
-        let quiet = |path: &Path| path.is_quiet(now);
+    /// few frames each time, and those that break a silence, such as a keep-alive and its answer. `first`: when it leaves, of the
+    /// first of a batch; what follows breaks no silence.
+    pub(super) fn blur(&mut self, first: Option<Instant>, draft: &mut Draft<'_>) {
+        let quiet = |path: &Path| first.is_some_and(|now| path.is_quiet(now));
         if self.counters.sent_packets < FIRST_PACKETS || self.paths.get(draft.path).is_some_and(quiet) {
             let more = usize::from(self.random.byte());
             draft.builder.pad_to(draft.builder.size() + more);
@@ -282,7 +287,7 @@ impl Connection {
         size: usize,
     ) -> Option<Draft<'b>> {
         let key_phase = self.keys.as_ref()?.seal.phase();
-        let ect = batch.ecn() == Ecn::Ect0;
+        let (ect, follows) = (batch.ecn() == Ecn::Ect0, !batch.is_empty());
         let cid = cid.or(self.ids.current(id.get()))?;
         let path = self.paths.get_mut(id)?;
         let number = path.take_number();
@@ -299,6 +304,7 @@ impl Connection {
         };
         let mut draft = Draft::new(builder, id, number);
         draft.ect = ect;
+        draft.content.follows = follows;
         Some(draft)
     }
 

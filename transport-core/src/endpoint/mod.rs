@@ -20,18 +20,19 @@ use std::time::{Duration, Instant};
 
 use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
 
-use crate::buffer::{Arrived, Batch, Route};
-use crate::config::{Connect, EndpointConfig, Now, ServerConfig, TransportConfig};
+use crate::buffer::{Batch, Route};
+use crate::config::{Connect, EndpointConfig, Now, TransportConfig};
 use crate::connection::{Change, Connection, Event};
 use crate::error::{By, CloseReason, ConnectError};
 use crate::handle::Handle;
 use crate::key_log::{KeyLog, KeyLogEntry};
 use crate::random::Random;
+use crate::seat::Seat;
 use crate::timer::{Why, earlier};
-use crate::trace::{self, DropReason, Drops, Observer, Tracer};
-use crate::wire::ConnectionId;
+use crate::trace::{self, Observer, Tracer};
 
 mod admit;
+mod arrive;
 mod client;
 mod deadlines;
 mod dial;
@@ -44,10 +45,14 @@ mod rotation;
 mod route;
 mod sessions;
 mod slab;
+mod stats;
+mod worker;
 
 pub use sessions::{SessionInfo, SessionPage, Usage};
+pub use stats::{EndpointStats, EpochStats};
+pub use worker::{Whose, Worker};
 
-use admit::Admission;
+use admit::{Admission, Commons};
 use deadlines::Deadlines;
 use dial::{Dial, Due};
 use early::on_time;
@@ -72,66 +77,6 @@ pub enum Output {
     Event(Handle, Event),
     /// Nothing more; call [`Endpoint::handle_timeout`] at the moment named, if any, unless something else happens before.
     Wait(Option<(Instant, Why)>),
-}
-
-/// Figures of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointStats {
-    /// Connections that stand, closing ones included.
-    pub connections: usize,
-    /// Handshakes answered whose client has not yet shown that it has the keys.
-    pub half_open: usize,
-    /// Handshakes begun as a client that are not over.
-    pub dialing: usize,
-    /// Handshakes answered since the start.
-    pub handshakes_answered: u64,
-    /// Connections since the start.
-    pub handshakes_completed: u64,
-    /// Of those, with a ticket.
-    pub resumed: u64,
-    /// Early flights taken: this relay's clients', or this client's.
-    pub early_accepted: u64,
-    /// Early flights not taken; their content came again.
-    pub early_rejected: u64,
-    /// Tickets given.
-    pub tickets_issued: u64,
-    /// Strangers must show a token before anything is remembered of them: there are too many of them.
-    pub cookie_mode: bool,
-    /// RETRYs sent since the start.
-    pub retries_sent: u64,
-    /// First messages of clients that are not yet complete.
-    pub reassembling: usize,
-    /// First messages that are complete and wait to be read.
-    pub hellos_waiting: usize,
-    /// Envelopes of strangers decrypted, whether they opened or not: what a flood costs at least.
-    pub envelopes_tried: u64,
-    /// First messages of clients read, one KEM decapsulation each, whether they were good or not.
-    pub hellos_read: u64,
-    /// Datagrams received.
-    pub received_datagrams: u64,
-    /// Bytes of UDP payload received.
-    pub received_bytes: u64,
-    /// Claims that a packet was too big for the path, which were worth a probe; and those that proved nothing.
-    pub size_hints: u64,
-    /// See [`EndpointStats::size_hints`].
-    pub size_hints_ignored: u64,
-    /// What was dropped, by reason.
-    pub drops: Drops,
-    /// Connections closed because their client may no longer be here.
-    pub revoked: u64,
-    /// As a relay: the epochs that are answered, newest first.
-    pub epochs: [Option<EpochStats>; ServerConfig::MAX_EPOCHS],
-    /// As a relay: the bundle that clients get in-band.
-    pub bundle: Option<EpochStats>,
-}
-
-/// An epoch or a bundle, and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EpochStats {
-    /// Its number.
-    pub epoch: u64,
-    /// Its last second, Unix seconds.
-    pub not_after_s: u64,
 }
 
 /// Whoever watches, and what was counted for them.
@@ -196,13 +141,34 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint. `seed` decides everything that is random but not secret; secrets come from `entropy`.
     pub fn new(config: EndpointConfig, seed: [u8; 32], entropy: Box<dyn Entropy + Send>) -> Self {
+        Self::seated(config, seed, entropy, None, Commons::default())
+    }
+
+    fn seated(
+        config: EndpointConfig,
+        seed: [u8; 32],
+        entropy: Box<dyn Entropy + Send>,
+        seat: Option<Arc<Seat>>,
+        commons: Commons,
+    ) -> Self {
         let EndpointConfig {
             server,
             transport,
             observer,
         } = config;
-        let (mut routes, mut random) = (Routes::default(), Random::new(seed));
-        let admission = server.map(|server| Box::new(Admission::new(server, &mut routes, random.u64())));
+        let mut random = Random::new(seed).seated(seat.clone());
+        let mut routes = Routes::default();
+        routes.seat = seat;
+        let provider = transport.provider;
+        let admission = server.map(|server| {
+            Box::new(Admission::new(
+                server,
+                provider,
+                &mut routes,
+                random.u64(),
+                commons,
+            ))
+        });
         Self {
             transport: Arc::new(transport),
             admission,
@@ -333,19 +299,6 @@ impl Endpoint {
         }
     }
 
-    /// Counters and gauges.
-    pub fn stats(&self) -> EndpointStats {
-        let mut stats = EndpointStats {
-            connections: self.slab.len().saturating_sub(self.dials.len()),
-            dialing: self.dials.len(),
-            ..self.watch.stats.clone()
-        };
-        if let Some(admission) = &self.admission {
-            admission.report(&mut stats);
-        }
-        stats
-    }
-
     /// Allocated bytes, roughly. Walks all connections.
     pub fn memory(&self) -> usize {
         let connections: usize = self
@@ -358,55 +311,6 @@ impl Endpoint {
             + waiting
             + self.routes.memory()
             + self.admission.as_ref().map_or(0, |admission| admission.memory())
-    }
-
-    // --- datagrams in ---
-
-    /// A datagram arrived. It is decrypted where it lies. Gives whether it names a connection or a handshake of ours: what
-    /// does not is a stranger's, and may be part of a flood.
-    pub fn handle_datagram(&mut self, now: Now, arrived: impl Into<Arrived>, datagram: &mut [u8]) -> bool {
-        let arrived = arrived.into();
-        let route = arrived.route;
-        self.watch.stats.received_datagrams += 1;
-        self.watch.stats.received_bytes += datagram.len() as u64;
-        let unknown = match self.routes.find(datagram) {
-            _ if datagram.len() > MAX_DATAGRAM => DropReason::Length,
-            Some((cid, Target::Connection(slot))) => {
-                self.on_packet(now, arrived, slot, cid, datagram);
-                return true;
-            }
-            Some((cid, Target::HalfOpen(id))) => {
-                self.on_first(now, arrived, id, cid, datagram);
-                return true;
-            }
-            None => match self.routes.recognise(datagram) {
-                Some(index) => return self.on_envelope(now, route, index, datagram),
-                None => DropReason::Unknown,
-            },
-        };
-        self.watch.tracer(now, None).dropped(unknown, datagram.len());
-        false
-    }
-
-    fn on_packet(&mut self, now: Now, arrived: Arrived, slot: u32, cid: ConnectionId, datagram: &mut [u8]) {
-        let handle = self.slab.handle(slot);
-        let mut tracer = self.watch.tracer(now, Some(handle));
-        match self.slab.connection(slot) {
-            Some(connection) => connection.handle_datagram(now, arrived, cid, datagram, &mut tracer),
-            // A packet may overtake the answer it belongs behind; it will come again.
-            None => tracer.dropped(DropReason::Unknown, datagram.len()),
-        }
-        self.slab.mark(slot);
-    }
-
-    fn on_envelope(&mut self, now: Now, route: Route, index: usize, datagram: &mut [u8]) -> bool {
-        let incoming = self.routes.domain(index).map(|domain| domain.incoming);
-        match incoming {
-            Some(Direction::ClientToServer) => self.on_stranger(now, route, index, datagram),
-            Some(Direction::ServerToClient) => self.on_answer(now, route, index, datagram),
-            None => {}
-        }
-        incoming == Some(Direction::ServerToClient)
     }
 
     // --- time ---
@@ -467,7 +371,10 @@ impl Endpoint {
                 break;
             }
         }
-        let hello = self.admission.as_ref().and_then(|admission| admission.due());
+        let hello = self.admission.as_ref().and_then(|admission| {
+            admission.note_present(self.slab.len());
+            admission.due()
+        });
         let door = earlier(hello.map(|at| (at, Why::Hello)), self.next_rotation(now));
         Output::Wait(earlier(self.deadlines.earliest(), door))
     }

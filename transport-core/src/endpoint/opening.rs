@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use transport_crypto::{
     Auth, Bundle, ClientHello, ClientIdentity, ClientTicket, EARLY_OVERHEAD, EarlySeal, Entropy,
-    HandshakeFailure, Initiator,
+    HandshakeFailure, Initiator, provider::Provider,
 };
 
 use super::flight::{Body, Hid, ONE_DATAGRAM, Token};
@@ -66,6 +66,7 @@ pub(super) struct Words {
     identity: Option<ClientIdentity>,
     params: Vec<u8>,
     has_aes: bool,
+    provider: &'static dyn Provider,
     scid: ConnectionId,
 }
 
@@ -109,6 +110,7 @@ impl Words {
                 SuiteChoice::ChaCha20Poly1305 => false,
                 SuiteChoice::Aes256Gcm => true,
             },
+            provider: transport.provider,
             scid,
         })
     }
@@ -131,7 +133,8 @@ impl Words {
         entropy: &mut dyn Entropy,
     ) -> Result<Attempt, HandshakeFailure> {
         let (hid, mut body) = (random.bytes(), Vec::new());
-        let initiator = Initiator::start(&self.bundle, hid, self.hello(relay_ms), entropy, &mut body)?;
+        let (bundle, hello) = (&self.bundle, self.hello(relay_ms));
+        let initiator = Initiator::start_with(self.provider, bundle, hid, hello, entropy, &mut body)?;
         Ok(Attempt::new(initiator, hid, body))
     }
 
@@ -144,9 +147,9 @@ impl Words {
         entropy: &mut dyn Entropy,
     ) -> Result<(Attempt, Option<EarlySeal>), HandshakeFailure> {
         let (hid, mut body) = (random.bytes(), Vec::new());
-        let hello = self.hello(relay_ms);
+        let (bundle, hello, with) = (&self.bundle, self.hello(relay_ms), (ticket, early));
         let (initiator, seal) =
-            Initiator::resume(&self.bundle, ticket, early, hid, hello, entropy, &mut body)?;
+            Initiator::resume_with(self.provider, bundle, with, hid, hello, entropy, &mut body)?;
         Ok((Attempt::new(initiator, hid, body), seal))
     }
 

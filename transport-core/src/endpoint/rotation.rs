@@ -131,7 +131,8 @@ impl Endpoint {
         }
         if let Some((next, _)) = self.rotation.announcing.take_if(|(_, at)| *at <= now.instant) {
             let next = self.announce(now, next);
-            self.rotation.announcing = next.map(|next| (next, now.instant + ANNOUNCE_EVERY));
+            let every = ANNOUNCE_EVERY * self.routes.workers();
+            self.rotation.announcing = next.map(|next| (next, now.instant + every));
         }
     }
 

@@ -16,8 +16,10 @@ use std::sync::Arc;
 
 use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId};
 
-use super::sessions::Usage;
-use crate::packet::{clear_cid, sample};
+use super::sessions::{DOMAINS, Usage};
+use crate::buffer::MAX_SEGMENTS;
+use crate::packet::{clear_cid, clear_cids, sample};
+use crate::seat::Seat;
 use crate::wire::ConnectionId;
 
 /// Relays an endpoint talks to at once, each with one grant: every datagram may be held against all of them.
@@ -85,6 +87,8 @@ pub(super) struct Routes {
     veils: Vec<Veil>,
     domains: Vec<Option<Domain>>,
     table: HashMap<ConnectionId, Target, BuildHasherDefault<CidHasher>>,
+    /// Among several workers: which one this is.
+    pub(super) seat: Option<Arc<Seat>>,
 }
 
 impl Routes {
@@ -172,14 +176,60 @@ impl Routes {
 
     /// The connection or handshake a datagram belongs to, by its id. The datagram stays as it is.
     pub(super) fn find(&self, datagram: &[u8]) -> Option<(ConnectionId, Target)> {
+        self.find_under(&self.veils, datagram)
+    }
+
+    fn find_under(&self, veils: &[Veil], datagram: &[u8]) -> Option<(ConnectionId, Target)> {
         let sample = sample(datagram)?;
-        self.veils.iter().find_map(|veil| {
+        veils.iter().find_map(|veil| {
             let mut mask = [[0; 9]];
             veil.masks.masks(veil.name.2, &[sample], &mut mask);
             let [mask] = mask;
             let cid = clear_cid(datagram, &mask)?;
             self.table.get(&cid).map(|target| (cid, *target))
         })
+    }
+
+    /// The same for datagrams that came together, as many as `out` has places: their masks are made at once.
+    pub(super) fn find_each<'d>(
+        &self,
+        datagrams: impl Iterator<Item = &'d [u8]> + Clone,
+        out: &mut [Option<(ConnectionId, Target)>; MAX_SEGMENTS],
+    ) {
+        let Some((veil, others)) = self.veils.split_first() else {
+            return;
+        };
+        let mut cids = [None; MAX_SEGMENTS];
+        let count = clear_cids(&veil.masks, veil.name.2, datagrams.clone(), &mut cids);
+        let mut last = None;
+        for ((place, cid), datagram) in out.iter_mut().zip(cids).take(count).zip(datagrams) {
+            // They are mostly of one connection.
+            if last.is_none_or(|(known, _)| Some(known) != cid) {
+                last = cid.and_then(|cid| Some((cid, *self.table.get(&cid)?)));
+            }
+            *place = last.or_else(|| self.find_under(others, datagram));
+        }
+    }
+
+    /// The worker whose connection a datagram belongs to, where it is none of ours. Asked of those alone that nothing else
+    /// claims, so it costs what is ours nothing.
+    pub(super) fn elsewhere(&self, datagram: &[u8]) -> Option<u8> {
+        let (seat, sample) = (self.seat.as_ref()?, sample(datagram)?);
+        let incoming = self
+            .veils
+            .iter()
+            .filter(|veil| veil.name.2 == Direction::ClientToServer);
+        incoming.into_iter().find_map(|veil| {
+            let mut mask = [[0; 9]];
+            veil.masks.masks(veil.name.2, &[sample], &mut mask);
+            let [mask] = mask;
+            seat.elsewhere(clear_cid(datagram, &mask)?)
+        })
+    }
+
+    /// How many share this relay's work.
+    pub(super) fn workers(&self) -> u32 {
+        self.seat.as_ref().map_or(1, |seat| u32::from(seat.workers()))
     }
 
     /// The domain whose envelope a datagram looks like.
@@ -202,7 +252,7 @@ impl Routes {
 
     /// Relays and grants whose datagrams are looked for.
     pub(super) fn usage(&self) -> Usage {
-        Usage::new("domains", self.domains.iter().flatten().count(), MAX_DOMAINS)
+        Usage::new(DOMAINS, self.domains.iter().flatten().count(), MAX_DOMAINS)
     }
 
     /// Allocated bytes.

@@ -34,6 +34,10 @@ pub struct SessionInfo {
     pub stats: ConnectionStats,
 }
 
+/// Names that are not summed up like others.
+const CONNECTIONS: &str = "connections";
+pub(super) const DOMAINS: &str = "domains";
+
 /// Some connections of an endpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SessionPage {
@@ -60,6 +64,17 @@ impl Usage {
             name,
             used: used as u64,
             limit: limit as u64,
+        }
+    }
+
+    /// Adds what another [worker](crate::Worker) of the same relay uses, and what it may. Connections are counted together, and
+    /// all have the same domains.
+    pub fn add(&mut self, other: &Self) {
+        if self.name != DOMAINS {
+            self.used += other.used;
+        }
+        if self.name != DOMAINS && self.name != CONNECTIONS {
+            self.limit += other.limit;
         }
     }
 }
@@ -98,7 +113,7 @@ impl Endpoint {
             .as_ref()
             .map_or(MAX_SLOTS, |admission| admission.max_connections());
         let mut usage = vec![
-            Usage::new("connections", self.slab.len(), most),
+            Usage::new(CONNECTIONS, self.slab.len(), most),
             Usage::new("handshake_datagrams_waiting", self.waiting.len(), MAX_WAITING),
             self.routes.usage(),
         ];

@@ -70,6 +70,15 @@ impl UdpSocket {
         self.inner.lane(route).map(|inner| Self { inner })
     }
 
+    /// Another socket at the same address and port: the kernel hands each of them what comes from some of the remotes, always
+    /// the same ones while their number stays. For workers that share the load of one relay.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where systems do not share ports; others as for [`UdpSocket::bind`].
+    pub fn share(&self) -> io::Result<Self> {
+        self.inner.share().map(|inner| Self { inner })
+    }
+
     /// Receives what is there, at most as many slots as `batch` has; gives the slots filled, at least 1. Datagrams longer
     /// than a slot are counted in the batch and left out.
     ///

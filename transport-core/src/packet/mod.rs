@@ -18,7 +18,7 @@ pub mod open;
 pub mod seal;
 
 pub use build::Builder;
-pub use open::{MIN_PACKET, Sealed, clear_cid, clear_cids, sample};
+pub use open::{MIN_PACKET, Sealed, clear_cid, clear_cids, sample, samples};
 pub use seal::{SealError, mask_batch};
 
 use transport_crypto::{CidMask9, PacketMask};

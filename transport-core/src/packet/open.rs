@@ -31,41 +31,37 @@ pub fn clear_cid(datagram: &[u8], mask: &CidMask9) -> Option<ConnectionId> {
     Some(ConnectionId(cid))
 }
 
-/// Appends the connection id of each datagram to `out`, in order, `None` for those too short for a packet.
+/// Puts the connection id of each datagram into `out`, in order, `None` for those too short for a packet; gives how many
+/// there were, at most [`MAX_SEGMENTS`].
 pub fn clear_cids<'d>(
     masks: &CidMasks,
     direction: Direction,
-    datagrams: impl IntoIterator<Item = &'d [u8]>,
-    out: &mut Vec<Option<ConnectionId>>,
-) {
-    let mut datagrams = datagrams.into_iter();
-    loop {
-        let mut chunk: [&[u8]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
-        let mut samples = [[0; TAG_LEN]; MAX_SEGMENTS];
-        let mut count = 0;
-        for (datagram, (slot, place)) in datagrams
-            .by_ref()
-            .zip(chunk.iter_mut().zip(&mut samples))
-            .take(MAX_SEGMENTS)
-        {
-            *slot = datagram;
-            *place = sample(datagram).unwrap_or_default();
-            count += 1;
-        }
-        let mut cid_masks = [[0; CID_LEN]; MAX_SEGMENTS];
-        masks.masks(
-            direction,
-            samples.get(..count).unwrap_or_default(),
-            cid_masks.get_mut(..count).unwrap_or_default(),
-        );
-        out.extend(chunk.iter().zip(&cid_masks).take(count).map(|(datagram, mask)| {
-            sample(datagram)?;
-            clear_cid(datagram, mask)
-        }));
-        if count < MAX_SEGMENTS {
-            return;
-        }
+    datagrams: impl Iterator<Item = &'d [u8]> + Clone,
+    out: &mut [Option<ConnectionId>; MAX_SEGMENTS],
+) -> usize {
+    let mut tags = [[0; TAG_LEN]; MAX_SEGMENTS];
+    let count = samples(datagrams.clone(), &mut tags);
+    let mut cid_masks = [[0; CID_LEN]; MAX_SEGMENTS];
+    masks.masks(
+        direction,
+        tags.get(..count).unwrap_or_default(),
+        cid_masks.get_mut(..count).unwrap_or_default(),
+    );
+    for (place, (datagram, mask)) in out.iter_mut().zip(datagrams.zip(&cid_masks)) {
+        *place = sample(datagram).and_then(|_| clear_cid(datagram, mask));
     }
+    count
+}
+
+/// What the masks of the first [`MAX_SEGMENTS`] datagrams are made from; how many there were. One too short has zeros: nothing
+/// is made of its mask.
+pub fn samples<'d>(datagrams: impl Iterator<Item = &'d [u8]>, out: &mut [Sample; MAX_SEGMENTS]) -> usize {
+    let mut count = 0;
+    for (place, datagram) in out.iter_mut().zip(datagrams) {
+        *place = sample(datagram).unwrap_or_default();
+        count += 1;
+    }
+    count
 }
 
 /// A packet with a clear header and a sealed body. Nothing in it is to be believed yet.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Bundle, BundleDraft, BundleError, ClientId, HandshakeFailure, RelayIdentity, RelayStatics, Secret,
     SeededEntropy, TICKET_LEN,
-    provider::{DEFAULT, KemCiphertext, KemPublic},
+    provider::{DEFAULT, KemCiphertext, KemPublic, kem_check},
 };
 
 const HID: [u8; 8] = *b"fail-clo";
@@ -100,7 +100,7 @@ fn an_all_zero_diffie_hellman_is_refused() {
 #[test]
 fn a_kem_key_out_of_range_is_refused() {
     let key: KemPublic = [0xff; 1184];
-    assert!(DEFAULT.kem_check(&key).is_err());
+    assert!(kem_check(&key).is_err());
     let binding = Binding {
         h1: &[1; 32],
         head: [1, 0],

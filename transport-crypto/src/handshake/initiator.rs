@@ -10,6 +10,8 @@
     )
 )]
 
+use std::sync::Arc;
+
 use super::{
     Role, Session, SessionSecrets, TrafficSecrets,
     kem::{Binding, Psk0, Psk2},
@@ -20,7 +22,7 @@ use crate::{
     Bundle, ClientId, ClientIdentity, ClientTicket, EarlySeal, Entropy, HandshakeFailure, RelayId, Secret,
     Suite, TOKEN_LEN,
     kdf::{self, label},
-    provider::{self, KemKeyPair, Provider},
+    provider::{self, DhKeyPair, KemKeyPair, Provider},
     resumption::{Parties, Side},
 };
 
@@ -250,7 +252,7 @@ impl Begin<'_> {
         let head = client_head(mode, hello.has_aes, bundle.epoch());
         let prologue = prologue(&head, hid, &bundle.relay_id(), bundle.kh(), opening);
         let key = key(rng)?;
-        let mut noise = Noise::initiator(provider, key.secret()?, bundle.x25519(), &prologue, psk0)?;
+        let mut noise = Noise::initiator(provider, Arc::clone(&key.pair), bundle.x25519(), &prologue, psk0)?;
         let shown = key.identity.as_ref().filter(|_| !mode.resumes());
         let payload = Payload1 {
             time_ms: hello.time_ms,
@@ -308,6 +310,8 @@ impl State {
 
 /// The static key of this handshake: the identity's, or a throw-away one.
 struct StaticKey {
+    /// An identity's keys are expanded once, by the default provider.
+    pair: Arc<dyn DhKeyPair>,
     throw_away: Option<Secret<32>>,
     identity: Option<ClientIdentity>,
     client_id: ClientId,
@@ -341,6 +345,7 @@ impl StaticKey {
 
     fn enrolled(identity: &ClientIdentity) -> Self {
         Self {
+            pair: Arc::clone(&identity.keys().x25519),
             throw_away: None,
             identity: Some(identity.clone()),
             client_id: identity.client_id(),
@@ -348,18 +353,13 @@ impl StaticKey {
     }
 
     fn anonymous(throw_away: Secret<32>, provider: &dyn Provider) -> Self {
+        let pair = provider.x25519_key_pair(&throw_away);
         Self {
-            client_id: ClientId::anonymous(&provider.x25519_public(&throw_away)),
+            client_id: ClientId::anonymous(pair.public()),
+            pair,
             throw_away: Some(throw_away),
             identity: None,
         }
-    }
-
-    fn secret(&self) -> Result<&Secret<32>, HandshakeFailure> {
-        let identity = self.identity.as_ref().map(|identity| &identity.keys().x25519);
-        identity
-            .or(self.throw_away.as_ref())
-            .ok_or(HandshakeFailure::Misused)
     }
 }
 

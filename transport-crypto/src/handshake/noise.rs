@@ -20,6 +20,8 @@ mod primitives;
 mod tests;
 mod vault;
 
+use std::sync::Arc;
+
 use snow::{Builder, Error, HandshakeState};
 
 use self::{
@@ -30,7 +32,11 @@ use super::{
     kem::{Psk0, Psk2},
     message::{NOISE_1, NOISE_2},
 };
-use crate::{HandshakeFailure, Secret, provider::Provider, schedule::KeySchedule};
+use crate::{
+    HandshakeFailure, Secret,
+    provider::{DhKeyPair, Provider},
+    schedule::KeySchedule,
+};
 
 const PROTOCOL: &str = "Noise_IKpsk0+psk2_25519_ChaChaPoly_SHA256";
 
@@ -48,30 +54,30 @@ pub(super) struct Finished {
 }
 
 impl Noise {
-    /// The client's state; `relay` is the relay's static X25519 key.
+    /// The client's state with its static `key`; `relay` is the relay's static X25519 key.
     pub(super) fn initiator(
         provider: &'static dyn Provider,
-        secret: &Secret<32>,
+        key: Arc<dyn DhKeyPair>,
         relay: &[u8; 32],
         prologue: &[u8],
         psk0: Psk0,
     ) -> Result<Self, HandshakeFailure> {
         let vault = Vault::default();
-        let state = builder(provider, &vault, secret, prologue, &psk0)?
+        let state = builder(provider, &vault, key, prologue, &psk0)?
             .remote_public_key(relay)?
             .build_initiator()?;
         Ok(Self { state, vault, psk0 })
     }
 
-    /// The relay's state.
+    /// The relay's state with its static `key`.
     pub(super) fn responder(
         provider: &'static dyn Provider,
-        secret: &Secret<32>,
+        key: Arc<dyn DhKeyPair>,
         prologue: &[u8],
         psk0: Psk0,
     ) -> Result<Self, HandshakeFailure> {
         let vault = Vault::default();
-        let state = builder(provider, &vault, secret, prologue, &psk0)?.build_responder()?;
+        let state = builder(provider, &vault, key, prologue, &psk0)?.build_responder()?;
         Ok(Self { state, vault, psk0 })
     }
 
@@ -133,22 +139,26 @@ impl Noise {
     }
 }
 
+/// What the library takes for the static key, which stays in the resolver.
+const STATIC: &[u8; 32] = &[b's'; 32];
+
 fn builder<'a>(
     provider: &'static dyn Provider,
     vault: &Vault,
-    secret: &'a Secret<32>,
+    key: Arc<dyn DhKeyPair>,
     prologue: &'a [u8],
     psk0: &Psk0,
 ) -> Result<Builder<'a>, HandshakeFailure> {
     vault.put_psk(Place::Zero, psk0.expose())?;
     let resolver = Resolver {
         provider,
+        key,
         vault: vault.clone(),
     };
     let builder = Builder::with_resolver(PROTOCOL.parse()?, Box::new(resolver));
     Ok(builder
         .prologue(prologue)?
-        .local_private_key(secret.expose())?
+        .local_private_key(STATIC)?
         .psk(0, Place::Zero.name())?)
 }
 

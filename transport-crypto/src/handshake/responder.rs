@@ -10,6 +10,8 @@
     )
 )]
 
+use std::sync::Arc;
+
 use subtle::ConstantTimeEq;
 
 use super::{
@@ -22,7 +24,8 @@ use super::{
 use crate::{
     ClientId, EarlyOpen, Entropy, HandshakeFailure, RelayId, RelayStatics, Secret, Suite, TICKET_LEN,
     TOKEN_LEN, TicketContent, TicketKeys,
-    provider::{self, KemPublic, Provider},
+    identity::HybridKeys,
+    provider::{self, KemPublic, Provider, kem_check},
     resumption::{Parties, Side},
     ticket::static_tag,
 };
@@ -30,7 +33,8 @@ use crate::{
 /// A relay's long-term side of all handshakes; holds no state of any.
 pub struct Responder {
     provider: &'static dyn Provider,
-    statics: RelayStatics,
+    keys: HybridKeys,
+    kh: [u8; 32],
     relay_id: RelayId,
     epoch: u64,
 }
@@ -78,7 +82,7 @@ impl Responder {
         Self::with_provider(provider::DEFAULT, statics, relay_id, epoch)
     }
 
-    /// As [`Self::new`], with the primitives of `provider`.
+    /// As [`Self::new`], with the primitives of `provider`, which expands the keys once more.
     pub fn with_provider(
         provider: &'static dyn Provider,
         statics: RelayStatics,
@@ -87,7 +91,8 @@ impl Responder {
     ) -> Self {
         Self {
             provider,
-            statics,
+            keys: statics.keys().expanded_by(provider),
+            kh: *statics.kh(),
             relay_id,
             epoch,
         }
@@ -108,7 +113,7 @@ impl Responder {
             return Err(HandshakeFailure::WrongEpoch { offered: body.epoch });
         }
         // 1. Decapsulate, or open the ticket: psk0.
-        let (keys, kh) = (self.statics.keys(), self.statics.kh());
+        let (keys, kh) = (&self.keys, &self.kh);
         let (psk0, resumed) = match body.opening {
             Opening::Encapsulation(ct_s) => (Psk0::decapsulate(kh, &*keys.kem, ct_s)?, None),
             Opening::Ticket(ticket) => {
@@ -118,7 +123,7 @@ impl Responder {
         };
         // 2. The Noise message.
         let prologue = prologue(body.head, hid, &self.relay_id, kh, body.opening);
-        let mut noise = Noise::responder(self.provider, &keys.x25519, &prologue, psk0)?;
+        let mut noise = Noise::responder(self.provider, Arc::clone(&keys.x25519), &prologue, psk0)?;
         let payload = noise.read(body.noise)?;
         let payload = Payload1::parse(&payload, body.mode)?;
         // 3. Who it is, and keys that can be answered to.
@@ -129,7 +134,7 @@ impl Responder {
             (None, None) => ClientId::anonymous(&x25519),
         };
         for key in [Some(payload.ek_e), payload.ek_c].into_iter().flatten() {
-            self.provider.kem_check(key)?;
+            kem_check(key)?;
         }
         Ok(Offered {
             provider: self.provider,

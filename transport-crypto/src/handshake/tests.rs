@@ -1,5 +1,5 @@
 use std::sync::{
-    LazyLock,
+    Arc, LazyLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,7 +13,7 @@ use crate::{
     Bundle, BundleDraft, ClientIdentity, Counter, Direction, Entropy, EntropyFailed, EnvelopeHeader,
     EnvelopeKeys, EnvelopeType, Forged, Generation, Grant, HandshakeFailure, InvalidKemKey, RelayId,
     RelayIdentity, RelayStatics, Secret, SeededEntropy,
-    provider::{self, KemCiphertext, KemKeyPair, KemPublic, MaskCipher, PacketCipher, RustCrypto},
+    provider::{self, DhKeyPair, KemCiphertext, KemKeyPair, KemPublic, MaskCipher, PacketCipher, RustCrypto},
 };
 
 mod kem_secrets;
@@ -491,7 +491,7 @@ fn without_psk2_nothing_is_written() {
     let keys = WORLD.statics.keys();
     let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
     let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
-    let mut noise = Noise::responder(provider::DEFAULT, &keys.x25519, &prologue, psk0).unwrap();
+    let mut noise = Noise::responder(provider::DEFAULT, Arc::clone(&keys.x25519), &prologue, psk0).unwrap();
     noise.read(body.noise).unwrap();
     assert_eq!(
         failure(noise.write(b"payload", Secret::new([9; 32]))),
@@ -504,9 +504,12 @@ fn without_psk2_nothing_is_written() {
 fn client_hello_by(secret: &Secret<32>, payload: &[u8]) -> (Noise, Vec<u8>) {
     let (kh, provider) = (WORLD.bundle.kh(), provider::DEFAULT);
     let (ct_s, psk0) = Psk0::encapsulate(provider, kh, WORLD.bundle.ml_kem(), &mut rng(1)).unwrap();
-    let head = client_head(Mode::Full, true, EPOCH);
+    let (head, key) = (
+        client_head(Mode::Full, true, EPOCH),
+        provider.x25519_key_pair(secret),
+    );
     let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, kh, Opening::Encapsulation(&ct_s));
-    let mut noise = Noise::initiator(provider, secret, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
+    let mut noise = Noise::initiator(provider, key, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
     let message = noise.write(payload, Secret::new([6; 32])).unwrap();
     (noise, [&head[..], &ct_s, &message].concat())
 }
@@ -565,7 +568,7 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     let keys = WORLD.statics.keys();
     let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
     let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
-    let mut noise = Noise::responder(provider::DEFAULT, &keys.x25519, &prologue, psk0).unwrap();
+    let mut noise = Noise::responder(provider::DEFAULT, Arc::clone(&keys.x25519), &prologue, psk0).unwrap();
     let payload = noise.read(body.noise).unwrap();
     let payload = Payload1::parse(&payload, Mode::Full).unwrap();
     let head = ServerHead {

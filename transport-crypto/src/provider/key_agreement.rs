@@ -7,7 +7,7 @@ use ml_kem::{
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use super::{KemCiphertext, KemKeyPair, KemPublic};
+use super::{DhKeyPair, KemCiphertext, KemKeyPair, KemPublic};
 use crate::{InvalidKemKey, Secret};
 
 /// An expanded key pair; the library erases the decapsulation key on drop.
@@ -37,10 +37,22 @@ impl KemKeyPair for MlKemKeyPair {
     }
 }
 
-pub(super) fn kem_check(key: &KemPublic) -> Result<(), InvalidKemKey> {
-    EncapsulationKey::new(key.into())
-        .map(|_| ())
-        .map_err(|_| InvalidKemKey)
+/// Refuses an ML-KEM-768 key with a coefficient outside the field (FIPS 203 §7.2). The key is public, so this need not take
+/// the same time for all; libraries expand the whole matrix for the same answer.
+pub fn kem_check(key: &KemPublic) -> Result<(), InvalidKemKey> {
+    const MODULUS: u16 = 3329;
+    let (coefficients, _rho) = key.split_at(1152);
+    let (triples, _) = coefficients.as_chunks();
+    let reduced = |[a, b, c]: &[u8; 3]| {
+        let low = u16::from(*a) | u16::from(*b & 0xf) << 8;
+        let high = u16::from(*b >> 4) | u16::from(*c) << 4;
+        low < MODULUS && high < MODULUS
+    };
+    if triples.iter().all(reduced) {
+        Ok(())
+    } else {
+        Err(InvalidKemKey)
+    }
 }
 
 pub(super) fn kem_encapsulate(
@@ -52,13 +64,30 @@ pub(super) fn kem_encapsulate(
     Ok((ciphertext.into(), take(shared.as_mut_slice())))
 }
 
-pub(super) fn x25519_public(secret: &Secret<32>) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(*secret.expose())).to_bytes()
+/// A key pair. The library's form of the secret lasts as long as a call, and is erased with it.
+pub(super) struct X25519KeyPair {
+    secret: Secret<32>,
+    public: [u8; 32],
 }
 
-pub(super) fn x25519(secret: &Secret<32>, public: &[u8; 32]) -> Secret<32> {
-    let shared = StaticSecret::from(*secret.expose()).diffie_hellman(&PublicKey::from(*public));
-    Secret::new(*shared.as_bytes())
+impl X25519KeyPair {
+    pub(super) fn new(secret: &Secret<32>) -> Self {
+        Self {
+            public: PublicKey::from(&StaticSecret::from(*secret.expose())).to_bytes(),
+            secret: secret.duplicate(),
+        }
+    }
+}
+
+impl DhKeyPair for X25519KeyPair {
+    fn public(&self) -> &[u8; 32] {
+        &self.public
+    }
+
+    fn agree(&self, public: &[u8; 32]) -> Secret<32> {
+        let shared = StaticSecret::from(*self.secret.expose()).diffie_hellman(&PublicKey::from(*public));
+        Secret::new(*shared.as_bytes())
+    }
 }
 
 /// Moves a shared secret into our own keeping and erases the library's copy.
@@ -101,11 +130,8 @@ mod tests {
     fn rfc_7748_first_iteration() {
         let mut base = [0; 32];
         base[0] = 9;
-        let out = x25519(&Secret::new(base), &base);
-        assert_eq!(out.expose()[..4], [0x42, 0x2c, 0x8e, 0x7a]);
-        assert_eq!(
-            *x25519(&Secret::new(base), &base).expose(),
-            x25519_public(&Secret::new(base))
-        );
+        let pair = X25519KeyPair::new(&Secret::new(base));
+        assert_eq!(pair.public()[..4], [0x42, 0x2c, 0x8e, 0x7a]);
+        assert_eq!(pair.agree(&base).expose(), pair.public());
     }
 }

@@ -12,33 +12,44 @@ mod packet;
 pub(crate) mod signature;
 pub(crate) mod symmetric;
 
+use std::{fmt, sync::Arc};
+
 use crate::{Forged, InvalidKemKey, KeyExhausted, PacketMask, Sample, Secret, Suite, Tag};
+
+pub use key_agreement::kem_check;
 
 /// An ML-KEM-768 encapsulation key (FIPS 203).
 pub type KemPublic = [u8; 1184];
 /// An ML-KEM-768 ciphertext (FIPS 203).
 pub type KemCiphertext = [u8; 1088];
 
-/// A set of primitives. Implementations must be deterministic: the same inputs give the same bytes.
+/// A set of primitives. The same inputs give the same bytes, but for [`Self::kem_encapsulate`].
 pub trait Provider: Send + Sync {
+    /// What an operator calls it.
+    fn name(&self) -> &'static str;
     /// A packet cipher; the key is expanded here, once.
     fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher>;
     /// A header mask generator (RFC 9001 §5.4.3, §5.4.4); the key is expanded here, once.
     fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher>;
     /// The ML-KEM-768 key pair of a 64-byte seed (FIPS 203 §7.1).
     fn kem_key_pair(&self, seed: &Secret<64>) -> Box<dyn KemKeyPair>;
-    /// Refuses an ML-KEM-768 key that fails the modulus check (FIPS 203 §7.2).
-    fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey>;
     /// ML-KEM-768 encapsulation with the randomness `m` (FIPS 203 §6.2), after the modulus check.
+    ///
+    /// A provider whose library lets nobody choose `m` draws its own instead, and says so: nothing that must be the same
+    /// twice, such as a simulation, may use it. [`DEFAULT`] takes `m`.
     fn kem_encapsulate(
         &self,
         key: &KemPublic,
         m: &Secret<32>,
     ) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey>;
-    /// The X25519 public key of `secret` (RFC 7748 §6.1).
-    fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32];
-    /// X25519 (RFC 7748 §5). An all-zero result is for the caller to refuse.
-    fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32>;
+    /// The X25519 key pair of `secret` (RFC 7748 §6.1). Shared, as a relay's static key is by all its handshakes.
+    fn x25519_key_pair(&self, secret: &Secret<32>) -> Arc<dyn DhKeyPair>;
+}
+
+impl fmt::Debug for dyn Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// An expanded packet cipher. Nothing here allocates or expands keys.
@@ -59,8 +70,17 @@ pub trait MaskCipher: Send + Sync {
 pub trait KemKeyPair: Send + Sync {
     /// The encapsulation key.
     fn public(&self) -> &KemPublic;
-    /// The shared secret; for a damaged ciphertext a pseudo-random one (implicit rejection).
+    /// The shared secret; for a damaged ciphertext a pseudo-random one (implicit rejection). All zeros if the library
+    /// failed: the caller refuses those.
     fn decapsulate(&self, ciphertext: &KemCiphertext) -> Secret<32>;
+}
+
+/// An X25519 key pair, erased on drop.
+pub trait DhKeyPair: Send + Sync {
+    /// The public key.
+    fn public(&self) -> &[u8; 32];
+    /// X25519 (RFC 7748 §5) with a peer's public key. An all-zero result is for the caller to refuse.
+    fn agree(&self, public: &[u8; 32]) -> Secret<32>;
 }
 
 /// The default provider: pure Rust, from the `RustCrypto` and dalek projects.
@@ -70,6 +90,10 @@ pub struct RustCrypto;
 pub const DEFAULT: &dyn Provider = &RustCrypto;
 
 impl Provider for RustCrypto {
+    fn name(&self) -> &'static str {
+        "rustcrypto"
+    }
+
     fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher> {
         packet::cipher(suite, key)
     }
@@ -82,10 +106,6 @@ impl Provider for RustCrypto {
         Box::new(key_agreement::MlKemKeyPair::new(seed))
     }
 
-    fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey> {
-        key_agreement::kem_check(key)
-    }
-
     fn kem_encapsulate(
         &self,
         key: &KemPublic,
@@ -94,12 +114,8 @@ impl Provider for RustCrypto {
         key_agreement::kem_encapsulate(key, m)
     }
 
-    fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32] {
-        key_agreement::x25519_public(secret)
-    }
-
-    fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32> {
-        key_agreement::x25519(secret, public)
+    fn x25519_key_pair(&self, secret: &Secret<32>) -> Arc<dyn DhKeyPair> {
+        Arc::new(key_agreement::X25519KeyPair::new(secret))
     }
 }
 
@@ -114,8 +130,8 @@ mod tests {
         erased::<chacha20poly1305::ChaCha20Poly1305>();
         erased::<chacha20poly1305::XChaCha20Poly1305>();
         erased::<chacha20::ChaChaCore<chacha20::R20, chacha20::variants::Ietf>>();
-        erased::<aes_gcm::Aes256Gcm>();
-        erased::<aes::Aes256>();
+        erased::<super::packet::Aes256Gcm>();
+        erased::<aes::Aes256Enc>();
         erased::<aes::Aes128>();
         erased::<ml_kem::ml_kem_768::DecapsulationKey>();
         erased::<ml_dsa::SigningKey<ml_dsa::MlDsa65>>();

@@ -24,9 +24,9 @@ fn filled(count: usize) -> (SentLog<u64>, Vec<u64>, NumberSource) {
     let mut log = SentLog::new(source.upcoming());
     let mut numbers = Vec::new();
     for _ in 0..count {
-        let number = source.take(10, 10);
+        let number = source.take(|| (10, 10));
         numbers.push(number.get());
-        log.push(start(), packet(number, true));
+        log.push(start(), packet(number, true), Stamp::default());
     }
     (log, numbers, source)
 }
@@ -92,7 +92,7 @@ fn ack_only_packets_leave_no_trace() {
     let mut source = NumberSource::new(1, 10);
     let mut log = SentLog::new(source.upcoming());
     for _ in 0..1000 {
-        log.push(start(), packet(source.take(10, 10), false));
+        log.push(start(), packet(source.take(|| (10, 10)), false), Stamp::default());
     }
     assert!(log.entries.is_empty() && log.oldest().is_none());
     assert_eq!(
@@ -108,7 +108,7 @@ fn ack_only_packets_leave_no_trace() {
 fn acks_behind_a_packet_that_nobody_acknowledges_cost_four_bytes_each() {
     let (mut log, numbers, mut source) = filled(1);
     for _ in 0..MAX_SPAN {
-        log.push(start(), packet(source.take(10, 10), false));
+        log.push(start(), packet(source.take(|| (10, 10)), false), Stamp::default());
     }
     assert!(log.is_full() && log.entries.len() == 1);
     assert!(log.memory() < 12 * MAX_SPAN, "{} bytes", log.memory());
@@ -135,8 +135,9 @@ fn an_mtu_probe_is_not_content_to_repeat() {
         start(),
         Sent {
             kind: SentKind::MtuProbe,
-            ..packet(source.take(10, 10), true)
+            ..packet(source.take(|| (10, 10)), true)
         },
+        Stamp::default(),
     );
     log.acked(numbers[0]);
     assert_eq!((log.oldest(), log.open_eliciting()), (None, 1));
@@ -178,8 +179,8 @@ fn log_against_a_map() {
             match u.int_in_range(0..=4)? {
                 0 | 1 => {
                     for _ in 0..u.int_in_range(1..=40)? {
-                        let (number, eliciting) = (source.take(10, 10), u.ratio(9, 10)?);
-                        log.push(now, packet(number, eliciting));
+                        let (number, eliciting) = (source.take(|| (10, 10)), u.ratio(9, 10)?);
+                        log.push(now, packet(number, eliciting), Stamp::default());
                         model.insert(number.get(), if eliciting { Model::Open } else { Model::Settled });
                     }
                 }

@@ -261,7 +261,10 @@ impl Fair {
             }
             if node.ready {
                 node.deficit += QUANTUM;
-                self.relink(key, Place::Old);
+                // Who is alone takes turns with nobody.
+                if new.is_some() || !old.is_single() {
+                    self.relink(key, Place::Old);
+                }
             } else if new.is_some() && !old.is_empty() {
                 self.relink(key, Place::Old);
             } else {

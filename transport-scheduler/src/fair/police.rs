@@ -76,8 +76,8 @@ impl Recent {
     pub(crate) fn advance(&mut self, now: Instant) {
         let origin = *self.origin.get_or_insert(now);
         let bin = LOOK_BACK / BINS as u32;
-        let since = now.saturating_duration_since(origin).as_nanos() / bin.as_nanos();
-        let at = u64::try_from(since).unwrap_or(u64::MAX);
+        let since = u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX);
+        let at = since / bin.as_nanos() as u64;
         for passed in (self.newest.saturating_add(1)..=at).take(BINS as usize) {
             if let Some(bin) = self.bins.get_mut((passed % BINS) as usize) {
                 let (own, others) = std::mem::take(bin);

@@ -97,8 +97,12 @@ impl RecvHalf {
         Some(unread)
     }
 
-    /// Reads in order into `out`.
-    pub(crate) fn read(&mut self, pool: &mut Pool, out: &mut [u8]) -> Result<Read, ReadError> {
+    /// Reads in order, at most `wanted` bytes, by a function that moves them and says how many.
+    pub(crate) fn read(
+        &mut self,
+        wanted: usize,
+        take: impl FnOnce(&mut Assembler) -> usize,
+    ) -> Result<Read, ReadError> {
         if self.stopped.is_some() {
             return Err(ReadError::Stopped);
         }
@@ -106,9 +110,9 @@ impl RecvHalf {
         if let RecvState::ResetRecvd { code, .. } = self.state {
             return Err(ReadError::Reset(code));
         }
-        let bytes = self.assembler.read(pool, out);
+        let bytes = take(&mut self.assembler);
         let fin = self.is_complete() && self.assembler.readable() == 0;
-        if bytes == 0 && !fin && (!out.is_empty() || self.assembler.readable() == 0) {
+        if bytes == 0 && !fin && (wanted > 0 || self.assembler.readable() == 0) {
             return Err(ReadError::Blocked);
         }
         Ok(Read { bytes, fin })

@@ -1,6 +1,7 @@
 //! The sending half of a stream.
 
 use crate::StreamId;
+use crate::blocks::Piece;
 use crate::fair::Interest;
 use crate::flow::Credit;
 use crate::ranges::RangeSet;
@@ -81,6 +82,13 @@ impl SendHalf {
     pub(crate) fn write(&mut self, pool: &mut Pool, data: &[u8]) {
         self.store.write(pool, self.end, data);
         self.end += data.len() as u64;
+    }
+
+    /// Appends a block; gives its memory back if the bytes were copied. The caller has seen to the room.
+    pub(crate) fn write_block(&mut self, pool: &mut Pool, piece: Piece) -> Option<Vec<u8>> {
+        let offset = self.end;
+        self.end += piece.len() as u64;
+        self.store.adopt(pool, offset, piece)
     }
 
     pub(crate) fn finish(&mut self) {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::blocks::Piece;
+
 /// Bytes of a block. A piece no longer than this lies in at most two.
 pub(crate) const BLOCK: usize = 8192;
 const SMALLEST: usize = 512;
@@ -15,11 +17,16 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| vec![0; BLOCK])
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.lend().unwrap_or_else(|| vec![0; BLOCK])
     }
 
-    fn put(&mut self, block: Vec<u8>) {
+    /// A block, if there is one.
+    pub(crate) fn lend(&mut self) -> Option<Vec<u8>> {
+        self.spare.pop()
+    }
+
+    pub(crate) fn put(&mut self, block: Vec<u8>) {
         if block.len() == BLOCK && self.spare.len() < SPARE {
             self.spare.push(block);
         }
@@ -44,8 +51,18 @@ pub(crate) struct Store {
     bytes: usize,
 }
 
-fn split(offset: u64) -> (u64, usize) {
+/// The number of the block where `offset` lies, and the place in it.
+pub(crate) fn split(offset: u64) -> (u64, usize) {
     (offset / BLOCK as u64, (offset % BLOCK as u64) as usize)
+}
+
+/// Makes a block that grows at least `len` bytes long, in few steps.
+pub(crate) fn grow(block: &mut Vec<u8>, len: usize) {
+    if block.len() < len {
+        let size = len.next_power_of_two().clamp(SMALLEST, BLOCK);
+        block.reserve_exact(size - block.len());
+        block.resize(size, 0);
+    }
 }
 
 impl Store {
@@ -61,6 +78,30 @@ impl Store {
             offset += piece.len() as u64;
             data = rest;
         }
+    }
+
+    /// Puts the bytes of `piece` at `offset`. Where there is no block yet its memory becomes one; otherwise they are copied, and
+    /// the memory is given back.
+    pub(crate) fn adopt(&mut self, pool: &mut Pool, offset: u64, piece: Piece) -> Option<Vec<u8>> {
+        let (number, at) = split(offset);
+        let place = self
+            .seat(number)
+            .filter(|place| place.is_empty() && at == piece.start);
+        if let Some(place) = place {
+            *place = piece.memory;
+            self.bytes += place.capacity();
+            return None;
+        }
+        self.write(pool, offset, piece.bytes());
+        Some(piece.memory)
+    }
+
+    /// Takes the block where `offset` lies out, with all that stands in it.
+    pub(crate) fn take(&mut self, offset: u64) -> Option<Vec<u8>> {
+        let index = split(offset).0.checked_sub(self.first)?;
+        let block = std::mem::take(self.blocks.get_mut(usize::try_from(index).ok()?)?);
+        self.bytes -= block.capacity();
+        Some(block)
     }
 
     /// The `len` bytes at `offset`, all written before, at most [`BLOCK`] of them.
@@ -121,8 +162,8 @@ impl Store {
         self.bytes + self.blocks.capacity() * size_of::<Vec<u8>>()
     }
 
-    /// Makes the block `number` at least `len` bytes long and returns it.
-    fn block(&mut self, pool: &mut Pool, number: u64, len: usize) -> Option<&mut Vec<u8>> {
+    /// The place of the block `number`, which may be empty.
+    fn seat(&mut self, number: u64) -> Option<&mut Vec<u8>> {
         if self.blocks.is_empty() {
             self.first = number;
         }
@@ -134,24 +175,25 @@ impl Store {
         if self.blocks.len() <= index {
             self.blocks.resize_with(index + 1, Vec::new);
         }
-        let block = self.blocks.get_mut(index)?;
-        if block.len() < len {
-            let before = block.capacity();
-            let size = len.next_power_of_two().clamp(SMALLEST, BLOCK);
-            if number > 0 || size == BLOCK {
-                // A whole block is always one of the pool's: it returns there, and must not be one more.
-                let mut whole = pool.take();
-                if let Some(place) = whole.get_mut(..block.len()) {
-                    place.copy_from_slice(block);
-                }
-                *block = whole;
-            } else {
-                block.reserve_exact(size - block.len());
-                block.resize(size, 0);
+        self.blocks.get_mut(index)
+    }
+
+    /// Makes the block `number` at least `len` bytes long and returns it.
+    fn block(&mut self, pool: &mut Pool, number: u64, len: usize) -> Option<&mut Vec<u8>> {
+        let block = self.seat(number)?;
+        let before = block.capacity();
+        if block.len() < len && (number > 0 || len > BLOCK / 2) {
+            // A whole block is always one of the pool's: it returns there, and must not be one more.
+            let mut whole = pool.take();
+            if let Some(place) = whole.get_mut(..block.len()) {
+                place.copy_from_slice(block);
             }
-            self.bytes += block.capacity() - before;
+            *block = whole;
         }
-        Some(block)
+        grow(block, len);
+        let grown = block.capacity() - before;
+        self.bytes += grown;
+        self.seat(number)
     }
 }
 
@@ -170,7 +212,18 @@ mod tests {
                 let len = u.int_in_range(0..=(2 * BLOCK).min(model.len() - start))?;
                 let fill = u.arbitrary::<u8>()?;
                 let data: Vec<u8> = (0..len).map(|i| fill.wrapping_add(i as u8)).collect();
-                store.write(&mut pool, start as u64, &data);
+                if u.arbitrary()? {
+                    store.write(&mut pool, start as u64, &data);
+                } else {
+                    adopt(&mut pool, &mut store, start, &data);
+                }
+                if u.ratio(1, 4)? {
+                    let number = start / BLOCK;
+                    let memory = store.take(start as u64).unwrap_or_default();
+                    let (start, end) = (0, memory.len());
+                    let piece = Piece { memory, start, end };
+                    store.adopt(&mut pool, (number * BLOCK) as u64, piece);
+                }
                 model[start..start + len].copy_from_slice(&data);
                 let mut out = vec![0; len];
                 store.copy(start as u64, &mut out);
@@ -191,6 +244,22 @@ mod tests {
             Ok(())
         })
         .budget_ms(600);
+    }
+
+    /// As a handle's queue gives bytes over: in blocks of which only a part has a meaning.
+    fn adopt(pool: &mut Pool, store: &mut Store, mut offset: usize, mut data: &[u8]) {
+        while !data.is_empty() {
+            let start = offset % BLOCK;
+            let (now, rest) = data.split_at(data.len().min(BLOCK - start));
+            let mut memory = vec![0xee; BLOCK];
+            let end = start + now.len();
+            memory[start..end].copy_from_slice(now);
+            if let Some(left) = store.adopt(pool, offset as u64, Piece { memory, start, end }) {
+                pool.put(left);
+            }
+            offset += now.len();
+            data = rest;
+        }
     }
 
     #[test]

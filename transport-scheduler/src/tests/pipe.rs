@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use arbitrary::Unstructured;
 
 use super::*;
+use crate::stream::store::BLOCK;
 
 fn byte(sender: usize, id: u64, offset: u64) -> u8 {
     (offset.wrapping_mul(31) ^ (offset >> 8) ^ id.wrapping_mul(97) ^ sender as u64) as u8
@@ -20,6 +21,13 @@ struct Half {
     stopped: bool,
     read: u64,
     ended: bool,
+    /// What the writer and the reader have in hand, where they deal in blocks: every other stream.
+    outgoing: Blocks,
+    incoming: Blocks,
+}
+
+fn in_blocks(id: u64) -> bool {
+    id & 4 == 0
 }
 
 struct World {
@@ -29,14 +37,23 @@ struct World {
     wires: [Vec<(Vec<Frame>, Vec<Token>)>; 2],
     halves: BTreeMap<(usize, u64), Half>,
     accepted: [u64; 2],
+    /// Lengths of writes, reads and packets are multiplied by this.
+    scale: usize,
 }
 
 impl World {
-    fn new() -> Self {
+    /// With buffers of less than a block, or `wide` of several.
+    fn new(wide: bool) -> Self {
+        let scale = if wide { 32 } else { 1 };
         let limits = Limits {
             max_receive_segments: 5,
-            send_buffer: 2500,
-            send_buffer_total: 6000,
+            initial_stream_window: 1000 * scale as u64,
+            initial_connection_window: 1500 * scale as u64,
+            max_stream_window: 4000 * scale as u64,
+            max_connection_window: 8000 * scale as u64,
+            send_buffer: 2500 * scale,
+            send_buffer_total: 6000 * scale,
+            max_send_buffer: 2500 * scale,
             max_resets_per_rtt: 10_000,
             ..small()
         };
@@ -47,6 +64,7 @@ impl World {
             wires: Default::default(),
             halves: BTreeMap::new(),
             accepted: [0; 2],
+            scale,
         }
     }
 
@@ -64,7 +82,7 @@ impl World {
             ),
             1..=3 => {
                 if let Some(id) = self.pick(u, who)? {
-                    self.write(who, id, u.int_in_range(0..=3000)?);
+                    self.write(who, id, u.int_in_range(0..=3000 * self.scale as u64)?);
                 }
             }
             4 => {
@@ -86,7 +104,7 @@ impl World {
             }
             7..=8 => {
                 if let Some(id) = self.pick(u, 1 - who)? {
-                    self.read(who, id, u.int_in_range(0..=2000)?);
+                    self.read(who, id, u.int_in_range(0..=2000 * self.scale)?);
                 }
             }
             9 => {
@@ -94,7 +112,7 @@ impl World {
                     self.nodes[who].set_class(StreamId::from_wire(id), *u.choose(&Class::ALL)?);
                 }
             }
-            10..=12 => self.transmit(who, u.int_in_range(50..=1400)?),
+            10..=12 => self.transmit(who, u.int_in_range(50..=1400 * self.scale)?),
             _ => {
                 if !self.wires[who].is_empty() {
                     let at = u.choose_index(self.wires[who].len())?;
@@ -134,18 +152,35 @@ impl World {
 
     fn write(&mut self, who: usize, id: u64, len: u64) {
         let start = self.half(who, id).written;
-        let data: Vec<u8> = (start..start + len).map(|at| byte(who, id, at)).collect();
-        let writable = self.nodes[who].writable(StreamId::from_wire(id));
-        match self.nodes[who].write(StreamId::from_wire(id), &data) {
+        let stream = StreamId::from_wire(id);
+        let writable = self.nodes[who].writable(stream);
+        let half = self.halves.get_mut(&(who, id)).unwrap();
+        // What was refused in blocks stays in hand, and goes first.
+        let held = half.outgoing.len() as u64;
+        let data: Vec<u8> = (start + held..start + held.max(len))
+            .map(|at| byte(who, id, at))
+            .collect();
+        let (wanted, result) = if in_blocks(id) {
+            half.outgoing.push(&data);
+            let wanted = half.outgoing.len();
+            let result = self.nodes[who].write_blocks(stream, &mut half.outgoing);
+            assert_eq!(half.outgoing.len(), wanted - result.unwrap_or(0));
+            (wanted, result)
+        } else {
+            (data.len(), self.nodes[who].write(stream, &data))
+        };
+        // With wide buffers a block that does not fit waits.
+        let patience = if in_blocks(id) && self.scale > 1 { BLOCK } else { 1 };
+        match result {
             Ok(taken) => {
-                assert_eq!(taken, data.len().min(writable));
-                self.half(who, id).written += taken as u64;
+                assert!(taken <= wanted.min(writable) && taken + patience > wanted.min(writable));
+                half.written += taken as u64;
             }
             Err(WriteError::Stopped(code)) => {
                 assert_eq!(code, 8);
-                assert!(self.half(who, id).stopped);
+                assert!(half.stopped);
             }
-            Err(WriteError::Blocked) => assert!(writable == 0 && !data.is_empty()),
+            Err(WriteError::Blocked) => assert!(writable < patience && wanted > 0),
             Err(WriteError::Finished | WriteError::Unknown) => {}
         }
     }
@@ -158,8 +193,16 @@ impl World {
     fn read(&mut self, reader: usize, id: u64, len: usize) -> bool {
         let sender = 1 - reader;
         let mut out = vec![0; len];
-        let result = self.nodes[reader].read(StreamId::from_wire(id), &mut out);
-        let half = self.half(sender, id);
+        let half = self.halves.get_mut(&(sender, id)).unwrap();
+        let node = &mut self.nodes[reader];
+        let result = if in_blocks(id) {
+            let result = node.read_blocks(StreamId::from_wire(id), &mut half.incoming, len);
+            let got = half.incoming.pull(&mut out);
+            assert_eq!(got, result.map_or(0, |read| read.bytes));
+            result
+        } else {
+            node.read(StreamId::from_wire(id), &mut out)
+        };
         match result {
             Ok(Read { bytes, fin }) => {
                 for (i, got) in out[..bytes].iter().enumerate() {
@@ -295,7 +338,7 @@ impl World {
 #[test]
 fn any_program_over_any_pipe_delivers_exactly() {
     arbtest::arbtest(|u| {
-        let mut world = World::new();
+        let mut world = World::new(u.arbitrary()?);
         while !u.is_empty() {
             world.step(u)?;
         }

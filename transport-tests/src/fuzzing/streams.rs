@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use transport_scheduler::{
-    Class, DatagramOptions, Direction, Grant, Input, Limits, PeerLimits, ReadError, ReceiveError, Scheduler,
-    Side, StreamId, Token,
+    Blocks, Class, DatagramOptions, Direction, Grant, Input, Limits, PeerLimits, ReadError, ReceiveError,
+    Scheduler, Side, StreamId, Token,
 };
 
 use super::decode;
@@ -273,7 +273,17 @@ impl World {
         }
         let mut space = vec![0; length];
         let at = self.read.entry(id.get()).or_default();
-        match self.scheduler.read(id, &mut space) {
+        let result = if length.is_multiple_of(2) {
+            self.scheduler.read(id, &mut space)
+        } else {
+            let mut blocks = Blocks::default();
+            let result = self.scheduler.read_blocks(id, &mut blocks, length);
+            let moved = blocks.pull(&mut space);
+            assert_eq!(moved, result.map_or(0, |read| read.bytes));
+            self.scheduler.recycle(&mut blocks);
+            result
+        };
+        match result {
             Ok(read) => {
                 let fault = delivery::first_fault(id.get(), *at, &space[..read.bytes]);
                 assert_eq!(fault, None, "stream {id}");

@@ -1,11 +1,12 @@
 //! Sending and counting datagrams, the same at both ends.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
     time::{Duration, Instant},
 };
 
+use hdrhistogram::Histogram;
 use transport_api::{Connection, DatagramOptions, local::Handle, now};
 
 use super::protocol::Received;
@@ -38,12 +39,24 @@ impl Counter {
     /// Counts what arrives on `connection` until it ends.
     pub(crate) async fn count(self, connection: Connection) {
         while let Ok(datagram) = connection.read_datagram().await {
-            let now = now().instant;
-            let (bytes, datagrams) = self.0.get();
-            self.0.set((bytes + datagram.len() as u64, datagrams + 1));
-            let first = self.1.get().map_or(now, |(first, _)| first);
-            self.1.set(Some((first, now)));
+            self.add(datagram.len());
         }
+    }
+
+    /// Counts what arrives and sends it back, but for what finds no room.
+    pub(crate) async fn count_and_return(self, connection: Connection) {
+        while let Ok(datagram) = connection.read_datagram().await {
+            self.add(datagram.len());
+            let _ = connection.send_datagram(datagram);
+        }
+    }
+
+    fn add(&self, length: usize) {
+        let now = now().instant;
+        let (bytes, datagrams) = self.0.get();
+        self.0.set((bytes + length as u64, datagrams + 1));
+        let first = self.1.get().map_or(now, |(first, _)| first);
+        self.1.set(Some((first, now)));
     }
 
     /// The count once nothing has come for a while.
@@ -58,6 +71,62 @@ impl Counter {
             bytes,
             datagrams,
             micros,
+        }
+    }
+}
+
+/// Between two datagrams of a [`Pace`].
+const INTERVAL: Duration = Duration::from_millis(1);
+/// Bytes of the time at which a datagram was sent.
+const STAMP: usize = 8;
+
+/// Datagrams at a steady pace, each with the time at which it was sent, that come back.
+#[derive(Clone)]
+pub(crate) struct Pace {
+    connection: Connection,
+    size: usize,
+    begin: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(connection: &Connection, size: usize) -> Self {
+        Self {
+            connection: connection.clone(),
+            size,
+            begin: now().instant,
+        }
+    }
+
+    /// Sends until `until`; answers how many.
+    pub(crate) async fn send(self, until: Instant, at: &Handle) -> u64 {
+        let mut sent = 0;
+        while now().instant < until {
+            let mut datagram = vec![0x5a; self.size.min(self.connection.max_datagram_size()).max(STAMP)];
+            let stamp = (now().instant - self.begin).as_nanos() as u64;
+            datagram[..STAMP].copy_from_slice(&stamp.to_be_bytes());
+            let options = DatagramOptions::default();
+            if self
+                .connection
+                .send_datagram_wait(datagram, options)
+                .await
+                .is_err()
+            {
+                break;
+            }
+            sent += 1;
+            at.sleep(INTERVAL).await;
+        }
+        sent
+    }
+
+    /// Notes how long each was on its way there and back, until the connection ends.
+    pub(crate) async fn listen(self, times: Rc<RefCell<Histogram<u64>>>) {
+        while let Ok(datagram) = self.connection.read_datagram().await {
+            let Some(stamp) = datagram.first_chunk().copied().map(u64::from_be_bytes) else {
+                continue;
+            };
+            let took = (now().instant - self.begin).as_nanos() as u64;
+            times.borrow_mut().saturating_record(took.saturating_sub(stamp));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! everything after it belongs to the workload. Payload is counted where it arrives.
 
 mod client;
+mod crew;
 mod datagrams;
 mod protocol;
 mod report;
@@ -11,16 +12,28 @@ mod server;
 
 pub(crate) use report::suite_name;
 
+use std::time::Duration;
+
 use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
     match end {
-        cli::Bench::Server { dir, listen, key_log } => server::run(&dir, listen, key_log.as_deref()),
+        cli::Bench::Server {
+            dir,
+            listen,
+            provider,
+            key_log,
+            workers,
+        } => server::run(&dir, listen, provider, key_log.as_deref(), usize::from(workers)),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }
 
 /// Tasks of one end at most: a few for each connection.
 const MAX_TASKS: usize = 400_000;
+/// For the last packets to leave.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// Longer than a slow machine takes to open 100,000 connections, of which the first are silent all the time.
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Bytes handed to a stream at once.
 const CHUNK: usize = 256 * 1024;

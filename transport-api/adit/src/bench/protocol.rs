@@ -46,6 +46,7 @@ impl Request {
             Workload::Handshakes,
             Workload::Idle,
             Workload::Echo,
+            Workload::Mixed,
         ];
         let [_, reverse, s0, s1, z0, z1, z2, z3, time @ .., cc] = bytes;
         Some(Self {

@@ -1,5 +1,6 @@
 //! The figures of a run under their contracted keys.
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use transport_api::{Algorithm, Caps, Connection, ConnectionStats, Suite};
 
@@ -35,13 +36,12 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn add(&mut self, connection: &Connection) {
-        let stats = connection.stats();
+    pub(crate) fn add(&mut self, stats: &ConnectionStats, suite: Suite) {
         self.sent_packets += stats.sent_packets;
         self.declared_lost += stats.declared_lost;
         self.spurious += stats.spurious;
         self.retransmitted_bytes += stats.retransmitted_bytes;
-        self.last = Some((stats, connection.suite()));
+        self.last = Some((*stats, suite));
     }
 }
 
@@ -80,7 +80,7 @@ impl Totals {
             self.rss_at_peak = Usage::now().rss_bytes;
         }
         self.open_now -= 1;
-        self.packets.add(connection);
+        self.packets.add(&connection.stats(), connection.suite());
     }
 
     pub(crate) fn server_json(&self) -> Value {
@@ -112,7 +112,12 @@ pub(crate) struct Figures {
     pub(crate) resumed: Option<u64>,
     pub(crate) datagrams_sent: Option<u64>,
     pub(crate) datagrams_delivered: Option<u64>,
-    pub(crate) latency: Option<hdrhistogram::Histogram<u64>>,
+    /// Of handshakes, or of echoes; with load where there is one.
+    pub(crate) latency: Option<Histogram<u64>>,
+    /// Of echoes before the load.
+    pub(crate) unloaded_latency: Option<Histogram<u64>>,
+    /// Of datagrams there and back.
+    pub(crate) datagram_latency: Option<Histogram<u64>>,
     pub(crate) packets: Packets,
     pub(crate) usage_before: Usage,
     pub(crate) rss_per_connection: Option<u64>,
@@ -131,11 +136,6 @@ impl Figures {
         let usage = Usage::now();
         let stats = self.packets.last.as_ref().map(|(stats, _)| stats);
         let micros = |duration: std::time::Duration| duration.as_secs_f64() * 1e6;
-        let quantile = |at: f64| {
-            self.latency
-                .as_ref()
-                .map(|latency| latency.value_at_quantile(at) as f64 / 1000.0)
-        };
         json!({
             "workload": self.workload,
             "seconds": self.seconds,
@@ -151,7 +151,9 @@ impl Figures {
             "declared_lost": self.packets.declared_lost,
             "spurious": self.packets.spurious,
             "retransmitted_bytes": self.packets.retransmitted_bytes,
-            "latency_us": { "p50": quantile(0.5), "p99": quantile(0.99), "p999": quantile(0.999) },
+            "latency_us": quantiles(self.latency.as_ref()),
+            "unloaded_latency_us": quantiles(self.unloaded_latency.as_ref()),
+            "datagram_latency_us": quantiles(self.datagram_latency.as_ref()),
             "rtt_us": { "min": stats.map(|s| micros(s.min_rtt)), "smoothed": stats.map(|s| micros(s.srtt)) },
             "path_mtu": stats.map(|s| s.mtu),
             "cwnd_bytes": stats.map(|s| s.cwnd),
@@ -166,4 +168,17 @@ impl Figures {
             "connections": self.connections,
         })
     }
+}
+
+/// Nanoseconds up to a minute with three digits.
+pub(crate) fn latency() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are constant"))
+}
+
+/// In microseconds; nulls where nothing was measured.
+fn quantiles(times: Option<&Histogram<u64>>) -> Value {
+    let times = times.filter(|times| !times.is_empty());
+    let at = |quantile: f64| times.map(|times| times.value_at_quantile(quantile) as f64 / 1000.0);
+    json!({ "p50": at(0.5), "p99": at(0.99), "p999": at(0.999) })
 }

@@ -9,20 +9,22 @@ use std::{
 };
 
 use transport_api::{
-    Connection, DatagramPolicy, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream, ServerOptions,
-    WriteError,
+    Class, Connection, DatagramPolicy, Endpoint, EndpointConfig, ReadError, RecvStream, SendStream,
+    ServerOptions, WriteError,
     local::{Handle, Loop},
     now,
 };
 
 use super::{
-    CHUNK, MAX_TASKS,
+    CHUNK, GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS,
+    crew::Crew,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
     report::Totals,
 };
 use crate::{
-    cli::Workload,
+    cli::{Primitives, Workload},
+    config::cores,
     exit::{Code, Context, Outcome, fail},
     files,
     init::bundle_endpoint,
@@ -36,7 +38,14 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Outcome {
+/// `workers`: 0 for one on each core.
+pub(crate) fn run(
+    dir: &Path,
+    listen: SocketAddr,
+    provider: Primitives,
+    key_log: Option<&Path>,
+    workers: usize,
+) -> Outcome {
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -51,12 +60,21 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
-    config.transport.idle_timeout = Duration::from_mins(2);
+    config.transport.provider = crate::provider::chosen(provider)?;
+    config.workers = if workers == 0 { cores() } else { workers };
+    config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
     }
-    let endpoint = Endpoint::bind(config).or_fail(Code::Failed, format!("--listen {listen}"))?;
+    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+    // One worker needs no thread but this.
+    let bound = if config.workers == 1 {
+        Endpoint::bind_on(config, &main.handle())
+    } else {
+        Endpoint::bind(config)
+    };
+    let endpoint = bound.or_fail(Code::Failed, format!("--listen {listen}"))?;
     let address = endpoint.local_addr();
     let path = dir.join("relay.bundle");
     let _ = std::fs::remove_file(&path);
@@ -66,13 +84,12 @@ pub(crate) fn run(dir: &Path, listen: SocketAddr, key_log: Option<&Path>) -> Out
         &keys.bundle(bundle_endpoint(&address.ip().to_string(), address.port()))?,
     )?;
     output::tell(format_args!("READY {address}"));
-    let totals = serve(&endpoint, &signals)?;
+    let totals = serve(&mut main, &endpoint, &signals)?;
     output::json_line(&totals.server_json());
     Ok(())
 }
 
-fn serve(endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
-    let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
+fn serve(main: &mut Loop, endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
     let handle = main.handle();
     let totals = Rc::new(RefCell::new(Totals::default()));
     let accepting = accept(endpoint.clone(), handle.clone(), Rc::clone(&totals));
@@ -81,11 +98,12 @@ fn serve(endpoint: &Endpoint, signals: &Signals) -> Outcome<Totals> {
         while signals.wait_for(Duration::ZERO).is_none() {
             handle.sleep(SIGNAL_CHECK).await;
         }
+        endpoint.close(0, b"");
+        // Clients that do not hear of it see our silence.
+        let _ = handle.timeout(GOODBYE_LIMIT, endpoint.wait_idle()).await;
     })
     .or_fail(Code::Failed, "event loop")?;
-    endpoint.close(0, b"");
-    drop(main);
-    Ok(Rc::try_unwrap(totals).map_or_else(|shared| shared.borrow().clone(), RefCell::into_inner))
+    Ok(totals.borrow().clone())
 }
 
 async fn accept(endpoint: Endpoint, at: Handle, totals: Rc<RefCell<Totals>>) {
@@ -151,6 +169,26 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
                 ..Received::default()
             }
         }
+        (Workload::Mixed, reverse) => {
+            let counter = Counter::default();
+            at.spawn(counter.clone().count_and_return(connection.clone()))
+                .map_err(|_| Ended)?;
+            at.spawn(echo_beside(connection.clone())).map_err(|_| Ended)?;
+            // The client says when the load begins.
+            protocol::read_exact::<1>(&mut asked).await?.ok_or(Ended)?;
+            let streams = usize::from(request.streams);
+            let bulk = if reverse {
+                send_bulk(connection, streams, request.run_for, at).await?;
+                Received::default()
+            } else {
+                receive_bulk(connection, streams, at).await?
+            };
+            while asked.read(&mut [0; 16]).await?.is_some() {}
+            Received {
+                datagrams: counter.settled(at).await.datagrams,
+                ..bulk
+            }
+        }
         (Workload::Echo | Workload::Handshakes | Workload::Idle, _) => {
             return echo(&mut answer, &mut asked).await;
         }
@@ -171,26 +209,34 @@ async fn echo(answer: &mut SendStream, asked: &mut RecvStream) -> Result<Receive
     Ok(received)
 }
 
+/// The echo of [`Workload::Mixed`]: the next stream, for which somebody waits.
+async fn echo_beside(connection: Connection) {
+    if let Ok((mut answer, mut asked)) = connection.accept_bi().await {
+        answer.set_class(Class::Interactive);
+        // What is amiss shows at the client.
+        let _ = echo(&mut answer, &mut asked).await;
+    }
+}
+
 async fn receive_bulk(connection: &Connection, streams: usize, at: &Handle) -> Result<Received, Ended> {
-    let total = Rc::new(RefCell::new((Received::default(), None::<Instant>, 0usize)));
+    let total = Rc::new(RefCell::new((Received::default(), None::<Instant>)));
+    let mut crew = Crew::new(at);
     for _ in 0..streams.max(1) {
         let mut stream = connection.accept_uni().await?;
         let total = Rc::clone(&total);
-        let count = async move {
+        crew.start(async move {
             let mut buffer = vec![0; CHUNK];
             while let Ok(Some(read)) = stream.read(&mut buffer).await {
                 let now = now().instant;
-                let (received, first, _) = &mut *total.borrow_mut();
+                let (received, first) = &mut *total.borrow_mut();
                 received.bytes += read as u64;
                 received.micros = (now - *first.get_or_insert(now)).as_micros() as u64;
             }
-            total.borrow_mut().2 += 1;
-        };
-        at.spawn(count).map_err(|_| Ended)?;
+            Ok::<_, Ended>(())
+        })
+        .map_err(|_| Ended)?;
     }
-    while total.borrow().2 < streams.max(1) {
-        at.sleep(Duration::from_millis(2)).await;
-    }
+    crew.all().await?;
     let received = total.borrow().0;
     Ok(received)
 }
@@ -204,6 +250,7 @@ async fn send_bulk(
     let until = now().instant + run_for;
     for _ in 0..streams.max(1) {
         let mut stream = connection.open_uni().await?;
+        stream.set_class(Class::Bulk);
         let fill = async move {
             let data = vec![0x5a; CHUNK];
             while now().instant < until && stream.write_all(&data).await.is_ok() {}

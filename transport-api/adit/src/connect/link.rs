@@ -88,6 +88,7 @@ impl Link {
     pub(crate) fn start(at: &Handle, mut target: Target, shown: Shown) -> Outcome<Rc<Self>> {
         let server = super::addresses(&target.bundle)?[0];
         let mut config = EndpointConfig::client(super::any_address(server));
+        config.transport.provider = crate::provider::best();
         config.transport.congestion = target.congestion;
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;

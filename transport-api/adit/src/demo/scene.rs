@@ -68,8 +68,9 @@ impl Stage {
         let keys = RelayKeys::generate()?;
         let server = ServerOptions::open(keys.identity.relay_id(), keys.statics.clone(), 1, APP);
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoint =
-            Endpoint::bind(EndpointConfig::server(listen, server)).or_fail(Code::Failed, "relay")?;
+        let mut endpoint = EndpointConfig::server(listen, server);
+        endpoint.transport.provider = crate::provider::best();
+        let endpoint = Endpoint::bind(endpoint).or_fail(Code::Failed, "relay")?;
         let mut config = RelayConfig::default();
         // The targets are on this machine; a relay denies that unless told.
         config.policy.allow = vec!["127.0.0.0/8".parse().or_fail(Code::Failed, "policy")?];

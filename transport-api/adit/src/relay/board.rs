@@ -127,6 +127,7 @@ impl Board {
             "uptime_s": now().instant.saturating_duration_since(self.started).as_secs(),
             "draining": live.draining,
             "listen": listen,
+            "workers": self.endpoints.iter().map(Endpoint::worker_count).sum::<usize>(),
             "bundle": live.keys.json(unix_now()),
             "cookie_mode": stats.iter().any(|stats| stats.cookie_mode),
             "connections": {
@@ -146,6 +147,7 @@ impl Board {
             "received": {
                 "datagrams": sum(|stats| stats.received_datagrams),
                 "bytes": sum(|stats| stats.received_bytes),
+                "forwarded": sum(|stats| stats.forwarded),
             },
             "tunnels": tunnels,
             "limits": self.limits_json(&live.limits, tunnels.get("sessions_open").copied()),

@@ -36,10 +36,11 @@ pub(super) fn render(endpoints: &[Endpoint], services: &[RelayService]) -> Strin
         }
     }
     let drops = Family::<Reason, prometheus_client::metrics::counter::Counter>::default();
-    let (mut received, mut handshakes) = (0, 0);
+    let (mut received, mut handshakes, mut forwarded) = (0, 0, 0);
     for stats in endpoints.iter().map(Endpoint::stats) {
         received += stats.received_bytes;
         handshakes += stats.handshakes_completed;
+        forwarded += stats.forwarded;
         for (reason, count) in stats.drops.iter() {
             drops
                 .get_or_create(&Reason {
@@ -54,6 +55,11 @@ pub(super) fn render(endpoints: &[Endpoint], services: &[RelayService]) -> Strin
         "UDP payload received",
         Unit::Bytes,
         ConstCounter::<u64>::new(received),
+    );
+    registry.register(
+        "forwarded",
+        "Datagrams handed to the worker that has their connection",
+        ConstCounter::<u64>::new(forwarded),
     );
     registry.register(
         "handshakes",

@@ -232,6 +232,8 @@ fn bind(address: SocketAddr, config: &Config, ring: &KeyRing, key_log: Option<&P
     server.access = access(config);
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
+    endpoint.transport.provider = crate::provider::best();
+    endpoint.workers = config.listen.worker_count();
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
     endpoint.transport.congestion = config.transport.cc.into();
     if let Some(path) = key_log {

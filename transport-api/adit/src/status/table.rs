@@ -62,6 +62,14 @@ fn head(text: &mut String, document: &Value) {
             ),
         ),
         ("listens", listen.join(", ")),
+        (
+            "workers",
+            format!(
+                "{}, {} datagrams handed over between them",
+                shown(&document["workers"]),
+                shown(&document["received"]["forwarded"])
+            ),
+        ),
         ("keys", keys),
         (
             "cookies",

@@ -177,11 +177,11 @@ fn mistakes_in_the_configuration() {
     edit(&toml, "sessions = 100000", "sesions = 100000");
     let said = fails(&folder, 3, &["relay", "--config", text(&toml)]);
     assert!(
-        said.contains("relay.toml:18:1: unknown field") && said.contains("did you mean `sessions`?"),
+        said.contains("relay.toml:19:1: unknown field") && said.contains("did you mean `sessions`?"),
         "{said}"
     );
     edit(&toml, "sesions = 100000", "sessions = \"many\"");
-    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("relay.toml:18:"));
+    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("relay.toml:19:"));
     edit(&toml, "sessions = \"many\"", "sessions = 10");
     let taken = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     edit(&toml, "[::]:", "127.0.0.1:");
@@ -206,11 +206,18 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     fails(&folder, 2, &["demo", "--vpn"]);
     fails(&folder, 2, &["doctor"]);
     fails(&folder, 2, &["no-such-command"]);
-    fails(
-        &folder,
-        2,
-        &["bench", "client", text(&bundle), "--workload", "echo", "--resume"],
-    );
+    for misplaced in [
+        &["echo", "--resume"][..],
+        &["handshakes", "--reverse"],
+        &["idle", "--reverse"],
+        &["echo", "--reverse"],
+        &["datagrams", "--streams", "2"],
+        &["echo", "--streams", "2"],
+    ] {
+        let mut arguments = vec!["bench", "client", text(&bundle), "--workload"];
+        arguments.extend(misplaced);
+        fails(&folder, 2, &arguments);
+    }
     fails(
         &folder,
         2,

@@ -311,6 +311,34 @@ fn bench_reports_every_key() {
     assert!(report["handshakes"].as_u64().unwrap() >= 30, "{report}");
 }
 
+#[test]
+fn a_bench_of_all_at_once_measures_each() {
+    let folder = folder("mixed");
+    let mut server = adit(&folder);
+    server
+        .args(["bench", "server", "--listen"])
+        .arg(format!("127.0.0.1:{}", free_port()))
+        .arg("--dir")
+        .arg(&folder);
+    let mut server = Running::start(server, "READY");
+    let out = server.stdout();
+    let bundle = folder.join("relay.bundle");
+    for more in [&[][..], &["--reverse"], &["--connections", "2", "--streams", "3"]] {
+        let mut arguments = vec!["bench", "client", bundle.to_str().unwrap(), "--workload", "mixed"];
+        arguments.extend(["--seconds", "0.5", "--json"].iter().chain(more));
+        let mixed = json(&folder, &arguments);
+        for key in ["latency_us", "unloaded_latency_us", "datagram_latency_us"] {
+            assert!(mixed[key]["p50"].as_f64().unwrap() > 0.0, "{more:?}: {mixed}");
+        }
+        assert!(mixed["gbit_per_s"].as_f64().unwrap() > 0.0, "{more:?}: {mixed}");
+        let [sent, delivered] =
+            ["datagrams_sent", "datagrams_delivered"].map(|key| mixed[key].as_u64().unwrap());
+        assert!(0 < delivered && delivered <= sent, "{more:?}: {mixed}");
+    }
+    server.send("TERM");
+    read_all(out);
+}
+
 const KEYS: &[&str] = &[
     "workload",
     "seconds",
@@ -326,6 +354,8 @@ const KEYS: &[&str] = &[
     "spurious",
     "retransmitted_bytes",
     "latency_us",
+    "unloaded_latency_us",
+    "datagram_latency_us",
     "rtt_us",
     "path_mtu",
     "cwnd_bytes",

@@ -15,6 +15,7 @@ pub(crate) mod mtu;
 pub(crate) mod set;
 pub(crate) mod shown;
 pub(crate) mod signals;
+mod trains;
 pub(crate) mod validate;
 
 pub(crate) use set::Paths;
@@ -22,6 +23,7 @@ pub(crate) use set::Paths;
 use mtu::Mtu;
 use set::Template;
 use shown::Shown;
+use trains::Trains;
 use validate::{AMPLIFICATION, Candidate, Responses};
 
 /// What a DATAGRAM frame costs when it fills a packet alone: header, tag, frame type.
@@ -56,6 +58,7 @@ pub(crate) struct Path {
     pub(crate) route: Route,
     pub(crate) mtu: Mtu,
     pub(crate) shown: Shown,
+    pub(crate) trains: Trains,
     pub(crate) candidate: Option<Candidate>,
     pub(crate) responses: Responses,
     /// PING is to be sent.
@@ -64,6 +67,8 @@ pub(crate) struct Path {
     pub(crate) wanted: bool,
     /// What arrived here is to be acknowledged by the active path as well, once: this one may not carry it.
     pub(crate) ack_elsewhere: bool,
+    /// The peer uses it no more, and gave this error code.
+    pub(crate) abandoned_by_peer: Option<u64>,
     /// The number of the peer's newest status.
     pub(crate) told: Option<u64>,
     pub(crate) watch: Watch,
@@ -116,11 +121,13 @@ impl Path {
             route,
             mtu: template.mtu.clone(),
             shown: Shown::default(),
+            trains: Trains::default(),
             candidate: None,
             responses: Responses::default(),
             ping: false,
             wanted: false,
             ack_elsewhere: false,
+            abandoned_by_peer: None,
             told: None,
             watch: Watch::default(),
             spare: None,
@@ -170,6 +177,7 @@ impl Path {
         if moved {
             // Another place: nothing measured so far says anything about it (RFC 9000 §9.4).
             self.recovery.reset_path(now);
+            self.trains = Trains::default();
             self.mtu.reset();
             if narrow {
                 self.mtu.start_low();
@@ -258,19 +266,21 @@ impl Path {
         self.watch.pressed = (self.recovery.open_eliciting() > 1).then_some(now);
     }
 
-    /// A packet that asks for an ACK arrived.
-    pub(crate) fn note_flow(&mut self, now: Instant) {
-        let pause = self.pause();
+    /// A packet that asks for an ACK arrived. Gives whether another did at this very moment.
+    pub(crate) fn note_flow(&mut self, now: Instant) -> bool {
+        let again = self.watch.flowed == Some(now);
+        let pause = || self.pause();
         let close = self
             .watch
             .flowed
-            .is_some_and(|at| now.saturating_duration_since(at) <= pause);
+            .is_some_and(|at| again || now.saturating_duration_since(at) <= pause());
         self.watch.flow = if close {
             self.watch.flow.saturating_add(1)
         } else {
             0
         };
         self.watch.flowed = Some(now);
+        again
     }
 
     /// When a flow of packets should have gone on.

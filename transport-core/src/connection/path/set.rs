@@ -182,6 +182,11 @@ impl Paths {
             .map(|path| path.id)
     }
 
+    /// Whether another path than the active one works, or may yet.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others.iter().any(|path| path.state != PathState::Abandoned)
+    }
+
     /// The path that waits, works, and shall carry the data, as the peer wants.
     pub(crate) fn wanted(&self) -> Option<PathId> {
         let wanted = |path: &Path| path.wanted && path.state.is_usable();

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use transport_crypto::{Bundle, Direction, Grant, RelayId, Responder};
+use transport_crypto::{Bundle, Direction, Grant, RelayId, Responder, provider::Provider};
 
 use crate::config::{EpochsError, Now, RelayEpoch, ServerConfig};
 use crate::endpoint::EpochStats;
@@ -30,6 +30,7 @@ struct News {
 
 /// What is answered, and what is told to those who came before.
 pub(in crate::endpoint) struct Epochs {
+    provider: &'static dyn Provider,
     relay_id: RelayId,
     grants: Vec<Grant>,
     serving: Vec<Serving>,
@@ -39,6 +40,7 @@ pub(in crate::endpoint) struct Epochs {
 impl Epochs {
     /// Enters the domains of `epochs`. Of too many the newest are taken; a bundle that does not fit is left out.
     pub(super) fn new(
+        provider: &'static dyn Provider,
         relay_id: RelayId,
         mut grants: Vec<Grant>,
         mut epochs: Vec<RelayEpoch>,
@@ -54,6 +56,7 @@ impl Epochs {
             routes.keep(relay_id, grant, Direction::ClientToServer);
         }
         let mut new = Self {
+            provider,
             relay_id,
             grants,
             serving: Vec::new(),
@@ -78,7 +81,7 @@ impl Epochs {
             },
             kh,
             domains: domains.collect(),
-            responder: Responder::new(one.statics, self.relay_id, one.epoch),
+            responder: Responder::with_provider(self.provider, one.statics, self.relay_id, one.epoch),
         }
     }
 

@@ -11,6 +11,7 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use transport_crypto::{
@@ -18,6 +19,7 @@ use transport_crypto::{
     TOKEN_LEN,
 };
 
+use super::commons::lock;
 use super::load::Load;
 use super::pace::Pace;
 use crate::config::Now;
@@ -35,26 +37,33 @@ const RETRY_BURST: u32 = 256;
 pub(super) struct Gate {
     pub(super) load: Load,
     relay_id: RelayId,
-    /// Made with the first RETRY.
-    keys: Option<CookieKeys>,
-    retries: Pace,
+    tokens: Arc<Mutex<Tokens>>,
     pub(super) retries_sent: u64,
 }
 
+/// What tokens are made with, and how many may be: the same for all workers, since a stranger may come back to another.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// Made with the first RETRY.
+    keys: Option<CookieKeys>,
+    retries: Pace,
+}
+
 impl Gate {
-    pub(super) fn new(relay_id: RelayId) -> Self {
+    pub(super) fn new(relay_id: RelayId, tokens: Arc<Mutex<Tokens>>) -> Self {
         Self {
             load: Load::default(),
             relay_id,
-            keys: None,
-            retries: Pace::default(),
+            tokens,
             retries_sent: 0,
         }
     }
 
     /// The token of a fragment, if it is one of ours for this handshake and address.
-    pub(super) fn proof(&mut self, now: Now, header: &EnvelopeHeader, remote: SocketAddr) -> Option<Token> {
-        let (token, keys) = (header.token.as_ref()?, self.keys.as_mut()?);
+    pub(super) fn proof(&self, now: Now, header: &EnvelopeHeader, remote: SocketAddr) -> Option<Token> {
+        let token = header.token.as_ref()?;
+        let mut tokens = lock(&self.tokens);
+        let keys = tokens.keys.as_mut()?;
         let good = keys.check(now.unix_ms / 1000, &self.relay_id, &header.hid, remote, token);
         good.then_some(*token)
     }
@@ -62,7 +71,7 @@ impl Gate {
     /// In cookie mode: whether an envelope can be turned away by what it claims: it has no token, and will not be asked for one. Of a flight only
     /// the first fragment is: one token serves them all.
     pub(super) fn turns_away(&self, now: Now, claims: EnvelopeClaims) -> bool {
-        let asked = claims.index == 0 && self.retries.is_free(now.instant);
+        let asked = claims.index == 0 && lock(&self.tokens).retries.is_free(now.instant);
         !claims.token && !asked
     }
 
@@ -82,17 +91,23 @@ impl Gate {
         entropy: &mut dyn Entropy,
     ) -> Option<Vec<u8>> {
         let most = asked.saturating_sub(1).min(*SIZES.end());
-        if most < *SIZES.start() || !self.retries.take(now.instant, RETRY_INTERVAL, RETRY_BURST) {
+        if most < *SIZES.start() {
             return None;
         }
-        if self.keys.is_none() {
-            self.keys = CookieKeys::new(entropy).ok();
-        }
-        let unix_s = now.unix_ms / 1000;
-        let token = self
-            .keys
-            .as_mut()?
-            .token(unix_s, &self.relay_id, &header.hid, remote);
+        let token = {
+            let mut tokens = lock(&self.tokens);
+            if !tokens.retries.take(now.instant, RETRY_INTERVAL, RETRY_BURST) {
+                return None;
+            }
+            if tokens.keys.is_none() {
+                tokens.keys = CookieKeys::new(entropy).ok();
+            }
+            let unix_s = now.unix_ms / 1000;
+            tokens
+                .keys
+                .as_mut()?
+                .token(unix_s, &self.relay_id, &header.hid, remote)
+        };
         let header = EnvelopeHeader {
             kind: EnvelopeType::Retry,
             hid: header.hid,

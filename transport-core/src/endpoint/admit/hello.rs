@@ -13,6 +13,7 @@
 use transport_crypto::{EnvelopeType, HandshakeFailure, Offered, ServerAnswer, Suite, sha256};
 
 use super::answer::{answer, refuse};
+use super::commons::lock;
 use super::early::{Guest, Visit};
 use super::half_open::{HalfOpen, HelloHash, Waiting};
 use super::queue::Hello;
@@ -50,7 +51,7 @@ impl Admission {
             entry.largest = entry.largest.min(complete.largest);
             return answer(entry, now, hall, tracer);
         }
-        if self.freshness.knows_hello(&hash) {
+        if lock(&self.commons.freshness).knows_hello(&hash) {
             return Err(DropReason::HelloReplayed);
         }
         let hello = Hello {
@@ -99,19 +100,9 @@ impl Admission {
             ..
         } = *hello;
         // Not before now: what had to leave the queue may come again.
-        self.freshness.note_hello(now, hash)?;
-        self.hellos_read += 1;
-        let tickets = self.tickets.keys(now, hall.entropy);
-        let offered = self
-            .epochs
-            .responder(domain)
-            .ok_or(DropReason::Unknown)?
-            .read(hid, complete.body.bytes(), tickets, now.unix_ms / 1000)
-            .map_err(|failure| match failure {
-                HandshakeFailure::TicketRefused => DropReason::TicketInvalid,
-                _ => DropReason::HelloInvalid,
-            })?;
-        self.freshness.check_time(now, offered.time_ms() / 60_000)?;
+        lock(&self.commons.freshness).note_hello(now, hash)?;
+        let offered = self.open_hello(now, hello, hall)?;
+        lock(&self.commons.freshness).check_time(now, offered.time_ms() / 60_000)?;
         if !self.may_enter(&offered) {
             return Err(DropReason::AccessDenied);
         }
@@ -155,6 +146,21 @@ impl Admission {
         result
     }
 
+    /// One KEM decapsulation, and the ticket if there is one.
+    fn open_hello(&mut self, now: Now, hello: &Hello, hall: &mut Hall<'_>) -> Result<Offered, DropReason> {
+        self.hellos_read += 1;
+        let responder = self.epochs.responder(hello.domain).ok_or(DropReason::Unknown)?;
+        let ring = self.tickets.ring(now, hall.entropy);
+        let tickets = ring.as_ref().and_then(|ring| ring.keys());
+        let body = hello.complete.body.bytes();
+        responder
+            .read(hello.hid, body, tickets, now.unix_ms / 1000)
+            .map_err(|failure| match failure {
+                HandshakeFailure::TicketRefused => DropReason::TicketInvalid,
+                _ => DropReason::HelloInvalid,
+            })
+    }
+
     /// Early data of a hello that was answered: taken, the client becomes a connection at once; else what was kept of it goes.
     fn greet(&mut self, now: Now, entry: &mut HalfOpen, hall: &mut Hall<'_>, tracer: &mut Tracer<'_>) {
         let key = (entry.hid, entry.route.remote);
@@ -190,7 +196,8 @@ impl Admission {
 
     /// Why a client that may enter is told to stay out, as a wire code.
     fn objection(&self, params: &TransportParameters, connections: usize) -> Option<u64> {
-        let full = connections + self.half_open.len() >= self.max_connections;
+        let elsewhere = self.commons.elsewhere();
+        let full = connections + self.half_open.len() + elsewhere >= self.max_connections;
         if params.app != self.app {
             Some(code::NO_APPLICATION_PROTOCOL)
         } else if self.refuse_new || full {

@@ -25,7 +25,7 @@
 
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation};
+use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation, provider::Provider};
 
 use super::EndpointStats;
 use super::route::Routes;
@@ -39,6 +39,7 @@ use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::ConnectionId;
 
 mod answer;
+mod commons;
 mod early;
 mod epochs;
 mod freshness;
@@ -54,10 +55,11 @@ mod sources;
 mod strikes;
 mod tickets;
 
+pub(super) use commons::Commons;
+use commons::lock;
 use early::Lanes;
 pub(super) use early::{Guest, Packet, Visit};
 use epochs::Epochs;
-use freshness::Freshness;
 use gate::Gate;
 pub(super) use half_open::HalfOpen;
 use half_open::HalfOpens;
@@ -104,7 +106,7 @@ pub(super) struct Admission {
     envelopes_tried: u64,
     hellos_read: u64,
     gate: Gate,
-    freshness: Freshness,
+    commons: Commons,
     queue: Queue,
     reassembly: Reassembly,
     half_open: HalfOpens,
@@ -113,8 +115,15 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number.
-    pub(super) fn new(config: ServerConfig, routes: &mut Routes, key: u64) -> Self {
+    /// Opens the door of a relay; its domains are entered into `routes`. `key`: a secret number; `commons`: what its workers
+    /// share.
+    pub(super) fn new(
+        config: ServerConfig,
+        provider: &'static dyn Provider,
+        routes: &mut Routes,
+        key: u64,
+        commons: Commons,
+    ) -> Self {
         let ServerConfig {
             relay_id,
             epochs,
@@ -126,7 +135,7 @@ impl Admission {
             tickets,
         } = config;
         Self {
-            epochs: Epochs::new(relay_id, grants, epochs, bundle, routes),
+            epochs: Epochs::new(provider, relay_id, grants, epochs, bundle, routes),
             access,
             app,
             max_connections,
@@ -134,13 +143,13 @@ impl Admission {
             answered: 0,
             envelopes_tried: 0,
             hellos_read: 0,
-            gate: Gate::new(relay_id),
-            freshness: Freshness::new(),
+            gate: Gate::new(relay_id, commons.tokens.clone()),
             queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
-            tickets: Tickets::new(relay_id, tickets),
+            tickets: Tickets::new(relay_id, tickets, commons.tickets.clone()),
             lanes: Lanes::default(),
+            commons,
         }
     }
 
@@ -192,6 +201,11 @@ impl Admission {
         self.half_open.take_all(of_them, |entry| forget(entry, routes));
     }
 
+    /// The other workers learn how many are here, beside those at the door.
+    pub(super) fn note_present(&self, connections: usize) {
+        self.commons.note_present(connections + self.half_open.len());
+    }
+
     /// Connections at most.
     pub(super) fn max_connections(&self) -> usize {
         self.max_connections
@@ -237,7 +251,7 @@ impl Admission {
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.freshness.memory()
+        lock(&self.commons.freshness).memory()
             + self.queue.memory()
             + self.reassembly.memory()
             + self.half_open.memory()
@@ -275,7 +289,7 @@ impl Admission {
         let nonce = nonce_key(datagram);
         let size = datagram.len();
         let domain = hall.routes.domain(index).ok_or(DropReason::Unknown)?;
-        if self.freshness.knows_envelope(nonce) {
+        if lock(&self.commons.freshness).knows_envelope(nonce) {
             return Err(DropReason::EnvelopeReplayed);
         }
         if self.gate.load.is_on() {
@@ -294,7 +308,7 @@ impl Admission {
             return Err(DropReason::EnvelopeKind);
         }
         let is_early = header.kind == EnvelopeType::Early;
-        self.freshness.check_time(now, u64::from(header.unix_minutes))?;
+        lock(&self.commons.freshness).check_time(now, u64::from(header.unix_minutes))?;
         let token = self.gate.proof(now, &header, route.remote);
         if token.is_none() && self.gate.load.is_on() {
             // Early data waits until the hello has shown a token, and then comes again.
@@ -303,7 +317,7 @@ impl Admission {
             }
             return Err(self.ask_for_token(now, route, index, &header, size, hall, tracer));
         }
-        self.freshness.note_envelope(now, nonce)?;
+        lock(&self.commons.freshness).note_envelope(now, nonce)?;
         self.gate.load.note(self.queue.cost() / FRAGMENTS);
         if is_early {
             return self.on_early(now, route, &header, fragment, size, hall);
@@ -409,7 +423,7 @@ impl Admission {
             self.reassembly.filled(),
             self.half_open.filled(),
             self.queue.filled(),
-            self.freshness.filled(),
+            lock(&self.commons.freshness).filled(),
         ];
         let fullest = filled.into_iter().max().unwrap_or(0);
         if let Some(on) = self.gate.load.judge(now.instant, fullest) {

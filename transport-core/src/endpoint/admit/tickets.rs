@@ -12,12 +12,14 @@
     )
 )]
 
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
     EarlyOpen, Entropy, Offered, RelayId, TicketContent, TicketGrant, TicketKeys, sha256,
 };
 
+use super::commons::lock;
 use super::strikes::{GENERATION, Strikes};
 use crate::config::{Now, TicketOptions, TransportConfig};
 use crate::connection::{Connection, Issued, announce};
@@ -28,34 +30,97 @@ const KEY_AGE_S: u64 = 12 * 3600;
 /// How far a client's clock, as the relay told it, may be off for its early data to be taken, milliseconds.
 const MAX_AGE_ERROR_MS: u64 = 10_000;
 
-/// Keys, options, and what was used up.
+/// Options and counters of one worker; keys, and what was used up, are those of all.
 pub(in crate::endpoint) struct Tickets {
     relay_id: RelayId,
     options: TicketOptions,
-    keys: Option<TicketKeys>,
-    /// When the present key was made; `None` for keys that others change.
+    store: Arc<Store>,
+    /// [`Ring::made_s`] when it was last looked at: asked with every packet, so it is not asked of the others.
     made_s: Option<u64>,
-    /// Whose early data is taken.
-    domain: Option<u32>,
-    /// When the first client came. What was used before is not known, so at first early data on tickets that may be older is
-    /// refused.
-    started: Option<Instant>,
-    strikes: Strikes,
     pub(super) issued: u64,
     pub(super) early_accepted: u64,
     pub(super) early_rejected: u64,
 }
 
+/// What is the same for all workers. Keys are only read while a hello is, so that one worker does not wait for another.
+#[derive(Default)]
+pub(super) struct Store {
+    ring: RwLock<Ring>,
+    strikes: Mutex<Strikes>,
+}
+
+/// Keys, and since when.
+#[derive(Default)]
+pub(super) struct Ring {
+    keys: Option<TicketKeys>,
+    /// When the present key was made; `None` for keys that others change.
+    made_s: Option<u64>,
+    /// Whose early data is taken, where the options do not say.
+    domain: Option<u32>,
+    /// When the first client came. What was used before is not known, so at first early data on tickets that may be older is
+    /// refused.
+    started: Option<Instant>,
+}
+
+impl Ring {
+    /// What tickets are opened with; `None`: this relay gives none.
+    pub(super) fn keys(&self) -> Option<&TicketKeys> {
+        self.keys.as_ref()
+    }
+
+    /// How many times the present key should have been followed by another.
+    fn overdue(&self, now: Now) -> u64 {
+        let age = self
+            .made_s
+            .map_or(0, |made| (now.unix_ms / 1000).saturating_sub(made));
+        // After two periods without a use neither key may stay.
+        (age / KEY_AGE_S).min(2)
+    }
+
+    /// Keys whose time is over go. Without randomness the old ones must not go on, so there are no tickets until there is.
+    fn rotate(&mut self, now: Now, entropy: &mut dyn Entropy) {
+        for _ in 0..self.overdue(now) {
+            self.made_s = Some(now.unix_ms / 1000);
+            let rotated = self.keys.as_mut().map(|keys| keys.rotate(entropy));
+            if rotated.is_some_and(|rotated| rotated.is_err()) {
+                self.keys = None;
+                return;
+            }
+        }
+    }
+
+    /// The keys are there, and no older than they may be.
+    fn prepare(&mut self, now: Now, relay_id: RelayId, entropy: &mut dyn Entropy) {
+        self.started.get_or_insert(now.instant);
+        if self.keys.is_none() {
+            self.keys = TicketKeys::generate(relay_id, entropy).ok();
+            self.made_s = Some(now.unix_ms / 1000);
+        }
+        self.rotate(now, entropy);
+    }
+
+    fn is_ready(&self, now: Now) -> bool {
+        self.started.is_some() && self.keys.is_some() && self.overdue(now) == 0
+    }
+}
+
+impl Store {
+    fn read(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Tickets {
-    pub(super) fn new(relay_id: RelayId, options: TicketOptions) -> Self {
+    pub(super) fn new(relay_id: RelayId, options: TicketOptions, store: Arc<Store>) -> Self {
         Self {
             relay_id,
             options,
-            keys: None,
+            store,
             made_s: None,
-            domain: (options.replay_domain != 0).then_some(options.replay_domain),
-            started: None,
-            strikes: Strikes::default(),
             issued: 0,
             early_accepted: 0,
             early_rejected: 0,
@@ -64,7 +129,9 @@ impl Tickets {
 
     /// Keys that others change as well: those of a fleet.
     pub(in crate::endpoint) fn install(&mut self, keys: TicketKeys) {
-        (self.keys, self.made_s) = (Some(keys), None);
+        let mut ring = self.store.write();
+        (ring.keys, ring.made_s) = (Some(keys), None);
+        self.made_s = None;
     }
 
     /// Tickets owed to a client at its confirmation.
@@ -81,45 +148,44 @@ impl Tickets {
         self.options.early_bytes.min(TicketOptions::MAX_EARLY)
     }
 
-    /// What tickets are opened with; `None`: this relay gives none.
-    pub(in crate::endpoint) fn keys(&mut self, now: Now, entropy: &mut dyn Entropy) -> Option<&TicketKeys> {
+    /// The keys at this moment; `None`: this relay gives no tickets. Let go of them soon.
+    pub(super) fn ring(&mut self, now: Now, entropy: &mut dyn Entropy) -> Option<RwLockReadGuard<'_, Ring>> {
         if self.count() == 0 {
             return None;
         }
-        self.started.get_or_insert(now.instant);
-        let now_s = now.unix_ms / 1000;
-        if self.keys.is_none() {
-            self.keys = TicketKeys::generate(self.relay_id, entropy).ok();
-            self.made_s = Some(now_s);
+        if !self.store.read().is_ready(now) {
+            self.store.write().prepare(now, self.relay_id, entropy);
         }
-        self.rotate(now, entropy);
-        self.keys.as_ref()
+        let ring = self.store.read();
+        self.made_s = ring.made_s;
+        Some(ring)
     }
 
-    /// Keys whose time is over go. Without randomness the old ones must not go on, so there are no tickets until there is.
+    /// Keys whose time is over go.
     pub(in crate::endpoint) fn rotate(&mut self, now: Now, entropy: &mut dyn Entropy) {
-        let now_s = now.unix_ms / 1000;
-        let age = self.made_s.map_or(0, |made| now_s.saturating_sub(made));
-        // After two periods without a use neither key may stay.
-        for _ in 0..(age / KEY_AGE_S).min(2) {
-            self.made_s = Some(now_s);
-            let rotated = self.keys.as_mut().map(|keys| keys.rotate(entropy));
-            if rotated.is_some_and(|rotated| rotated.is_err()) {
-                self.keys = None;
-                return;
-            }
+        if self.next_rotation(now).is_some_and(|at| at <= now.instant) {
+            let mut ring = self.store.write();
+            ring.rotate(now, entropy);
+            self.made_s = ring.made_s.filter(|_| ring.keys.is_some());
         }
     }
 
     /// When keys are to be changed next.
     pub(in crate::endpoint) fn next_rotation(&self, now: Now) -> Option<Instant> {
-        let made_s = self.made_s.filter(|_| self.keys.is_some())?;
-        let left_ms = ((made_s + KEY_AGE_S) * 1000).saturating_sub(now.unix_ms);
+        let left_ms = ((self.made_s? + KEY_AGE_S) * 1000).saturating_sub(now.unix_ms);
         Some(now.instant + Duration::from_millis(left_ms))
     }
 
-    fn domain(&mut self, random: &mut Random) -> u32 {
-        *self.domain.get_or_insert_with(|| (random.u64() as u32).max(1))
+    /// Whose early data is taken; a random one is chosen when it is first needed.
+    fn domain(&self, random: &mut Random) -> u32 {
+        if self.options.replay_domain != 0 {
+            return self.options.replay_domain;
+        }
+        let known = self.store.read().domain;
+        known.unwrap_or_else(|| {
+            let chosen = (random.u64() as u32).max(1);
+            *self.store.write().domain.get_or_insert(chosen)
+        })
     }
 
     /// Makes the tickets a connection owes its client.
@@ -147,9 +213,10 @@ impl Tickets {
                 bdp: stats.cwnd,
                 params_digest,
             };
-            let sealed = resumption
-                .relay_content(&grant)
-                .and_then(|content| self.keys(now, entropy)?.seal(&content, entropy).ok());
+            let sealed = resumption.relay_content(&grant).and_then(|content| {
+                let ring = self.ring(now, entropy)?;
+                ring.keys()?.seal(&content, entropy).ok()
+            });
             self.issued += u64::from(sealed.is_some());
             connection.ticket_made(sealed.map(|ticket| Issued {
                 serial: grant.serial,
@@ -175,7 +242,7 @@ impl Tickets {
             && self.takes_early()
             && offered.resumed().is_some_and(|content| {
                 self.may_use(content, now) && content.params_digest == params_digest && {
-                    self.strikes.strike(content.serial, now.instant)
+                    lock(&self.store.strikes).strike(content.serial, now.instant)
                 }
             });
         let open = offered.early_open().filter(|_| good);
@@ -188,17 +255,20 @@ impl Tickets {
 
     /// The ticket names this relay, which remembers all that was used.
     fn may_use(&self, content: &TicketContent, now: Now) -> bool {
+        let ring = self.store.read();
         // A domain chosen at random at the start has no tickets from before.
-        let complete = self.options.replay_domain == 0
-            || self
+        let chosen = self.options.replay_domain;
+        let complete = chosen == 0
+            || ring
                 .started
                 .is_some_and(|start| now.instant.saturating_duration_since(start) >= GENERATION);
-        self.domain == Some(content.replay_domain) && complete
+        let domain = if chosen == 0 { ring.domain } else { Some(chosen) };
+        domain == Some(content.replay_domain) && complete
     }
 
     /// Allocated bytes.
     pub(super) fn memory(&self) -> usize {
-        self.strikes.memory()
+        lock(&self.store.strikes).memory()
     }
 }
 

@@ -8,8 +8,12 @@ use super::cmsg::{Address, Control, zero};
 use crate::buffer::{Batch, Ecn, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
 use crate::net::meta::{Caps, SendStats, SocketOptions};
 
-/// The most slots one receive call fills.
+/// The most slots one receive call fills, and those it fills while it expects joined datagrams, or few: what they hold
+/// stays in the cache until it is opened.
 const MAX_SLOTS: usize = 32;
+const FEW_SLOTS: usize = 4;
+/// Below so many datagrams a slot, slots count more than bytes.
+const JOINED: usize = 4;
 
 #[derive(Debug)]
 pub(in crate::net) struct Socket {
@@ -18,6 +22,8 @@ pub(in crate::net) struct Socket {
     caps: Caps,
     stats: SendStats,
     options: SocketOptions,
+    /// The last call filled all its slots, with few datagrams each.
+    crowded: bool,
     /// By which interface what has this source leaves.
     interfaces: Vec<(IpAddr, u32)>,
 }
@@ -39,34 +45,44 @@ impl Socket {
             caps,
             stats: SendStats::default(),
             options: *options,
+            crowded: false,
             interfaces: Vec::new(),
         })
     }
 
-    /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
-    /// program that binds it by mistake still hears that it is in use.
+    /// A socket that hears one remote alone.
     pub(in crate::net) fn lane(&self, route: Route) -> io::Result<Self> {
         let own = self.local_addr()?;
-        let local = SocketAddr::new(route.local.unwrap_or(own.ip()), own.port());
+        let lane = self.beside(SocketAddr::new(route.local.unwrap_or(own.ip()), own.port()))?;
+        let remote = Address::new(route.remote, self.ipv6);
+        // SAFETY: `remote` holds `length` bytes of a valid socket address and outlives the call.
+        check(unsafe { libc::connect(lane.as_raw_fd(), remote.as_ptr(), remote.length()) })?;
+        Ok(lane)
+    }
+
+    /// A socket that hears some of all remotes.
+    pub(in crate::net) fn share(&self) -> io::Result<Self> {
+        self.beside(self.local_addr()?)
+    }
+
+    /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
+    /// program that binds it by mistake still hears that it is in use.
+    fn beside(&self, local: SocketAddr) -> io::Result<Self> {
         let fd = open(self.ipv6)?;
         for socket in [self.as_fd(), fd.as_fd()] {
             set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
         let caps = configure(fd.as_fd(), self.ipv6, &self.options)?;
-        let (local, remote) = (
-            Address::new(local, self.ipv6),
-            Address::new(route.remote, self.ipv6),
-        );
+        let local = Address::new(local, self.ipv6);
         // SAFETY: `local` holds `length` bytes of a valid socket address and outlives the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), local.as_ptr(), local.length()) })?;
-        // SAFETY: as above, of `remote`.
-        check(unsafe { libc::connect(fd.as_raw_fd(), remote.as_ptr(), remote.length()) })?;
         Ok(Self {
             socket: fd.into(),
             ipv6: self.ipv6,
             caps,
             stats: SendStats::default(),
             options: self.options,
+            crowded: false,
             interfaces: Vec::new(),
         })
     }
@@ -80,10 +96,26 @@ impl Socket {
     }
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        let mut names = [Address::empty(); MAX_SLOTS];
-        let mut controls = [Control::empty(); MAX_SLOTS];
-        let mut parts = [zero::<libc::iovec>(); MAX_SLOTS];
-        let mut messages = [zero::<libc::mmsghdr>(); MAX_SLOTS];
+        let (asked, filled) = if self.crowded {
+            (MAX_SLOTS, self.fill::<MAX_SLOTS>(batch)?)
+        } else {
+            (FEW_SLOTS, self.fill::<FEW_SLOTS>(batch)?)
+        };
+        let full = filled == asked.min(batch.slots());
+        self.crowded = full && batch.count() < filled * JOINED;
+        if !full {
+            // The kernel stopped at an empty queue, or at an error that the next call tells.
+            batch.set_drained();
+        }
+        Ok(filled)
+    }
+
+    /// One call for at most `SLOTS` slots.
+    fn fill<const SLOTS: usize>(&self, batch: &mut RecvBatch) -> io::Result<usize> {
+        let mut names = [Address::empty(); SLOTS];
+        let mut controls = [Control::empty(); SLOTS];
+        let mut parts = [zero::<libc::iovec>(); SLOTS];
+        let mut messages = [zero::<libc::mmsghdr>(); SLOTS];
         let places = names
             .iter_mut()
             .zip(&mut controls)
@@ -132,7 +164,10 @@ impl Socket {
         if self.caps.ecn && batch.ecn() != Ecn::NotEct {
             control.push_ecn(batch.ecn(), route.remote.is_ipv4());
         }
-        if !self.caps.gso || batch.unsent().len() < 2 {
+        if batch.unsent().len() == 1 {
+            return self.send_one(&remote, control, batch);
+        }
+        if !self.caps.gso {
             return self.send_singly(&remote, control, batch);
         }
         match self.send_joined(&remote, control, batch) {
@@ -162,6 +197,23 @@ impl Socket {
 
     fn send_joined(&mut self, remote: &Address, mut control: Control, batch: &mut Batch) -> io::Result<()> {
         control.push_segment_size(batch.segment_size() as u16);
+        self.send_rest(remote, control, batch)
+    }
+
+    /// One datagram, without the headers that many would need.
+    fn send_one(&mut self, remote: &Address, control: Control, batch: &mut Batch) -> io::Result<()> {
+        match self.send_rest(remote, control, batch) {
+            Err(error) if !is_fatal(&error) => {
+                self.note_refusal(&error);
+                batch.advance(1);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// What is left of the batch, as one message.
+    fn send_rest(&mut self, remote: &Address, mut control: Control, batch: &mut Batch) -> io::Result<()> {
         let count = batch.unsent().len();
         let mut part = part_of(batch.unsent_bytes());
         let message = message_for(remote, &mut control, &mut part);
@@ -187,16 +239,20 @@ impl Socket {
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     // The first segment was refused; it is lost, and the next ones are tried.
-                    if error.raw_os_error() == Some(libc::EMSGSIZE) {
-                        self.stats.too_long += 1;
-                    } else {
-                        self.stats.refused += 1;
-                    }
+                    self.note_refusal(&error);
                     batch.advance(1);
                 }
             }
         }
         Ok(())
+    }
+
+    fn note_refusal(&mut self, error: &io::Error) {
+        if error.raw_os_error() == Some(libc::EMSGSIZE) {
+            self.stats.too_long += 1;
+        } else {
+            self.stats.refused += 1;
+        }
     }
 
     /// One sendmmsg; the segments it took, at least one.

@@ -34,6 +34,12 @@ impl Socket {
 
     #[cfg(not(target_os = "linux"))]
     #[expect(clippy::unused_self, reason = "the face of all systems")]
+    pub(in crate::net) fn share(&self) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "the face of all systems")]
     pub(in crate::net) fn use_interface(&mut self, _: std::net::IpAddr, _: u32) {}
 
     pub(in crate::net) fn recv(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {

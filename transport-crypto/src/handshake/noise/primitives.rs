@@ -11,6 +11,8 @@
     )
 )]
 
+use std::sync::Arc;
+
 use snow::{
     Error,
     params::{CipherChoice, DHChoice, HashChoice},
@@ -22,11 +24,13 @@ use zeroize::Zeroize;
 use super::vault::Vault;
 use crate::{
     Secret,
-    provider::{Provider, hash::RunningHash, symmetric::NoiseCipher},
+    provider::{DhKeyPair, Provider, hash::RunningHash, symmetric::NoiseCipher},
 };
 
 pub(super) struct Resolver {
     pub(super) provider: &'static dyn Provider,
+    /// The static key.
+    pub(super) key: Arc<dyn DhKeyPair>,
     pub(super) vault: Vault,
 }
 
@@ -38,9 +42,9 @@ impl CryptoResolver for Resolver {
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         let key = X25519 {
             provider: self.provider,
+            fixed: Arc::clone(&self.key),
             vault: self.vault.clone(),
-            secret: Secret::new([0; 32]),
-            public: [0; 32],
+            pair: None,
         };
         matches!(choice, DHChoice::Curve25519).then(|| Box::new(key) as _)
     }
@@ -73,9 +77,10 @@ impl Random for Vault {
 
 struct X25519 {
     provider: &'static dyn Provider,
+    fixed: Arc<dyn DhKeyPair>,
     vault: Vault,
-    secret: Secret<32>,
-    public: [u8; 32],
+    /// The key in use: the static one, or an ephemeral one.
+    pair: Option<Arc<dyn DhKeyPair>>,
 }
 
 impl Dh for X25519 {
@@ -91,34 +96,32 @@ impl Dh for X25519 {
         32
     }
 
-    fn set(&mut self, privkey: &[u8]) {
-        // A key of another length would leave zeros, whose public half no peer knows: the handshake fails.
-        self.secret
-            .expose_mut()
-            .iter_mut()
-            .zip(privkey)
-            .for_each(|(to, from)| *to = *from);
-        self.public = self.provider.x25519_public(&self.secret);
+    /// Takes the static key: `_privkey` is its name.
+    fn set(&mut self, _privkey: &[u8]) {
+        self.pair = Some(Arc::clone(&self.fixed));
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
-        rng.try_fill_bytes(self.secret.expose_mut())?;
-        self.public = self.provider.x25519_public(&self.secret);
+        let mut secret = Secret::new([0; 32]);
+        rng.try_fill_bytes(secret.expose_mut())?;
+        self.pair = Some(self.provider.x25519_key_pair(&secret));
         Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.public
+        // Nobody knows the secret half of zeros: without a key the handshake fails.
+        self.pair.as_ref().map_or(&[0; 32], |pair| pair.public())
     }
 
+    /// For nobody here.
     fn privkey(&self) -> &[u8] {
-        self.secret.expose()
+        &[]
     }
 
     /// The result waits in the vault for the step that mixes it; `_out` stays as it is.
     fn dh(&self, pubkey: &[u8], _out: &mut [u8]) -> Result<(), Error> {
-        let public = pubkey.first_chunk().ok_or(Error::Dh)?;
-        let shared = self.provider.x25519(&self.secret, public);
+        let (pair, public) = self.pair.as_ref().zip(pubkey.first_chunk()).ok_or(Error::Dh)?;
+        let shared = pair.agree(public);
         if shared.is_zero() {
             return Err(Error::Dh);
         }

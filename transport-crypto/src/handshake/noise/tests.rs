@@ -5,11 +5,13 @@ use snow::{
 };
 
 use super::*;
+use crate::provider::DEFAULT;
 
 fn resolver() -> (Resolver, Vault) {
     let vault = Vault::default();
     let resolver = Resolver {
-        provider: crate::provider::DEFAULT,
+        provider: DEFAULT,
+        key: DEFAULT.x25519_key_pair(&Secret::new([7; 32])),
         vault: vault.clone(),
     };
     (resolver, vault)
@@ -57,7 +59,7 @@ fn our_primitives_are_the_library_s() {
         resolver.resolve_dh(&DHChoice::Curve25519).unwrap(),
         DefaultResolver.resolve_dh(&DHChoice::Curve25519).unwrap(),
     ];
-    ours.set(&[7; 32]);
+    ours.set(STATIC);
     theirs.set(&[7; 32]);
     assert_eq!(ours.pubkey(), theirs.pubkey());
     let (mut none, mut shared) = ([0; 32], [0; 32]);
@@ -89,7 +91,7 @@ fn our_primitives_are_the_library_s() {
 fn low_order_points_are_refused() {
     let (resolver, _) = resolver();
     let mut dh = resolver.resolve_dh(&DHChoice::Curve25519).unwrap();
-    dh.set(&[7; 32]);
+    dh.set(STATIC);
     // RFC 7748 §6.1: 0 and 1 (order 4), p - 1 and p + 1.
     let mut points = [[0u8; 32]; 4];
     points[1][0] = 1;

@@ -41,6 +41,10 @@ impl KemKeyPair for TamperedPair {
 }
 
 impl Provider for Tampered {
+    fn name(&self) -> &'static str {
+        "tampered"
+    }
+
     fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher> {
         RustCrypto.packet_cipher(suite, key)
     }
@@ -56,10 +60,6 @@ impl Provider for Tampered {
         } else {
             pair
         }
-    }
-
-    fn kem_check(&self, key: &KemPublic) -> Result<(), InvalidKemKey> {
-        RustCrypto.kem_check(key)
     }
 
     fn kem_encapsulate(
@@ -80,12 +80,8 @@ impl Provider for Tampered {
         ))
     }
 
-    fn x25519_public(&self, secret: &Secret<32>) -> [u8; 32] {
-        RustCrypto.x25519_public(secret)
-    }
-
-    fn x25519(&self, secret: &Secret<32>, public: &[u8; 32]) -> Secret<32> {
-        RustCrypto.x25519(secret, public)
+    fn x25519_key_pair(&self, secret: &Secret<32>) -> Arc<dyn DhKeyPair> {
+        RustCrypto.x25519_key_pair(secret)
     }
 }
 

@@ -257,8 +257,8 @@ fn the_relay_itself_refuses_a_ticket_shown_by_another_key() {
         let head = client_head(Mode::Resume, true, EPOCH);
         let opening = Opening::Ticket(&ticket.ticket);
         let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, WORLD.bundle.kh(), opening);
-        let key = Secret::new(secret);
-        let mut noise = Noise::initiator(provider, &key, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
+        let key = provider.x25519_key_pair(&Secret::new(secret));
+        let mut noise = Noise::initiator(provider, key, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
         let payload = Payload1 {
             time_ms: 0,
             scid: [1; 9],

@@ -26,6 +26,9 @@ impl Stamp {
     /// The packet left so much too late, and others like it follow faster than the rate: the time that counts for how fast they
     /// were sent is the pacer's, or a sender that catches up would overestimate the path.
     pub(crate) fn lagging(mut self, lag: Duration) -> Self {
+        if lag.is_zero() {
+            return self;
+        }
         self.lag = u16::try_from(lag.as_nanos() / UNIT).unwrap_or(u16::MAX);
         self.first_sent_age = self.first_sent_age.saturating_sub(u32::from(self.lag));
         self
@@ -83,6 +86,8 @@ pub(super) struct Sampler {
     app_limited: u64,
     newly_acked: u64,
     newest: Option<Packet>,
+    /// The ages of the last stamp, and of when: the packets of a batch share them.
+    ages: Option<(Instant, u32, u32)>,
 }
 
 impl Sampler {
@@ -105,15 +110,22 @@ impl Sampler {
         let idle = in_flight <= size;
         if idle || self.first_sent_at.is_none() {
             self.first_sent_at = Some(now);
+            self.ages = None;
         }
         if idle || self.delivered_at.is_none() {
             self.delivered_at = Some(now);
+            self.ages = None;
         }
+        let (_, delivered_age, first_sent_age) = match self.ages {
+            Some(ages) if ages.0 == now => ages,
+            _ => (now, age(now, self.delivered_at), age(now, self.first_sent_at)),
+        };
+        self.ages = Some((now, delivered_age, first_sent_age));
         Stamp {
             delivered: self.delivered,
             lost: self.lost,
-            delivered_age: age(now, self.delivered_at),
-            first_sent_age: age(now, self.first_sent_at),
+            delivered_age,
+            first_sent_age,
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
             lag: 0,
             app_limited: self.is_app_limited(),
@@ -125,6 +137,7 @@ impl Sampler {
         self.delivered += packet.size;
         self.newly_acked += packet.size;
         self.delivered_at = Some(now);
+        self.ages = None;
         let newer = self
             .newest
             .is_none_or(|newest| (packet.sent_at, packet.number) > (newest.sent_at, newest.number));

@@ -1,0 +1,39 @@
+//! Packet ciphers of both suites.
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
+    error::Unspecified,
+};
+use transport_crypto::{Forged, KeyExhausted, Secret, Suite, Tag, provider::PacketCipher};
+
+/// The packet cipher of `suite`; the library erases it on drop.
+pub(crate) fn cipher(suite: Suite, key: &Secret<32>) -> Result<Box<dyn PacketCipher>, Unspecified> {
+    let algorithm = match suite {
+        Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        Suite::Aes256Gcm => &AES_256_GCM,
+    };
+    let key = UnboundKey::new(algorithm, key.expose())?;
+    Ok(Box::new(Aead(LessSafeKey::new(key))))
+}
+
+/// "Less safe": nonces are for the caller to keep apart, which `SealKeys` does.
+struct Aead(LessSafeKey);
+
+impl PacketCipher for Aead {
+    fn seal(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8]) -> Result<Tag, KeyExhausted> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut tag = [0; 16];
+        self.0
+            .seal_in_place_scatter(nonce, Aad::from(header), body, &[], &mut tag)
+            .map_err(|_| KeyExhausted::BodyTooLong)?;
+        Ok(tag)
+    }
+
+    fn open(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        self.0
+            .open_in_place_separate_tag(nonce, Aad::from(header), tag, body)
+            .map(|_| ())
+            .map_err(|_| Forged)
+    }
+}
