@@ -391,10 +391,13 @@ impl App {
         self.wake();
     }
 
-    pub(crate) fn wake(&mut self) {
+    /// Wakes everybody who was told something. False: nobody was.
+    pub(crate) fn wake(&mut self) -> bool {
+        let any = !self.out.wakers.is_empty();
         for waker in self.out.wakers.drain(..) {
             waker.wake();
         }
+        any
     }
 
     /// The driver ends, in order or not: nobody may wait for it any longer.

@@ -2,7 +2,8 @@
 //! own, or as a guest of somebody's [loop](crate::local).
 //!
 //! A turn: **feed** (what handles asked for, what the socket brought, whose time has come) → **drain** the engine until
-//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned. Then whoever runs it waits.
+//! it says `Wait` (packets to the socket, events to the handles) → **wake** the tasks concerned. Then whoever runs it waits. As a
+//! guest it lets the tasks concerned have their say between feed and drain.
 #![cfg_attr(
     not(test),
     deny(
@@ -103,7 +104,8 @@ pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Res
     }
     let part = parts(config)?.pop().ok_or(ErrorKind::InvalidInput)?;
     on.host(|room| {
-        let driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;
+        let mut driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;
+        driver.tasks_first = Some(false);
         let shared = Arc::clone(&driver.shared);
         Ok((driver, shared))
     })
@@ -220,6 +222,9 @@ struct Driver<I: Io> {
     effort: Effort,
     strangers: Strangers,
     forward: Forward,
+    /// The tasks concerned are on this thread and run before anything is sent: what they say leaves together with the
+    /// acknowledgement that is due. Whether this was their turn; `None` where they are elsewhere.
+    tasks_first: Option<bool>,
 }
 
 impl<I: Io> Driver<I> {
@@ -236,6 +241,7 @@ impl<I: Io> Driver<I> {
             effort: Effort::default(),
             strangers: Strangers::default(),
             forward: Forward::default(),
+            tasks_first: None,
         }
     }
 
@@ -318,6 +324,28 @@ impl<I: Io> Driver<I> {
         Ok(())
     }
 
+    /// Tells the tasks of this thread what happened. True: they shall have a turn before the next one of this driver, which sends.
+    fn defer(&mut self) -> bool {
+        let Some(told) = self.tasks_first else {
+            return false;
+        };
+        if !told {
+            let now = clock::now();
+            while let Some((handle, event)) = self.engine.poll_event(now) {
+                self.tell(now, handle, event);
+            }
+        }
+        let defer = !told && self.app.wake();
+        self.tasks_first = Some(defer);
+        defer
+    }
+
+    fn tell(&mut self, now: Now, handle: Handle, event: Event) {
+        self.follow(now, handle, &event);
+        self.app.on_event(now, &mut self.engine, handle, event);
+        self.know_interfaces();
+    }
+
     fn drain(&mut self) {
         for _ in 0..MAX_DRAINS {
             let now = clock::now();
@@ -340,11 +368,7 @@ impl<I: Io> Driver<I> {
                     }
                     self.batch.clear();
                 }
-                Output::Event(handle, event) => {
-                    self.follow(now, handle, &event);
-                    self.app.on_event(now, &mut self.engine, handle, event);
-                    self.know_interfaces();
-                }
+                Output::Event(handle, event) => self.tell(now, handle, event),
                 Output::Wait(deadline) => {
                     self.deadline = deadline.map(|(at, _)| at);
                     return true;
@@ -404,6 +428,9 @@ impl<I: Io> Guest for Driver<I> {
             self.feed()?;
         }
         if self.blocked.is_none() {
+            if self.defer() {
+                return Ok(Turn::Sleep(Some(Duration::ZERO)));
+            }
             self.drain();
         }
         self.app.publish(&self.engine, self.io.caps());

@@ -183,6 +183,11 @@ impl Connection {
         permit >= Permit::Retransmit && self.paths.get(id).is_some_and(owes)
     }
 
+    /// Whether the application's data wait to be sent.
+    pub(crate) fn has_data(&self) -> bool {
+        self.scheduler.has_pending()
+    }
+
     /// Whether there is anything but acknowledgements to say on a path. The connection's own things go by the active one.
     fn has_news(&self, id: PathId) -> bool {
         if id != self.paths.active.id {

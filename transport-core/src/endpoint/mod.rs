@@ -379,20 +379,46 @@ impl Endpoint {
         Output::Wait(earlier(self.deadlines.earliest(), door))
     }
 
+    /// What [`poll`](Self::poll) would tell of connections that have nothing to say but acknowledgements, and nothing is sent yet: for who
+    /// lets the application answer first, so that both leave together. `None`: `poll` has the rest.
+    pub fn poll_event(&mut self, now: Now) -> Option<(Handle, Event)> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(notice);
+        }
+        for _ in 0..self.slab.ready() {
+            let slot = self.slab.first()?;
+            let silent = self.slab.connection(slot).is_some_and(|connection| !connection.has_data());
+            if silent && let Some(event) = self.event_of(now, slot) {
+                return Some((self.slab.handle(slot), event));
+            }
+            self.slab.rotate();
+        }
+        None
+    }
+
+    fn event_of(&mut self, now: Now, slot: u32) -> Option<Event> {
+        let handle = self.slab.handle(slot);
+        let Occupant::Live(connection, _) = &mut self.slab.get_mut(slot)?.occupant else {
+            return None;
+        };
+        let event = connection.poll_event()?;
+        tell(&event, &mut self.watch.tracer(now, Some(handle)));
+        Some(event)
+    }
+
     /// `None`: nothing more for now.
     fn poll_slot(&mut self, now: Now, slot: u32, batch: &mut Batch) -> Option<Output> {
         let handle = self.slab.handle(slot);
         self.issue_tickets(now, slot);
+        if let Some(event) = self.event_of(now, slot) {
+            return Some(Output::Event(handle, event));
+        }
         let place = self.slab.get_mut(slot)?;
         let next = match &mut place.occupant {
             Occupant::Free => return None,
             Occupant::Dial(_) => return self.poll_dial(now, slot, batch),
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
-                if let Some(event) = connection.poll_event() {
-                    tell(&event, &mut tracer);
-                    return Some(Output::Event(handle, event));
-                }
                 if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
                     self.slab.rotate();
                     return Some(Output::Transmit(route));

@@ -105,6 +105,11 @@ impl Slab {
         }
     }
 
+    /// How many have something to do.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Whose turn it is.
     pub(super) fn first(&self) -> Option<u32> {
         self.ready.front().copied()
