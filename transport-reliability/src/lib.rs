@@ -481,7 +481,7 @@ impl<T> Recovery<T> {
 
     /// Allocated bytes, without what the contents hold.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.log.memory() + received::MEMORY
+        size_of::<Self>() + self.log.memory() + self.window.memory()
     }
 
     // --- helpers ---

@@ -12,6 +12,7 @@
 )]
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::ack::AckRange;
@@ -19,9 +20,8 @@ use crate::ack_policy::Arrival;
 
 /// Numbers the window spans; a packet reordered further than this is dropped.
 pub(crate) const WINDOW: u64 = 8192;
-const WORDS: usize = (WINDOW / 64) as usize;
-/// Bytes a window allocates.
-pub(crate) const MEMORY: usize = 2 * WORDS * 8;
+/// Words of a ring at first: most paths carry few packets.
+const FIRST_WORDS: usize = 2;
 /// Ranges an ACK reports at most, the newest ones.
 pub(crate) const MAX_RANGES: usize = 64;
 
@@ -45,35 +45,55 @@ pub enum Replay {
     TooOld,
 }
 
-/// A ring of `WINDOW` bits addressed by packet number.
+/// A ring of bits addressed by packet number: a power of two of words, as few as span what arrived.
 #[derive(Debug)]
-struct Bits([u64; WORDS]);
+struct Bits(Vec<u64>);
 
 impl Bits {
+    fn new() -> Self {
+        Self(vec![0; FIRST_WORDS])
+    }
+
+    fn slot(&self, number: u64) -> usize {
+        (number / 64) as usize & (self.0.len() - 1)
+    }
+
     fn word(&self, number: u64) -> u64 {
-        self.0.get((number / 64) as usize % WORDS).copied().unwrap_or(0)
+        self.0.get(self.slot(number)).copied().unwrap_or(0)
+    }
+
+    fn word_mut(&mut self, number: u64) -> Option<&mut u64> {
+        let slot = self.slot(number);
+        self.0.get_mut(slot)
+    }
+
+    /// More words; what is known of `known` stays.
+    fn grow(&mut self, words: usize, known: Range<u64>) {
+        let mut larger = Self(vec![0; words]);
+        for (at, run) in runs(known) {
+            if let Some(word) = larger.word_mut(at) {
+                *word |= self.word(at) & run;
+            }
+        }
+        *self = larger;
     }
 
     fn get(&self, number: u64) -> bool {
         self.word(number) >> (number % 64) & 1 == 1
     }
 
-    fn put(&mut self, number: u64, value: bool) {
-        if let Some(word) = self.0.get_mut((number / 64) as usize % WORDS) {
-            *word = (*word & !(1 << (number % 64))) | (u64::from(value) << (number % 64));
+    fn set(&mut self, number: u64) {
+        if let Some(word) = self.word_mut(number) {
+            *word |= 1 << (number % 64);
         }
     }
 
-    /// Clears `low..high`, a word at a time: how far a number jumps is the peer's choice, what it costs is not.
-    fn clear(&mut self, low: u64, high: u64) {
-        let mut at = low;
-        while at < high {
-            let next = ((at | 63) + 1).min(high);
-            let below = u64::MAX.checked_shr((64 - (next - at)) as u32).unwrap_or(0);
-            if let Some(word) = self.0.get_mut((at / 64) as usize % WORDS) {
-                *word &= !(below << (at % 64));
+    /// A word at a time: how far a number jumps is the peer's choice, what it costs is not.
+    fn clear(&mut self, numbers: Range<u64>) {
+        for (at, run) in runs(numbers) {
+            if let Some(word) = self.word_mut(at) {
+                *word &= !run;
             }
-            at = next;
         }
     }
 
@@ -92,6 +112,17 @@ impl Bits {
     }
 }
 
+/// The first number of each word that `numbers` touch, and the bits of those it holds.
+fn runs(numbers: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+    let Range { mut start, end } = numbers;
+    std::iter::from_fn(move || {
+        let at = start;
+        start = ((at | 63) + 1).min(end);
+        let below = u64::MAX.checked_shr((64 - start.checked_sub(at).filter(|len| *len > 0)?) as u32)?;
+        Some((at, below << (at % 64)))
+    })
+}
+
 /// Numbers that arrived late, below what had been reported: an acknowledged ACK speaks for them only if it
 /// was sent after they came.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +139,10 @@ pub(crate) struct Window {
     largest_at: Option<Instant>,
     /// The first number ever received.
     first: u64,
-    seen: Box<Bits>,
-    report: Box<Bits>,
+    /// The lowest number received that the window still spans.
+    lowest: u64,
+    seen: Bits,
+    report: Bits,
     /// No number below needs reporting.
     floor: u64,
     /// Largest number when an ACK last went out.
@@ -122,19 +155,24 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        let empty = || Box::new(Bits([0; WORDS]));
         Self {
             largest: None,
             largest_at: None,
             first: 0,
-            seen: empty(),
-            report: empty(),
+            lowest: u64::MAX,
+            seen: Bits::new(),
+            report: Bits::new(),
             floor: 0,
             reported: None,
             late: None,
             horizon: None,
             received: 0,
         }
+    }
+
+    /// Allocated bytes.
+    pub(crate) fn memory(&self) -> usize {
+        (self.seen.0.len() + self.report.0.len()) * size_of::<u64>()
     }
 
     pub(crate) fn largest(&self) -> Option<u64> {
@@ -152,7 +190,7 @@ impl Window {
             Some(largest) if number <= largest => {
                 if largest - number >= WINDOW {
                     Err(Replay::TooOld)
-                } else if self.seen.get(number) {
+                } else if number >= self.lowest && self.seen.get(number) {
                     Err(Replay::Duplicate)
                 } else {
                     Ok(Fresh(number))
@@ -169,11 +207,15 @@ impl Window {
         match self.largest {
             // The proof may have aged: two were taken out, and the window moved in between.
             Some(largest) if number <= largest && largest - number >= WINDOW => return,
-            Some(largest) if number <= largest => {}
+            Some(largest) if number <= largest => {
+                if number < self.lowest {
+                    self.span(number, largest);
+                }
+            }
             _ => self.advance(number, now),
         }
-        self.seen.put(number, true);
-        self.report.put(number, true);
+        self.seen.set(number);
+        self.report.set(number);
         self.received += 1;
         if number < self.floor || self.reported.is_some_and(|reported| number < reported) {
             let lowest = self.late.map_or(number, |late| late.lowest.min(number));
@@ -185,8 +227,22 @@ impl Window {
         }
     }
 
+    /// Has room for all numbers from `low`, or from the window's end, to `high`.
+    fn span(&mut self, low: u64, high: u64) {
+        let low = low.max((high + 1).saturating_sub(WINDOW));
+        let words = ((high - low) / 64 + 1).next_power_of_two() as usize;
+        if words > self.seen.0.len() {
+            let end = self.largest.map_or(low, |largest| largest + 1);
+            let known = self.lowest.clamp(low, end.max(low))..end;
+            self.seen.grow(words, known.clone());
+            self.report.grow(words, known);
+        }
+        self.lowest = low;
+    }
+
     /// Moves the window up to `number`, forgetting what falls out below.
     fn advance(&mut self, number: u64, now: Instant) {
+        self.span(self.lowest.min(number), number);
         let from = match self.largest {
             Some(largest) if number - largest < WINDOW => largest + 1,
             Some(_) => {
@@ -196,8 +252,8 @@ impl Window {
             }
             None => number,
         };
-        self.seen.clear(from, number + 1);
-        self.report.clear(from, number + 1);
+        self.seen.clear(from..number + 1);
+        self.report.clear(from..number + 1);
         self.floor = if self.largest.is_none() {
             self.first = number;
             number
@@ -283,7 +339,7 @@ impl Window {
         let lowest = self
             .largest
             .map_or(0, |largest| (largest + 1).saturating_sub(WINDOW));
-        self.report.clear(self.floor.max(lowest), floor);
+        self.report.clear(self.floor.max(lowest)..floor);
         self.floor = self.floor.max(floor);
     }
 }

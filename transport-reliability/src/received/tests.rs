@@ -42,6 +42,24 @@ fn a_jump_beyond_the_window_forgets_everything_below() {
 }
 
 #[test]
+fn a_window_takes_as_much_memory_as_what_arrived_spans() {
+    let mut window = Window::new();
+    for number in 1000..1100 {
+        insert(&mut window, number);
+    }
+    assert_eq!(window.memory(), 2 * 2 * 8);
+    // One that came late, where the ring would put another one.
+    insert(&mut window, 1050 - 128);
+    assert_eq!(window.memory(), 2 * 4 * 8);
+    assert_eq!(ranges(&window), [(1000, 1099), (1050 - 128, 1050 - 128)]);
+    assert_eq!(window.check(1099).unwrap_err(), Replay::Duplicate);
+    assert!(window.check(999).is_ok() && window.check(1050 - 256).is_ok());
+    insert(&mut window, 1000 + 10 * WINDOW);
+    assert_eq!(window.memory() as u64, 2 * WINDOW / 8);
+    assert_eq!(ranges(&window).len(), 1);
+}
+
+#[test]
 fn a_stale_proof_is_harmless() {
     let mut window = Window::new();
     let stale = window.check(5).unwrap();
@@ -190,8 +208,8 @@ fn window_against_a_set() {
 fn a_cleared_run_is_clear_and_its_neighbours_are_not() {
     for low in [0, 1, 63, 64, 100, WINDOW - 3, WINDOW + 7] {
         for length in [0, 1, 2, 63, 64, 65, 128, 1000, WINDOW - 2] {
-            let mut bits = Bits([u64::MAX; WORDS]);
-            bits.clear(low, low + length);
+            let mut bits = Bits(vec![u64::MAX; (WINDOW / 64) as usize]);
+            bits.clear(low..low + length);
             let clear = (low..low + WINDOW).filter(|number| !bits.get(*number));
             assert!(clear.eq(low..low + length), "{length} from {low}");
         }
