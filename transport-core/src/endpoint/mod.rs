@@ -387,7 +387,10 @@ impl Endpoint {
         }
         for _ in 0..self.slab.ready() {
             let slot = self.slab.first()?;
-            let silent = self.slab.connection(slot).is_some_and(|connection| !connection.has_data());
+            let silent = self
+                .slab
+                .connection(slot)
+                .is_some_and(|connection| !connection.has_data());
             if silent && let Some(event) = self.event_of(now, slot) {
                 return Some((self.slab.handle(slot), event));
             }
