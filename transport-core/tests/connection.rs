@@ -3,7 +3,8 @@ mod common;
 
 use common::{Dice, Net, Setup, Transfer, Way, echo, ms};
 use transport_core::{
-    By, Class, CloseReason, DatagramError, DatagramOptions, Direction, Event, StreamEvent, TransportConfig,
+    By, Class, CloseReason, DatagramError, DatagramOptions, Direction, Event, Output, StreamEvent,
+    TransportConfig,
 };
 
 fn with(change: impl Fn(&mut TransportConfig)) -> Setup {
@@ -156,6 +157,28 @@ fn lost_datagrams_stay_lost() {
     );
 }
 
+/// Nothing else need happen: the connection is silent, and its next deadline half a minute away.
+#[test]
+fn what_expires_while_a_packet_is_sought_for_is_told_before_the_wait() {
+    let mut net = Net::new(Setup::default());
+    let (a, _) = net.pair();
+    net.run(ms(1000));
+    let now = net.now();
+    let options = DatagramOptions {
+        deadline: Some(now.instant),
+        notify: true,
+        ..DatagramOptions::default()
+    };
+    let sent = net.c(a).send_datagram(now, vec![1; 100], options).unwrap();
+    let mut batch = transport_core::Batch::default();
+    let mut told = Vec::new();
+    while let Output::Event(_, event) = net.client.poll(now, &mut batch) {
+        told.push(event);
+    }
+    let expired = Event::Stream(StreamEvent::DatagramExpired { id: sent });
+    assert!(told.contains(&expired), "{told:?}");
+}
+
 #[test]
 fn an_application_that_does_not_read_messages_is_not_drowned() {
     let mut net = Net::new(with(|config| {
@@ -178,9 +201,9 @@ fn an_application_that_does_not_read_messages_is_not_drowned() {
     loop {
         let now = net.now();
         match net.client.poll(now, &mut batch) {
-            transport_core::Output::Transmit(_) => held.extend(batch.segments().map(<[u8]>::to_vec)),
-            transport_core::Output::Event(..) => {}
-            transport_core::Output::Wait(_) => break,
+            Output::Transmit(_) => held.extend(batch.segments().map(<[u8]>::to_vec)),
+            Output::Event(..) => {}
+            Output::Wait(_) => break,
         }
     }
     let now = net.now();

@@ -120,7 +120,7 @@ impl<T> Recovery<T> {
             last_lost: None,
             probe: Probe::new(),
             congestion: Controller::new(config.algorithm, max_datagram, config.seed),
-            pacer: Pacer::new(max_datagram),
+            pacer: Pacer::new(),
             app_limited: false,
             fast_retransmit: false,
             path_from: numbers.upcoming(),
@@ -431,7 +431,7 @@ impl<T> Recovery<T> {
         self.marking.restart();
         self.probe.reset();
         self.congestion.restart(self.config.algorithm, self.path_from);
-        self.pacer = Pacer::new(self.max_datagram());
+        self.pacer = Pacer::new();
         self.fast_retransmit = false;
         self.update_pacer();
     }
@@ -446,7 +446,7 @@ impl<T> Recovery<T> {
         }
         self.loss_at = None;
         self.probe.reset();
-        self.pacer = Pacer::new(self.max_datagram());
+        self.pacer = Pacer::new();
         self.update_pacer();
     }
 

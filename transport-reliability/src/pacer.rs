@@ -11,12 +11,46 @@ const MAX_QUANTUM: u64 = 64 * 1024;
 /// More lost time than this is not made up for.
 const MAX_LAG: Duration = Duration::from_millis(10);
 
+/// A rate, and what follows from it: divisions would cost more than all else that is done for a packet.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Bytes a second.
+    rate: u64,
+    max_datagram: u64,
+    quantum: u64,
+    /// A bucket that is full only after so long holds less than a datagram.
+    drained_at: Duration,
+    /// What a packet takes: of the size that was last asked for.
+    last: (u64, Duration),
+}
+
+impl Pace {
+    fn new(rate: u64, max_datagram: u64) -> Self {
+        let (rate, least) = (rate.max(1), 2 * max_datagram);
+        let quantum = (rate / 1000).clamp(least, MAX_QUANTUM.max(least));
+        let spent = quantum + 1 - max_datagram;
+        Self {
+            rate,
+            max_datagram,
+            quantum,
+            drained_at: Duration::from_nanos((spent * SECOND).div_ceil(rate)),
+            last: (max_datagram, time_for(max_datagram, rate)),
+        }
+    }
+
+    fn time_for(&mut self, bytes: u64) -> Duration {
+        if self.last.0 != bytes {
+            self.last = (bytes, time_for(bytes, self.rate));
+        }
+        self.last.1
+    }
+}
+
 /// The pacer of one path.
 #[derive(Debug)]
 pub(crate) struct Pacer {
-    /// Bytes a second; unpaced until an RTT is known, the initial window being the limit.
-    rate: Option<u64>,
-    max_datagram: u64,
+    /// Unpaced until an RTT is known, the initial window being the limit.
+    pace: Option<Pace>,
     /// When a whole quantum is (or was) there.
     full_at: Option<Instant>,
     drained: bool,
@@ -27,10 +61,9 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    pub(crate) fn new(max_datagram: u64) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            rate: None,
-            max_datagram,
+            pace: None,
             full_at: None,
             drained: false,
             waiting: false,
@@ -39,26 +72,28 @@ impl Pacer {
     }
 
     pub(crate) fn set_rate(&mut self, rate: Option<u64>, max_datagram: u64) {
-        self.rate = rate.map(|rate| rate.max(1));
-        self.max_datagram = max_datagram;
+        let unchanged = |pace: &Pace| (Some(pace.rate), pace.max_datagram) == (rate, max_datagram);
+        if !self.pace.as_ref().is_some_and(unchanged) {
+            self.pace = rate.map(|rate| Pace::new(rate, max_datagram));
+        }
     }
 
     /// Bytes a second; zero while unpaced.
     pub(crate) fn rate(&self) -> u64 {
-        self.rate.unwrap_or(0)
-    }
-
-    fn quantum(&self, rate: u64) -> u64 {
-        let least = 2 * self.max_datagram;
-        (rate / 1000).clamp(least, MAX_QUANTUM.max(least))
+        self.pace.map_or(0, |pace| pace.rate)
     }
 
     /// Bytes that may leave now; zero, or a datagram at least.
     pub(crate) fn budget(&self, now: Instant) -> u64 {
-        let Some(rate) = self.rate else {
+        let Some(Pace {
+            rate,
+            max_datagram,
+            quantum,
+            ..
+        }) = self.pace
+        else {
             return u64::MAX;
         };
-        let quantum = self.quantum(rate);
         let Some(full_at) = self.full_at else {
             return quantum;
         };
@@ -69,7 +104,7 @@ impl Pacer {
             // Open means a datagram at least, whatever became of rate and size since it was last charged.
             return quantum
                 .saturating_sub(bytes_in(full_at - now, rate))
-                .max(self.max_datagram);
+                .max(max_datagram);
         }
         quantum + bytes_in(self.lag(now), rate).min(quantum)
     }
@@ -88,17 +123,19 @@ impl Pacer {
 
     /// Charges a packet; half its time while there is lag to make up for.
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64) {
-        let Some(rate) = self.rate else { return };
-        let quantum = self.quantum(rate);
-        let (lag, time) = (self.lag(now), time_for(bytes, rate));
-        let relief = if lag.is_zero() { lag } else { lag.min(time / 2) };
-        self.lag = lag.saturating_sub(relief);
+        let Some(pace) = &mut self.pace else { return };
+        let (mut time, drained_at) = (pace.time_for(bytes), pace.drained_at);
+        let lag = self.lag(now);
+        if !lag.is_zero() {
+            let relief = lag.min(time / 2);
+            self.lag = lag - relief;
+            time -= relief;
+        }
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         self.drained &= now < full_at;
-        let full_at = full_at + time.saturating_sub(relief);
+        let full_at = full_at + time;
         self.full_at = Some(full_at);
-        let owed = bytes_in(full_at - now, rate);
-        if quantum.saturating_sub(owed) < self.max_datagram {
+        if full_at - now >= drained_at {
             self.drained = true;
             self.waiting = true;
         }
@@ -146,7 +183,7 @@ mod tests {
     const MTU: u64 = 1200;
 
     fn pacer(rate: u64) -> Pacer {
-        let mut pacer = Pacer::new(MTU);
+        let mut pacer = Pacer::new();
         pacer.set_rate(Some(rate), MTU);
         pacer
     }
@@ -163,7 +200,7 @@ mod tests {
 
     #[test]
     fn unpaced_until_a_rate_is_known() {
-        let mut pacer = Pacer::new(MTU);
+        let mut pacer = Pacer::new();
         pacer.on_sent(start(), 100_000);
         assert_eq!(pacer.budget(start()), u64::MAX);
         assert_eq!(pacer.next_send(), None);
@@ -176,7 +213,10 @@ mod tests {
             let (mut now, mut last, mut total) = (start, None, 0);
             for _ in 0..1000 {
                 let sent = burst(&mut pacer, now);
-                assert!(sent >= MTU && sent <= pacer.quantum(rate), "{sent} at {rate}");
+                assert!(
+                    sent >= MTU && sent <= pacer.pace.expect("a rate").quantum,
+                    "{sent} at {rate}"
+                );
                 total += sent;
                 let next = pacer.next_send().expect("a drained pacer names its time");
                 assert_eq!(pacer.budget(now + (next - now).mul_f64(0.999)), 0);
@@ -202,7 +242,7 @@ mod tests {
     fn a_late_wake_up_is_made_up_for_at_twice_the_rate() {
         let rate = 12_500_000;
         let (mut pacer, start) = (pacer(rate), start());
-        let quantum = pacer.quantum(rate);
+        let quantum = pacer.pace.expect("a rate").quantum;
         burst(&mut pacer, start);
         let due = pacer.next_send().expect("drained");
         assert_eq!(pacer.budget(due + Duration::from_micros(200)), quantum + 2500);
@@ -236,7 +276,7 @@ mod tests {
             sent += burst(&mut pacer, now);
             now = pacer.next_send().expect("drained");
         }
-        let most = bytes_in(now - late + MAX_LAG, rate) + 2 * pacer.quantum(rate);
+        let most = bytes_in(now - late + MAX_LAG, rate) + 2 * pacer.pace.expect("a rate").quantum;
         assert!(sent <= most, "{sent} of {most}");
     }
 
@@ -257,7 +297,10 @@ mod tests {
         let (mut pacer, now) = (pacer(rate), start());
         burst(&mut pacer, now);
         pacer.on_idle();
-        assert_eq!(pacer.budget(now + Duration::from_secs(10)), pacer.quantum(rate));
+        assert_eq!(
+            pacer.budget(now + Duration::from_secs(10)),
+            pacer.pace.expect("a rate").quantum
+        );
     }
 
     #[test]

@@ -208,10 +208,12 @@ impl<T> SentLog<T> {
         if self.numbers.len() == self.open.0.len() * 64 {
             self.grow_bits();
         }
+        let Some(entry) = entry else {
+            return self.numbers.push_back(NOBODY);
+        };
         let place = (self.place + self.entries.len() as u32) % PLACES;
-        self.numbers
-            .push_back(if entry.is_some() { place } else { NOBODY });
-        self.entries.extend(entry);
+        self.numbers.push_back(place);
+        self.entries.push_back(entry);
     }
 
     fn grow_bits(&mut self) {

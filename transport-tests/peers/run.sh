@@ -107,7 +107,7 @@ CONFIG
 
 # Which variants a workload has: PROGRAM-CIPHER, and for adit PROVIDER between.
 variants() { # net workload
-    local aes="adit-aes adit-rust-aes quinn-aes s2n-aes quiche-aes udp-aes"
+    local aes="adit-aes adit-rust-aes quinn-aes s2n-aes quiche-aes quinn-aes256 s2n-aes256 udp-aes"
     local chacha="adit-chacha adit-rust-chacha quinn-chacha s2n-chacha quiche-chacha udp-chacha"
     case $1.$2 in
         *.bulk | seg.datagrams) echo "$aes $chacha udp-none" ;;

@@ -404,27 +404,29 @@ impl Endpoint {
         let Occupant::Live(connection, _) = &mut self.slab.get_mut(slot)?.occupant else {
             return None;
         };
-        let event = connection.poll_event()?;
-        tell(&event, &mut self.watch.tracer(now, Some(handle)));
-        Some(event)
+        news(connection, &mut self.watch.tracer(now, Some(handle)))
     }
 
     /// `None`: nothing more for now.
     fn poll_slot(&mut self, now: Now, slot: u32, batch: &mut Batch) -> Option<Output> {
         let handle = self.slab.handle(slot);
         self.issue_tickets(now, slot);
-        if let Some(event) = self.event_of(now, slot) {
-            return Some(Output::Event(handle, event));
-        }
         let place = self.slab.get_mut(slot)?;
         let next = match &mut place.occupant {
             Occupant::Free => return None,
             Occupant::Dial(_) => return self.poll_dial(now, slot, batch),
             Occupant::Live(connection, _) => {
                 let mut tracer = self.watch.tracer(now, Some(handle));
+                if let Some(event) = news(connection, &mut tracer) {
+                    return Some(Output::Event(handle, event));
+                }
                 if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
                     self.slab.rotate();
                     return Some(Output::Transmit(route));
+                }
+                // Who looks for something to send finds what has expired.
+                if let Some(event) = news(connection, &mut tracer) {
+                    return Some(Output::Event(handle, event));
                 }
                 adopt_changes(&mut self.routes, slot, connection);
                 if connection.is_over() && connection.has_told() {
@@ -451,6 +453,13 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// The next thing the application should know.
+fn news(connection: &mut Connection, tracer: &mut Tracer<'_>) -> Option<Event> {
+    let event = connection.poll_event()?;
+    tell(&event, tracer);
+    Some(event)
 }
 
 /// What the application is told of how a connection stands, observers are told too.

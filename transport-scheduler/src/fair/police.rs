@@ -53,6 +53,8 @@ const AHEAD: u64 = 1400;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recent {
     origin: Option<Instant>,
+    /// Packets of one batch leave at one moment: that is asked once.
+    known: Option<Instant>,
     /// The newest bin, counted from the origin.
     newest: u64,
     /// Bytes of the class, and of the others, by bin.
@@ -65,6 +67,7 @@ impl Recent {
     pub(crate) fn new() -> Self {
         Self {
             origin: None,
+            known: None,
             newest: 0,
             bins: [(0, 0); BINS as usize],
             own: 0,
@@ -74,6 +77,9 @@ impl Recent {
 
     /// Forgets what is too long ago. Time does not go back: an earlier moment counts as the latest one.
     pub(crate) fn advance(&mut self, now: Instant) {
+        if self.known.replace(now) == Some(now) {
+            return;
+        }
         let origin = *self.origin.get_or_insert(now);
         let bin = LOOK_BACK / BINS as u32;
         let since = u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX);

@@ -39,6 +39,8 @@ impl Workload {
 pub enum Cipher {
     /// AES-128-GCM for QUIC, AES-256-GCM for the floor: what each uses where AES instructions are.
     Aes,
+    /// AES-256-GCM for those who can be told: the work adit has with `aes`.
+    Aes256,
     /// ChaCha20-Poly1305.
     Chacha,
     /// Of the floor alone.

@@ -8,7 +8,9 @@ use rustls::{
     crypto::{
         CryptoProvider,
         aws_lc_rs::{
-            cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256},
+            cipher_suite::{
+                TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+            },
             default_provider,
             kx_group::{X25519, X25519MLKEM768},
         },
@@ -27,7 +29,8 @@ fn provider(options: &Options) -> Arc<CryptoProvider> {
     // QUIC seals its first packets with AES-128-GCM, so it stays in the list; the first one is taken.
     provider.cipher_suites = match options.cipher {
         Cipher::Chacha => vec![TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256],
-        _ => vec![TLS13_AES_128_GCM_SHA256],
+        Cipher::Aes256 => vec![TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256],
+        Cipher::Aes | Cipher::None => vec![TLS13_AES_128_GCM_SHA256],
     };
     provider.kx_groups = vec![if options.hybrid { X25519MLKEM768 } else { X25519 }];
     Arc::new(provider)

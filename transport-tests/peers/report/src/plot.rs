@@ -24,7 +24,7 @@ pub fn svg(cells: &[Cell]) -> String {
     for cell in cells.iter().filter(|cell| !cell.values("gbit_per_s").is_empty()) {
         let cipher = match cell.cipher() {
             "chacha" => "ChaCha20-Poly1305",
-            "aes" => "AES-GCM",
+            "aes" | "aes256" => "AES-GCM",
             _ => "no cipher",
         };
         let title = format!("{}, {cipher}, {}", cell.workload, cell.net);

@@ -36,11 +36,10 @@ pub fn all(cells: &[Cell]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for ours in cells.iter().filter(|cell| is_ours(cell)) {
         let same = |cell: &&Cell| cell.net == ours.net && cell.workload == ours.workload;
-        let peers: Vec<&Cell> = cells
-            .iter()
-            .filter(same)
-            .filter(|cell| !is_ours(cell) && cell.program() != "udp" && cell.cipher() == ours.cipher())
-            .collect();
+        let peers = |cipher: &str| -> Vec<&Cell> {
+            let peer = |cell: &&Cell| !is_ours(cell) && cell.program() != "udp" && cell.cipher() == cipher;
+            cells.iter().filter(same).filter(peer).collect()
+        };
         let floor: Vec<&Cell> = cells
             .iter()
             .filter(same)
@@ -48,7 +47,11 @@ pub fn all(cells: &[Cell]) -> Vec<Ratio> {
                 cell.program() == "udp" && (cell.cipher() == ours.cipher() || ours.workload == "echo")
             })
             .collect();
-        ratios.push(beside(ours, &peers, "best peer"));
+        ratios.push(beside(ours, &peers(ours.cipher()), "best peer"));
+        if ours.cipher() == "aes" {
+            // Theirs has shorter keys; these have ours.
+            ratios.push(beside(ours, &peers("aes256"), "best peer with AES-256"));
+        }
         ratios.push(beside(ours, &floor, "floor"));
     }
     ratios.retain(|ratio| !ratio.values.is_empty());

@@ -40,9 +40,13 @@ fn main() -> Result<()> {
         .build()?;
     runtime.block_on(async {
         match (options.end, options.cipher) {
-            (End::Server, Cipher::Chacha) => server(&options, rustls_server(&options)?).await,
+            (End::Server, Cipher::Chacha | Cipher::Aes256) => {
+                server(&options, rustls_server(&options)?).await
+            }
             (End::Server, _) => server(&options, own_server(&options)?).await,
-            (End::Client, Cipher::Chacha) => client(&options, rustls_client(&options)?).await,
+            (End::Client, Cipher::Chacha | Cipher::Aes256) => {
+                client(&options, rustls_client(&options)?).await
+            }
             (End::Client, _) => client(&options, own_client(&options)?).await,
         }
     })

@@ -43,7 +43,7 @@ struct Cipherer(Option<LessSafeKey>);
 impl Cipherer {
     fn new(cipher: Cipher) -> Result<Self> {
         let algorithm = match cipher {
-            Cipher::Aes => &AES_256_GCM,
+            Cipher::Aes | Cipher::Aes256 => &AES_256_GCM,
             Cipher::Chacha => &CHACHA20_POLY1305,
             Cipher::None => return Ok(Self(None)),
         };
