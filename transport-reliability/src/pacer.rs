@@ -128,8 +128,8 @@ impl Pacer {
         let lag = self.lag(now);
         if !lag.is_zero() {
             let relief = lag.min(time / 2);
-            self.lag = lag - relief;
-            time -= relief;
+            self.lag = lag.saturating_sub(relief);
+            time = time.saturating_sub(relief);
         }
         let full_at = self.full_at.map_or(now, |at| at.max(now));
         self.drained &= now < full_at;
