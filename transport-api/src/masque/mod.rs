@@ -1,4 +1,5 @@
-//! The codecs of MASQUE: capsules and HTTP datagrams (RFC 9297), CONNECT-UDP (RFC 9298), Proxy-Status (RFC 9209).
+//! The codecs of MASQUE: capsules and HTTP datagrams (RFC 9297), CONNECT-UDP (RFC 9298), CONNECT-IP
+//! (RFC 9484), Proxy-Status (RFC 9209).
 //!
 //! Bytes in, bytes out, no I/O, and no knowledge of the transport below: what carries it is a [`Lane`]. The same
 //! codecs serve our transport and an HTTP/1.1 or HTTP/2 door.
@@ -15,6 +16,7 @@
 
 pub mod capsule;
 pub mod datagram;
+pub mod ip;
 pub mod lane;
 pub mod proxy_status;
 pub mod target;
@@ -22,6 +24,7 @@ pub mod template;
 pub mod udp;
 
 pub use capsule::CapsuleParser;
+pub use ip::{IpScope, ScopeTarget};
 pub use lane::{Lane, LaneRecv, LaneSend};
 pub use proxy_status::{ProxyError, ProxyStatus};
 pub use target::Target;

@@ -102,7 +102,7 @@ impl fmt::Display for Host {
     }
 }
 
-fn parse_host(host: &str) -> Result<Host, BadTarget> {
+pub(super) fn parse_host(host: &str) -> Result<Host, BadTarget> {
     // Zone identifiers (RFC 9298 §3) do not parse as addresses, nor are they names.
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(Host::Ip(ip));

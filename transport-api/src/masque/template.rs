@@ -1,15 +1,49 @@
-//! URI templates of MASQUE proxies (RFC 6570 up to level 3, as RFC 9298 §2 restricts them): clients expand them,
-//! servers match requests against the same template.
+//! URI templates of MASQUE proxies (RFC 6570 up to level 3, as RFC 9298 §2 and RFC 9484 §3 restrict them): clients expand
+//! them, servers match requests against the same template.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use super::ip::{BadScope, IpScope};
 use super::target::{BadTarget, Host, Target};
 
-/// The path every relay serves (RFC 9298 §2).
+/// The path every relay serves for UDP (RFC 9298 §2).
 pub const DEFAULT_UDP_PATH: &str = "/.well-known/masque/udp/{target_host}/{target_port}/";
+/// The path every relay serves for IP (RFC 9484 §3).
+pub const DEFAULT_IP_PATH: &str = "/.well-known/masque/ip/{target}/{ipproto}/";
 const MAX_TEMPLATE: usize = 2048;
-const HOST: &str = "target_host";
-const PORT: &str = "target_port";
+
+/// What a template leads to: the names of its two variables, and whether both must occur.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    host: &'static str,
+    port: &'static str,
+    required: bool,
+}
+
+const UDP: Kind = Kind {
+    host: "target_host",
+    port: "target_port",
+    required: true,
+};
+const IP: Kind = Kind {
+    host: "target",
+    port: "ipproto",
+    required: false,
+};
+
+impl Kind {
+    fn variable(&self, name: &str) -> Result<Variable, TemplateError> {
+        if let Some(modifier) = name.chars().find(|c| matches!(c, ':' | '*')) {
+            return Err(TemplateError::BadOperator(modifier));
+        }
+        match name {
+            name if name == self.host => Ok(Variable::Host),
+            name if name == self.port => Ok(Variable::Port),
+            _ => Err(TemplateError::UnknownVariable(name.into())),
+        }
+    }
+}
 
 /// Why a template cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +57,9 @@ pub enum TemplateError {
     BadExpression,
     /// One of the operators `+ # . / ;`, or a modifier of level 4.
     BadOperator(char),
-    /// A variable other than `target_host` and `target_port`.
+    /// A variable other than the two that belong there.
     UnknownVariable(String),
-    /// `target_host` or `target_port` does not occur exactly once.
+    /// A variable does not occur exactly once; for CONNECT-IP: occurs twice.
     MissingVariable(&'static str),
 }
 
@@ -56,9 +90,10 @@ enum Part {
     Variable(Variable),
 }
 
-/// A checked template for tunnels to one host and port.
+/// A checked template: for CONNECT-UDP of one host and port, or for CONNECT-IP of a target and a protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
+    kind: Kind,
     scheme: String,
     authority: String,
     path: Vec<Part>,
@@ -67,8 +102,17 @@ pub struct Template {
 }
 
 impl Template {
-    /// Checks and compiles `text`.
+    /// Checks and compiles a template for CONNECT-UDP.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_as(UDP, text)
+    }
+
+    /// Checks and compiles a template for CONNECT-IP: `target` and `ipproto`, each of which may be left out.
+    pub fn parse_ip(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_as(IP, text)
+    }
+
+    fn parse_as(kind: Kind, text: &str) -> Result<Self, TemplateError> {
         if text.len() > MAX_TEMPLATE || !text.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
             return Err(TemplateError::BadCharacter);
         }
@@ -82,6 +126,7 @@ impl Template {
             return Err(TemplateError::BadExpression);
         }
         let mut template = Self {
+            kind,
             scheme: scheme.into(),
             authority: authority.into(),
             path: Vec::new(),
@@ -97,14 +142,29 @@ impl Template {
         Self::parse(&format!("https://{authority}{DEFAULT_UDP_PATH}"))
     }
 
+    /// The default template for CONNECT-IP of the proxy with this authority.
+    pub fn well_known_ip(authority: &str) -> Result<Self, TemplateError> {
+        Self::parse_ip(&format!("https://{authority}{DEFAULT_IP_PATH}"))
+    }
+
     /// The default template of a relay that is known by its keys and needs no name.
     pub fn relay() -> Self {
+        Self::default_of(UDP, "/.well-known/masque/udp/")
+    }
+
+    /// The default template for CONNECT-IP of a relay that is known by its keys.
+    pub fn relay_ip() -> Self {
+        Self::default_of(IP, "/.well-known/masque/ip/")
+    }
+
+    fn default_of(kind: Kind, folder: &str) -> Self {
         let literal = |text: &str| Part::Literal(text.into());
         Self {
+            kind,
             scheme: "https".into(),
             authority: "relay".into(),
             path: vec![
-                literal("/.well-known/masque/udp/"),
+                literal(folder),
                 Part::Variable(Variable::Host),
                 literal("/"),
                 Part::Variable(Variable::Port),
@@ -126,26 +186,54 @@ impl Template {
 
     /// `:path` of a request for `target`.
     pub fn expand(&self, target: &Target) -> String {
+        let host = match target.host() {
+            Host::Ip(ip) => Cow::Owned(ip.to_string()),
+            Host::Name(name) => Cow::Borrowed(name.as_str()),
+        };
+        self.fill(&host, &target.port().to_string())
+    }
+
+    /// `:path` of a CONNECT-IP request for `scope`.
+    pub fn expand_ip(&self, scope: &IpScope) -> String {
+        let (target, protocol) = scope.variables();
+        self.fill(&target, &protocol)
+    }
+
+    fn fill(&self, host: &str, port: &str) -> String {
         let mut out = String::with_capacity(64);
+        let put = |part: &Part, out: &mut String| match part {
+            Part::Literal(text) => out.push_str(text),
+            Part::Variable(Variable::Port) => percent_encode(port, out),
+            Part::Variable(Variable::Host) => percent_encode(host, out),
+        };
         for part in &self.path {
-            expand_part(part, target, &mut out);
+            put(part, &mut out);
         }
         for (index, (name, part)) in self.query.iter().enumerate() {
             out.push(if index == 0 { '?' } else { '&' });
             out.push_str(name);
             out.push('=');
-            expand_part(part, target, &mut out);
+            put(part, &mut out);
         }
         out
     }
 
     /// What a request for `path` asks for: `None` when it does not belong to this template.
     pub fn matches(&self, path: &str) -> Option<Result<Target, BadTarget>> {
+        self.find(path).map(|found| found.target())
+    }
+
+    /// What a CONNECT-IP request for `path` asks for: `None` when it does not belong to this template.
+    pub fn matches_ip(&self, path: &str) -> Option<Result<IpScope, BadScope>> {
+        self.find(path).map(|found| found.scope())
+    }
+
+    fn find<'a>(&self, path: &'a str) -> Option<Found<'a>> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let mut found = Found::default();
         match_path(&self.path, path, &mut found)?;
         self.match_query(query, &mut found)?;
-        Some(found.target())
+        Some(found)
     }
 
     fn compile(&mut self, resource: &str) -> Result<(), TemplateError> {
@@ -159,13 +247,13 @@ impl Template {
         let (path, query) = resource
             .split_at_checked(query_at)
             .ok_or(TemplateError::BadExpression)?;
-        self.path = compile_path(path)?;
+        self.path = compile_path(self.kind, path)?;
         let mut rest = query;
         while !rest.is_empty() {
             if let Some(expression) = rest.strip_prefix("{?").or_else(|| rest.strip_prefix("{&")) {
                 let (names, after) = expression.split_once('}').ok_or(TemplateError::BadExpression)?;
                 for name in names.split(',') {
-                    self.add_pair(name, Part::Variable(variable(name)?))?;
+                    self.add_pair(name, Part::Variable(self.kind.variable(name)?))?;
                 }
                 rest = after;
             } else if let Some(pair) = rest.strip_prefix(['?', '&']) {
@@ -177,7 +265,7 @@ impl Template {
                     .unwrap_or(pair.len());
                 let (pair, after) = pair.split_at_checked(end).ok_or(TemplateError::BadExpression)?;
                 let (name, value) = pair.split_once('=').ok_or(TemplateError::BadExpression)?;
-                self.add_pair(name, compile_value(name, value)?)?;
+                self.add_pair(name, compile_value(self.kind, name, value)?)?;
                 rest = after;
             } else {
                 return Err(TemplateError::BadExpression);
@@ -197,8 +285,10 @@ impl Template {
 
     fn check_variables(&self) -> Result<(), TemplateError> {
         let parts = || self.path.iter().chain(self.query.iter().map(|(_, part)| part));
-        for (variable, name) in [(Variable::Host, HOST), (Variable::Port, PORT)] {
-            if parts().filter(|&p| *p == Part::Variable(variable)).count() != 1 {
+        let Kind { host, port, required } = self.kind;
+        for (variable, name) in [(Variable::Host, host), (Variable::Port, port)] {
+            let count = parts().filter(|&p| *p == Part::Variable(variable)).count();
+            if count > 1 || required && count == 0 {
                 return Err(TemplateError::MissingVariable(name));
             }
         }
@@ -225,37 +315,35 @@ impl Template {
 /// Raw, percent-encoded values of the variables.
 #[derive(Default)]
 struct Found<'a> {
-    host: &'a str,
-    port: &'a str,
+    host: Option<&'a str>,
+    port: Option<&'a str>,
 }
 
 impl<'a> Found<'a> {
     fn set(&mut self, variable: Variable, value: &'a str) {
         match variable {
-            Variable::Host => self.host = value,
-            Variable::Port => self.port = value,
+            Variable::Host => self.host = Some(value),
+            Variable::Port => self.port = Some(value),
         }
     }
 
     fn target(&self) -> Result<Target, BadTarget> {
-        let host = percent_decode(self.host).ok_or(BadTarget)?;
-        let port = percent_decode(self.port).ok_or(BadTarget)?;
-        Target::from_variables(&host, &port)
+        let decoded = |value: Option<&str>| value.and_then(percent_decode).ok_or(BadTarget);
+        Target::from_variables(&decoded(self.host)?, &decoded(self.port)?)
+    }
+
+    fn scope(&self) -> Result<IpScope, BadScope> {
+        // The examples of RFC 9484 have "*" as it is, where an expansion has "%2A".
+        let decoded = |value: Option<&str>| match value {
+            Some("*") => Ok(Some("*".to_owned())),
+            Some(text) => percent_decode(text).map(Some).ok_or(BadScope),
+            None => Ok(None),
+        };
+        IpScope::from_variables(decoded(self.host)?.as_deref(), decoded(self.port)?.as_deref())
     }
 }
 
-fn variable(name: &str) -> Result<Variable, TemplateError> {
-    if let Some(modifier) = name.chars().find(|c| matches!(c, ':' | '*')) {
-        return Err(TemplateError::BadOperator(modifier));
-    }
-    match name {
-        HOST => Ok(Variable::Host),
-        PORT => Ok(Variable::Port),
-        _ => Err(TemplateError::UnknownVariable(name.into())),
-    }
-}
-
-fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
+fn compile_path(kind: Kind, path: &str) -> Result<Vec<Part>, TemplateError> {
     let mut parts = Vec::new();
     let mut rest = path;
     while !rest.is_empty() {
@@ -278,7 +366,7 @@ fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
             if index > 0 {
                 parts.push(Part::Literal(",".into()));
             }
-            parts.push(Part::Variable(variable(name)?));
+            parts.push(Part::Variable(kind.variable(name)?));
         }
         rest = after;
     }
@@ -297,26 +385,25 @@ fn compile_path(path: &str) -> Result<Vec<Part>, TemplateError> {
     }
 }
 
-fn compile_value(name: &str, value: &str) -> Result<Part, TemplateError> {
+fn compile_value(kind: Kind, name: &str, value: &str) -> Result<Part, TemplateError> {
     if name.contains(['{', '}', '#']) {
         return Err(TemplateError::BadExpression);
     }
     match value.strip_prefix('{').and_then(|v| v.strip_suffix('}')) {
-        Some(inner) => Ok(Part::Variable(variable(inner)?)),
+        Some(inner) => Ok(Part::Variable(kind.variable(inner)?)),
         None if value.contains(['{', '}', '#']) => Err(TemplateError::BadExpression),
         None => Ok(Part::Literal(value.into())),
     }
 }
 
-fn expand_part(part: &Part, target: &Target, out: &mut String) {
-    match part {
-        Part::Literal(text) => out.push_str(text),
-        Part::Variable(Variable::Port) => out.push_str(&target.port().to_string()),
-        Part::Variable(Variable::Host) => match target.host() {
-            // Colons are the only characters of a host that need encoding.
-            Host::Ip(ip) => out.push_str(&ip.to_string().replace(':', "%3A")),
-            Host::Name(name) => out.push_str(name),
-        },
+/// Everything but unreserved characters is encoded (RFC 6570 §3.2.2).
+fn percent_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 
@@ -379,6 +466,7 @@ fn percent_decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::masque::ip::ScopeTarget;
 
     fn template(text: &str) -> Template {
         Template::parse(text).expect(text)
@@ -386,6 +474,38 @@ mod tests {
 
     fn target(host: &str, port: u16) -> Target {
         Target::new(host, port).expect(host)
+    }
+
+    #[test]
+    fn connect_ip_paths_have_networks_and_wildcards() {
+        let template = Template::well_known_ip("proxy.example.org").expect("template");
+        let scope = |target, protocol| IpScope { target, protocol };
+        let network = |text: &str| ScopeTarget::Network(text.parse().expect(text));
+        for (path, expected) in [
+            ("/.well-known/masque/ip/%2A/%2A/", scope(ScopeTarget::Any, None)),
+            ("/.well-known/masque/ip/192.0.2.42/6/", scope(network("192.0.2.42"), Some(6))),
+            (
+                "/.well-known/masque/ip/2001%3Adb8%3A%3A%2F32/%2A/",
+                scope(network("2001:db8::/32"), None),
+            ),
+            (
+                "/.well-known/masque/ip/target.example.com/17/",
+                scope(ScopeTarget::Name("target.example.com".into()), Some(17)),
+            ),
+        ] {
+            assert_eq!(template.expand_ip(&expected), path);
+            assert_eq!(template.matches_ip(path), Some(Ok(expected)));
+        }
+        let any = Some(Ok(IpScope::default()));
+        assert_eq!(template.matches_ip("/.well-known/masque/ip/*/*/"), any);
+        for bad in ["192.0.2.42%2F24/6", "192.0.2.42/256", "192.0.2.42/+6", "/6", "%2A%2A/6", "%2A/x", "[::1]/6"] {
+            let path = format!("/.well-known/masque/ip/{bad}/");
+            assert_eq!(template.matches_ip(&path), Some(Err(BadScope)), "{bad}");
+        }
+        assert_eq!(template.matches_ip("/.well-known/masque/udp/%2A/%2A/"), None);
+        let bare = Template::parse_ip("https://proxy.example.org/vpn").expect("no variables");
+        assert_eq!((bare.matches_ip("/vpn"), bare.expand_ip(&IpScope::default())), (any, "/vpn".into()));
+        assert!(Template::parse_ip("https://p/{target}/{target}").is_err());
     }
 
     #[test]
@@ -519,15 +639,15 @@ mod tests {
         );
         assert_eq!(
             error("https://p/{target_host}/"),
-            TemplateError::MissingVariable(PORT)
+            TemplateError::MissingVariable("target_port")
         );
         assert_eq!(
             error("https://p/{target_port}/"),
-            TemplateError::MissingVariable(HOST)
+            TemplateError::MissingVariable("target_host")
         );
         assert_eq!(
             error("https://p/{target_host}/{target_host}/{target_port}"),
-            TemplateError::MissingVariable(HOST)
+            TemplateError::MissingVariable("target_host")
         );
         assert_eq!(
             error("https://p/{target_host}/{target_port"),

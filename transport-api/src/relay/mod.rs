@@ -26,8 +26,9 @@ mod tests;
 
 pub use accounting::Snapshot;
 pub use hook::{AcceptAll, Decision, OnRequest, Protocol, RequestMeta};
-pub use policy::{Forbidden, Network, TargetPolicy};
+pub use policy::{Forbidden, TargetPolicy};
 pub use quota::Quota;
 pub use service::{RelayConfig, RelayService};
 
+pub use crate::ip::Network;
 pub use crate::tunnel::APP;

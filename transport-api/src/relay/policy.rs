@@ -5,76 +5,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
-/// A network in CIDR notation; a bare address is the network of just this address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Left-aligned bits, host bits zero.
-    bits: u128,
-    len: u8,
-    v4: bool,
-}
-
-/// The text is not a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadNetwork(String);
-
-impl fmt::Display for BadNetwork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a network such as 10.0.0.0/8 or fd00::/8", self.0)
-    }
-}
-
-impl std::error::Error for BadNetwork {}
-
-impl Network {
-    /// `None` when `len` is too long for the address, or host bits are set.
-    pub fn new(address: IpAddr, len: u8) -> Option<Self> {
-        let (bits, v4) = aligned(address);
-        let width = if v4 { 32 } else { 128 };
-        (len <= width && bits & !mask(len) == 0).then_some(Self { bits, len, v4 })
-    }
-
-    /// Whether `address` lies in it. IPv4 addresses mapped into IPv6 count as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let (bits, v4) = aligned(address.to_canonical());
-        v4 == self.v4 && bits & mask(self.len) == self.bits
-    }
-
-    fn is_single(&self) -> bool {
-        self.len == if self.v4 { 32 } else { 128 }
-    }
-}
-
-impl FromStr for Network {
-    type Err = BadNetwork;
-
-    fn from_str(text: &str) -> Result<Self, BadNetwork> {
-        let bad = || BadNetwork(text.to_owned());
-        let (address, len) = text
-            .split_once('/')
-            .map_or((text, None), |(address, len)| (address, Some(len)));
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let len = match len {
-            Some(len) => len.parse().map_err(|_| bad())?,
-            None if address.is_ipv4() => 32,
-            None => 128,
-        };
-        Self::new(address, len).ok_or_else(bad)
-    }
-}
-
-fn aligned(address: IpAddr) -> (u128, bool) {
-    match address {
-        IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-        IpAddr::V6(ip) => (ip.to_bits(), false),
-    }
-}
-
-fn mask(len: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
-}
+use crate::ip::Network;
 
 /// Why an address is forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
