@@ -22,6 +22,7 @@ pub(crate) mod inbox;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
+pub(crate) mod stream;
 mod tcp;
 #[cfg(test)]
 mod tests;

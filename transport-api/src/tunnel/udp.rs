@@ -6,16 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::error::{TunnelError, TunnelErrorKind};
-use super::frames::{FrameReader, StreamError};
-use super::inbox::{Datagram, InboxEnd};
+use super::frames::StreamError;
+use super::inbox::Datagram;
 use super::session::{RequestStream, Route, Session};
+use super::stream::{Reader, TunnelStream};
 use crate::Connection;
 use crate::http::{Code, Fault};
-use crate::masque::lane::{Lane, LaneDatagramError, LaneError, LaneSend};
+use crate::masque::lane::{Lane, LaneDatagramError};
 use crate::masque::udp::{self, MAX_UDP_PAYLOAD, Payload, UdpCapsules, UdpFault};
-
-/// Bytes of the data stream read at once.
-const PIECE: usize = 4096;
 
 /// Why a packet was not sent. UDP promises nothing: both may be ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,115 +150,35 @@ impl<L: Lane> UdpTunnel<L> {
 }
 
 /// The request stream of a UDP tunnel, at either end.
-#[derive(Debug)]
-pub(crate) struct UdpStream<L: Lane> {
-    send: L::Send,
-    frames: FrameReader<L::Recv>,
-    route: Route<L>,
-    capsules: UdpCapsules,
-    /// Bytes of the data stream not yet taken apart.
-    piece: Vec<u8>,
-    position: usize,
-    ended: bool,
-}
+pub(crate) type UdpStream<L> = TunnelStream<L, UdpCapsules>;
 
 impl<L: Lane> UdpStream<L> {
     /// Payloads in capsules longer than `limit` are dropped.
     pub(crate) fn new(request: RequestStream<L>, limit: usize) -> Self {
-        Self {
-            send: request.send,
-            frames: request.frames,
-            route: request.route,
-            capsules: UdpCapsules::new(limit),
-            piece: Vec::new(),
-            position: 0,
-            ended: false,
-        }
-    }
-
-    /// The next packet; `None` when the peer has closed the stream.
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Datagram>, StreamError>> {
-        if self.ended {
-            return Poll::Ready(Ok(None));
-        }
-        let result = ready!(self.poll_next(cx));
-        match &result {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                self.ended = true;
-                self.send.finish();
-            }
-            Err(error) => {
-                self.ended = true;
-                self.abort(error);
-            }
-        }
-        Poll::Ready(result)
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Datagram>, StreamError>> {
-        while let Poll::Ready(next) = self.route.inbox.poll_recv(cx) {
-            let datagram = match next {
-                Ok(datagram) => datagram,
-                Err(InboxEnd::NotForDatagrams) => {
-                    return Poll::Ready(Err(Fault::Stream(Code::DATAGRAM_ERROR).into()));
-                }
-                Err(InboxEnd::Closed) => {
-                    return Poll::Ready(Err(LaneError::Closed("the session is over".into()).into()));
-                }
-            };
-            if let Payload::Udp(payload) = udp::parse(&datagram).map_err(malformed)? {
-                let context = datagram.len() - payload.len();
-                return Poll::Ready(Ok(Some(datagram.advance(context))));
-            }
-        }
-        loop {
-            let mut rest = self.piece.get(self.position..).unwrap_or_default();
-            let found = self.capsules.next(&mut rest).map_err(malformed)?;
-            self.position = self.piece.len() - rest.len();
-            if let Some(packet) = found {
-                return Poll::Ready(Ok(Some(Datagram::new(packet, 0))));
-            }
-            self.piece.resize(PIECE, 0);
-            let read = self.frames.poll_data(cx, &mut self.piece);
-            let n = match &read {
-                Poll::Ready(Ok(Some(n))) => *n,
-                _ => 0,
-            };
-            self.piece.truncate(n);
-            self.position = 0;
-            if ready!(read)?.is_none() {
-                self.capsules.finish().map_err(malformed)?;
-                return Poll::Ready(Ok(None));
-            }
-        }
-    }
-
-    fn abort(&mut self, error: &StreamError) {
-        let code = match error {
-            StreamError::Fault(fault) => {
-                self.route.session().fault(*fault);
-                fault.code()
-            }
-            StreamError::Lane(_) => Code::REQUEST_CANCELLED,
-        };
-        self.send.reset(code.0);
-        self.frames.stop(code);
-    }
-
-    /// Ends the stream from this side.
-    pub(crate) fn close(&mut self) {
-        if !self.ended {
-            self.ended = true;
-            self.send.finish();
-            self.frames.stop(Code::NO_ERROR);
-        }
+        Self::reading(request, UdpCapsules::new(limit))
     }
 }
 
-impl<L: Lane> Drop for UdpStream<L> {
-    fn drop(&mut self) {
-        self.close();
+impl Reader for UdpCapsules {
+    type Item = Datagram;
+
+    fn native(&mut self, datagram: Datagram) -> Result<Option<Datagram>, StreamError> {
+        Ok(match udp::parse(&datagram).map_err(malformed)? {
+            Payload::Udp(payload) => {
+                let context = datagram.len() - payload.len();
+                Some(datagram.advance(context))
+            }
+            Payload::UnknownContext(_) => None,
+        })
+    }
+
+    fn next(&mut self, input: &mut &[u8]) -> Result<Option<Datagram>, StreamError> {
+        let packet = self.next(input).map_err(malformed)?;
+        Ok(packet.map(|packet| Datagram::new(packet, 0)))
+    }
+
+    fn finish(&self) -> Result<(), StreamError> {
+        self.finish().map_err(malformed)
     }
 }
 
