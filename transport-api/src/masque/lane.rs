@@ -56,6 +56,12 @@ pub trait Lane: Clone + fmt::Debug + 'static {
     fn read_datagram(&self) -> impl Future<Output = Result<Vec<u8>, LaneError>>;
     /// Sends a datagram or drops it; never waits.
     fn send_datagram(&self, datagram: Vec<u8>) -> Result<(), LaneDatagramError>;
+    /// Sends a datagram of a flow or drops it; never waits. Flows share the connection fairly, and a small one is not kept
+    /// waiting by a large one, where the lane can do that.
+    fn send_flow(&self, flow: u32, datagram: Vec<u8>) -> Result<(), LaneDatagramError> {
+        let _ = flow;
+        self.send_datagram(datagram)
+    }
     /// The largest datagram that fits now, bytes.
     fn max_datagram(&self) -> usize;
     /// Ends the connection.

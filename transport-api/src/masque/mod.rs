@@ -36,7 +36,12 @@ use crate::http::fields::single;
 /// Whether `Capsule-Protocol` says that capsules are in use (RFC 9297 §3.4): exactly one field with the structured
 /// boolean `?1`, with or without parameters. Anything else counts as absent.
 pub fn capsule_protocol(fields: &[Field]) -> bool {
-    let Some(value) = single(fields, "capsule-protocol") else {
+    is_true(fields, "capsule-protocol")
+}
+
+/// Whether there is exactly one field of this name, with the structured boolean `?1` (RFC 8941 §3.3.6).
+pub fn is_true(fields: &[Field], name: &str) -> bool {
+    let Some(value) = single(fields, name) else {
         return false;
     };
     let item = value.split_once(';').map_or(value, |(item, _)| item);

@@ -5,13 +5,14 @@ use std::io;
 
 use super::error::{TunnelError, TunnelErrorKind};
 use super::frames::{StreamError, write_all};
+use super::ip::{IpRequest, IpTunnel};
 use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd};
 use super::tcp::TcpTunnel;
 use super::udp::UdpTunnel;
-use crate::http::{Code, Fault, RequestHead, ResponseHead};
+use crate::http::{Code, Fault, Field, RequestHead, ResponseHead, frame};
 use crate::local::{Handle, LoopFull};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
-use crate::masque::{Target, Template, udp};
+use crate::masque::{Target, Template, ip, is_true, udp};
 use crate::{Connection, Wait};
 
 /// Interim responses read before the final one.
@@ -22,6 +23,7 @@ const MAX_INTERIM: usize = 8;
 pub struct Client<L: Lane = Connection> {
     session: Session<L>,
     template: Template,
+    ip_template: Template,
 }
 
 impl<L: Lane> Clone for Client<L> {
@@ -29,6 +31,7 @@ impl<L: Lane> Clone for Client<L> {
         Self {
             session: self.session.clone(),
             template: self.template.clone(),
+            ip_template: self.ip_template.clone(),
         }
     }
 }
@@ -58,12 +61,13 @@ impl Client<Connection> {
 
 impl<L: Lane> Client<L> {
     /// A client and its background work, which must be polled until it ends. `template` is used for UDP tunnels, its
-    /// authority names the relay.
+    /// authority names the relay; IP tunnels use the default path.
     pub fn new(lane: L, template: Template) -> (Self, impl Future<Output = SessionEnd>) {
         let session = Session::new(lane, Role::Client);
         let client = Self {
             session: session.clone(),
             template,
+            ip_template: Template::relay_ip(),
         };
         (client, async move { session.run().await })
     }
@@ -88,9 +92,8 @@ impl<L: Lane> Client<L> {
     /// Cancel-safe: dropping the future cancels the request.
     pub async fn connect_tcp(&self, host: &str, port: u16) -> Result<TcpTunnel<L>, TunnelError> {
         let target = target(host, port)?;
-        let request = self
-            .request(&RequestHead::connect(target.to_string()), false)
-            .await?;
+        let head = RequestHead::connect(target.to_string());
+        let (request, _) = self.request(&head, &[], false).await?;
         Ok(TcpTunnel::new(request))
     }
 
@@ -99,20 +102,49 @@ impl<L: Lane> Client<L> {
     /// Cancel-safe: dropping the future cancels the request.
     pub async fn connect_udp(&self, host: &str, port: u16) -> Result<UdpTunnel<L>, TunnelError> {
         let target = target(host, port)?;
-        // RFC 9220 §3, RFC 9297 §2.1.1: not before the relay has said that it understands.
-        let settings = self.session.peer_settings().await?;
-        if !settings.extended_connect || !settings.datagrams {
-            return Err(TunnelError::new(
-                TunnelErrorKind::Rejected,
-                "the relay does not offer CONNECT-UDP",
-            ));
-        }
+        self.needs_datagrams("CONNECT-UDP").await?;
         let path = self.template.expand(&target);
         let head = RequestHead::extended(udp::PROTOCOL, self.template.authority(), &path);
-        Ok(UdpTunnel::new(self.request(&head, true).await?))
+        let (request, _) = self.request(&head, &[], true).await?;
+        Ok(UdpTunnel::new(request))
     }
 
-    async fn request(&self, head: &RequestHead, datagrams: bool) -> Result<RequestStream<L>, TunnelError> {
+    /// Opens an IP tunnel: the relay gives addresses and says what it routes to. Another template than the default one is
+    /// chosen with [`Client::with_ip_template`].
+    ///
+    /// Cancel-safe: dropping the future cancels the request.
+    pub async fn connect_ip(&self, wanted: &IpRequest) -> Result<IpTunnel<L>, TunnelError> {
+        self.needs_datagrams("CONNECT-IP").await?;
+        let path = self.ip_template.expand_ip(&wanted.scope);
+        let mut head = RequestHead::extended(ip::PROTOCOL, self.template.authority(), &path);
+        head.fields.push(Field::new(ip::PIECES_FIELD, "?1"));
+        let (request, response) = self.request(&head, &wanted.capsule(), true).await?;
+        Ok(IpTunnel::new(request, is_true(&response.fields, ip::PIECES_FIELD)))
+    }
+
+    /// The same client with another template for IP tunnels.
+    pub fn with_ip_template(mut self, template: Template) -> Self {
+        self.ip_template = template;
+        self
+    }
+
+    /// RFC 9220 §3, RFC 9297 §2.1.1: not before the relay has said that it understands.
+    async fn needs_datagrams(&self, what: &str) -> Result<(), TunnelError> {
+        let settings = self.session.peer_settings().await?;
+        if settings.extended_connect && settings.datagrams {
+            return Ok(());
+        }
+        let text = format!("the relay does not offer {what}");
+        Err(TunnelError::new(TunnelErrorKind::Rejected, text))
+    }
+
+    /// Sends a head, and `data` behind it; what the relay answers.
+    async fn request(
+        &self,
+        head: &RequestHead,
+        data: &[u8],
+        datagrams: bool,
+    ) -> Result<(RequestStream<L>, ResponseHead), TunnelError> {
         if let Some(end) = self.session.end() {
             return Err(end.into());
         }
@@ -128,11 +160,11 @@ impl<L: Lane> Client<L> {
             .await
             .map_err(StreamError::Lane)?;
         let mut pending = Pending(Some(stream));
-        match exchange(&mut pending, head).await {
-            Ok(response) if response.is_success() => pending
-                .0
-                .take()
-                .ok_or_else(|| TunnelError::new(TunnelErrorKind::Transport, "cancelled")),
+        match exchange(&mut pending, head, data).await {
+            Ok(response) if response.is_success() => match pending.0.take() {
+                Some(stream) => Ok((stream, response)),
+                None => Err(TunnelError::new(TunnelErrorKind::Transport, "cancelled")),
+            },
             Ok(response) => Err(TunnelError::refused(&response)),
             Err(StreamError::Lane(LaneError::Reset(code))) if code == Code::REQUEST_REJECTED.0 => Err(
                 TunnelError::new(TunnelErrorKind::Draining, "the relay turned the request away"),
@@ -159,16 +191,20 @@ impl<L: Lane> Drop for Pending<L> {
     }
 }
 
-/// Sends the head and reads the final response.
+/// Sends the head, and `data` in a frame behind it, and reads the final response.
 async fn exchange<L: Lane>(
     pending: &mut Pending<L>,
     head: &RequestHead,
+    data: &[u8],
 ) -> Result<ResponseHead, StreamError> {
     let Some(stream) = &mut pending.0 else {
         return Err(LaneError::Finished.into());
     };
     let mut out = Vec::with_capacity(256);
     head.put(&mut out);
+    if !data.is_empty() {
+        frame::put(&mut out, frame::kind::DATA, data);
+    }
     write_all(&mut stream.send, &out).await?;
     for _ in 0..MAX_INTERIM {
         // An end without an answer is a malformed response (RFC 9114 §4.1).

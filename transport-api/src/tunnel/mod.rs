@@ -1,4 +1,4 @@
-//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298).
+//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298), IP by CONNECT-IP (RFC 9484).
 //!
 //! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background:
 //! [`Client::start`] spawns it on a [`crate::local::Loop`], [`Client::start_thread`] gives it a thread, and
@@ -19,6 +19,7 @@ mod connection;
 mod error;
 pub(crate) mod frames;
 pub(crate) mod inbox;
+pub(crate) mod ip;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
@@ -35,6 +36,7 @@ pub const APP: &[u8] = b"h3-nq";
 
 pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
+pub use ip::{IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
 pub use session::{SessionDrops, SessionEnd};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;

@@ -5,8 +5,7 @@ use std::task::{Context, Poll, ready};
 use super::frames::{FrameReader, StreamError};
 use super::inbox::{Datagram, InboxEnd};
 use super::session::{RequestStream, Route};
-use crate::http::frame::{DATA_HEADER, data_header};
-use crate::http::{Code, Fault};
+use crate::http::{Code, Fault, frame};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 
 /// Bytes of the data stream read at once.
@@ -57,10 +56,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
 
     /// Sends whole capsules in a DATA frame; they leave when the stream is polled.
     pub(crate) fn tell(&mut self, capsules: &[u8]) {
-        let mut header = [0; DATA_HEADER];
-        let start = data_header(capsules.len(), &mut header);
-        self.unsent.extend_from_slice(header.get(start..).unwrap_or_default());
-        self.unsent.extend_from_slice(capsules);
+        frame::put(&mut self.unsent, frame::kind::DATA, capsules);
     }
 
     /// The next item; `None` when the peer has closed the stream. It also writes what was told.

@@ -1,0 +1,166 @@
+//! From a device into a tunnel: super-packets become packets that the path takes.
+
+use super::super::ip::{IpSendError, IpSender};
+use super::device::Device;
+use super::limit::ErrorLimit;
+use crate::ip::icmp::{self, Problem};
+use crate::ip::{Packet, Version, fragment, mss};
+use crate::masque::lane::Lane;
+use crate::tun::offload::Segments;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// What became of the packets of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Sent.
+    pub(crate) packets: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// The tunnel's queue was full.
+    pub(crate) queue_full: u64,
+    /// Larger than the path takes, and their sender was told.
+    pub(crate) too_large: u64,
+}
+
+/// Sends what a device gives. One for each device.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// Makes flows that collide unforeseeable.
+    seed: u64,
+    errors: ErrorLimit,
+    /// The answer that is being made.
+    answer: Vec<u8>,
+}
+
+impl Outbound {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            errors: ErrorLimit::default(),
+            answer: Vec::new(),
+        }
+    }
+
+    /// Sends a frame whose header has been read, packet by packet. `router` answers for this end what the path does not take.
+    pub(crate) fn send<L: Lane>(
+        &mut self,
+        now: Instant,
+        sender: &IpSender<L>,
+        frame: &mut Segments<'_>,
+        router: Option<IpAddr>,
+        device: &dyn Device,
+    ) -> Tally {
+        let max = sender.max_datagram_packet();
+        let Ok(packet) = Packet::parse(frame.packet()) else {
+            return Tally::default();
+        };
+        let flow = packet.flow_hash(self.seed);
+        if packet.is_tcp_syn() {
+            // A connection that begins learns what the path takes without losing a packet for it.
+            mss::clamp(frame.packet_mut(), mtu(sender.max_packet()));
+        }
+        if frame.largest() > max && !frame.resplit(max) {
+            return self.send_large(now, sender, frame, flow, router, device);
+        }
+        let mut tally = Tally::default();
+        loop {
+            let mut datagram = sender.datagram(frame.largest());
+            let prefix = datagram.len();
+            if !frame.next_into(&mut datagram) {
+                return tally;
+            }
+            let bytes = datagram.len() - prefix;
+            match sender.send_datagram(flow, datagram) {
+                Ok(()) => {
+                    tally.packets += 1;
+                    tally.bytes += bytes as u64;
+                }
+                Err(IpSendError::Dropped) => tally.queue_full += 1,
+                Err(IpSendError::TooLarge(_)) => tally.too_large += 1,
+            }
+        }
+    }
+
+    /// Packets that no datagram holds: cut where IPv4 allows it, carried in pieces where IPv6 demands it, refused otherwise.
+    fn send_large<L: Lane>(
+        &mut self,
+        now: Instant,
+        sender: &IpSender<L>,
+        frame: &mut Segments<'_>,
+        flow: u32,
+        router: Option<IpAddr>,
+        device: &dyn Device,
+    ) -> Tally {
+        let mut tally = Tally::default();
+        let mut segment = Vec::with_capacity(frame.largest());
+        while frame.next_into(&mut segment) {
+            match self.send_one(now, sender, &segment, flow, router, device) {
+                Ok(packets) => {
+                    tally.packets += packets;
+                    tally.bytes += segment.len() as u64;
+                }
+                Err(IpSendError::Dropped) => tally.queue_full += 1,
+                Err(IpSendError::TooLarge(_)) => tally.too_large += 1,
+            }
+            segment.clear();
+        }
+        tally
+    }
+
+    fn send_one<L: Lane>(
+        &mut self,
+        now: Instant,
+        sender: &IpSender<L>,
+        segment: &[u8],
+        flow: u32,
+        router: Option<IpAddr>,
+        device: &dyn Device,
+    ) -> Result<u64, IpSendError> {
+        let max = sender.max_datagram_packet();
+        let Ok(packet) = Packet::parse(segment) else {
+            return Err(IpSendError::Dropped);
+        };
+        if segment.len() > max && packet.version() == Version::V4 && !packet.dont_fragment() {
+            let (mut sent, mut result) = (0, Ok(()));
+            let cut = fragment::fragment(&packet, max, |header, payload| {
+                let mut datagram = sender.datagram(header.len() + payload.len());
+                datagram.extend_from_slice(header);
+                datagram.extend_from_slice(payload);
+                match sender.send_datagram(flow, datagram) {
+                    Ok(()) => sent += 1,
+                    Err(error) => result = Err(error),
+                }
+            });
+            return match cut {
+                Ok(()) => result.map(|()| sent),
+                Err(_) => Err(IpSendError::TooLarge(max)),
+            };
+        }
+        let result = sender.send(flow, segment);
+        if let (Err(IpSendError::TooLarge(max)), Some(router)) = (result, router) {
+            self.answer(now, &packet, Problem::TooBig { mtu: mtu(max) }, router, device);
+        }
+        result.map(|()| 1)
+    }
+
+    /// Tells the sender of a packet that came from the device why it goes no further.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        packet: &Packet<'_>,
+        problem: Problem,
+        router: IpAddr,
+        device: &dyn Device,
+    ) {
+        self.answer.clear();
+        if self.errors.allow(now) && icmp::error(packet, problem, router, &mut self.answer) {
+            device.put(&self.answer);
+            device.flush();
+        }
+    }
+}
+
+fn mtu(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
+}
