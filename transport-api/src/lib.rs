@@ -25,6 +25,7 @@ mod stream;
 mod wait;
 
 pub mod http;
+pub mod ip;
 pub mod local;
 pub mod masque;
 pub mod relay;
