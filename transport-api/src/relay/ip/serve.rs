@@ -1,0 +1,115 @@
+//! One CONNECT-IP request, from its answer to its end.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::super::pump::End;
+use super::super::service::SessionContext;
+use super::gateway::{Gateway, Member};
+use super::pool::Holder;
+use crate::driver::clock;
+use crate::ip::Network;
+use crate::masque::ip::{AddressRequest, AssignedAddress, Routes, put_assign, put_routes};
+use crate::masque::lane::Lane;
+use crate::tunnel::ip::{IpItem, IpSender, IpStream};
+use crate::tunnel::session::RequestStream;
+
+/// Packets of one client carried before others have their turn.
+const BATCH: usize = 256;
+
+/// Carries packets until the client closes or breaks the rules.
+pub(in crate::relay) async fn serve<L: Lane>(
+    context: &SessionContext<L>,
+    gateway: &Gateway<L>,
+    stream: RequestStream<L>,
+    routes: Routes,
+    pieces: bool,
+) -> End {
+    let holder = match context.peer {
+        crate::Peer::Client(id) => Holder::Known(id),
+        _ => Holder::Anonymous(context.next_number()),
+    };
+    let sender = IpSender::new(&stream.route, pieces);
+    let stream = IpStream::new(stream, pieces);
+    let member = gateway.member(holder, sender, routes.clone());
+    let mut tunnel = Tunnel {
+        gateway,
+        member,
+        stream,
+        assigned: Vec::new(),
+    };
+    let mut told = Vec::new();
+    put_routes(&mut told, &routes);
+    tunnel.stream.tell(&told);
+    poll_fn(|cx| tunnel.poll(context, cx)).await
+}
+
+struct Tunnel<'a, L: Lane> {
+    gateway: &'a Gateway<L>,
+    member: Rc<Member<L>>,
+    stream: IpStream<L>,
+    /// Everything the client was given, since each answer repeats it.
+    assigned: Vec<AssignedAddress>,
+}
+
+impl<L: Lane> Drop for Tunnel<'_, L> {
+    fn drop(&mut self) {
+        self.gateway.leave(&self.member);
+    }
+}
+
+impl<L: Lane> Tunnel<'_, L> {
+    fn poll(&mut self, context: &SessionContext<L>, cx: &mut Context<'_>) -> Poll<End> {
+        let now = clock::now().instant;
+        for _ in 0..BATCH {
+            let item = match self.stream.poll_recv(cx) {
+                Poll::Ready(item) => item,
+                Poll::Pending => {
+                    self.gateway.flush();
+                    return Poll::Pending;
+                }
+            };
+            match item {
+                Ok(Some(IpItem::Packet(mut packet))) => {
+                    if context.try_pay(packet.len()) {
+                        self.gateway.from_client(now, &self.member, &mut packet);
+                    } else {
+                        context.accounting().dropped_rate.inc();
+                    }
+                }
+                Ok(Some(IpItem::Requested(wishes))) => self.assign(&wishes),
+                // A client that routes to networks of its own, or gives us addresses, is not what this relay serves.
+                Ok(Some(IpItem::Assigned(_) | IpItem::Routes(_))) => {}
+                Ok(None) => return Poll::Ready(End::Finished),
+                Err(error) => return Poll::Ready(error.into()),
+            }
+        }
+        self.gateway.flush();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Answers each wish, and repeats what was given before (RFC 9484 §4.7.1).
+    fn assign(&mut self, wishes: &[AddressRequest]) {
+        let mut denied = Vec::new();
+        for wish in wishes {
+            let v4 = wish.prefix.is_ipv4();
+            let wanted: IpAddr = wish.prefix.first();
+            match self.gateway.assign(&self.member, v4, Some(wanted)) {
+                Some(address) => {
+                    self.assigned.retain(|given| given.prefix.first() != address);
+                    self.assigned.push(AssignedAddress {
+                        request_id: wish.request_id,
+                        prefix: Network::single(address),
+                    });
+                }
+                None => denied.push(AssignedAddress::denied(wish.request_id, v4)),
+            }
+        }
+        let mut told = Vec::new();
+        put_assign(&mut told, &[self.assigned.as_slice(), &denied].concat());
+        self.stream.tell(&told);
+    }
+}
