@@ -28,6 +28,7 @@ pub mod http;
 pub mod local;
 pub mod masque;
 pub mod relay;
+pub mod tun;
 pub mod tunnel;
 
 pub use config::{
