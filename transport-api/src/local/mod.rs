@@ -1,4 +1,4 @@
-//! A single-threaded executor over `mio`: tasks, timers, TCP and UDP sockets.
+//! A single-threaded executor over `mio`: tasks, timers, TCP and UDP sockets, TUN devices.
 //!
 //! The relay service and a client's local listeners live on one thread each, inside one [`Loop`]. Tasks need not be
 //! `Send`; wakers may be used from any thread, so a task can wait for a transport handle as well as for a socket.
@@ -14,6 +14,7 @@ mod io;
 mod net;
 mod task;
 mod timer;
+mod tun;
 
 use std::future::Future;
 use std::io as stdio;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use task::{LoopFull, yield_now};
 pub use timer::{Elapsed, Sleep};
+pub use tun::TunDevice;
 
 use guest::{Guest, Guests, Room};
 use io::{Sources, WAKE};
