@@ -54,6 +54,7 @@ fn waiting_senders_lose_nothing_here() {
         deadline: None,
         early: false,
         notify: false,
+        flow: None,
     };
     let writer = std::thread::spawn(move || {
         for index in 0..3000_u32 {
@@ -228,6 +229,7 @@ fn an_unread_queue_keeps_the_newest() {
             deadline: None,
             early: false,
             notify: false,
+            flow: None,
         };
         pair.at_client
             .send_datagram_wait(data, options)

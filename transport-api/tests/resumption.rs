@@ -196,6 +196,7 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
         deadline: None,
         early: true,
         notify: false,
+        flow: None,
     };
     connection
         .send_datagram_with(b"hint".to_vec(), datagram)

@@ -248,7 +248,7 @@ impl Scheduler {
         }
     }
 
-    /// Queues a datagram; drops the oldest ones while the queue is over its bound
+    /// Queues a datagram; drops the oldest ones while the queue is over its bound, or the oldest ones of the flow that has most
     /// ([`DatagramDropped`](crate::Event::DatagramDropped)).
     pub fn send_datagram(
         &mut self,
@@ -261,7 +261,9 @@ impl Scheduler {
             return Err(DatagramError::Disabled);
         }
         let allowed = usize::try_from(self.peer.max_datagram).unwrap_or(usize::MAX);
-        let max = allowed.min(self.max_datagram).min(self.datagrams.max_len());
+        let max = allowed
+            .min(self.max_datagram)
+            .min(self.datagrams.max_len(options.flow.is_some()));
         if data.len() > max {
             return Err(DatagramError::TooLarge { max });
         }
@@ -276,8 +278,14 @@ impl Scheduler {
             self.datagram_dropped(dropped, notify, DatagramDrop::QueueFull);
             self.refresh_datagrams(class);
         }
+        self.shed_flows();
         self.refresh_datagrams(class);
         Ok(id)
+    }
+
+    /// Whether a datagram of `len` bytes, with a flow or without, may be queued without another being dropped.
+    pub fn has_datagram_room(&self, len: usize, with_flow: bool) -> bool {
+        self.datagrams.has_room(len, with_flow)
     }
 
     /// The datagrams that wait.

@@ -1,10 +1,12 @@
-//! Datagrams that wait to be sent: bounded in bytes and in age.
+//! Datagrams that wait to be sent: bounded in bytes and in age. Those that name a flow wait in `flows`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::flows::Flows;
+use crate::flows::packets::OVERHEAD as FLOW_OVERHEAD;
 use crate::id::PerClass;
-use crate::{Class, DatagramId, DatagramOptions, QueueState};
+use crate::{Class, DatagramDrop, DatagramId, DatagramOptions, QueueState};
 
 /// What a waiting datagram counts beyond its bytes, so that empty ones are bounded too.
 pub(crate) const OVERHEAD: usize = size_of::<Waiting>();
@@ -29,13 +31,28 @@ pub(crate) struct Popped {
     pub(crate) data: Vec<u8>,
 }
 
+/// Why a datagram leaves its queue unsent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unsent {
+    Expired,
+    Dropped(DatagramDrop),
+}
+
+/// What is next in a class.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// A datagram without a flow, at this place.
+    Plain(usize),
+    Flow,
+}
+
 impl Waiting {
     fn cost(&self) -> usize {
         self.data.len() + OVERHEAD
     }
 }
 
-/// The queues, one a class: realtime by deadline, the others in order of arrival.
+/// The queues, one a class: realtime by deadline, the others in order of arrival; and the flow queues beside them.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     queues: PerClass<VecDeque<Waiting>>,
@@ -50,10 +67,14 @@ pub(crate) struct Datagrams {
     filled: bool,
     /// Only those that may go early are next.
     only_early: bool,
+    /// Made for the first datagram that names a flow.
+    pub(crate) flows: Option<Box<Flows>>,
+    flow_bytes: usize,
 }
 
 impl Datagrams {
-    pub(crate) fn new(max_bytes: usize, max_age: Duration) -> Self {
+    /// `flow_bytes`: the bound of those that name a flow, which have neither part in `max_bytes` nor in `max_age`.
+    pub(crate) fn new(max_bytes: usize, max_age: Duration, flow_bytes: usize) -> Self {
         Self {
             queues: PerClass::default(),
             max_bytes,
@@ -64,12 +85,26 @@ impl Datagrams {
             earliest: None,
             filled: false,
             only_early: false,
+            flows: None,
+            flow_bytes,
         }
     }
 
     /// The largest datagram the queue can hold.
-    pub(crate) fn max_len(&self) -> usize {
-        self.max_bytes.saturating_sub(OVERHEAD)
+    pub(crate) fn max_len(&self, with_flow: bool) -> usize {
+        if with_flow {
+            self.flow_bytes.saturating_sub(FLOW_OVERHEAD)
+        } else {
+            self.max_bytes.saturating_sub(OVERHEAD)
+        }
+    }
+
+    /// Whether a datagram may join without another being dropped.
+    pub(crate) fn has_room(&self, len: usize, with_flow: bool) -> bool {
+        if with_flow {
+            return self.flows.as_ref().is_none_or(|flows| flows.has_room(len));
+        }
+        self.len == 0 || self.bytes + len + OVERHEAD <= self.max_bytes
     }
 
     /// Queues a datagram no larger than [`max_len`](Self::max_len).
@@ -79,9 +114,16 @@ impl Datagrams {
             deadline,
             early,
             notify,
+            flow,
         } = options;
         let id = DatagramId(self.next_id);
         self.next_id += 1;
+        if let Some(flow) = flow {
+            let bound = self.flow_bytes;
+            let flows = self.flows.get_or_insert_with(|| Box::new(Flows::new(bound)));
+            flows.push(now, id, data, flow, options);
+            return id;
+        }
         let oldest = now + self.max_age;
         let expires = deadline.map_or(oldest, |deadline| deadline.min(oldest));
         self.earliest = Some(self.earliest.map_or(expires, |earliest| earliest.min(expires)));
@@ -134,8 +176,18 @@ impl Datagrams {
         dropped.map(|dropped| (class, id, dropped.notify))
     }
 
+    /// While the flow queues are over their bound: drops from the fattest; says what.
+    pub(crate) fn shed_flows(&mut self, gone: impl FnMut(DatagramId, bool, Unsent)) {
+        if let Some(flows) = &mut self.flows {
+            flows.shed(gone);
+        }
+    }
+
     /// Drops what has expired; says what.
     pub(crate) fn expire(&mut self, now: Instant, mut gone: impl FnMut(DatagramId, bool)) {
+        if let Some(flows) = &mut self.flows {
+            flows.expire(now, &mut gone);
+        }
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return;
         }
@@ -156,21 +208,63 @@ impl Datagrams {
         self.shrink();
     }
 
-    /// Length of the datagram that is next in its class.
-    pub(crate) fn front(&self, class: Class) -> Option<usize> {
+    /// Whether any datagram of the class may go.
+    pub(crate) fn waits(&self, class: Class) -> bool {
+        self.turn(class).is_some()
+    }
+
+    /// Length of the datagram that is next in its class. In flow queues what has waited too long is dropped on the way to it, and
+    /// told.
+    pub(crate) fn peek(
+        &mut self,
+        class: Class,
+        now: Instant,
+        mut gone: impl FnMut(DatagramId, bool, Unsent),
+    ) -> Option<usize> {
+        while let Turn::Flow = self.turn(class)? {
+            let next = self.flows.as_mut()?.peek(class, now, &mut gone);
+            if next.is_some() {
+                return next;
+            }
+        }
         self.next(class).map(|(_, waiting)| waiting.data.len())
     }
 
-    /// Deadline of the datagram that is next in its class.
+    /// What is next in a class: while both wait, flows and what has none send the same.
+    fn turn(&self, class: Class) -> Option<Turn> {
+        let plain = self.next(class).map(|(at, _)| Turn::Plain(at));
+        // What is inside a tunnel may not be repeated.
+        let waiting = self
+            .flows
+            .as_ref()
+            .filter(|flows| !self.only_early && flows.waiting(class));
+        match waiting {
+            Some(flows) if plain.is_none() || flows.go_first(class) => Some(Turn::Flow),
+            _ => plain,
+        }
+    }
+
+    /// Deadline of the datagram without a flow that is next in its class.
     pub(crate) fn deadline(&self, class: Class) -> Option<Instant> {
         self.next(class).and_then(|(_, waiting)| waiting.deadline)
     }
 
-    /// Takes the datagram that is next in its class.
+    /// Takes the datagram that is next in its class: what [`peek`](Self::peek) found last.
     pub(crate) fn pop(&mut self, class: Class) -> Option<Popped> {
-        let (at, _) = self.next(class)?;
+        let Turn::Plain(at) = self.turn(class)? else {
+            let shared = self.next(class).is_some();
+            let packet = self.flows.as_mut()?.pop(class, shared)?;
+            return Some(Popped {
+                id: packet.id,
+                notify: packet.notify,
+                data: packet.data,
+            });
+        };
         let waiting = self.queues.get_mut(class).remove(at);
         self.forget(waiting.as_ref());
+        if let (Some(flows), Some(waiting)) = (&mut self.flows, &waiting) {
+            flows.passed(class, waiting.data.len());
+        }
         waiting.map(|waiting| Popped {
             id: waiting.id,
             notify: waiting.notify,
@@ -178,14 +272,16 @@ impl Datagrams {
         })
     }
 
-    /// Whether the queue has drained to a quarter after it was more than half full: said once.
+    /// Whether a queue has drained to a quarter after it was more than half full: said once.
     pub(crate) fn drained(&mut self) -> bool {
-        self.bytes <= self.max_bytes / 4 && std::mem::take(&mut self.filled)
+        let plain = self.bytes <= self.max_bytes / 4 && std::mem::take(&mut self.filled);
+        self.flows.as_mut().is_some_and(|flows| flows.drained()) || plain
     }
 
     /// When something may expire.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.earliest
+        let in_flows = self.flows.as_ref().and_then(|flows| flows.next_expiry());
+        self.earliest.into_iter().chain(in_flows).min()
     }
 
     pub(crate) fn state(&self, now: Option<Instant>) -> QueueState {
@@ -193,13 +289,15 @@ impl Datagrams {
             .into_iter()
             .filter_map(|class| self.oldest_of(class))
             .map(|(_, w)| w.since)
+            .chain(self.flows.as_ref().and_then(|flows| flows.oldest()))
             .min();
+        let (bytes, len) = self.flows.as_ref().map_or((0, 0), |flows| flows.load());
         let age = now.zip(oldest).map_or(Duration::ZERO, |(now, since)| {
             now.saturating_duration_since(since)
         });
         QueueState {
-            bytes: self.bytes,
-            len: self.len,
+            bytes: self.bytes + bytes,
+            len: self.len + len,
             oldest_age: age,
         }
     }
@@ -215,7 +313,7 @@ impl Datagrams {
             .flat_map(|queue| queue.iter())
             .map(|waiting| waiting.data.capacity())
             .sum();
-        places + data
+        places + data + self.flows.as_ref().map_or(0, |flows| flows.memory())
     }
 
     fn oldest_of(&self, class: Class) -> Option<(usize, &Waiting)> {
@@ -264,7 +362,7 @@ mod tests {
     #[test]
     fn the_oldest_of_all_classes_is_dropped_when_full() {
         let now = crate::tests::start();
-        let mut queue = Datagrams::new(3 * (100 + OVERHEAD), ms(100));
+        let mut queue = Datagrams::new(3 * (100 + OVERHEAD), ms(100), 0);
         let a = queue.push(now, vec![0; 100], options(Class::Realtime, Some(now + ms(90))));
         let b = queue.push(now, vec![0; 100], options(Class::Bulk, None));
         let c = queue.push(now, vec![0; 100], options(Class::Realtime, Some(now + ms(10))));
@@ -280,7 +378,7 @@ mod tests {
     #[test]
     fn empty_datagrams_are_bounded_too() {
         let now = crate::tests::start();
-        let mut queue = Datagrams::new(64 * 1024, ms(100));
+        let mut queue = Datagrams::new(64 * 1024, ms(100), 0);
         let mut dropped = 0;
         for _ in 0..100_000 {
             queue.push(now, Vec::new(), options(Class::Interactive, None));
@@ -295,7 +393,7 @@ mod tests {
     #[test]
     fn age_and_deadline_expire() {
         let now = crate::tests::start();
-        let mut queue = Datagrams::new(64 * 1024, ms(100));
+        let mut queue = Datagrams::new(64 * 1024, ms(100), 0);
         let old = queue.push(now, vec![1], options(Class::Bulk, None));
         let short = queue.push(now + ms(50), vec![2], options(Class::Bulk, Some(now + ms(60))));
         let last = queue.push(now + ms(50), vec![3], options(Class::Bulk, Some(now + ms(1000))));

@@ -4,9 +4,10 @@
 //! 2. `take` commits as much of the offer as fits, charges the flow, and names it in a token.
 //! 3. `acked`, `lost` and `repeat` hand the token back.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::datagram::Popped;
+use crate::datagram::{Popped, Unsent};
 use crate::fair::Interest;
 use crate::steer::{Source, carried};
 use crate::stream::send::Span;
@@ -14,7 +15,7 @@ use crate::stream::table::Slot;
 use crate::token::Carried;
 use crate::{
     CONTROL_FLOW, Chunk, Class, Control, DatagramDrop, DatagramId, Direction, Event, FIRST_STREAM, Grant,
-    Next, PeerLimits, Scheduler, StreamId, Token, datagram_flow, stream_flow,
+    Next, PeerLimits, Scheduler, Stats, StreamId, Token, datagram_flow, stream_flow,
 };
 
 /// What a frame counts beyond its payload, and a control frame altogether: bytes on the wire, roughly.
@@ -165,15 +166,10 @@ impl Scheduler {
         }
         let (events, stats) = (&mut self.events, &mut self.stats);
         self.datagrams.expire(now, |id, notify| {
-            stats.datagrams_expired += 1;
-            if notify {
-                events.push_back(Event::DatagramExpired { id });
-            }
+            tell_unsent(stats, events, id, notify, Unsent::Expired);
         });
         if before != self.datagrams.next_expiry() {
-            for class in Class::ALL {
-                self.refresh_datagrams(class);
-            }
+            self.refresh_all_datagrams();
         }
     }
 
@@ -201,7 +197,7 @@ impl Scheduler {
     /// Tells the order whether datagrams of a class wait, and until when.
     pub(crate) fn refresh_datagrams(&mut self, class: Class) {
         let key = datagram_flow(class);
-        let waits = self.datagrams.front(class).is_some();
+        let waits = self.datagrams.waits(class);
         self.fair
             .set(key, if waits { Interest::Waiting } else { Interest::None });
         if let (Class::Realtime, Some(deadline)) = (class, self.datagrams.deadline(class)) {
@@ -209,6 +205,12 @@ impl Scheduler {
         }
         if self.datagrams.drained() {
             self.events.push_back(Event::DatagramsWritable);
+        }
+    }
+
+    fn refresh_all_datagrams(&mut self) {
+        for class in Class::ALL {
+            self.refresh_datagrams(class);
         }
     }
 
@@ -224,7 +226,7 @@ impl Scheduler {
             let offer = match key.checked_sub(FIRST_STREAM) {
                 Some(slot) => self.offer_stream(slot),
                 None => match Class::ALL.into_iter().find(|&class| datagram_flow(class) == key) {
-                    Some(class) => self.offer_datagram(class),
+                    Some(class) => self.offer_datagram(class, now),
                     None => self.offer_control(),
                 },
             };
@@ -250,13 +252,15 @@ impl Scheduler {
         Some(Offer::Stream(slot, id, span))
     }
 
-    fn offer_datagram(&mut self, class: Class) -> Option<Offer> {
-        let len = self.datagrams.front(class);
+    fn offer_datagram(&mut self, class: Class, now: Instant) -> Option<Offer> {
+        let (events, stats) = (&mut self.events, &mut self.stats);
+        let len = self.datagrams.peek(class, now, |id, notify, why| {
+            tell_unsent(stats, events, id, notify, why);
+        });
         if let Some(len) = len.filter(|&len| len <= self.max_datagram) {
             return Some(Offer::Datagram(class, len));
         }
         if let Some(gone) = self.datagrams.pop(class) {
-            self.stats.datagrams_too_large += 1;
             self.datagram_dropped(gone.id, gone.notify, DatagramDrop::TooLarge);
         }
         self.refresh_datagrams(class);
@@ -264,9 +268,24 @@ impl Scheduler {
     }
 
     pub(crate) fn datagram_dropped(&mut self, id: DatagramId, notify: bool, why: DatagramDrop) {
-        self.stats.datagrams_dropped += 1;
-        if notify {
-            self.events.push_back(Event::DatagramDropped { id, why });
+        tell_unsent(
+            &mut self.stats,
+            &mut self.events,
+            id,
+            notify,
+            Unsent::Dropped(why),
+        );
+    }
+
+    /// While the flow queues are over their bound: drops from the fattest.
+    pub(crate) fn shed_flows(&mut self) {
+        let (events, stats) = (&mut self.events, &mut self.stats);
+        let dropped = stats.datagrams_dropped;
+        self.datagrams.shed_flows(|id, notify, why| {
+            tell_unsent(stats, events, id, notify, why);
+        });
+        if dropped != self.stats.datagrams_dropped {
+            self.refresh_all_datagrams();
         }
     }
 
@@ -339,5 +358,24 @@ impl Scheduler {
             self.refresh(slot);
             self.settle(slot);
         }
+    }
+}
+
+/// A datagram leaves its queue unsent: counts it, and tells who wants to know.
+fn tell_unsent(stats: &mut Stats, events: &mut VecDeque<Event>, id: DatagramId, notify: bool, why: Unsent) {
+    let event = match why {
+        Unsent::Expired => {
+            stats.datagrams_expired += 1;
+            Event::DatagramExpired { id }
+        }
+        Unsent::Dropped(why) => {
+            stats.datagrams_dropped += 1;
+            stats.datagrams_dropped_by_delay += u64::from(why == DatagramDrop::Delay);
+            stats.datagrams_too_large += u64::from(why == DatagramDrop::TooLarge);
+            Event::DatagramDropped { id, why }
+        }
+    };
+    if notify {
+        events.push_back(event);
     }
 }

@@ -46,7 +46,7 @@ pub enum Event {
         /// Of which direction.
         direction: Direction,
     },
-    /// The datagram queue, after being more than half full, has drained to a quarter.
+    /// The datagram queue, or that of datagrams with a flow, has drained to a quarter after being more than half full.
     DatagramsWritable,
     /// The packet that carried the datagram was acknowledged.
     DatagramAcked {

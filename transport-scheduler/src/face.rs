@@ -74,12 +74,18 @@ pub struct Read {
 pub struct DatagramOptions {
     /// Its class.
     pub class: Class,
-    /// When it becomes worthless. Without one a realtime datagram gets the default, and any waits at most the age bound.
+    /// When it becomes worthless. Without one a realtime datagram gets the default, and any waits at most the age bound; with a
+    /// flow that is a second.
     pub deadline: Option<Instant>,
-    /// May be sent before the handshake is over. It may arrive twice, so it must be safe to be repeated.
+    /// May be sent before the handshake is over. It may arrive twice, so it must be safe to be repeated. With a flow it waits all
+    /// the same.
     pub early: bool,
     /// Tell what became of it, by one of the `Datagram` events ([`Event`](crate::Event)). Otherwise it is only counted.
     pub notify: bool,
+    /// A hash of the flow it belongs to, for packets of a tunnel; the last byte counts. Flows of a class take turns, one
+    /// that was silent goes first, and one whose queue stands loses packets until its sender slows down (FQ-CoDel, RFC 8290).
+    /// Order holds within a flow. `None`: it waits with the others of its class that have none.
+    pub flow: Option<u32>,
 }
 
 impl Default for DatagramOptions {
@@ -89,6 +95,7 @@ impl Default for DatagramOptions {
             deadline: None,
             early: false,
             notify: false,
+            flow: None,
         }
     }
 }
@@ -97,8 +104,10 @@ impl Default for DatagramOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum DatagramDrop {
-    /// The queue was full, and it was the oldest.
+    /// The queue was full, and it was the oldest; with a flow: the oldest of the flow that had most.
     QueueFull,
+    /// The queue of its flow stood for too long: its loss tells the sender to slow down (CoDel, RFC 8289).
+    Delay,
     /// The path narrowed while it waited, and it no longer fits a packet.
     TooLarge,
 }
@@ -127,8 +136,10 @@ pub struct Stats {
     pub streams_open: usize,
     /// Datagrams sent.
     pub datagrams_sent: u64,
-    /// Datagrams dropped because the queue was full or the path too narrow.
+    /// Datagrams dropped because the queue was full, stood too long, or the path was too narrow.
     pub datagrams_dropped: u64,
+    /// Of those, the ones whose flow's queue stood too long.
+    pub datagrams_dropped_by_delay: u64,
     /// Of those, the ones that no longer fitted the path.
     pub datagrams_too_large: u64,
     /// Datagrams whose time passed in the queue.

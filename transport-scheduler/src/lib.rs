@@ -28,6 +28,7 @@
 
 mod application;
 mod blocks;
+mod codel;
 mod control;
 mod datagram;
 mod early;
@@ -36,6 +37,7 @@ mod event;
 mod face;
 mod fair;
 mod flow;
+mod flows;
 mod id;
 mod limits;
 mod list;
@@ -175,7 +177,11 @@ impl Scheduler {
             cancels: Cancels::new(limits.max_resets_per_rtt, at_once),
             buffered: 0,
             crowded: VecDeque::new(),
-            datagrams: Datagrams::new(limits.datagram_queue_bytes, limits.datagram_max_age),
+            datagrams: Datagrams::new(
+                limits.datagram_queue_bytes,
+                limits.datagram_max_age,
+                limits.flow_queue_bytes,
+            ),
             max_datagram: usize::MAX,
             early: false,
             current: Vec::new(),

@@ -29,6 +29,8 @@ pub struct Limits {
     pub datagram_queue_bytes: usize,
     /// How long a datagram may wait.
     pub datagram_max_age: Duration,
+    /// Bytes of datagrams waiting that name a flow, a constant cost for each included. Neither of the two bounds above is theirs.
+    pub flow_queue_bytes: usize,
     /// How long a realtime message may wait when nothing else is said.
     pub realtime_deadline: Duration,
     /// Streams the peer may cancel in a round-trip time, beyond those it may have open at once.
@@ -50,6 +52,9 @@ impl Default for Limits {
             max_receive_segments: 1024,
             datagram_queue_bytes: 64 * 1024,
             datagram_max_age: Duration::from_millis(100),
+            // The interval of CoDel, 100 ms, at 80 Mbit/s; on faster links sixteen super-packets of 64 KB at once. CoDel keeps the
+            // queues far shorter where they stand, so this is for bursts, and more would help only floods.
+            flow_queue_bytes: 1 << 20,
             realtime_deadline: Duration::from_millis(150),
             max_resets_per_rtt: 100,
         }

@@ -386,6 +386,7 @@ fn messages_whose_time_has_passed_are_not_sent() {
             deadline: Some(deadline),
             early: false,
             notify: true,
+            flow: None,
         };
         pair.client
             .connection()
@@ -430,6 +431,7 @@ fn of_too_many_messages_the_oldest_are_dropped() {
         deadline: None,
         early: false,
         notify: true,
+        flow: None,
     };
     let mut ids = Vec::new();
     for number in 0..300 {

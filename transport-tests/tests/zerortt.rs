@@ -126,6 +126,7 @@ fn only_what_is_marked_goes_early() {
             deadline: None,
             early,
             notify: false,
+            flow: None,
         };
         connection
             .send_datagram(now, data.to_vec(), options)

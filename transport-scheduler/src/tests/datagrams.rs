@@ -10,6 +10,7 @@ fn send(scheduler: &mut Scheduler, now: Instant, data: &[u8], class: Class) -> D
                 deadline: None,
                 early: false,
                 notify: true,
+                flow: None,
             },
         )
         .unwrap()
@@ -132,6 +133,7 @@ fn late_datagrams_expire_even_while_nothing_may_be_sent() {
         deadline: Some(now + ms(20)),
         early: false,
         notify: true,
+        flow: None,
     };
     let late = client.send_datagram(now, b"late".to_vec(), options).unwrap();
     assert_eq!(client.next_timeout(), Some(now + ms(20)));
@@ -163,6 +165,7 @@ fn realtime_datagrams_leave_by_deadline_before_bulk() {
             deadline: Some(now + ms(deadline)),
             early: false,
             notify: true,
+            flow: None,
         };
         client.send_datagram(now, name.to_vec(), options).unwrap();
     }
@@ -198,6 +201,7 @@ fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
                     deadline: Some(deadline),
                     early: false,
                     notify: true,
+                    flow: None,
                 };
                 let data = vec![1; u.int_in_range(1..=1000)?];
                 let id = client.send_datagram(now, data, options).unwrap();
@@ -250,4 +254,127 @@ fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
         Ok(())
     })
     .budget_ms(800);
+}
+
+#[test]
+fn datagrams_with_a_flow_fill_the_link_share_it_and_lose_what_stands() {
+    let mut pair = Pair::new(&Limits::default());
+    let (client, start) = (&mut pair.client, pair.now);
+    let options = |flow| DatagramOptions {
+        class: Class::Bulk,
+        notify: true,
+        flow: Some(flow),
+        ..DatagramOptions::default()
+    };
+    // Two flows, each at the rate of the link, a packet a millisecond; and a message of a third now and then.
+    let (mut sent, mut waits) = ([0_u32; 3], Vec::new());
+    for at in 0..3000 {
+        let now = start + ms(at);
+        for flow in [0, 1] {
+            client
+                .send_datagram(now, vec![flow as u8; 1000], options(flow))
+                .unwrap();
+        }
+        if at % 50 == 49 {
+            client.send_datagram(now, vec![2; 100], options(2)).unwrap();
+            waits.push(at);
+        }
+        let (frames, _) = packet(client, now, 1008).expect("the link is never idle");
+        for frame in frames {
+            let Frame::Datagram(data) = frame else {
+                panic!("{frame:?}")
+            };
+            sent[usize::from(data[0])] += 1;
+            if data[0] == 2 {
+                assert!(at - waits.remove(0) <= 1, "the small flow waits");
+            }
+        }
+    }
+    // What is small goes alone: nothing else fits its packet.
+    assert_eq!((sent[0] + sent[1] + sent[2], sent[2]), (3000, 60));
+    assert!(sent[0].abs_diff(sent[1]) <= 2, "{sent:?}");
+    let (stats, queue) = (client.stats(), client.datagram_queue());
+    assert!(stats.datagrams_dropped_by_delay > 200, "{stats:?}");
+    let full = stats.datagrams_dropped - stats.datagrams_dropped_by_delay;
+    assert_eq!(
+        stats.datagrams_sent + stats.datagrams_dropped + queue.len as u64,
+        6060
+    );
+    assert!(queue.bytes <= Limits::default().flow_queue_bytes);
+    let told =
+        |wanted| move |event: &&Event| matches!(event, Event::DatagramDropped { why, .. } if *why == wanted);
+    let events = events(client);
+    assert_eq!(
+        events.iter().filter(told(DatagramDrop::Delay)).count() as u64,
+        stats.datagrams_dropped_by_delay
+    );
+    assert_eq!(
+        events.iter().filter(told(DatagramDrop::QueueFull)).count() as u64,
+        full
+    );
+    // They have a bound of their own.
+    assert!(queue.bytes > Limits::default().datagram_queue_bytes);
+    assert!(client.has_datagram_room(60_000, false));
+}
+
+#[test]
+fn a_datagram_with_a_flow_that_does_not_fit_the_packet_is_next_in_the_following_one() {
+    let mut pair = Pair::new(&Limits::default());
+    let (client, now) = (&mut pair.client, pair.now);
+    for len in [900, 800, 100] {
+        let options = DatagramOptions {
+            class: Class::Interactive,
+            flow: Some(9),
+            ..DatagramOptions::default()
+        };
+        client.send_datagram(now, vec![0; len], options).unwrap();
+    }
+    let lengths = |frames: Vec<Frame>| {
+        let length = |frame: &Frame| match frame {
+            Frame::Datagram(data) => data.len(),
+            other => panic!("{other:?}"),
+        };
+        frames.iter().map(length).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(packet(client, now, 1200).unwrap().0), [900]);
+    assert_eq!(
+        lengths(packet(client, now + ms(500), 1200).unwrap().0),
+        [800, 100]
+    );
+    // The path narrows: what no longer fits goes, and nothing else.
+    let options = DatagramOptions {
+        flow: Some(1),
+        notify: true,
+        ..DatagramOptions::default()
+    };
+    let wide = client.send_datagram(now, vec![0; 1000], options).unwrap();
+    client.send_datagram(now, vec![0; 500], options).unwrap();
+    client.set_max_datagram(600);
+    assert_eq!(client.next(now), Some(Next::Datagram { len: 500 }));
+    let why = DatagramDrop::TooLarge;
+    assert_eq!(events(client), [Event::DatagramDropped { id: wide, why }]);
+}
+
+#[test]
+fn datagrams_with_a_flow_wait_for_the_end_of_the_handshake_and_for_a_second_at_most() {
+    let mut pair = Pair::new(&Limits::default());
+    let (client, now) = (&mut pair.client, pair.now);
+    client.begin_early();
+    let options = DatagramOptions {
+        class: Class::Bulk,
+        early: true,
+        notify: true,
+        flow: Some(1),
+        ..DatagramOptions::default()
+    };
+    let old = client.send_datagram(now, vec![1; 10], options).unwrap();
+    client.send_datagram(now + ms(900), vec![2; 10], options).unwrap();
+    assert_eq!(client.next(now + ms(900)), None);
+    assert_eq!(client.next_timeout(), Some(now + ms(1000)));
+    client.on_timeout(now + ms(1000));
+    assert_eq!(events(client), [Event::DatagramExpired { id: old }]);
+    client.end_early(Limits::default().announce(1300));
+    let (frames, _) = packet(client, now + ms(1001), 1200).unwrap();
+    assert_eq!(frames, [Frame::Datagram(vec![2; 10])]);
+    assert!(!client.has_pending() && client.next_timeout().is_none());
 }

@@ -31,6 +31,7 @@ fn only_what_is_marked_goes_early_and_the_rest_follows() {
             deadline: None,
             early,
             notify: false,
+            flow: None,
         };
         client.send_datagram(now, data.to_vec(), options).unwrap();
     }

@@ -210,6 +210,7 @@ impl Bout {
                     early: false,
                     notify: true,
                     deadline: None,
+                    flow: None,
                 };
                 let _ = connection.send_datagram(now, vec![7; usize::from(length % 1500)], options);
             }

@@ -251,6 +251,7 @@ impl World {
                     early: false,
                     notify: true,
                     deadline: deadline.map(|ms| self.now + Duration::from_millis(ms.into())),
+                    flow: None,
                 };
                 let _ = scheduler.send_datagram(self.now, vec![8; usize::from(length % 1500)], options);
             }

@@ -351,6 +351,7 @@ impl World {
             early: false,
             notify: false,
             deadline: deadline_ms.map(|ms| now.instant + Duration::from_millis(ms.into())),
+            flow: None,
         };
         let connection = self.pair.sender(way(up)).connection();
         let most = connection.max_datagram();

@@ -302,6 +302,7 @@ impl App {
                     deadline,
                     early: false,
                     notify: true,
+                    flow: None,
                 };
                 match connection.send_datagram(moment, payload, options) {
                     Ok(id) => drop(self.open.insert(id, flow.index)),
