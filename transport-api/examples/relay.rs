@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{loopback, relay};
 use transport_api::masque::{ProxyError, ProxyStatus, Target};
-use transport_api::relay::{Decision, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy};
+use transport_api::relay::{Asked, Decision, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy};
 use transport_api::tunnel::{APP, Client};
 use transport_api::{ConnectOptions, Endpoint, EndpointConfig, Wait};
 
@@ -22,14 +22,17 @@ struct Ports {
 
 impl OnRequest for Ports {
     fn on_request(&self, request: &RequestMeta<'_>) -> Decision {
-        if self.own.contains(request.target) {
+        let Asked::Host(target) = request.target else {
+            return Decision::Accept;
+        };
+        if self.own.contains(target) {
             // The relay's policy forbids this machine's addresses; these targets are judged by a wider one.
             return Decision::AcceptUnder(TargetPolicy {
                 allow: "127.0.0.0/8".parse().into_iter().collect(),
                 ..TargetPolicy::default()
             });
         }
-        if self.open.contains(&request.target.port()) {
+        if self.open.contains(&target.port()) {
             return Decision::Accept;
         }
         let why = ProxyStatus::new(ProxyError::HttpRequestDenied).with_details("this port is closed here");

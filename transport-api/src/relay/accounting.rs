@@ -43,6 +43,8 @@ counters! {
     tcp_opened,
     /// UDP tunnels opened.
     udp_opened,
+    /// IP tunnels opened.
+    ip_opened,
     /// Tunnels that ended properly.
     closed_finished,
     /// Tunnels ended because the client gave up or its connection ended.
@@ -81,6 +83,26 @@ counters! {
     udp_bytes_up,
     /// Bytes of UDP from targets to clients.
     udp_bytes_down,
+    /// IP packets from clients.
+    ip_packets_up,
+    /// IP packets to clients.
+    ip_packets_down,
+    /// Bytes of IP packets from clients.
+    ip_bytes_up,
+    /// Bytes of IP packets to clients.
+    ip_bytes_down,
+    /// IP packets dropped: not well-formed.
+    ip_dropped_malformed,
+    /// IP packets dropped: a source that is not the client's.
+    ip_dropped_source,
+    /// IP packets dropped: routes or policy do not let them pass.
+    ip_dropped_policy,
+    /// IP packets dropped: nobody has the address.
+    ip_dropped_no_client,
+    /// ICMP errors sent to clients.
+    ip_errors_sent,
+    /// Address requests that found no address.
+    ip_pool_exhausted,
     /// Packets dropped: too large to send on.
     dropped_too_large,
     /// Packets dropped: the next hop's queue was full.

@@ -2,7 +2,7 @@
 
 use crate::Peer;
 use crate::http::Field;
-use crate::masque::{ProxyStatus, Target};
+use crate::masque::{IpScope, ProxyStatus, Target};
 
 use super::policy::TargetPolicy;
 
@@ -13,6 +13,18 @@ pub enum Protocol {
     Tcp,
     /// CONNECT-UDP.
     Udp,
+    /// CONNECT-IP.
+    Ip,
+}
+
+/// Where a request wants to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Asked<'a> {
+    /// A host and a port, by TCP or UDP.
+    Host(&'a Target),
+    /// Whatever this covers, by IP.
+    Ip(&'a IpScope),
 }
 
 /// A request before its target is resolved.
@@ -21,7 +33,7 @@ pub struct RequestMeta<'a> {
     /// What is asked for.
     pub protocol: Protocol,
     /// Where to.
-    pub target: &'a Target,
+    pub target: Asked<'a>,
     /// Ordinary header fields.
     pub fields: &'a [Field],
     /// Who asks, as the handshake proved it.
@@ -34,7 +46,7 @@ pub struct RequestMeta<'a> {
 pub enum Decision {
     /// Go on under the relay's policy.
     Accept,
-    /// Go on under this policy instead.
+    /// Go on under this policy instead; an IP tunnel has the relay's own all the same.
     AcceptUnder(TargetPolicy),
     /// Answer with an error.
     Reject {

@@ -1,4 +1,4 @@
-//! The relay: accepts connections and serves CONNECT and CONNECT-UDP requests on a thread of its own.
+//! The relay: accepts connections and serves CONNECT, CONNECT-UDP and CONNECT-IP requests on a thread of its own.
 //!
 //! Order of work for a request: limits → head → hook → names → policy on every address → connect → answer → pump.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@
 pub mod accounting;
 mod egress;
 mod hook;
+mod ip;
 pub mod policy;
 mod pump;
 mod quota;
@@ -25,7 +26,8 @@ mod service;
 mod tests;
 
 pub use accounting::Snapshot;
-pub use hook::{AcceptAll, Decision, OnRequest, Protocol, RequestMeta};
+pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
+pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};
 pub use quota::Quota;
 pub use service::{RelayConfig, RelayService};

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::egress;
-use super::hook::{Decision, Protocol, RequestMeta};
+use super::hook::{Asked, Decision, Protocol, RequestMeta};
 use super::pump::{self, End};
 use super::service::SessionContext;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::{Target, udp};
+use crate::masque::ip::Routes;
+use crate::masque::{Target, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
 
@@ -100,7 +101,7 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
 }
 
 fn head_takes_datagrams(head: &RequestHead) -> bool {
-    head.protocol.as_deref() == Some(udp::PROTOCOL)
+    matches!(head.protocol.as_deref(), Some(udp::PROTOCOL | ip::PROTOCOL))
 }
 
 async fn read_head<R: crate::masque::LaneRecv>(
@@ -114,48 +115,78 @@ async fn read_head<R: crate::masque::LaneRecv>(
 
 /// What is to be done, before any name is resolved.
 struct Plan {
-    protocol: Protocol,
-    target: Target,
+    wanted: Wanted,
     policy: super::TargetPolicy,
 }
 
+enum Wanted {
+    Tcp(Target),
+    Udp(Target),
+    /// What it may reach, and whether it puts pieces together.
+    Ip(Routes, bool),
+}
+
+fn unsupported(status: u16, details: &str) -> Refusal {
+    Refusal::plain(status, ProxyError::HttpRequestError, details)
+}
+
 fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan, Refusal> {
-    let bad_target = |_| Refusal::plain(400, ProxyError::HttpRequestError, "not a host and a port");
-    let unsupported = |status, details| Refusal::plain(status, ProxyError::HttpRequestError, details);
-    let (protocol, target) = match (head.method.as_str(), head.protocol.as_deref()) {
+    let bad_target = |_| unsupported(400, "not a host and a port");
+    let path = head.path.as_deref().unwrap_or_default();
+    match (head.method.as_str(), head.protocol.as_deref()) {
         ("CONNECT", None) => {
             let authority = head.authority.as_deref().unwrap_or_default();
-            (
-                Protocol::Tcp,
-                Target::from_authority(authority).map_err(bad_target)?,
-            )
+            let target = Target::from_authority(authority).map_err(bad_target)?;
+            let policy = ask(context, head, Protocol::Tcp, Asked::Host(&target))?;
+            Ok(Plan { wanted: Wanted::Tcp(target), policy })
         }
         ("CONNECT", Some(udp::PROTOCOL)) => {
-            let path = head.path.as_deref().unwrap_or_default();
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
-            (Protocol::Udp, target.map_err(bad_target)?)
+            let target = target.map_err(bad_target)?;
+            let policy = ask(context, head, Protocol::Udp, Asked::Host(&target))?;
+            Ok(Plan { wanted: Wanted::Udp(target), policy })
         }
-        ("CONNECT", Some(_)) => return Err(unsupported(501, "this protocol is not served")),
-        _ => return Err(unsupported(405, "only CONNECT is served")),
+        ("CONNECT", Some(ip::PROTOCOL)) => plan_ip(context, head, path),
+        ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
+        _ => Err(unsupported(405, "only CONNECT is served")),
+    }
+}
+
+fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str) -> Result<Plan, Refusal> {
+    let Some(gateway) = context.gateway() else {
+        return Err(unsupported(501, "this relay has no IP tunnels"));
     };
+    let matched = context.config().ip_templates.iter().find_map(|t| t.matches_ip(path));
+    let scope = matched.ok_or_else(|| unsupported(404, "no such template"))?;
+    let scope = scope.map_err(|error| unsupported(400, &error.to_string()))?;
+    let policy = ask(context, head, Protocol::Ip, Asked::Ip(&scope))?;
+    let routes = gateway
+        .routes_for(&scope)
+        .ok_or_else(|| unsupported(501, "name an address or a network instead of a host"))?;
+    if routes.ranges().is_empty() {
+        return Err(ProxyStatus::new(ProxyError::DestinationIpUnroutable).into());
+    }
+    let pieces = is_true(&head.fields, ip::PIECES_FIELD);
+    Ok(Plan { wanted: Wanted::Ip(routes, pieces), policy })
+}
+
+/// The embedder's word.
+fn ask<L: Lane>(
+    context: &SessionContext<L>,
+    head: &RequestHead,
+    protocol: Protocol,
+    target: Asked<'_>,
+) -> Result<super::TargetPolicy, Refusal> {
     let meta = RequestMeta {
         protocol,
-        target: &target,
+        target,
         fields: &head.fields,
         peer: &context.peer,
     };
     match context.config().hook.on_request(&meta) {
-        Decision::Accept => Ok(Plan {
-            protocol,
-            target,
-            policy: context.policy(),
-        }),
-        Decision::AcceptUnder(policy) => Ok(Plan {
-            protocol,
-            target,
-            policy,
-        }),
+        Decision::Accept => Ok(context.policy()),
+        Decision::AcceptUnder(policy) => Ok(policy),
         Decision::Reject {
             status,
             proxy_status,
@@ -173,18 +204,23 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan
 
 /// Resolves, connects, answers, carries.
 async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestStream<L>) {
-    let addresses =
-        match egress::addresses(context.local(), context.resolver(), &plan.policy, &plan.target).await {
-            Ok(addresses) => addresses,
-            Err(status) => return refuse(context, status.into(), stream.send, stream.frames).await,
-        };
     let accounting = context.accounting();
-    let end = match plan.protocol {
-        Protocol::Tcp => {
+    let end = match plan.wanted {
+        Wanted::Ip(routes, pieces) => {
+            accounting.ip_opened.inc();
+            serve_ip(context, routes, pieces, stream).await
+        }
+        Wanted::Tcp(target) => {
+            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
+                return;
+            };
             accounting.tcp_opened.inc();
             serve_tcp(context, &addresses, stream).await
         }
-        Protocol::Udp => {
+        Wanted::Udp(target) => {
+            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
+                return;
+            };
             accounting.udp_opened.inc();
             serve_udp(context, &addresses, stream).await
         }
@@ -198,6 +234,40 @@ async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestSt
         End::Idle => &accounting.closed_idle,
     };
     counter.inc();
+}
+
+/// The addresses of a target that the policy allows, or an answer that says why there are none.
+async fn resolve<L: Lane>(
+    context: &SessionContext<L>,
+    policy: &super::TargetPolicy,
+    target: &Target,
+    stream: RequestStream<L>,
+) -> Option<(Vec<SocketAddr>, RequestStream<L>)> {
+    match egress::addresses(context.local(), context.resolver(), policy, target).await {
+        Ok(addresses) => Some((addresses, stream)),
+        Err(status) => {
+            refuse(context, status.into(), stream.send, stream.frames).await;
+            None
+        }
+    }
+}
+
+async fn serve_ip<L: Lane>(
+    context: &SessionContext<L>,
+    routes: Routes,
+    pieces: bool,
+    mut stream: RequestStream<L>,
+) -> Option<End> {
+    let gateway = context.gateway()?;
+    let _open = context.count_tunnel();
+    let mut head = ResponseHead::new(200).with("capsule-protocol", "?1");
+    if pieces {
+        head = head.with(ip::PIECES_FIELD, "?1");
+    }
+    if answer(&mut stream.send, &head).await.is_err() {
+        return Some(End::ByClient);
+    }
+    Some(super::ip::serve(context, gateway, stream, routes, pieces).await)
 }
 
 async fn serve_tcp<L: Lane>(

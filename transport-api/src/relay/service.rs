@@ -1,19 +1,22 @@
 //! The relay's thread: it accepts connections, keeps their sessions, and drains them when asked.
+//!
+//! A relay that serves IP has its driver on the same thread: packets change none between the network and the device.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Snapshot};
 use super::hook::{AcceptAll, OnRequest};
+use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
 use super::quota::{Bucket, Quota, Slot, Slots};
 use super::request;
@@ -38,6 +41,8 @@ pub struct RelayConfig {
     pub name: String,
     /// Templates of CONNECT-UDP; only path and query count.
     pub templates: Vec<Template>,
+    /// Templates of CONNECT-IP, where IP is served; only path and query count.
+    pub ip_templates: Vec<Template>,
     /// Which targets are allowed.
     pub policy: TargetPolicy,
     /// Limits of sessions.
@@ -56,6 +61,7 @@ impl Default for RelayConfig {
         Self {
             name: "adit".into(),
             templates: vec![Template::relay()],
+            ip_templates: vec![Template::relay_ip()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
             connect_timeout: Duration::from_secs(10),
@@ -110,6 +116,15 @@ impl Shared {
     pub(super) fn snapshot(&self) -> Snapshot {
         self.accounting.snapshot()
     }
+
+    pub(super) fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// Looks at the policy that is in force now.
+    pub(super) fn with_policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
+        look(&self.live().policy)
+    }
 }
 
 /// A running relay. Dropping it lets the relay run on until its endpoint is closed.
@@ -136,6 +151,46 @@ impl RelayService {
             shared,
             thread: Some(thread),
         })
+    }
+
+    /// Serves IP as well. `bind` makes the endpoint on the relay's own loop ([`Endpoint::bind_on`]).
+    ///
+    /// # Errors
+    /// What `bind` says, [`io::ErrorKind::InvalidInput`] for pools or leases that contradict themselves, and what the device or a
+    /// new thread may fail with.
+    pub fn start_with_ip(
+        bind: impl FnOnce(&Handle) -> io::Result<Endpoint> + Send + 'static,
+        config: RelayConfig,
+        ip: IpService,
+    ) -> io::Result<(Self, Endpoint)> {
+        let shared = Arc::new(Shared::new(&config));
+        let resolver = Resolver::start()?;
+        let theirs = Arc::clone(&shared);
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("adit-relay".into())
+            .spawn(move || {
+                let mut local = Loop::new(MAX_TASKS)?;
+                let at = local.handle();
+                let made = bind(&at).and_then(|endpoint| {
+                    let port = ip::attach(&at, ip, &theirs)?;
+                    Ok((endpoint, port))
+                });
+                let (endpoint, gateway) = match made {
+                    Ok(made) => made,
+                    Err(error) => return tell.send(Err(error)).map_err(io::Error::other),
+                };
+                let mut relay = Relay::new(at, config, resolver, theirs);
+                relay.gateway = Some(gateway);
+                tell.send(Ok(endpoint.clone())).map_err(io::Error::other)?;
+                local.run(accept(&endpoint, &Rc::new(relay)))
+            })?;
+        let endpoint = told.recv().map_err(io::Error::other)??;
+        let service = Self {
+            shared,
+            thread: Some(thread),
+        };
+        Ok((service, endpoint))
     }
 
     /// Figures now.
@@ -188,13 +243,17 @@ impl RelayService {
 }
 
 /// The relay on its thread.
-pub(super) struct Relay<L> {
+pub(super) struct Relay<L: Lane> {
     local: Handle,
     config: RelayConfig,
     resolver: Resolver,
     shared: Arc<Shared>,
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
+    /// Routes packets, where IP is served.
+    pub(super) gateway: Option<Rc<Gateway<L>>>,
+    /// The number of the next tunnel of a client nobody knows.
+    next_number: Cell<u64>,
 }
 
 impl<L: Lane> Relay<L> {
@@ -206,6 +265,8 @@ impl<L: Lane> Relay<L> {
             shared,
             sessions: RefCell::default(),
             slots: Slots::default(),
+            gateway: None,
+            next_number: Cell::new(0),
         }
     }
 
@@ -306,7 +367,7 @@ async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
 }
 
 /// One session with what its tunnels share.
-pub(super) struct SessionContext<L> {
+pub(super) struct SessionContext<L: Lane> {
     relay: Rc<Relay<L>>,
     pub(super) session: Session<L>,
     pub(super) peer: Peer,
@@ -370,6 +431,17 @@ impl<L: Lane> SessionContext<L> {
 
     pub(super) fn accounting(&self) -> &Accounting {
         &self.relay.shared.accounting
+    }
+
+    pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {
+        self.relay.gateway.as_ref()
+    }
+
+    /// A number no other tunnel has.
+    pub(super) fn next_number(&self) -> u64 {
+        let number = self.relay.next_number.get();
+        self.relay.next_number.set(number + 1);
+        number
     }
 
     pub(super) fn policy(&self) -> TargetPolicy {

@@ -17,6 +17,7 @@ use mio::{Interest, Registry, Token};
 
 mod error;
 pub mod netlink;
+pub mod offload;
 mod sys;
 
 pub use error::TunError;

@@ -122,6 +122,15 @@ impl<L: Lane> Client<L> {
         Ok(IpTunnel::new(request, is_true(&response.fields, ip::PIECES_FIELD)))
     }
 
+    /// What the relay answers to any head, for tests of it.
+    #[cfg(test)]
+    pub(crate) async fn status_of(&self, head: &RequestHead) -> Option<u16> {
+        match self.request(head, &[], true).await {
+            Ok((_, response)) => Some(response.status),
+            Err(error) => error.refusal().map(|refusal| refusal.status),
+        }
+    }
+
     /// The same client with another template for IP tunnels.
     pub fn with_ip_template(mut self, template: Template) -> Self {
         self.ip_template = template;

@@ -3,10 +3,22 @@
 use std::task::{Context, Poll};
 
 use crate::masque::lane::{Lane, LaneDatagramError, LaneError, LaneRecv, LaneSend};
-use crate::{Connection, ConnectionError, ReadError, RecvStream, SendDatagramError, SendStream, WriteError};
+use crate::{
+    Class, Connection, ConnectionError, DatagramOptions, ReadError, RecvStream, SendDatagramError, SendStream,
+    WriteError,
+};
 
 fn closed(error: &ConnectionError) -> LaneError {
     LaneError::Closed(error.to_string())
+}
+
+fn not_taken(error: SendDatagramError) -> LaneDatagramError {
+    match error {
+        SendDatagramError::TooLarge { max } => LaneDatagramError::TooLarge(max),
+        SendDatagramError::Disabled | SendDatagramError::Full | SendDatagramError::Connection(_) => {
+            LaneDatagramError::Dropped
+        }
+    }
 }
 
 impl Lane for Connection {
@@ -34,12 +46,17 @@ impl Lane for Connection {
     }
 
     fn send_datagram(&self, datagram: Vec<u8>) -> Result<(), LaneDatagramError> {
-        Connection::send_datagram(self, datagram).map_err(|error| match error {
-            SendDatagramError::TooLarge { max } => LaneDatagramError::TooLarge(max),
-            SendDatagramError::Disabled | SendDatagramError::Full | SendDatagramError::Connection(_) => {
-                LaneDatagramError::Dropped
-            }
-        })
+        Connection::send_datagram(self, datagram).map_err(not_taken)
+    }
+
+    fn send_flow(&self, flow: u32, datagram: Vec<u8>) -> Result<(), LaneDatagramError> {
+        let options = DatagramOptions {
+            // What a flow carries is as likely a download as a call: its share of the tunnel is what keeps it fast.
+            class: Class::Interactive,
+            flow: Some(flow),
+            ..DatagramOptions::default()
+        };
+        self.send_datagram_with(datagram, options).map_err(not_taken)
     }
 
     fn max_datagram(&self) -> usize {

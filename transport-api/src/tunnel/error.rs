@@ -33,6 +33,8 @@ pub enum TunnelErrorKind {
     Transport,
     /// The relay broke the protocol.
     Protocol,
+    /// The device of this machine at the tunnel's end broke.
+    Device,
 }
 
 /// The answer of a relay that refused.
@@ -63,6 +65,11 @@ impl TunnelError {
             kind,
             detail: Detail::Text(text.into()),
         }
+    }
+
+    /// The device of a tunnel broke.
+    pub(crate) fn device(error: &std::io::Error) -> Self {
+        Self::new(TunnelErrorKind::Device, format!("the TUN device: {error}"))
     }
 
     /// From a final response other than 2xx.

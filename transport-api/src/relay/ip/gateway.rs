@@ -38,6 +38,8 @@ type ToldLeases = Box<dyn FnMut(Vec<Lease>)>;
 pub(in crate::relay) struct Gateway<L: Lane> {
     pool: RefCell<Pool>,
     routes: Routes,
+    /// Networks that the operator named as routes.
+    named: Vec<Network>,
     between_clients: bool,
     members: RefCell<HashMap<IpAddr, Rc<Member<L>>>>,
     device: Rc<dyn Device>,
@@ -63,10 +65,12 @@ impl<L: Lane> Gateway<L> {
         shared: Arc<Shared>,
     ) -> Result<Self, PoolError> {
         let pool = Pool::new(&plan.pools, &plan.leases)?;
-        let routes = Routes::of(&[plan.pools, plan.routes].concat());
+        let routes = Routes::of(&[plan.pools.as_slice(), &plan.routes].concat());
+        let named = plan.routes.into_iter().filter(|route| route.prefix_len() > 0);
         Ok(Self {
             pool: RefCell::new(pool),
             routes,
+            named: named.collect(),
             between_clients: plan.between_clients,
             members: RefCell::default(),
             device,
@@ -77,7 +81,7 @@ impl<L: Lane> Gateway<L> {
     }
 
     /// What a request for `scope` is told about; nothing when the relay routes nowhere of it. Names are not resolved: `None`.
-    pub(super) fn routes_for(&self, scope: &IpScope) -> Option<Routes> {
+    pub(in crate::relay) fn routes_for(&self, scope: &IpScope) -> Option<Routes> {
         let within = match &scope.target {
             ScopeTarget::Any => None,
             ScopeTarget::Network(network) => Some(*network),
@@ -215,14 +219,8 @@ impl<L: Lane> Gateway<L> {
 
     /// A network that the operator named as a route is meant; what only a default route covers is judged like any target.
     fn is_allowed(&self, policy: &TargetPolicy, destination: IpAddr) -> bool {
-        if policy.deny.iter().any(|network| network.contains(destination)) {
-            return false;
-        }
-        let named = |range: &RouteRange| {
-            let all = RouteRange::of(Network::all(destination.is_ipv4()));
-            range.admits(destination, 0) && (range.start(), range.end()) != (all.start(), all.end())
-        };
-        self.routes.ranges().iter().any(named) || policy.check(destination).is_ok()
+        let in_any = |networks: &[Network]| networks.iter().any(|network| network.contains(destination));
+        !in_any(&policy.deny) && (in_any(&self.named) || policy.check(destination).is_ok())
     }
 
     /// From one client to another: this relay is a router between them (RFC 9484 §7).

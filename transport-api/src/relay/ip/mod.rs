@@ -10,9 +10,18 @@ mod serve;
 mod tests;
 
 use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
 
+use super::service::Shared;
+use crate::driver::clock;
 use crate::ip::Network;
+use crate::local::{Handle, TunDevice, yield_now};
+use crate::masque::lane::Lane;
 use crate::tun::Tun;
+use crate::tunnel::ip::{FrameReader, TunPort};
+use crate::{Entropy, OsEntropy};
 
 pub(super) use gateway::Gateway;
 pub use pool::{Lease, MAX_LEASES, PoolError};
@@ -43,5 +52,51 @@ impl fmt::Debug for IpService {
             .field("between_clients", &self.between_clients)
             .field("device", &self.device)
             .finish_non_exhaustive()
+    }
+}
+
+/// Frames read from the device before others have their turn.
+const FRAMES: usize = 16;
+
+/// Puts the router between the service's device and clients to come.
+pub(super) fn attach<L: Lane>(
+    at: &Handle,
+    service: IpService,
+    shared: &Arc<Shared>,
+) -> io::Result<Rc<Gateway<L>>> {
+    let device = TunDevice::new(at, service.device)?;
+    let port = Rc::new(TunPort::new(device.clone()));
+    let plan = gateway::Plan {
+        pools: service.pools,
+        routes: service.routes,
+        between_clients: service.between_clients,
+        leases: service.leases,
+        on_leases: service.on_leases,
+    };
+    let mut seed = [0; 8];
+    OsEntropy
+        .fill(&mut seed)
+        .map_err(|_| io::Error::other("the system gives no randomness"))?;
+    let gateway = Gateway::new(plan, port, u64::from_ne_bytes(seed), Arc::clone(shared))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let gateway = Rc::new(gateway);
+    let work = read_device(FrameReader::new(device), Rc::clone(&gateway));
+    at.spawn(work).map_err(io::Error::other)?;
+    Ok(gateway)
+}
+
+/// Hands on what the device gives, until it breaks.
+async fn read_device<L: Lane>(mut reader: FrameReader, gateway: Rc<Gateway<L>>) {
+    loop {
+        for _ in 0..FRAMES {
+            match reader.next().await {
+                Ok(frame) => gateway.from_device(clock::now().instant, frame),
+                Err(error) => {
+                    tracing::error!(target: "adit::relay", %error, "the TUN device is gone");
+                    return;
+                }
+            }
+        }
+        yield_now().await;
     }
 }

@@ -120,6 +120,12 @@ impl<L: Lane> IpTunnel<L> {
         }
     }
 
+    /// Capsules as they are, for tests of the other end.
+    #[cfg(test)]
+    pub(crate) fn tell(&mut self, capsules: &[u8]) {
+        self.stream.tell(capsules);
+    }
+
     /// A client has no addresses to give.
     fn deny(&mut self, wishes: &[AddressRequest]) {
         let denied: Vec<_> = wishes

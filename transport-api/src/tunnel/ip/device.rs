@@ -1,7 +1,9 @@
 //! The device at the end of a tunnel, as the tunnel sees it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
 
 use crate::local::TunDevice;
 use crate::tun::offload::{Coalescer, VNET_HEADER};
@@ -17,15 +19,19 @@ pub(crate) trait Device {
 /// A TUN device; what it does not take is dropped and counted, as on any link.
 #[derive(Debug)]
 pub(crate) struct TunPort {
-    device: Rc<TunDevice>,
+    device: TunDevice,
     /// None without offload: then packets go one by one.
     coalescer: Option<RefCell<Coalescer>>,
     dropped: Cell<u64>,
 }
 
 impl TunPort {
-    pub(crate) fn new(device: Rc<TunDevice>) -> Self {
-        let coalescer = device.has_offload().then(|| RefCell::new(Coalescer::new(device.has_uso())));
+    pub(crate) fn new(device: TunDevice) -> Self {
+        let coalescer = device.get().has_offload().then(|| {
+            let mut coalescer = Coalescer::new();
+            coalescer.set_udp(device.get().has_uso());
+            RefCell::new(coalescer)
+        });
         Self {
             device,
             coalescer,
@@ -63,7 +69,7 @@ impl Device for TunPort {
 /// What a device gives: frames that begin with [`VNET_HEADER`] bytes of virtio_net_hdr, whether the kernel wrote one or not.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    device: Rc<TunDevice>,
+    device: TunDevice,
     buffer: Vec<u8>,
 }
 
@@ -71,18 +77,29 @@ pub(crate) struct FrameReader {
 const FRAME: usize = VNET_HEADER + 65_535;
 
 impl FrameReader {
-    pub(crate) fn new(device: Rc<TunDevice>) -> Self {
+    pub(crate) fn new(device: TunDevice) -> Self {
         Self {
             device,
             buffer: vec![0; FRAME],
         }
     }
 
-    /// The next frame; whoever reads it may write in it.
-    pub(crate) async fn next(&mut self) -> std::io::Result<&mut [u8]> {
-        let start = if self.device.has_offload() { 0 } else { VNET_HEADER };
+    /// The next frame; whoever reads it may write in it. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> io::Result<&mut [u8]> {
+        let n = poll_fn(|cx| self.poll_read(cx)).await?;
+        Ok(self.buffer.get_mut(..n).unwrap_or_default())
+    }
+
+    /// As [`next`](Self::next).
+    pub(crate) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<io::Result<&mut [u8]>> {
+        let n = ready!(self.poll_read(cx))?;
+        Poll::Ready(Ok(self.buffer.get_mut(..n).unwrap_or_default()))
+    }
+
+    fn poll_read(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        let start = if self.device.get().has_offload() { 0 } else { VNET_HEADER };
         let space = self.buffer.get_mut(start..).unwrap_or_default();
-        let n = self.device.recv(space).await?;
-        Ok(self.buffer.get_mut(..start + n).unwrap_or_default())
+        let n = ready!(self.device.poll_recv(cx, space))?;
+        Poll::Ready(Ok(start + n))
     }
 }

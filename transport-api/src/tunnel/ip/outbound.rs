@@ -55,12 +55,8 @@ impl Outbound {
         let Ok(packet) = Packet::parse(frame.packet()) else {
             return Tally::default();
         };
-        let flow = packet.flow_hash(self.seed);
-        if packet.is_tcp_syn() {
-            // A connection that begins learns what the path takes without losing a packet for it.
-            mss::clamp(frame.packet_mut(), mtu(sender.max_packet()));
-        }
-        if frame.largest() > max && !frame.resplit(max) {
+        let (flow, opens) = (packet.flow_hash(self.seed), packet.is_tcp_syn());
+        if frame.largest() > max && frame.resplit(max).is_err() {
             return self.send_large(now, sender, frame, flow, router, device);
         }
         let mut tally = Tally::default();
@@ -71,6 +67,10 @@ impl Outbound {
                 return tally;
             }
             let bytes = datagram.len() - prefix;
+            if opens && let Some(packet) = datagram.get_mut(prefix..) {
+                // A connection that begins learns what the path takes without losing a packet for it.
+                mss::clamp(packet, mtu(sender.max_packet()));
+            }
             match sender.send_datagram(flow, datagram) {
                 Ok(()) => {
                     tally.packets += 1;
