@@ -37,6 +37,9 @@ pub struct EndpointConfig {
     pub observer: Option<Box<dyn Observer + Send>>,
     /// Kernel socket buffers in bytes (`SO_RCVBUF`, `SO_SNDBUF`); the system may give less.
     pub socket_buffer: usize,
+    /// Marks datagrams (`SO_MARK`), so that routing rules can keep them out of a tunnel that they carry. Linux alone; needs
+    /// `CAP_NET_ADMIN`.
+    pub mark: Option<u32>,
     /// Is told the secrets of every connection, on the driver thread: whoever has them reads the traffic. See [`KeyLog`].
     pub key_log: Option<Box<dyn KeyLog + Send>>,
     /// Driver threads of a relay, each with a socket on the same port: as many cores as it may use, 1 to 64. A connection is
@@ -57,6 +60,7 @@ impl EndpointConfig {
             transport: TransportOptions::default(),
             observer: None,
             socket_buffer: 4 << 20,
+            mark: None,
             key_log: None,
             workers: 1,
         }

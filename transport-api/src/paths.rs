@@ -29,6 +29,8 @@ pub enum Failover {
     Off,
     /// Opens paths from the other addresses this machine has on interfaces that are up; whichever answers first is used.
     Auto,
+    /// The same without the addresses of this device: a tunnel that leads through the connection itself.
+    AutoExcept(String),
     /// The same from these addresses alone.
     Among(Vec<IpAddr>),
 }

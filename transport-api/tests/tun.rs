@@ -1,11 +1,15 @@
 //! TUN devices and netlink, each test in a network namespace of its own: the test starts itself again in one.
 #![cfg(target_os = "linux")]
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use mio::event::Source as _;
+use mio::unix::SourceFd;
 use transport_api::local::{Loop, TunDevice};
 use transport_api::tun::netlink::{
     Address, MAIN_TABLE, Netlink, NetlinkError, Prefix, Route, RouteKind, Rule,
@@ -32,8 +36,9 @@ fn inside(name: &str, way: &[&str], body: impl FnOnce()) {
     if !possible.is_ok_and(|status| status.success()) {
         return skip(name, &format!("`{}` is not allowed here", way.join(" ")));
     }
-    if !std::path::Path::new("/dev/net/tun").exists() {
-        return skip(name, "there is no /dev/net/tun");
+    // A container may show the file and forbid its use. Opening it makes no device yet.
+    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
+        return skip(name, &format!("/dev/net/tun: {error}"));
     }
     let output = Command::new(way[0])
         .args(&way[1..])
@@ -107,11 +112,35 @@ fn is_udp(packet: &[u8]) -> bool {
     packet.len() >= 28 && packet[0] == 0x45 && packet[9] == 17
 }
 
-/// The next UDP packet that waits in the queue, behind a header of `header` bytes.
+/// The next packet; the kernel may still be handing it over when the socket says it is sent.
+fn next(tun: &Tun, buffer: &mut [u8]) -> usize {
+    loop {
+        match tun.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(std::slice::from_ref(tun)),
+            length => return length.unwrap(),
+        }
+    }
+}
+
+/// Until one of the queues has something.
+fn wait(queues: &[Tun]) {
+    let mut poll = mio::Poll::new().unwrap();
+    let mut events = mio::Events::with_capacity(1);
+    for queue in queues {
+        let mut source = SourceFd(&queue.as_raw_fd());
+        source
+            .register(poll.registry(), mio::Token(0), mio::Interest::READABLE)
+            .unwrap();
+    }
+    poll.poll(&mut events, Some(PATIENCE)).unwrap();
+    assert!(!events.is_empty(), "nothing came");
+}
+
+/// The next UDP packet, behind a header of `header` bytes.
 fn next_udp(tun: &Tun, header: usize) -> Vec<u8> {
     let mut buffer = [0; 2048];
     loop {
-        let length = tun.recv(&mut buffer).unwrap();
+        let length = next(tun, &mut buffer);
         if is_udp(&buffer[header..length]) {
             return buffer[..length].to_vec();
         }
@@ -281,21 +310,35 @@ fn two_queues_share_a_device() {
         let names: Vec<&str> = queues.iter().map(Tun::name).collect();
         assert_eq!(names, ["adit0", "adit0"]);
         bring_up(&mut netlink, "adit0");
-        let mut sockets = Vec::new();
-        // The kernel chooses the queue by a hash of the flow: of 64 flows some take each.
-        for _ in 0..64 {
-            let socket = socket();
-            socket.send(b"flow").unwrap();
-            sockets.push(socket);
+        // The kernel chooses the queue by a hash of the flow: some of 64 flows take each.
+        let flows: Vec<UdpSocket> = (0..64).map(|_| socket()).collect();
+        for flow in &flows {
+            flow.send(b"flow").unwrap();
         }
-        let mut buffer = [0; 2048];
-        let mut flows = queues.iter().map(|queue| {
-            let lengths = std::iter::from_fn(|| queue.recv(&mut buffer).ok());
-            lengths.filter(|&length| length == 42).count()
-        });
-        let (first, second) = (flows.next().unwrap(), flows.next().unwrap());
-        assert_eq!(first + second, 64);
-        assert!(first > 0 && second > 0, "{first} and {second}");
+        let mut ports: [Vec<u16>; 2] = Default::default();
+        while ports.concat().len() < flows.len() {
+            wait(&queues);
+            for (queue, ports) in queues.iter().zip(&mut ports) {
+                let mut buffer = [0; 2048];
+                while let Ok(length) = queue.recv(&mut buffer) {
+                    if is_udp(&buffer[10..length]) {
+                        ports.push(u16::from_be_bytes([buffer[30], buffer[31]]));
+                    }
+                }
+            }
+        }
+        assert!(
+            ports.iter().all(|ports| !ports.is_empty()),
+            "a queue carries nothing"
+        );
+        let mut ports = ports.concat();
+        ports.sort_unstable();
+        let mut sent: Vec<u16> = flows
+            .iter()
+            .map(|flow| flow.local_addr().unwrap().port())
+            .collect();
+        sent.sort_unstable();
+        assert_eq!(ports, sent);
     });
 }
 

@@ -122,7 +122,7 @@ fn parts(config: EndpointConfig) -> Result<Vec<Part>> {
         ServerConfig::check(server.relay_id, &server.epochs, server.bundle.as_ref())
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
     }
-    let socket = bind(config.listen, config.socket_buffer)?;
+    let socket = bind(config.listen, config.socket_buffer, config.mark)?;
     workers::parts(config, socket, &mut OsEntropy)
 }
 
@@ -141,7 +141,7 @@ fn make(
         number,
         workers,
     } = part;
-    let (local, caps, buffer) = (socket.local_addr()?, socket.caps(), config.socket_buffer);
+    let (local, caps) = (socket.local_addr()?, socket.caps());
     let mut seed = [0; 32];
     OsEntropy
         .fill(&mut seed)
@@ -158,7 +158,8 @@ fn make(
         lead,
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
-        socket_buffer: buffer,
+        socket_buffer: config.socket_buffer,
+        mark: config.mark,
         state: Mutex::new(EndpointState {
             local,
             connects: std::collections::VecDeque::new(),
@@ -183,10 +184,11 @@ fn make(
     Ok(Driver::new(io, engine, shared, app))
 }
 
-fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
+fn bind(addr: SocketAddr, buffer: usize, mark: Option<u32>) -> Result<UdpSocket> {
     let options = SocketOptions {
         recv_buffer: buffer,
         send_buffer: buffer,
+        mark,
         ..SocketOptions::default()
     };
     UdpSocket::bind(addr, &options)
@@ -194,7 +196,7 @@ fn bind(addr: SocketAddr, buffer: usize) -> Result<UdpSocket> {
 
 /// Hands the driver another socket.
 pub(crate) fn rebind(shared: &Arc<EndpointShared>, addr: SocketAddr) -> Result<()> {
-    let socket = bind(addr, shared.socket_buffer)?;
+    let socket = bind(addr, shared.socket_buffer, shared.mark)?;
     {
         let mut state = lock(&shared.state);
         state.local = socket.local_addr()?;

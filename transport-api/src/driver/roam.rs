@@ -95,10 +95,10 @@ fn candidates(failover: &Failover, remote: SocketAddr) -> Vec<IpAddr> {
     let all = match failover {
         Failover::Off => Vec::new(),
         Failover::Among(addresses) => addresses.clone(),
-        Failover::Auto => match interfaces() {
+        Failover::Auto | Failover::AutoExcept(_) => match interfaces() {
             Ok(all) => all
                 .iter()
-                .filter(|one| leads_out(one))
+                .filter(|one| leads_out(one) && *failover != Failover::AutoExcept(one.name.clone()))
                 .map(|one| one.address)
                 .collect(),
             Err(error) => {

@@ -353,6 +353,7 @@ pub(crate) struct EndpointShared {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) marked: Marked,
     pub(crate) socket_buffer: usize,
+    pub(crate) mark: Option<u32>,
     pub(crate) state: Mutex<EndpointState>,
 }
 

@@ -64,6 +64,7 @@ fn split(mut config: EndpointConfig, workers: usize) -> Vec<EndpointConfig> {
             .clone()
             .map(|inner| Box::new(Together(inner)) as Box<dyn Observer + Send>),
         socket_buffer: config.socket_buffer,
+        mark: config.mark,
         key_log: key_log
             .clone()
             .map(|inner| Box::new(Together(inner)) as Box<dyn KeyLog + Send>),

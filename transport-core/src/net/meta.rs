@@ -14,6 +14,9 @@ pub struct SocketOptions {
     pub gso: bool,
     /// Take several datagrams of one sender in one piece where the kernel can join them (UDP GRO).
     pub gro: bool,
+    /// Marks what is sent (`SO_MARK`), so that the system's routing rules tell it from other traffic. Linux alone; needs
+    /// `CAP_NET_ADMIN`.
+    pub mark: Option<u32>,
 }
 
 impl Default for SocketOptions {
@@ -23,6 +26,7 @@ impl Default for SocketOptions {
             send_buffer: 4 << 20,
             gso: true,
             gro: true,
+            mark: None,
         }
     }
 }
@@ -47,12 +51,14 @@ pub struct Caps {
 }
 
 /// An address of this machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// The address.
     pub address: IpAddr,
     /// The number of the interface it is on.
     pub index: u32,
+    /// Its name.
+    pub name: String,
     /// The interface is up, and its link works as far as the system knows.
     pub up: bool,
     /// The interface leads nowhere but here.

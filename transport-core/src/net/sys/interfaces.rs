@@ -1,5 +1,6 @@
 //! The addresses of this machine, and the interfaces they are on.
 
+use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
 
@@ -28,11 +29,15 @@ pub(in crate::net) fn interfaces() -> io::Result<Vec<Interface>> {
         next = entry.ifa_next;
         let flags = entry.ifa_flags as libc::c_int;
         // SAFETY: the address is null or a valid socket address of the family it names; the name is a C string.
-        let (address, index) = unsafe { (address_of(entry.ifa_addr), libc::if_nametoindex(entry.ifa_name)) };
+        let (address, index, name) = unsafe {
+            let name = CStr::from_ptr(entry.ifa_name);
+            (address_of(entry.ifa_addr), libc::if_nametoindex(entry.ifa_name), name)
+        };
         if let Some(address) = address {
             found.push(Interface {
                 address,
                 index,
+                name: name.to_string_lossy().into_owned(),
                 up: flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0,
                 loopback: flags & libc::IFF_LOOPBACK != 0,
             });

@@ -400,6 +400,9 @@ fn configure(fd: BorrowedFd<'_>, ipv6: bool, options: &SocketOptions) -> io::Res
         local_address = on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
         ecn &= on(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
     }
+    if let Some(mark) = options.mark {
+        set(fd, libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)?;
+    }
     Ok(Caps {
         gso: options.gso && read(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok(),
         gro: options.gro && on(libc::SOL_UDP, libc::UDP_GRO),
