@@ -175,7 +175,8 @@ impl std::fmt::Debug for ServerOptions {
 /// What happens to a datagram when the queue of its connection is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DatagramPolicy {
-    /// The oldest waiting datagram goes, and is counted. Best for tunnels and media.
+    /// The oldest waiting datagram goes, and is counted; of those with a flow the oldest of the flow that has most. Best for
+    /// tunnels and media.
     #[default]
     DropOldest,
     /// `send_datagram` refuses with [`crate::SendDatagramError::Full`].

@@ -78,7 +78,13 @@ impl Connection {
                 return Err(SendDatagramError::Connection(error.clone()));
             }
             if receipt.is_some() && queue.receipts >= MAX_RECEIPTS
-                || !make_room(&mut queue, shared, data.len(), &mut dropped)
+                || !make_room(
+                    &mut queue,
+                    shared,
+                    data.len(),
+                    options.flow.is_some(),
+                    &mut dropped,
+                )
             {
                 return Err(SendDatagramError::Full);
             }
@@ -147,21 +153,23 @@ fn check_size(shared: &ConnectionShared, len: usize) -> Result<(), SendDatagramE
     }
 }
 
-fn fits(queue: &DatagramState, shared: &ConnectionShared, len: usize) -> bool {
-    queue.sending.is_empty() || queue.sending_bytes + Queued::cost(len) <= shared.queue_bytes
+fn fits(queue: &mut DatagramState, shared: &ConnectionShared, len: usize, with_flow: bool) -> bool {
+    let sending = queue.sending(with_flow);
+    sending.queue.is_empty() || sending.bytes + Queued::cost(len) <= shared.bound(with_flow)
 }
 
 fn make_room(
     queue: &mut DatagramState,
     shared: &ConnectionShared,
     len: usize,
+    with_flow: bool,
     dropped: &mut Vec<Arc<ReceiptReply>>,
 ) -> bool {
     if shared.policy != DatagramPolicy::DropOldest {
-        return fits(queue, shared, len);
+        return fits(queue, shared, len, with_flow);
     }
-    while !fits(queue, shared, len) {
-        let Some(old) = queue.pop_sending() else {
+    while !fits(queue, shared, len, with_flow) {
+        let Some(old) = queue.sending(with_flow).pop() else {
             break;
         };
         queue.sending_dropped += 1;
@@ -179,9 +187,8 @@ fn push(
     options: DatagramOptions,
     receipt: Option<Arc<ReceiptReply>>,
 ) {
-    queue.sending_bytes += Queued::cost(data.len());
     queue.receipts += usize::from(receipt.is_some());
-    queue.sending.push_back(Queued {
+    queue.sending(options.flow.is_some()).push(Queued {
         data,
         options,
         since: now().instant,
@@ -227,7 +234,7 @@ impl Future for SendDatagram {
                 return Poll::Ready(Err(SendDatagramError::Connection(error.clone())));
             }
             let crowded = this.receipt.is_some() && queue.receipts >= MAX_RECEIPTS;
-            if crowded || !fits(&queue, &shared, data.len()) {
+            if crowded || !fits(&mut queue, &shared, data.len(), options.flow.is_some()) {
                 queue.writers.add(cx.waker());
                 this.datagram = Some((data, options));
                 return Poll::Pending;

@@ -191,6 +191,64 @@ fn the_byte_bound_holds_under_every_policy_and_every_receipt_is_answered() {
     }
 }
 
+/// Outcomes of so many datagrams of ten flows, each with a receipt; those refused are not among them.
+fn outcomes_in_flows(pair: &common::Pair, policy: DatagramPolicy, count: u32) -> Vec<DatagramOutcome> {
+    let mut receipts = Vec::new();
+    for index in 0..count {
+        let options = DatagramOptions {
+            class: Class::Bulk,
+            flow: Some(index % 10),
+            ..DatagramOptions::default()
+        };
+        let data = vec![1; 1000];
+        let sent = if policy == DatagramPolicy::Wait {
+            let waiting = pair.at_client.send_datagram_wait(data, options).tracked();
+            waiting.wait_timeout(PATIENCE).expect("room in the end")
+        } else {
+            pair.at_client.send_datagram_tracked(data, options)
+        };
+        match sent {
+            Ok(receipt) => receipts.push(receipt),
+            Err(SendDatagramError::Full) if policy == DatagramPolicy::Refuse => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    receipts.into_iter().map(outcome).collect()
+}
+
+#[test]
+fn a_burst_with_flows_finds_room_beside_a_small_queue() {
+    let full = DatagramOutcome::Dropped(DatagramDrop::QueueFull);
+    // 800 packets, a dozen super-packets of a tunnel device, wait in the bound of flows and not in that of the others.
+    let pair = bounded(DatagramPolicy::DropOldest, 4096, Duration::from_secs(5));
+    let outcomes = outcomes_in_flows(&pair, DatagramPolicy::DropOldest, 800);
+    assert_eq!(outcomes.len(), 800);
+    assert!(!outcomes.contains(&full), "{outcomes:?}");
+    assert_eq!(pair.at_client.datagram_drops().sent, 0);
+    let stats = pair.at_client.stats();
+    assert_eq!(stats.datagrams_sent + stats.datagrams_dropped_by_delay, 800);
+}
+
+#[test]
+fn with_flows_the_policies_look_at_the_bound_of_flows() {
+    let full = DatagramOutcome::Dropped(DatagramDrop::QueueFull);
+    for policy in POLICIES {
+        let mut transport = TransportOptions {
+            datagram_policy: policy,
+            ..TransportOptions::default()
+        };
+        transport.limits.flow_queue_bytes = 8 * 1024;
+        let pair = pair_with(transport.clone(), transport);
+        let outcomes = outcomes_in_flows(&pair, policy, 2000);
+        let dropped = outcomes.iter().filter(|outcome| **outcome == full).count();
+        match policy {
+            DatagramPolicy::DropOldest => assert!(dropped > 0 && outcomes.len() == 2000, "{dropped}"),
+            DatagramPolicy::Refuse => assert!(dropped == 0 && outcomes.len() < 2000, "{dropped}"),
+            DatagramPolicy::Wait => assert!(dropped == 0 && outcomes.len() == 2000, "{dropped}"),
+        }
+    }
+}
+
 #[test]
 fn the_end_of_the_connection_answers_receipts_and_watches() {
     let pair = pair();

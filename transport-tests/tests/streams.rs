@@ -508,3 +508,78 @@ fn messages_arrive_whole_once_or_not_at_all() {
         stats.datagrams_sent
     );
 }
+
+/// A TCP of the plainest kind inside a tunnel fills a line of 1 MB/s, with a small message beside it every 20 ms: without flows the
+/// small ones wait behind what TCP has queued, with them they do not, and TCP has the line all the same.
+#[test]
+fn a_small_flow_in_a_tunnel_is_fast_beside_one_that_fills_it() {
+    let (mut bytes, mut worst) = ([0; 2], [Duration::ZERO; 2]);
+    for (run, with_flows) in [false, true].into_iter().enumerate() {
+        let mut options = Options::new(39);
+        options.client.algorithm = Algorithm::Fixed {
+            bytes_per_s: 1_000_000,
+        };
+        let mut pair = Pair::connected(options);
+        pair.recording = false;
+        pair.run_for(Duration::from_secs(2));
+        pair.client.events.clear();
+        // A window that grows by a packet each time it has arrived, and halves at most ten times a second when packets are dropped.
+        let (mut window, mut open, mut halved, mut small) = (10.0_f64, 0_u64, pair.elapsed(), None);
+        let begin = pair.elapsed();
+        for turn in 0..4000 {
+            let now = pair.now(Way::Up);
+            let mut send = |number: u16, len: usize| {
+                let options = DatagramOptions {
+                    class: Class::Bulk,
+                    flow: with_flows.then_some(number.into()),
+                    notify: true,
+                    ..DatagramOptions::default()
+                };
+                let mut data = message(number);
+                data.truncate(len);
+                let sent = pair.client.connection().send_datagram(now, data, options);
+                sent.expect("there is a path");
+            };
+            while (open as f64) < window {
+                send(1, 1000);
+                open += 1;
+            }
+            if turn % 20 == 0 && small.is_none() {
+                send(2, 100);
+                small = Some(now.instant);
+            }
+            pair.run_for(Duration::from_millis(1));
+            let (now, settled) = (
+                pair.now(Way::Up).instant,
+                pair.elapsed() > begin + Duration::from_secs(1),
+            );
+            for data in pair.server.take_datagrams() {
+                if data.len() == 1000 {
+                    (open, window) = (open - 1, window + 1.0 / window);
+                    bytes[run] += if settled { 1000 } else { 0 };
+                } else if let Some(since) = small.take().filter(|_| settled) {
+                    worst[run] = worst[run].max(now - since);
+                }
+            }
+            let dropped = pair.client.events.drain(..).filter(|event| {
+                let dropped = |event: &StreamEvent| {
+                    matches!(
+                        event,
+                        StreamEvent::DatagramDropped { .. } | StreamEvent::DatagramExpired { .. }
+                    )
+                };
+                matches!(event, Event::Stream(event) if dropped(event))
+            });
+            let dropped = dropped.count() as u64;
+            open = open.saturating_sub(dropped);
+            if dropped > 0 && pair.elapsed() > halved + Duration::from_millis(100) {
+                (window, halved) = ((window / 2.0).max(2.0), pair.elapsed());
+            }
+        }
+    }
+    println!("3 s of TCP: {bytes:?} bytes; the slowest small message: {worst:?}");
+    assert!(
+        bytes[1] > 2_600_000 && worst[1] < worst[0] / 2,
+        "{bytes:?}, {worst:?}"
+    );
+}

@@ -313,6 +313,7 @@ impl App {
             suite: connection.suite(),
             policy: self.options.datagram_policy,
             queue_bytes: self.options.limits.datagram_queue_bytes,
+            flow_queue_bytes: self.options.limits.flow_queue_bytes,
             mailbox: Arc::clone(&self.shared.mailbox),
             marked: Marked::default(),
             remote: Mutex::new(connection.remote()),
@@ -471,7 +472,9 @@ fn on_stream_event(now: Now, link: &mut Link, engine: &mut Connection, event: St
         StreamEvent::StreamStopped { id, code } => link.streams.stopped(id, code, out),
         StreamEvent::StreamReset { id, code } => link.streams.reset(id, code, out),
         StreamEvent::StreamsAvailable { direction } => link.open_waiting(engine, direction),
-        StreamEvent::DatagramsWritable => link.send_datagrams(now, engine, out),
+        StreamEvent::DatagramsWritable => {
+            link.send_datagrams(now, engine, out);
+        }
         StreamEvent::DatagramAcked { id } => link.datagram_settled(id, DatagramOutcome::Acked, out),
         StreamEvent::DatagramLost { id } => link.datagram_settled(id, DatagramOutcome::Lost, out),
         StreamEvent::DatagramExpired { id } => link.datagram_settled(id, DatagramOutcome::Expired, out),

@@ -18,9 +18,6 @@ use crate::engine::{
 };
 use crate::error::{ConnectionError, FinishError};
 
-/// More than the scheduler counts for a waiting datagram beside its bytes.
-const DATAGRAM_COST: usize = 256;
-
 /// A `finish_and_close` that waits.
 struct Finish {
     deadline: Instant,
@@ -212,28 +209,41 @@ impl Link {
     }
 
     /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
-    /// handed over that does not fit. Age counts from when the handle was given a datagram.
-    pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
-        let gentle = self.shared.policy != DatagramPolicy::DropOldest;
+    /// handed over that does not fit. Age counts from when the handle was given a datagram. True: some were handed over.
+    pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         self.datagrams_wait = false;
-        loop {
-            let queued = {
-                let mut queue = lock(&self.shared.datagrams);
-                let Some(first) = queue.sending.front() else {
-                    return;
-                };
-                if gentle && !has_room(engine, first.data.len(), self.shared.queue_bytes) {
-                    self.datagrams_wait = true;
-                    return;
-                }
-                let Some(queued) = queue.pop_sending() else {
-                    return;
-                };
-                queue.writers.take_into(&mut out.wakers);
-                queued
-            };
-            self.hand_over(now, engine, queued, out);
+        let mut any = false;
+        for with_flow in [false, true] {
+            while let Some(queued) = self.next_datagram(engine, with_flow, out) {
+                self.hand_over(now, engine, queued, out);
+                any = true;
+            }
         }
+        any
+    }
+
+    /// The next datagram for which the scheduler has room.
+    fn next_datagram(&mut self, engine: &Connection, with_flow: bool, out: &mut Outbox) -> Option<Queued> {
+        let gentle = self.shared.policy != DatagramPolicy::DropOldest;
+        let mut queue = lock(&self.shared.datagrams);
+        let sending = queue.sending(with_flow);
+        let len = sending.queue.front()?.data.len();
+        if gentle && !engine.has_datagram_room(len, with_flow) {
+            self.datagrams_wait = true;
+            return None;
+        }
+        let queued = sending.pop();
+        queue.writers.take_into(&mut out.wakers);
+        queued
+    }
+
+    /// Whether the scheduler's queue for what waits here is half empty: for less it is not worth asking.
+    fn may_send_datagrams(&self, engine: &Connection) -> bool {
+        let mut queue = lock(&self.shared.datagrams);
+        [false, true].into_iter().any(|with_flow| {
+            let waits = !queue.sending(with_flow).queue.is_empty();
+            waits && engine.has_datagram_room(self.shared.bound(with_flow) / 2, with_flow)
+        })
     }
 
     fn hand_over(&mut self, now: Now, engine: &mut Connection, queued: Queued, out: &mut Outbox) {
@@ -280,11 +290,8 @@ impl Link {
 
     /// After a drain. True: the engine was changed, drain again.
     pub(crate) fn settle(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
-        let mut changed = false;
-        if self.datagrams_wait && engine.datagram_queue().bytes < self.shared.queue_bytes / 2 {
-            self.send_datagrams(now, engine, out);
-            changed = true;
-        }
+        let mut changed =
+            self.datagrams_wait && self.may_send_datagrams(engine) && self.send_datagrams(now, engine, out);
         if self.finishes.is_empty() {
             return changed;
         }
@@ -308,7 +315,9 @@ impl Link {
     }
 
     fn datagrams_are_sent(&self, engine: &Connection) -> bool {
-        engine.datagram_queue().len == 0 && lock(&self.shared.datagrams).sending.is_empty()
+        let queue = lock(&self.shared.datagrams);
+        let handed_over = queue.plain.queue.is_empty() && queue.flows.queue.is_empty();
+        handed_over && engine.datagram_queue().len == 0
     }
 
     fn reply_finishes(&mut self, answer: impl Fn(&Finish) -> Result<(), FinishError>) {
@@ -391,14 +400,14 @@ impl Link {
         let unsent = {
             let mut queue = lock(&self.shared.datagrams);
             queue.ended = Some(error.clone());
-            queue.sending_bytes = 0;
             queue.receipts = 0;
             queue.readers.take_into(&mut out.wakers);
             queue.writers.take_into(&mut out.wakers);
             queue.sizes.take_into(&mut out.wakers);
-            std::mem::take(&mut queue.sending)
+            [std::mem::take(&mut queue.plain), std::mem::take(&mut queue.flows)]
         };
-        let unsent = unsent.into_iter().filter_map(|queued| queued.receipt);
+        let unsent = unsent.into_iter().flat_map(|sending| sending.queue);
+        let unsent = unsent.filter_map(|queued| queued.receipt);
         for receipt in self.receipts.into_values().chain(unsent) {
             let _ = receipt.put(Err(error.clone()));
         }
@@ -432,20 +441,16 @@ impl Link {
         let mut stats = engine.stats();
         let queue = lock(&self.shared.datagrams);
         let waiting = &mut stats.datagram_queue;
-        waiting.len += queue.sending.len();
-        waiting.bytes += queue.sending_bytes;
-        if let Some(first) = queue.sending.front() {
-            let age = now.instant.saturating_duration_since(first.since);
-            waiting.oldest_age = waiting.oldest_age.max(age);
+        for sending in [&queue.plain, &queue.flows] {
+            waiting.len += sending.queue.len();
+            waiting.bytes += sending.bytes;
+            if let Some(first) = sending.queue.front() {
+                let age = now.instant.saturating_duration_since(first.since);
+                waiting.oldest_age = waiting.oldest_age.max(age);
+            }
         }
         stats
     }
-}
-
-/// Whether the scheduler takes a datagram without dropping another.
-fn has_room(engine: &Connection, len: usize, bound: usize) -> bool {
-    let queue = engine.datagram_queue();
-    queue.len == 0 || queue.bytes + len + DATAGRAM_COST <= bound
 }
 
 /// Streams nobody took: reset what we would send, stop what we would read.

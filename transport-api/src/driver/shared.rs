@@ -201,7 +201,9 @@ pub(crate) struct ConnectionShared {
     /// What was agreed the last time, for a connection that can be used before it is agreed anew.
     pub(crate) suite: Suite,
     pub(crate) policy: DatagramPolicy,
+    /// Bytes of datagrams that may wait here without a flow, and with one: as many as in the scheduler.
     pub(crate) queue_bytes: usize,
+    pub(crate) flow_queue_bytes: usize,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) marked: Marked,
     pub(crate) remote: Mutex<SocketAddr>,
@@ -305,13 +307,35 @@ impl Queued {
     }
 }
 
+/// Datagrams that wait for the scheduler.
+#[derive(Debug, Default)]
+pub(crate) struct Sending {
+    pub(crate) queue: VecDeque<Queued>,
+    pub(crate) bytes: usize,
+}
+
+impl Sending {
+    pub(crate) fn push(&mut self, queued: Queued) {
+        self.bytes += Queued::cost(queued.data.len());
+        self.queue.push_back(queued);
+    }
+
+    /// Takes the oldest.
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(Queued::cost(queued.data.len()));
+        Some(queued)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct DatagramState {
     pub(crate) received: VecDeque<Vec<u8>>,
     pub(crate) received_bytes: usize,
     pub(crate) received_dropped: u64,
-    pub(crate) sending: VecDeque<Queued>,
-    pub(crate) sending_bytes: usize,
+    /// Without a flow and with one, apart as in the scheduler: neither waits for the other's room.
+    pub(crate) plain: Sending,
+    pub(crate) flows: Sending,
     pub(crate) sending_dropped: u64,
     pub(crate) ended: Option<ConnectionError>,
     pub(crate) readers: Waiters,
@@ -323,11 +347,13 @@ pub(crate) struct DatagramState {
 }
 
 impl DatagramState {
-    /// Takes the oldest that waits for the scheduler.
-    pub(crate) fn pop_sending(&mut self) -> Option<Queued> {
-        let queued = self.sending.pop_front()?;
-        self.sending_bytes = self.sending_bytes.saturating_sub(Queued::cost(queued.data.len()));
-        Some(queued)
+    /// Where a datagram waits for the scheduler.
+    pub(crate) fn sending(&mut self, with_flow: bool) -> &mut Sending {
+        if with_flow {
+            &mut self.flows
+        } else {
+            &mut self.plain
+        }
     }
 }
 
@@ -335,6 +361,15 @@ impl ConnectionShared {
     pub(crate) fn post(self: &Arc<Self>) {
         if self.marked.set() {
             self.mailbox.post(Mark::Connection(Arc::clone(self)));
+        }
+    }
+
+    /// Bytes of datagrams that may wait, here and in the scheduler.
+    pub(crate) fn bound(&self, with_flow: bool) -> usize {
+        if with_flow {
+            self.flow_queue_bytes
+        } else {
+            self.queue_bytes
         }
     }
 

@@ -29,6 +29,7 @@ fn connection(policy: DatagramPolicy) -> crate::Connection {
         suite: Suite::ChaCha20Poly1305,
         policy,
         queue_bytes: 2 * Queued::cost(400),
+        flow_queue_bytes: 4 * Queued::cost(400),
         mailbox: Arc::new(Mailbox::new(Box::new(Silent))),
         marked: Marked::default(),
         remote: Mutex::new(SocketAddr::from(([127, 0, 0, 1], 1))),
@@ -210,7 +211,8 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
         dropping.send_datagram(vec![fill; 400]).unwrap();
     }
     let left: Vec<u8> = lock(&dropping.shared().datagrams)
-        .sending
+        .plain
+        .queue
         .iter()
         .map(|queued| queued.data[0])
         .collect();
@@ -230,9 +232,47 @@ fn a_full_datagram_queue_does_as_its_policy_says() {
     assert_eq!((&mut waiting).wait_timeout(NOW), None);
     {
         let mut queue = lock(&refusing.shared().datagrams);
-        while queue.pop_sending().is_some() {}
-        assert_eq!(queue.sending_bytes, 0);
+        while queue.plain.pop().is_some() {}
+        assert_eq!(queue.plain.bytes, 0);
     }
+    assert_eq!(waiting.wait_timeout(NOW), Some(Ok(())));
+}
+
+#[test]
+fn datagrams_with_a_flow_have_a_bound_of_their_own() {
+    let in_flow = crate::DatagramOptions {
+        flow: Some(7),
+        ..crate::DatagramOptions::default()
+    };
+    let dropping = connection(DatagramPolicy::DropOldest);
+    for fill in 0..5 {
+        dropping.send_datagram_with(vec![fill; 400], in_flow).unwrap();
+    }
+    dropping.send_datagram(vec![10; 400]).unwrap();
+    let left = |sending: &crate::driver::shared::Sending| -> Vec<u8> {
+        sending.queue.iter().map(|queued| queued.data[0]).collect()
+    };
+    {
+        let queue = lock(&dropping.shared().datagrams);
+        assert_eq!(
+            (left(&queue.flows), left(&queue.plain)),
+            (vec![1, 2, 3, 4], vec![10])
+        );
+    }
+    assert_eq!(dropping.datagram_drops().sent, 1);
+
+    let refusing = connection(DatagramPolicy::Refuse);
+    for _ in 0..4 {
+        refusing.send_datagram_with(vec![0; 400], in_flow).unwrap();
+    }
+    assert_eq!(
+        refusing.send_datagram_with(vec![0; 400], in_flow),
+        Err(SendDatagramError::Full)
+    );
+    refusing.send_datagram(vec![0; 400]).unwrap();
+    let mut waiting = refusing.send_datagram_wait(vec![0; 400], in_flow);
+    assert_eq!((&mut waiting).wait_timeout(NOW), None);
+    assert!(lock(&refusing.shared().datagrams).flows.pop().is_some());
     assert_eq!(waiting.wait_timeout(NOW), Some(Ok(())));
 }
 

@@ -396,7 +396,8 @@ impl Connection {
         self.scheduler.set_class(id, class);
     }
 
-    /// Queues a datagram message of at most [`Connection::max_datagram`] bytes; a full queue drops its oldest.
+    /// Queues a datagram message of at most [`Connection::max_datagram`] bytes; a full queue drops its oldest, or the oldest of the
+    /// flow that has most.
     pub fn send_datagram(
         &mut self,
         now: Now,
@@ -406,7 +407,12 @@ impl Connection {
         self.scheduler.send_datagram(now.instant, data, options)
     }
 
-    /// The datagram messages that wait.
+    /// Whether a datagram message of `len` bytes, with a flow or without, may be queued without another being dropped.
+    pub fn has_datagram_room(&self, len: usize, with_flow: bool) -> bool {
+        self.scheduler.has_datagram_room(len, with_flow)
+    }
+
+    /// The datagram messages that wait, those with a flow included. Looks at each flow.
     pub fn datagram_queue(&self) -> QueueState {
         self.scheduler.datagram_queue()
     }

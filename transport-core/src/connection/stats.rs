@@ -40,8 +40,10 @@ pub struct ConnectionStats {
     pub datagrams_sent: u64,
     /// Datagram messages given to the application.
     pub datagrams_received: u64,
-    /// Datagram messages dropped before they were sent: queue full, or too long for the path.
+    /// Datagram messages dropped before they were sent: queue full or standing, or too long for the path.
     pub datagrams_dropped: u64,
+    /// Of those, the ones dropped so that the sender of their flow slows down, whose queue stood for too long (RFC 8289).
+    pub datagrams_dropped_by_delay: u64,
     /// Of those, the ones that no longer fitted after the path narrowed.
     pub datagrams_too_large: u64,
     /// Datagram messages whose time passed before they were sent.
@@ -134,6 +136,7 @@ pub(crate) fn collect(
         datagrams_sent: streams.datagrams_sent,
         datagrams_received: counters.datagrams_received,
         datagrams_dropped: streams.datagrams_dropped,
+        datagrams_dropped_by_delay: streams.datagrams_dropped_by_delay,
         datagrams_too_large: streams.datagrams_too_large,
         datagrams_expired: streams.datagrams_expired,
         datagrams_lost: streams.datagrams_lost,

@@ -47,10 +47,16 @@ fn flows_of_any_packet_size_get_the_same_bytes() {
             push(&mut queue, now, flow, size(flow));
         }
     }
+    let mut memory = None;
     for _ in 0..10_000 {
         let (flow, len) = pop(&mut queue, now).unwrap();
         *sent.entry(flow).or_default() += len;
         push(&mut queue, now, flow, size(flow));
+        assert_eq!(
+            queue.memory(),
+            *memory.get_or_insert(queue.memory()),
+            "nothing grows"
+        );
     }
     let fair = sent.values().sum::<usize>() as f64 / 10.0;
     for (flow, bytes) in sent {

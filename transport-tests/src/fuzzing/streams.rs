@@ -114,6 +114,7 @@ impl World {
             send_buffer_total: 9000,
             max_receive_segments: 6,
             datagram_queue_bytes: 4000,
+            flow_queue_bytes: 4000,
             ..Limits::default()
         };
         let mut scheduler = Scheduler::new(Side::Server, limits.clone());
@@ -251,7 +252,7 @@ impl World {
                     early: false,
                     notify: true,
                     deadline: deadline.map(|ms| self.now + Duration::from_millis(ms.into())),
-                    flow: None,
+                    flow: (length % 2 == 1).then_some(length.into()),
                 };
                 let _ = scheduler.send_datagram(self.now, vec![8; usize::from(length % 1500)], options);
             }
