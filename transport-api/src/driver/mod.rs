@@ -142,6 +142,7 @@ fn make(
         workers,
     } = part;
     let (local, caps) = (socket.local_addr()?, socket.caps());
+    let (socket_buffer, mark) = (config.socket_buffer, config.mark);
     let mut seed = [0; 32];
     OsEntropy
         .fill(&mut seed)
@@ -158,8 +159,8 @@ fn make(
         lead,
         mailbox: Arc::new(Mailbox::new(alarm)),
         marked: Marked::default(),
-        socket_buffer: config.socket_buffer,
-        mark: config.mark,
+        socket_buffer,
+        mark,
         state: Mutex::new(EndpointState {
             local,
             connects: std::collections::VecDeque::new(),
