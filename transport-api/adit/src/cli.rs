@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use transport_api::Algorithm;
+use transport_api::{Algorithm, ip::Network};
 
 /// Encrypted post-quantum transport for relays and VPNs.
 #[derive(Parser)]
@@ -198,9 +198,18 @@ pub(crate) struct Connect {
     /// Carry TCP from a local address to a target behind the relay.
     #[arg(long, value_name = "LOCAL=HOST:PORT")]
     pub(crate) forward_tcp: Vec<Forward>,
-    /// A TUN device of this name.
+    /// An IP tunnel as a TUN device of this name: addresses and routes are the relay's. Needs CAP_NET_ADMIN.
     #[arg(long, value_name = "NAME")]
     pub(crate) tun: Option<String>,
+    /// Of what the relay routes, send only this through the tunnel.
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) route: Vec<Network>,
+    /// While this runs, nothing leaves beside the tunnel but to networks with routes of their own, also while it is down.
+    #[arg(long)]
+    pub(crate) kill_switch: bool,
+    /// Ask this resolver while the tunnel is there.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<IpAddr>,
     /// Keep a second path from this address of this machine in waiting: it takes over within a moment when the first falls silent.
     /// Without it, other addresses are tried then.
     #[arg(long, value_name = "ADDRESS")]

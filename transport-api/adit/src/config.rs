@@ -121,10 +121,20 @@ pub(crate) struct Transport {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tun {
-    /// IP tunnels are not built yet: `true` is refused.
+    /// Serve IP tunnels (CONNECT-IP) through a TUN device.
     pub(crate) enabled: bool,
-    pub(crate) pool: Vec<String>,
+    /// One network of IPv4, one of IPv6, or both; the relay takes the first address of each.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) pool: Vec<Network>,
+    /// The device.
     pub(crate) name: String,
+    /// What clients are told to send here, the pools aside.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) routes: Vec<Network>,
+    /// Clients reach each other.
+    pub(crate) between_clients: bool,
+    /// Clients leave by this machine's addresses (masquerade, by nftables).
+    pub(crate) nat: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,8 +201,11 @@ impl Default for Tun {
     fn default() -> Self {
         Self {
             enabled: false,
-            pool: Vec::new(),
+            pool: ["10.77.0.0/16", "fd77::/48"].iter().filter_map(|pool| pool.parse().ok()).collect(),
             name: "adit0".into(),
+            routes: Vec::new(),
+            between_clients: false,
+            nat: false,
         }
     }
 }
@@ -306,10 +319,7 @@ impl Config {
             );
         }
         if self.tun.enabled {
-            return fail(
-                Code::Usage,
-                format!("{shown}: [tun] enabled: IP tunnels do not exist in this version; set it to false"),
-            );
+            self.check_tun(shown)?;
         }
         if self.limits.sessions == 0 || self.limits.tunnels_per_session == 0 {
             return fail(
@@ -318,6 +328,22 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// One loop carries the packets of a device, so it has one address and one worker.
+    fn check_tun(&self, shown: &str) -> Outcome {
+        let wrong = if self.tun.pool.is_empty() {
+            "[tun] pool is empty; name a network of IPv4, of IPv6, or one of each"
+        } else if self.listen.udp.len() > 1 {
+            "[tun] enabled wants one address in [listen] udp; [::] takes IPv4 as well"
+        } else if self.listen.workers > 1 {
+            "[tun] enabled wants [listen] workers = 1, or 0"
+        } else {
+            return Ok(());
+        };
+        fail(Code::Config, format!("{shown}: {wrong}"))
     }
 }
 
@@ -340,6 +366,9 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("tun", "enabled", Shape::Truth),
     ("tun", "pool", Shape::List),
     ("tun", "name", Shape::Text),
+    ("tun", "routes", Shape::List),
+    ("tun", "between_clients", Shape::Truth),
+    ("tun", "nat", Shape::Truth),
     ("metrics", "listen", Shape::Text),
     ("status", "socket", Shape::Text),
 ];
@@ -445,8 +474,13 @@ mbit_per_session = 0          # 0: no limit
 [transport]
 cc = "bbr"                    # "bbr-lossy" for links that lose more than 2 % without a queue, or "cubic"
 
-[tun]
-enabled = false               # IP tunnels do not exist in this version
+[tun]                         # IP tunnels (CONNECT-IP); needs CAP_NET_ADMIN
+enabled = false
+pool = ["10.77.0.0/16", "fd77::/48"]   # the relay takes the first address of each
+name = "adit0"
+routes = []                   # what else clients send here; ["0.0.0.0/0", "::/0"] is everything
+between_clients = false       # true: clients reach each other
+nat = false                   # true: clients leave by this machine's addresses (nftables)
 
 [metrics]
 listen = "127.0.0.1:9464"     # Prometheus text; "" turns it off
@@ -523,6 +557,14 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_refused() {
-        assert_eq!(parse("[tun]\nenabled = true\n").unwrap_err().code, Code::Usage);
+        for (text, word) in [
+            ("[tun]\nenabled = true\npool = []\n", "pool is empty"),
+            ("[tun]\nenabled = true\n[listen]\nudp = [\"0.0.0.0:1\", \"[::]:2\"]\n", "one address"),
+            ("[tun]\nenabled = true\n[listen]\nworkers = 2\n", "workers = 1"),
+            ("[tun]\nenabled = true\npool = [\"10.77.0.1/16\"]\n", "10.77.0.1/16"),
+        ] {
+            let failure = parse(text).unwrap_err();
+            assert!(failure.code == Code::Config && failure.message.contains(word), "{failure}");
+        }
     }
 }

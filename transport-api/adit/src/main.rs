@@ -14,6 +14,7 @@ mod keyring;
 mod measure;
 mod metrics;
 mod output;
+mod privilege;
 mod provider;
 mod relay;
 mod secrets;

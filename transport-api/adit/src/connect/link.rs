@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use transport_api::{
     Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint,
     EndpointConfig, Failover, KeyLog, PathId, PathState, local::Handle, masque::Template, relay::APP,
-    tunnel::Client,
+    tunnel::{Client, IpBridge},
 };
 
 use super::keeper::{self, Keeper};
+use super::tun::{MARK, Vpn, Wishes};
 use crate::{
     exit::{Code, Context, Failure, Outcome},
     output,
@@ -31,6 +32,8 @@ pub(crate) struct Target {
     pub(crate) congestion: Algorithm,
     /// Where a second path begins that waits for its turn.
     pub(crate) standby: Option<IpAddr>,
+    /// The IP tunnel that is wanted.
+    pub(crate) tun: Option<Wishes>,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
 }
@@ -69,6 +72,7 @@ pub(crate) struct Link {
     endpoint: Endpoint,
     server: SocketAddr,
     template: Template,
+    vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
 }
@@ -94,7 +98,20 @@ impl Link {
         config.transport.handshake_timeout = ANSWER_LIMIT;
         config.transport.failover = Failover::Auto;
         config.key_log = target.key_log.take();
-        let endpoint = Endpoint::bind(config).or_fail(Code::Failed, "socket")?;
+        let vpn = match &target.tun {
+            Some(wishes) => Some(Vpn::open(at, wishes, server)?),
+            None => None,
+        };
+        let endpoint = match &vpn {
+            None => Endpoint::bind(config),
+            Some(vpn) => {
+                // What carries the tunnel must not go through it, and no packet shall change threads on its way.
+                config.mark = Some(MARK);
+                config.transport.failover = Failover::AutoExcept(vpn.name());
+                Endpoint::bind_on(config, at)
+            }
+        };
+        let endpoint = endpoint.or_fail(Code::Failed, "socket")?;
         let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));
         Ok(Rc::new(Self {
@@ -106,6 +123,7 @@ impl Link {
             endpoint,
             server,
             template,
+            vpn,
             current,
             ever,
         }))
@@ -120,9 +138,26 @@ impl Link {
                 return Err(self.explain(&error));
             }
         };
+        let bridge = self.serve(&connection).await?;
         self.at
-            .spawn(Rc::clone(self).stay(connection))
+            .spawn(Rc::clone(self).stay(connection, bridge))
             .or_fail(Code::Failed, "event loop")
+    }
+
+    /// Makes a client of a connection, with its IP tunnel where one is wanted.
+    async fn serve(&self, connection: &Connection) -> Outcome<Option<IpBridge>> {
+        let (client, work) = Client::new(connection.clone(), self.template.clone());
+        let work = async move {
+            let end = work.await;
+            tracing::info!(%end, "session");
+        };
+        self.at.spawn(work).or_fail(Code::Failed, "event loop")?;
+        let bridge = match &self.vpn {
+            Some(vpn) => Some(vpn.join(&client).await?),
+            None => None,
+        };
+        *self.current.borrow_mut() = Some(client);
+        Ok(bridge)
     }
 
     async fn attempt(&self) -> Result<Connection, ConnectError> {
@@ -205,40 +240,42 @@ impl Link {
         }
     }
 
-    /// Serves this connection and every one after it.
-    async fn stay(self: Rc<Self>, mut connection: Connection) {
+    /// Stays with this connection and every one after it.
+    async fn stay(self: Rc<Self>, mut connection: Connection, mut bridge: Option<IpBridge>) {
         loop {
-            let (client, work) = Client::new(connection.clone(), self.template.clone());
-            let work = async move {
-                let end = work.await;
-                tracing::info!(%end, "session");
-            };
-            match self.at.spawn(work) {
-                Ok(()) => *self.current.borrow_mut() = Some(client),
-                Err(error) => tracing::warn!(%error, "the event loop is full"),
-            }
             let bundles = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone()));
             let tickets = self.at.spawn(Rc::clone(&self).follow_tickets(connection.clone()));
             let paths = self.at.spawn(Rc::clone(&self).follow_paths(connection.clone()));
             let standby = self.at.spawn(Rc::clone(&self).keep_standby(connection.clone()));
-            if let Err(error) = bundles.and(tickets).and(paths).and(standby) {
+            let packets = match (self.vpn.clone(), bridge.take()) {
+                (Some(vpn), Some(bridge)) => self.at.spawn(vpn.run(bridge, connection.clone())),
+                _ => Ok(()),
+            };
+            if let Err(error) = bundles.and(tickets).and(paths).and(standby).and(packets) {
                 tracing::warn!(%error, "the event loop is full");
             }
-            self.say_connected(&connection);
+            self.say_connected(&connection).await;
             let reason = connection.closed().await;
             self.current.borrow_mut().take();
             self.event("closed", json!({ "reason": reason.to_string() }));
-            connection = self.again().await;
+            (connection, bridge) = self.again().await;
         }
     }
 
-    async fn again(&self) -> Connection {
+    async fn again(&self) -> (Connection, Option<IpBridge>) {
         let mut pause = RETRY_FIRST;
         loop {
-            match self.attempt().await {
-                Ok(connection) => return connection,
-                Err(error) => self.event("failed", json!({ "reason": error.to_string() })),
-            }
+            let reason = match self.attempt().await {
+                Ok(connection) => match self.serve(&connection).await {
+                    Ok(bridge) => return (connection, bridge),
+                    Err(failure) => {
+                        connection.close(0x100, b"");
+                        failure.message
+                    }
+                },
+                Err(error) => error.to_string(),
+            };
+            self.event("failed", json!({ "reason": reason }));
             self.at.sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         }
@@ -281,8 +318,9 @@ impl Link {
             .await;
     }
 
-    fn say_connected(&self, connection: &Connection) {
-        let stats = connection.stats();
+    async fn say_connected(&self, connection: &Connection) {
+        // On the loop that the driver lives on, the figures are there only for who waits for them.
+        let stats = connection.current_stats().await;
         let name = if self.ever.replace(true) {
             "reconnected"
         } else {
@@ -298,7 +336,8 @@ impl Link {
                 "path_mtu": stats.mtu,
                 "carrier": "udp",
                 "socks": self.shown.socks.map(|address| address.to_string()),
-                "tun": null,
+                "tun": self.vpn.as_ref().map(|vpn| vpn.name()),
+                "ip": self.vpn.as_ref().map(|vpn| vpn.describe()),
             }),
         );
     }

@@ -5,6 +5,7 @@ mod keeper;
 mod link;
 mod pump;
 mod socks;
+mod tun;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,12 +16,13 @@ use std::{
 use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint};
 
 pub(crate) use link::{Link, Shown, Target, is_silence};
+use tun::Wishes;
 pub(crate) use socks::listen as serve_socks;
 
 use crate::{
     cli,
     exit::{Code, Context, Outcome, fail},
-    files, secrets,
+    files, privilege, secrets,
     signals::{Signal, Signals},
     state::State,
 };
@@ -31,17 +33,16 @@ const MAX_TASKS: usize = 16_384;
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
-    if options.tun.is_some() {
+    let tun = Wishes::of(options)?;
+    let others = options.socks.is_some() || !options.forward_udp.is_empty() || !options.forward_tcp.is_empty();
+    if tun.is_none() && !others {
         return fail(
             Code::Usage,
-            "--tun does not exist in this version; use --socks, --forward-udp or --forward-tcp",
+            "nothing to offer: give --tun NAME, --socks ADDR, --forward-udp or --forward-tcp",
         );
     }
-    if options.socks.is_none() && options.forward_udp.is_empty() && options.forward_tcp.is_empty() {
-        return fail(
-            Code::Usage,
-            "nothing to offer: give --socks ADDR, --forward-udp or --forward-tcp",
-        );
+    if tun.is_some() {
+        privilege::keep_network_alone()?;
     }
     secrets::protect();
     let given = files::read_bundle(&options.bundle)?;
@@ -67,6 +68,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         congestion: options.cc.into(),
         standby: options.standby,
         key_log,
+        tun,
     };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();

@@ -121,6 +121,7 @@ async fn connect(
     name: &str,
 ) -> Outcome<(Rc<Link>, SocketAddr)> {
     let target = Target {
+        tun: None,
         bundle: stage.bundle(relay)?,
         identity: None,
         state: None,

@@ -3,6 +3,7 @@
 mod board;
 mod figures;
 mod rotation;
+pub(crate) mod vpn;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -19,13 +20,16 @@ use crate::{
     config::Config,
     exit::{Code, Context, Failure, Outcome, fail},
     keyring::{KeyRing, unix_now},
-    metrics, output, secrets,
+    metrics, output, privilege, secrets,
     signals::{Signal, Signals},
+    state::State,
     status::{self, Socket},
 };
 
 /// Time that tunnels have to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Time for the last packets of a relay that stops.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often a draining relay is looked at.
 const STEP: Duration = Duration::from_millis(20);
 /// Says something before common NATs forget the client.
@@ -34,6 +38,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(crate) fn run(path: &Path, key_log: Option<&Path>, as_json: bool) -> Outcome {
     let protection = secrets::protect();
     let config = Config::load(path)?;
+    if config.tun.enabled {
+        privilege::keep_network_alone()?;
+    }
     let mut rotation = Rotation::new(&config.identity)?;
     rotation.tick(unix_now());
     crate::bundle::check(&rotation.ring().bundle, None)
@@ -92,6 +99,7 @@ fn open_socket(
 
 /// One endpoint and one service for each address.
 struct Serving {
+    vpn: Option<vpn::Vpn>,
     endpoints: Vec<Endpoint>,
     services: Arc<Vec<RelayService>>,
     rotation: Rotation,
@@ -99,17 +107,26 @@ struct Serving {
 
 impl Serving {
     fn start(config: &Config, rotation: Rotation, key_log: Option<&Path>) -> Outcome<Self> {
-        let (mut endpoints, mut services) = (Vec::new(), Vec::new());
+        let (mut endpoints, mut services, mut device) = (Vec::new(), Vec::new(), None);
         for address in &config.listen.udp {
-            let endpoint = bind(*address, config, rotation.ring(), key_log)?;
+            let endpoint = endpoint(*address, config, rotation.ring(), key_log)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
-            let service =
-                RelayService::start(endpoint.clone(), relay).or_fail(Code::Failed, "relay thread")?;
+            let (service, endpoint) = if config.tun.enabled {
+                let (ip, vpn) = vpn::Vpn::open(&config.tun, &State::of(&rotation.ring().relay_id()))?;
+                device = Some(vpn);
+                RelayService::start_with_ip(move |at| Endpoint::bind_on(endpoint, at), relay, ip)
+                    .map_err(|error| not_bound(*address, &error))?
+            } else {
+                let endpoint = Endpoint::bind(endpoint).map_err(|error| not_bound(*address, &error))?;
+                let service = RelayService::start(endpoint.clone(), relay);
+                (service.or_fail(Code::Failed, "relay thread")?, endpoint)
+            };
             endpoints.push(endpoint);
             services.push(service);
         }
         Ok(Self {
+            vpn: device,
             endpoints,
             services: Arc::new(services),
             rotation,
@@ -117,6 +134,23 @@ impl Serving {
     }
 
     fn until_told(mut self, signals: &Signals, path: &Path, board: &Board) -> Outcome {
+        let outcome = self.serve(signals, path, board);
+        if let Some(vpn) = self.vpn.take() {
+            self.wait_for_the_end();
+            vpn.close();
+        }
+        outcome
+    }
+
+    /// The device goes with the relay's thread, which has been told to end.
+    fn wait_for_the_end(&self) {
+        let began = transport_api::now().instant;
+        while !self.services.iter().all(RelayService::is_finished) && began.elapsed() < LAST_WORDS {
+            std::thread::park_timeout(STEP);
+        }
+    }
+
+    fn serve(&mut self, signals: &Signals, path: &Path, board: &Board) -> Outcome {
         loop {
             match signals.wait_for(self.rotation.pause(unix_now())) {
                 None => {
@@ -225,7 +259,12 @@ impl Serving {
     }
 }
 
-fn bind(address: SocketAddr, config: &Config, ring: &KeyRing, key_log: Option<&Path>) -> Outcome<Endpoint> {
+fn endpoint(
+    address: SocketAddr,
+    config: &Config,
+    ring: &KeyRing,
+    key_log: Option<&Path>,
+) -> Outcome<EndpointConfig> {
     let (statics, epoch) = (ring.keys.statics.clone(), ring.bundle.epoch());
     let mut server = ServerOptions::open(ring.relay_id(), statics, epoch, APP);
     (server.epochs, server.bundle) = (ring.epochs(), Some(ring.bundle.clone()));
@@ -233,28 +272,31 @@ fn bind(address: SocketAddr, config: &Config, ring: &KeyRing, key_log: Option<&P
     server.max_connections = config.limits.sessions;
     let mut endpoint = EndpointConfig::server(address, server);
     endpoint.transport.provider = crate::provider::best();
-    endpoint.workers = config.listen.worker_count();
+    // A device's packets and their connections live on one loop.
+    endpoint.workers = if config.tun.enabled { 1 } else { config.listen.worker_count() };
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
     endpoint.transport.congestion = config.transport.cc.into();
     if let Some(path) = key_log {
         endpoint.key_log = Some(crate::key_log::open(path, &ring.relay_id())?);
     }
-    Endpoint::bind(endpoint).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; another program uses this port",
-            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-            _ => "",
-        };
-        let code = if error.kind() == std::io::ErrorKind::PermissionDenied {
-            Code::Privilege
-        } else {
-            Code::Failed
-        };
-        Failure {
-            code,
-            message: format!("[listen] udp {address}: {error}{hint}"),
+    Ok(endpoint)
+}
+
+fn not_bound(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let (code, what, hint) = match error.kind() {
+        std::io::ErrorKind::AddrInUse => (Code::Failed, "udp", "; another program uses this port"),
+        std::io::ErrorKind::PermissionDenied => {
+            (Code::Privilege, "udp", "; ports below 1024 need CAP_NET_BIND_SERVICE")
         }
-    })
+        // The relay's own words about its pools.
+        std::io::ErrorKind::InvalidInput => (Code::Config, "[tun] pool", ""),
+        _ => (Code::Failed, "udp", ""),
+    };
+    let message = match what {
+        "udp" => format!("[listen] udp {address}: {error}{hint}"),
+        other => format!("{other}: {error}"),
+    };
+    Failure { code, message }
 }
 
 fn access(config: &Config) -> Access {

@@ -32,7 +32,7 @@ pub(super) struct Member<L: Lane> {
     errors: RefCell<ErrorLimit>,
 }
 
-type ToldLeases = Box<dyn FnMut(Vec<Lease>)>;
+type ToldLease = Box<dyn FnMut(Lease)>;
 
 /// The router.
 pub(in crate::relay) struct Gateway<L: Lane> {
@@ -44,7 +44,7 @@ pub(in crate::relay) struct Gateway<L: Lane> {
     members: RefCell<HashMap<IpAddr, Rc<Member<L>>>>,
     device: Rc<dyn Device>,
     outbound: RefCell<Outbound>,
-    on_leases: RefCell<ToldLeases>,
+    on_lease: RefCell<ToldLease>,
     shared: Arc<Shared>,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::relay) struct Plan {
     pub(in crate::relay) routes: Vec<Network>,
     pub(in crate::relay) between_clients: bool,
     pub(in crate::relay) leases: Vec<Lease>,
-    pub(in crate::relay) on_leases: ToldLeases,
+    pub(in crate::relay) on_lease: ToldLease,
 }
 
 impl<L: Lane> Gateway<L> {
@@ -75,7 +75,7 @@ impl<L: Lane> Gateway<L> {
             members: RefCell::default(),
             device,
             outbound: RefCell::new(Outbound::new(seed)),
-            on_leases: RefCell::new(plan.on_leases),
+            on_lease: RefCell::new(plan.on_lease),
             shared,
         })
     }
@@ -127,7 +127,7 @@ impl<L: Lane> Gateway<L> {
             addresses.push(address);
         }
         drop(addresses);
-        self.tell_leases(member.holder);
+        self.tell_leases();
         Some(address)
     }
 
@@ -143,14 +143,13 @@ impl<L: Lane> Gateway<L> {
         let moved = addresses.is_empty() && matches!(member.holder, Holder::Known(_));
         if !moved {
             self.pool.borrow_mut().leave(member.holder);
+            self.tell_leases();
         }
     }
 
-    fn tell_leases(&self, holder: Holder) {
-        if matches!(holder, Holder::Known(_)) {
-            let leases = self.pool.borrow().leases();
-            (self.on_leases.borrow_mut())(leases);
-        }
+    fn tell_leases(&self) {
+        let changes = self.pool.borrow_mut().changes();
+        changes.into_iter().for_each(&mut *self.on_lease.borrow_mut());
     }
 
     /// A packet out of a client's tunnel.

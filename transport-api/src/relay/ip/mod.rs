@@ -40,8 +40,8 @@ pub struct IpService {
     pub device: Tun,
     /// What clients had before.
     pub leases: Vec<Lease>,
-    /// Told all leases when they have changed, on the relay's thread: it must not block.
-    pub on_leases: Box<dyn FnMut(Vec<Lease>) + Send>,
+    /// Told each lease that has changed, on the relay's thread: it must not block.
+    pub on_lease: Box<dyn FnMut(Lease) + Send>,
 }
 
 impl fmt::Debug for IpService {
@@ -71,7 +71,7 @@ pub(super) fn attach<L: Lane>(
         routes: service.routes,
         between_clients: service.between_clients,
         leases: service.leases,
-        on_leases: service.on_leases,
+        on_lease: service.on_lease,
     };
     let mut seed = [0; 8];
     OsEntropy

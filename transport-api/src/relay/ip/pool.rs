@@ -17,7 +17,7 @@ const MAX_TRIES: u128 = 1 << 20;
 pub struct Lease {
     /// Whose they are.
     pub client: ClientId,
-    /// At most one of each family.
+    /// At most one of each family; none when the lease is over.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -88,6 +88,8 @@ pub(crate) struct Pool {
     holders: HashMap<IpAddr, Holder>,
     held: BTreeMap<Holder, Held>,
     turn: u64,
+    /// Clients whose lease is not what was told last.
+    changed: Vec<ClientId>,
 }
 
 /// The relay's own place in a pool; the first address of an IPv4 network names the network.
@@ -108,6 +110,7 @@ impl Pool {
             holders: HashMap::new(),
             held: BTreeMap::new(),
             turn: 0,
+            changed: Vec::new(),
         };
         for lease in leases.iter().take(MAX_LEASES) {
             for &address in &lease.addresses {
@@ -120,6 +123,7 @@ impl Pool {
                 held.left = Some(0);
             }
         }
+        pool.changed.clear();
         Ok(pool)
     }
 
@@ -164,16 +168,24 @@ impl Pool {
         }
     }
 
-    /// What known clients have, to be kept over a restart.
-    pub(crate) fn leases(&self) -> Vec<Lease> {
-        let known = self.held.iter().filter_map(|(holder, held)| match holder {
-            Holder::Known(client) => Some(Lease {
-                client: *client,
-                addresses: held.addresses().collect(),
-            }),
-            Holder::Anonymous(_) => None,
-        });
-        known.collect()
+    /// The leases that have changed since this was asked last, as they are now.
+    pub(crate) fn changes(&mut self) -> Vec<Lease> {
+        let lease = |client: ClientId| {
+            let held = self.held.get(&Holder::Known(client));
+            let addresses = held.map(|held| held.addresses().collect()).unwrap_or_default();
+            Lease { client, addresses }
+        };
+        let changes = self.changed.iter().copied().map(lease).collect();
+        self.changed.clear();
+        changes
+    }
+
+    fn note_change(&mut self, holder: Holder) {
+        if let Holder::Known(client) = holder
+            && !self.changed.contains(&client)
+        {
+            self.changed.push(client);
+        }
     }
 
     fn range(&self, v4: bool) -> Option<&Range> {
@@ -194,6 +206,7 @@ impl Pool {
         if place.is_none() {
             *place = Some(address);
             self.holders.insert(address, holder);
+            self.note_change(holder);
         }
         Ok(())
     }
@@ -233,6 +246,7 @@ impl Pool {
             for address in held.addresses() {
                 self.holders.remove(&address);
             }
+            self.note_change(holder);
         }
     }
 }
@@ -306,8 +320,9 @@ mod tests {
         pool.leave(known(7));
         pool.take(Holder::Anonymous(1), true, None);
         pool.leave(Holder::Anonymous(1));
-        let leases = pool.leases();
-        assert_eq!(leases.len(), 1, "who is not known is forgotten");
+        let leases = pool.changes();
+        assert_eq!(leases.len(), 1, "who is not known is not told of");
+        assert_eq!(pool.changes(), []);
         let mut again = Pool::new(&[network("10.77.0.0/29")], &leases).expect("a pool");
         assert_eq!(again.take(known(8), true, Some(ip("10.77.0.5"))), Some(ip("10.77.0.2")));
         assert_eq!(again.take(known(7), true, None), wished);
@@ -322,7 +337,9 @@ mod tests {
         pool.leave(known(3));
         pool.leave(known(1));
         assert_eq!(pool.take(known(9), true, None), Some(ip("10.77.0.4")), "the third's");
+        pool.changes();
         assert_eq!(pool.take(known(10), true, None), Some(ip("10.77.0.2")), "the first's");
+        assert_eq!(pool.changes().first().map(|lease| lease.addresses.len()), Some(0), "it lost its lease");
         assert_eq!(pool.take(known(11), true, None), None);
         assert!(pool.take(known(11), false, None).is_some(), "the other family has room");
     }
@@ -343,7 +360,8 @@ mod tests {
         let made = Pool::new(&[network("10.77.0.0/29")], &twice);
         assert_eq!(made.err(), Some(PoolError::LeasedTwice(ip("10.77.0.3"))));
         let outside = Pool::new(&[network("10.77.0.0/29")], &[lease(1, &["192.0.2.1", "10.77.0.1"])]);
-        assert_eq!(outside.expect("a pool").leases(), []);
+        let mut outside = outside.expect("a pool");
+        assert_eq!(outside.take(known(1), true, None), Some(ip("10.77.0.2")), "a new one");
     }
 
     #[test]

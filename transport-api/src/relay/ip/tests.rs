@@ -81,7 +81,7 @@ fn with_relay<F: Future<Output = ()>>(offer: Option<&Offer>, test: impl FnOnce(R
             routes: networks(offer.routes),
             between_clients: offer.between_clients,
             leases: Vec::new(),
-            on_leases: Box::new(move |told| *kept.borrow_mut() = told),
+            on_lease: Box::new(move |told| kept.borrow_mut().push(told)),
         };
         let device: Rc<dyn Device> = device.clone();
         Rc::new(Gateway::new(plan, device, 7, Arc::clone(&shared)).expect("a plan"))
