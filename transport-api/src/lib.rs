@@ -29,6 +29,7 @@ pub mod ip;
 pub mod local;
 pub mod masque;
 pub mod relay;
+pub mod tun;
 pub mod tunnel;
 
 pub use config::{

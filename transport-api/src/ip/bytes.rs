@@ -25,3 +25,11 @@ pub(crate) fn set_u16(bytes: &mut [u8], at: usize, value: u16) {
         *field = value.to_be_bytes();
     }
 }
+
+/// Writes 32 bits at `at`, which the caller has checked to lie inside.
+#[inline]
+pub(crate) fn set_u32(bytes: &mut [u8], at: usize, value: u32) {
+    if let Some(field) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *field = value.to_be_bytes();
+    }
+}
