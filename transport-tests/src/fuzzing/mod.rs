@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod handshake;
+pub mod ip;
 pub mod packets;
 pub mod programs;
 pub mod recovery;
@@ -124,6 +125,14 @@ pub const TARGETS: &[Target] = &[
     plain(
         "templates",
         &[("templates", tunnel::templates), ("targets", tunnel::targets)],
+    ),
+    plain(
+        "ip",
+        &[
+            ("ip_packets", ip::ip_packets),
+            ("tun_frames", ip::tun_frames),
+            ("tun_merging", ip::tun_merging),
+        ],
     ),
     plain("scenario", &[("scenario", engine::scenario)]),
 ];

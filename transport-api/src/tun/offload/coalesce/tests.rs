@@ -309,6 +309,15 @@ fn flow(packet: &[u8]) -> Option<(u8, u64, &[u8])> {
     }
 }
 
+/// Of a packet with DF: where one of its flow was damaged and went elsewhere, the next took its number.
+fn without_id(mut packet: Vec<u8>) -> Vec<u8> {
+    if flow(&packet).is_some() && packet[0] == 0x45 && packet[6] & 0x40 != 0 {
+        packet[4..6].fill(0);
+        packet[10..12].fill(0);
+    }
+    packet
+}
+
 #[test]
 fn what_is_merged_and_cut_again_is_what_went_in() {
     arbtest::arbtest(|u| {
@@ -318,13 +327,11 @@ fn what_is_merged_and_cut_again_is_what_went_in() {
         assert!(frames.len() <= packets.len() && again.len() == packets.len());
         for packet in &packets {
             let of_flow = |all: &[Vec<u8>]| -> Vec<Vec<u8>> {
-                all.iter()
-                    .filter(|other| flow(other) == flow(packet))
-                    .cloned()
-                    .collect()
+                let same = all.iter().filter(|other| flow(other) == flow(packet));
+                same.cloned().map(without_id).collect()
             };
             let (before, after) = (of_flow(&packets), of_flow(&again));
-            assert_eq!(before, after);
+            assert!(before == after, "flow {:?}", flow(packet));
         }
         Ok(())
     });
