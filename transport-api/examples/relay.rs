@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use common::{loopback, relay};
 use transport_api::masque::{ProxyError, ProxyStatus, Target};
-use transport_api::relay::{Asked, Decision, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy};
+use transport_api::relay::{
+    Asked, Decision, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy,
+};
 use transport_api::tunnel::{APP, Client};
 use transport_api::{ConnectOptions, Endpoint, EndpointConfig, Wait};
 

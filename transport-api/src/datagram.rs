@@ -13,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use crate::config::DatagramPolicy;
 use crate::connection::Connection;
@@ -24,6 +25,8 @@ use crate::error::{ConnectionError, SendDatagramError};
 
 /// Receipts of one connection whose answer is due; more are refused as if the queue were full.
 pub(crate) const MAX_RECEIPTS: usize = 4096;
+/// Bytes with flows that wait for the driver before who sends them should: two super-packets of a TUN device.
+const FLOW_PORTION: usize = 128 * 1024;
 
 /// Datagrams that ended in a queue of this connection instead of on the wire or in the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,41 @@ impl Connection {
         Ok(DatagramReceipt { reply })
     }
 
+    /// Sends several datagrams alike under one lock, and says how many of these, or of older ones, were dropped for it: because the
+    /// queue is full or they do not fit a packet. `datagrams` is empty afterwards and keeps its memory.
+    pub fn send_datagrams(&self, datagrams: &mut Vec<Vec<u8>>, options: DatagramOptions) -> usize {
+        let shared = self.shared();
+        let (since, mut receipts, mut refused) = (now().instant, Vec::new(), 0);
+        let overtaken = {
+            let mut queue = lock(&shared.datagrams);
+            let before = queue.sending_dropped;
+            for data in datagrams.drain(..) {
+                let (len, with_flow) = (data.len(), options.flow.is_some());
+                let fits = queue.ended.is_none() && check_size(shared, len).is_ok();
+                if fits && make_room(&mut queue, shared, len, with_flow, &mut receipts) {
+                    push(&mut queue, since, data, options, None);
+                } else {
+                    refused += 1;
+                }
+            }
+            queue.sending_dropped - before
+        };
+        tell_overtaken(receipts);
+        shared.post();
+        refused + overtaken as usize
+    }
+
+    /// Ready when the driver has taken over most of what was sent with a flow. Who has more than a queue holds sends it in
+    /// portions and waits here in between; how long the network takes for it is another matter.
+    pub fn poll_flows_taken(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut queue = lock(&self.shared().datagrams);
+        if queue.ended.is_some() || queue.flows.bytes < FLOW_PORTION {
+            return Poll::Ready(());
+        }
+        queue.writers.add(cx.waker());
+        Poll::Pending
+    }
+
     fn enqueue(
         &self,
         data: Vec<u8>,
@@ -88,12 +126,9 @@ impl Connection {
             {
                 return Err(SendDatagramError::Full);
             }
-            push(&mut queue, data, options, receipt);
+            push(&mut queue, now().instant, data, options, receipt);
         }
-        for receipt in dropped {
-            // Nobody need wait for it.
-            let _ = receipt.put(Ok(DatagramOutcome::Dropped(DatagramDrop::QueueFull)));
-        }
+        tell_overtaken(dropped);
         shared.post();
         Ok(())
     }
@@ -181,8 +216,16 @@ fn make_room(
     true
 }
 
+fn tell_overtaken(receipts: Vec<Arc<ReceiptReply>>) {
+    for receipt in receipts {
+        // Nobody need wait for it.
+        let _ = receipt.put(Ok(DatagramOutcome::Dropped(DatagramDrop::QueueFull)));
+    }
+}
+
 fn push(
     queue: &mut DatagramState,
+    since: Instant,
     data: Vec<u8>,
     options: DatagramOptions,
     receipt: Option<Arc<ReceiptReply>>,
@@ -191,7 +234,7 @@ fn push(
     queue.sending(options.flow.is_some()).push(Queued {
         data,
         options,
-        since: now().instant,
+        since,
         receipt,
     });
 }
@@ -239,7 +282,7 @@ impl Future for SendDatagram {
                 this.datagram = Some((data, options));
                 return Poll::Pending;
             }
-            push(&mut queue, data, options, this.receipt.clone());
+            push(&mut queue, now().instant, data, options, this.receipt.clone());
         }
         shared.post();
         Poll::Ready(Ok(()))

@@ -201,7 +201,10 @@ impl Default for Tun {
     fn default() -> Self {
         Self {
             enabled: false,
-            pool: ["10.77.0.0/16", "fd77::/48"].iter().filter_map(|pool| pool.parse().ok()).collect(),
+            pool: ["10.77.0.0/16", "fd77::/48"]
+                .iter()
+                .filter_map(|pool| pool.parse().ok())
+                .collect(),
             name: "adit0".into(),
             routes: Vec::new(),
             between_clients: false,
@@ -559,12 +562,21 @@ mod tests {
     fn what_does_not_exist_is_refused() {
         for (text, word) in [
             ("[tun]\nenabled = true\npool = []\n", "pool is empty"),
-            ("[tun]\nenabled = true\n[listen]\nudp = [\"0.0.0.0:1\", \"[::]:2\"]\n", "one address"),
+            (
+                "[tun]\nenabled = true\n[listen]\nudp = [\"0.0.0.0:1\", \"[::]:2\"]\n",
+                "one address",
+            ),
             ("[tun]\nenabled = true\n[listen]\nworkers = 2\n", "workers = 1"),
-            ("[tun]\nenabled = true\npool = [\"10.77.0.1/16\"]\n", "10.77.0.1/16"),
+            (
+                "[tun]\nenabled = true\npool = [\"10.77.0.1/16\"]\n",
+                "10.77.0.1/16",
+            ),
         ] {
             let failure = parse(text).unwrap_err();
-            assert!(failure.code == Code::Config && failure.message.contains(word), "{failure}");
+            assert!(
+                failure.code == Code::Config && failure.message.contains(word),
+                "{failure}"
+            );
         }
     }
 }

@@ -37,7 +37,12 @@ pub(crate) struct Link {
     receipts: BTreeMap<DatagramId, Arc<ReceiptReply>>,
     /// Datagrams wait in the handle's queue because the engine's is full.
     datagrams_wait: bool,
+    /// Datagrams on their way from the handle to the engine; empty in between.
+    handed: VecDeque<Queued>,
 }
+
+/// Places kept for datagrams on their way.
+const KEPT_PLACES: usize = 256;
 
 impl Link {
     pub(crate) fn new(handle: Handle, shared: Arc<ConnectionShared>) -> Self {
@@ -50,6 +55,7 @@ impl Link {
             finishes: Vec::new(),
             receipts: BTreeMap::new(),
             datagrams_wait: false,
+            handed: VecDeque::new(),
         }
     }
 
@@ -212,6 +218,9 @@ impl Link {
     /// handed over that does not fit. Age counts from when the handle was given a datagram. True: some were handed over.
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         self.datagrams_wait = false;
+        if self.shared.policy == DatagramPolicy::DropOldest {
+            return self.send_all_datagrams(now, engine, out);
+        }
         let mut any = false;
         for with_flow in [false, true] {
             while let Some(queued) = self.next_datagram(engine, with_flow, out) {
@@ -222,13 +231,37 @@ impl Link {
         any
     }
 
+    /// Where the scheduler decides what goes, it gets all there is under one lock.
+    fn send_all_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
+        let mut any = false;
+        for with_flow in [false, true] {
+            {
+                let mut queue = lock(&self.shared.datagrams);
+                let sending = queue.sending(with_flow);
+                if sending.queue.is_empty() {
+                    continue;
+                }
+                std::mem::swap(&mut sending.queue, &mut self.handed);
+                sending.bytes = 0;
+                queue.writers.take_into(&mut out.wakers);
+            }
+            any = true;
+            let mut handed = std::mem::take(&mut self.handed);
+            for queued in handed.drain(..) {
+                self.hand_over(now, engine, queued, out);
+            }
+            handed.shrink_to(KEPT_PLACES);
+            self.handed = handed;
+        }
+        any
+    }
+
     /// The next datagram for which the scheduler has room.
     fn next_datagram(&mut self, engine: &Connection, with_flow: bool, out: &mut Outbox) -> Option<Queued> {
-        let gentle = self.shared.policy != DatagramPolicy::DropOldest;
         let mut queue = lock(&self.shared.datagrams);
         let sending = queue.sending(with_flow);
         let len = sending.queue.front()?.data.len();
-        if gentle && !engine.has_datagram_room(len, with_flow) {
+        if !engine.has_datagram_room(len, with_flow) {
             self.datagrams_wait = true;
             return None;
         }

@@ -151,13 +151,19 @@ mod tests {
     #[test]
     fn the_ends_of_a_network() {
         let small = network("10.77.0.0/30");
-        assert_eq!((small.first().to_string(), small.last().to_string()), ("10.77.0.0".into(), "10.77.0.3".into()));
+        assert_eq!(
+            (small.first().to_string(), small.last().to_string()),
+            ("10.77.0.0".into(), "10.77.0.3".into())
+        );
         assert_eq!(small.nth(3), Some(small.last()));
         assert_eq!(small.nth(4), None);
         let wide = network("fd77::/64");
         assert_eq!(wide.nth(1), "fd77::1".parse().ok());
         assert_eq!(wide.nth(1 << 64), None);
-        assert_eq!(network("::/0").nth(u128::MAX), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().ok());
+        assert_eq!(
+            network("::/0").nth(u128::MAX),
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().ok()
+        );
         assert_eq!(network("192.0.2.7").to_string(), "192.0.2.7/32");
     }
 

@@ -56,11 +56,18 @@ pub trait Lane: Clone + fmt::Debug + 'static {
     fn read_datagram(&self) -> impl Future<Output = Result<Vec<u8>, LaneError>>;
     /// Sends a datagram or drops it; never waits.
     fn send_datagram(&self, datagram: Vec<u8>) -> Result<(), LaneDatagramError>;
-    /// Sends a datagram of a flow or drops it; never waits. Flows share the connection fairly, and a small one is not kept
-    /// waiting by a large one, where the lane can do that.
-    fn send_flow(&self, flow: u32, datagram: Vec<u8>) -> Result<(), LaneDatagramError> {
+    /// Sends the datagrams of a flow, or drops them; never waits. Flows share the connection fairly, and a small one is not kept
+    /// waiting by a large one, where the lane can do that. How many were dropped; `datagrams` is empty afterwards.
+    fn send_flow(&self, flow: u32, datagrams: &mut Vec<Vec<u8>>) -> usize {
         let _ = flow;
-        self.send_datagram(datagram)
+        let dropped = |datagram| usize::from(self.send_datagram(datagram).is_err());
+        datagrams.drain(..).map(dropped).sum()
+    }
+    /// Ready when the lane has taken over what flows were given before: who has much to send gives it in portions, and waits
+    /// between them for no longer than this takes. It is no congestion control.
+    fn poll_flow_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
     }
     /// The largest datagram that fits now, bytes.
     fn max_datagram(&self) -> usize;

@@ -483,7 +483,10 @@ mod tests {
         let network = |text: &str| ScopeTarget::Network(text.parse().expect(text));
         for (path, expected) in [
             ("/.well-known/masque/ip/%2A/%2A/", scope(ScopeTarget::Any, None)),
-            ("/.well-known/masque/ip/192.0.2.42/6/", scope(network("192.0.2.42"), Some(6))),
+            (
+                "/.well-known/masque/ip/192.0.2.42/6/",
+                scope(network("192.0.2.42"), Some(6)),
+            ),
             (
                 "/.well-known/masque/ip/2001%3Adb8%3A%3A%2F32/%2A/",
                 scope(network("2001:db8::/32"), None),
@@ -498,13 +501,24 @@ mod tests {
         }
         let any = Some(Ok(IpScope::default()));
         assert_eq!(template.matches_ip("/.well-known/masque/ip/*/*/"), any);
-        for bad in ["192.0.2.42%2F24/6", "192.0.2.42/256", "192.0.2.42/+6", "/6", "%2A%2A/6", "%2A/x", "[::1]/6"] {
+        for bad in [
+            "192.0.2.42%2F24/6",
+            "192.0.2.42/256",
+            "192.0.2.42/+6",
+            "/6",
+            "%2A%2A/6",
+            "%2A/x",
+            "[::1]/6",
+        ] {
             let path = format!("/.well-known/masque/ip/{bad}/");
             assert_eq!(template.matches_ip(&path), Some(Err(BadScope)), "{bad}");
         }
         assert_eq!(template.matches_ip("/.well-known/masque/udp/%2A/%2A/"), None);
         let bare = Template::parse_ip("https://proxy.example.org/vpn").expect("no variables");
-        assert_eq!((bare.matches_ip("/vpn"), bare.expand_ip(&IpScope::default())), (any, "/vpn".into()));
+        assert_eq!(
+            (bare.matches_ip("/vpn"), bare.expand_ip(&IpScope::default())),
+            (any, "/vpn".into())
+        );
         assert!(Template::parse_ip("https://p/{target}/{target}").is_err());
     }
 

@@ -9,9 +9,9 @@ use super::hook::{Asked, Decision, Protocol, RequestMeta};
 use super::pump::{self, End};
 use super::service::SessionContext;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
+use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::ip::Routes;
 use crate::masque::{Target, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
@@ -138,14 +138,20 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan
             let authority = head.authority.as_deref().unwrap_or_default();
             let target = Target::from_authority(authority).map_err(bad_target)?;
             let policy = ask(context, head, Protocol::Tcp, Asked::Host(&target))?;
-            Ok(Plan { wanted: Wanted::Tcp(target), policy })
+            Ok(Plan {
+                wanted: Wanted::Tcp(target),
+                policy,
+            })
         }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
             let target = target.map_err(bad_target)?;
             let policy = ask(context, head, Protocol::Udp, Asked::Host(&target))?;
-            Ok(Plan { wanted: Wanted::Udp(target), policy })
+            Ok(Plan {
+                wanted: Wanted::Udp(target),
+                policy,
+            })
         }
         ("CONNECT", Some(ip::PROTOCOL)) => plan_ip(context, head, path),
         ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
@@ -157,7 +163,11 @@ fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str)
     let Some(gateway) = context.gateway() else {
         return Err(unsupported(501, "this relay has no IP tunnels"));
     };
-    let matched = context.config().ip_templates.iter().find_map(|t| t.matches_ip(path));
+    let matched = context
+        .config()
+        .ip_templates
+        .iter()
+        .find_map(|t| t.matches_ip(path));
     let scope = matched.ok_or_else(|| unsupported(404, "no such template"))?;
     let scope = scope.map_err(|error| unsupported(400, &error.to_string()))?;
     let policy = ask(context, head, Protocol::Ip, Asked::Ip(&scope))?;
@@ -168,7 +178,10 @@ fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str)
         return Err(ProxyStatus::new(ProxyError::DestinationIpUnroutable).into());
     }
     let pieces = is_true(&head.fields, ip::PIECES_FIELD);
-    Ok(Plan { wanted: Wanted::Ip(routes, pieces), policy })
+    Ok(Plan {
+        wanted: Wanted::Ip(routes, pieces),
+        policy,
+    })
 }
 
 /// The embedder's word.

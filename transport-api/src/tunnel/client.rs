@@ -119,7 +119,10 @@ impl<L: Lane> Client<L> {
         let mut head = RequestHead::extended(ip::PROTOCOL, self.template.authority(), &path);
         head.fields.push(Field::new(ip::PIECES_FIELD, "?1"));
         let (request, response) = self.request(&head, &wanted.capsule(), true).await?;
-        Ok(IpTunnel::new(request, is_true(&response.fields, ip::PIECES_FIELD)))
+        Ok(IpTunnel::new(
+            request,
+            is_true(&response.fields, ip::PIECES_FIELD),
+        ))
     }
 
     /// What the relay answers to any head, for tests of it.

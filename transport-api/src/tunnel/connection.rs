@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 
 use crate::masque::lane::{Lane, LaneDatagramError, LaneError, LaneRecv, LaneSend};
 use crate::{
-    Class, Connection, ConnectionError, DatagramOptions, ReadError, RecvStream, SendDatagramError, SendStream,
-    WriteError,
+    Class, Connection, ConnectionError, DatagramOptions, ReadError, RecvStream, SendDatagramError,
+    SendStream, WriteError,
 };
 
 fn closed(error: &ConnectionError) -> LaneError {
@@ -49,14 +49,18 @@ impl Lane for Connection {
         Connection::send_datagram(self, datagram).map_err(not_taken)
     }
 
-    fn send_flow(&self, flow: u32, datagram: Vec<u8>) -> Result<(), LaneDatagramError> {
+    fn send_flow(&self, flow: u32, datagrams: &mut Vec<Vec<u8>>) -> usize {
         let options = DatagramOptions {
             // What a flow carries is as likely a download as a call: its share of the tunnel is what keeps it fast.
             class: Class::Interactive,
             flow: Some(flow),
             ..DatagramOptions::default()
         };
-        self.send_datagram_with(datagram, options).map_err(not_taken)
+        self.send_datagrams(datagrams, options)
+    }
+
+    fn poll_flow_taken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_flows_taken(cx)
     }
 
     fn max_datagram(&self) -> usize {

@@ -10,7 +10,10 @@ use std::{
 use serde_json::{Value, json};
 use transport_api::{
     Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint,
-    EndpointConfig, Failover, KeyLog, PathId, PathState, local::Handle, masque::Template, relay::APP,
+    EndpointConfig, Failover, KeyLog, PathId, PathState,
+    local::Handle,
+    masque::Template,
+    relay::APP,
     tunnel::{Client, IpBridge},
 };
 

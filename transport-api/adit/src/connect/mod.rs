@@ -16,8 +16,8 @@ use std::{
 use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint};
 
 pub(crate) use link::{Link, Shown, Target, is_silence};
-use tun::Wishes;
 pub(crate) use socks::listen as serve_socks;
+use tun::Wishes;
 
 use crate::{
     cli,
@@ -34,7 +34,8 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     let tun = Wishes::of(options)?;
-    let others = options.socks.is_some() || !options.forward_udp.is_empty() || !options.forward_tcp.is_empty();
+    let others =
+        options.socks.is_some() || !options.forward_udp.is_empty() || !options.forward_tcp.is_empty();
     if tun.is_none() && !others {
         return fail(
             Code::Usage,

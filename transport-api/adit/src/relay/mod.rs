@@ -273,7 +273,11 @@ fn endpoint(
     let mut endpoint = EndpointConfig::server(address, server);
     endpoint.transport.provider = crate::provider::best();
     // A device's packets and their connections live on one loop.
-    endpoint.workers = if config.tun.enabled { 1 } else { config.listen.worker_count() };
+    endpoint.workers = if config.tun.enabled {
+        1
+    } else {
+        config.listen.worker_count()
+    };
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
     endpoint.transport.congestion = config.transport.cc.into();
     if let Some(path) = key_log {
@@ -285,9 +289,11 @@ fn endpoint(
 fn not_bound(address: SocketAddr, error: &std::io::Error) -> Failure {
     let (code, what, hint) = match error.kind() {
         std::io::ErrorKind::AddrInUse => (Code::Failed, "udp", "; another program uses this port"),
-        std::io::ErrorKind::PermissionDenied => {
-            (Code::Privilege, "udp", "; ports below 1024 need CAP_NET_BIND_SERVICE")
-        }
+        std::io::ErrorKind::PermissionDenied => (
+            Code::Privilege,
+            "udp",
+            "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        ),
         // The relay's own words about its pools.
         std::io::ErrorKind::InvalidInput => (Code::Config, "[tun] pool", ""),
         _ => (Code::Failed, "udp", ""),

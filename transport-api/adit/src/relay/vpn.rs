@@ -46,7 +46,10 @@ impl Vpn {
             .iter()
             .map(|(client, addresses)| {
                 let client = client.parse().or_fail(Code::Config, file.display())?;
-                Ok(Lease { client, addresses: addresses.clone() })
+                Ok(Lease {
+                    client,
+                    addresses: addresses.clone(),
+                })
             })
             .collect::<Outcome<Vec<_>>>()?;
         let (writer, on_lease) = Writer::start(file, kept)?;
@@ -157,8 +160,12 @@ struct Masquerade {
 
 impl Masquerade {
     fn start(config: &config::Tun) -> Outcome<Self> {
-        let table = format!("adit_{}", config.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-        let mut rules = format!("add table inet {table}\ndelete table inet {table}\nadd table inet {table}\n");
+        let table = format!(
+            "adit_{}",
+            config.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+        );
+        let mut rules =
+            format!("add table inet {table}\ndelete table inet {table}\nadd table inet {table}\n");
         rules += &format!("add chain inet {table} out {{ type nat hook postrouting priority srcnat; }}\n");
         for pool in &config.pool {
             let family = if pool.is_ipv4() { "ip" } else { "ip6" };
@@ -188,7 +195,10 @@ fn nft(rules: &str) -> Outcome {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .or_fail(Code::Failed, format!("{what} (install nftables, or set nat = false)"))?;
+        .or_fail(
+            Code::Failed,
+            format!("{what} (install nftables, or set nat = false)"),
+        )?;
     if let Some(mut input) = child.stdin.take() {
         input.write_all(rules.as_bytes()).or_fail(Code::Failed, what)?;
     }

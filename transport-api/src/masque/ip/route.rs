@@ -109,7 +109,11 @@ impl Routes {
             .iter()
             .zip(ranges.iter().skip(1))
             .all(|(before, range)| range.follows(before));
-        if ordered { Ok(Self(ranges)) } else { Err(IpFault::Malformed) }
+        if ordered {
+            Ok(Self(ranges))
+        } else {
+            Err(IpFault::Malformed)
+        }
     }
 
     /// The ranges in order.
@@ -137,23 +141,32 @@ mod tests {
 
     #[test]
     fn a_range_is_the_sum_of_its_networks() {
-        let texts = |range: RouteRange| -> Vec<String> { range.networks().iter().map(ToString::to_string).collect() };
+        let texts =
+            |range: RouteRange| -> Vec<String> { range.networks().iter().map(ToString::to_string).collect() };
         assert_eq!(texts(range("0.0.0.0", "255.255.255.255")), ["0.0.0.0/0"]);
-        assert_eq!(texts(range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")), ["::/0"]);
-        assert_eq!(texts(range("192.0.2.0", "192.0.2.41")), [
-            "192.0.2.0/27",
-            "192.0.2.32/29",
-            "192.0.2.40/31"
-        ]);
-        assert_eq!(texts(range("255.255.255.255", "255.255.255.255")), ["255.255.255.255/32"]);
+        assert_eq!(
+            texts(range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+            ["::/0"]
+        );
+        assert_eq!(
+            texts(range("192.0.2.0", "192.0.2.41")),
+            ["192.0.2.0/27", "192.0.2.32/29", "192.0.2.40/31"]
+        );
+        assert_eq!(
+            texts(range("255.255.255.255", "255.255.255.255")),
+            ["255.255.255.255/32"]
+        );
         arbtest::arbtest(|u| {
             let (a, b): (u32, u32) = u.arbitrary()?;
-            let whole = RouteRange::new(IpAddr::V4(a.min(b).into()), IpAddr::V4(a.max(b).into()), 0).expect("a range");
+            let whole = RouteRange::new(IpAddr::V4(a.min(b).into()), IpAddr::V4(a.max(b).into()), 0)
+                .expect("a range");
             let networks = whole.networks();
             let mut next = Some(a.min(b));
             for network in &networks {
                 assert_eq!(network.first(), IpAddr::V4(next.expect("more").into()));
-                let IpAddr::V4(last) = network.last() else { panic!("family") };
+                let IpAddr::V4(last) = network.last() else {
+                    panic!("family")
+                };
                 next = last.to_bits().checked_add(1);
             }
             assert_eq!(networks.last().map(Network::last), Some(whole.end()));
@@ -173,10 +186,16 @@ mod tests {
 
     #[test]
     fn networks_become_an_ordered_list() {
-        let networks: Vec<Network> = ["fd00::/8", "10.1.0.0/16", "192.0.2.0/24", "10.0.0.0/8", "10.0.0.0/8"]
-            .iter()
-            .map(|text| text.parse().expect(text))
-            .collect();
+        let networks: Vec<Network> = [
+            "fd00::/8",
+            "10.1.0.0/16",
+            "192.0.2.0/24",
+            "10.0.0.0/8",
+            "10.0.0.0/8",
+        ]
+        .iter()
+        .map(|text| text.parse().expect(text))
+        .collect();
         let routes = Routes::of(&networks);
         assert_eq!(routes.ranges().len(), 3);
         assert_eq!(Routes::checked(routes.ranges().to_vec()), Ok(routes.clone()));

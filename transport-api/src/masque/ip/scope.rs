@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::masque::target::{BadTarget, Host, parse_host};
 use crate::ip::Network;
+use crate::masque::target::{BadTarget, Host, parse_host};
 
 /// The variables of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -63,7 +63,10 @@ impl IpScope {
             ScopeTarget::Network(network) => network.to_string(),
             ScopeTarget::Name(name) => name.clone(),
         };
-        (target, self.protocol.map_or("*".into(), |number| number.to_string()))
+        (
+            target,
+            self.protocol.map_or("*".into(), |number| number.to_string()),
+        )
     }
 }
 

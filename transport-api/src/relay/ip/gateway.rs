@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +58,13 @@ pub(in crate::relay) struct Plan {
     pub(in crate::relay) on_lease: ToldLease,
 }
 
+impl<L: Lane> Member<L> {
+    /// Waits until its connection has taken over what it was given.
+    pub(super) async fn taken(&self) {
+        poll_fn(|cx| self.sender.lane().poll_flow_taken(cx)).await;
+    }
+}
+
 impl<L: Lane> Gateway<L> {
     pub(in crate::relay) fn new(
         plan: Plan,
@@ -89,7 +97,10 @@ impl<L: Lane> Gateway<L> {
         };
         let ranges = self.routes.ranges().iter().filter_map(|range| {
             let (start, end) = match within {
-                Some(network) => (range.start().max(network.first()), range.end().min(network.last())),
+                Some(network) => (
+                    range.start().max(network.first()),
+                    range.end().min(network.last()),
+                ),
                 None => (range.start(), range.end()),
             };
             let same_family = within.is_none_or(|network| network.is_ipv4() == range.start().is_ipv4());
@@ -258,20 +269,26 @@ impl<L: Lane> Gateway<L> {
     }
 
     /// A frame that the device gave.
-    pub(super) fn from_device(&self, now: Instant, frame: &mut [u8]) {
+    ///
+    /// Whoever got packets, to be waited for before more is read.
+    pub(super) fn from_device(&self, now: Instant, frame: &mut [u8]) -> Option<Rc<Member<L>>> {
         let accounting = self.accounting();
         let Ok(mut segments) = Segments::new(frame) else {
-            return accounting.ip_dropped_malformed.inc();
+            accounting.ip_dropped_malformed.inc();
+            return None;
         };
         let Ok(packet) = Packet::parse(segments.packet()) else {
-            return accounting.ip_dropped_malformed.inc();
+            accounting.ip_dropped_malformed.inc();
+            return None;
         };
         let destination = packet.destination();
         let Some(member) = self.members.borrow().get(&destination).cloned() else {
-            return self.no_client(now, &packet);
+            self.no_client(now, &packet);
+            return None;
         };
         if !self.may_enter(&member, &packet) {
-            return accounting.ip_dropped_policy.inc();
+            accounting.ip_dropped_policy.inc();
+            return None;
         }
         let router = self.pool.borrow().gateway(destination.is_ipv4());
         let sent = self
@@ -282,13 +299,17 @@ impl<L: Lane> Gateway<L> {
         accounting.ip_bytes_down.add(sent.bytes);
         accounting.dropped_queue_full.add(sent.queue_full);
         accounting.dropped_too_large.add(sent.too_large);
+        Some(member)
     }
 
     /// An address of the pool that nobody has now.
     fn no_client(&self, now: Instant, packet: &Packet<'_>) {
         self.accounting().ip_dropped_no_client.inc();
         let pool = self.pool.borrow();
-        if let Some(router) = pool.gateway(packet.destination().is_ipv4()).filter(|_| pool.contains(packet.destination())) {
+        if let Some(router) = pool
+            .gateway(packet.destination().is_ipv4())
+            .filter(|_| pool.contains(packet.destination()))
+        {
             let mut outbound = self.outbound.borrow_mut();
             outbound.answer(now, packet, Problem::AddressUnreachable, router, &*self.device);
         }
@@ -301,7 +322,9 @@ impl<L: Lane> Gateway<L> {
         if packet.source_kind() != AddressKind::Unicast {
             return false;
         }
-        if member.routes.admit(source, packet.protocol()) || self.pool.borrow().gateway(source.is_ipv4()) == Some(source) {
+        if member.routes.admit(source, packet.protocol())
+            || self.pool.borrow().gateway(source.is_ipv4()) == Some(source)
+        {
             return true;
         }
         icmp::quoted(packet).is_some_and(|quoted| {

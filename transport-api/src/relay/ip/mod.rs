@@ -90,7 +90,11 @@ async fn read_device<L: Lane>(mut reader: FrameReader, gateway: Rc<Gateway<L>>) 
     loop {
         for _ in 0..FRAMES {
             match reader.next().await {
-                Ok(frame) => gateway.from_device(clock::now().instant, frame),
+                Ok(frame) => {
+                    if let Some(member) = gateway.from_device(clock::now().instant, frame) {
+                        member.taken().await;
+                    }
+                }
                 Err(error) => {
                     tracing::error!(target: "adit::relay", %error, "the TUN device is gone");
                     return;

@@ -36,8 +36,14 @@ pub enum PoolError {
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TwoOfAFamily(a, b) => write!(f, "pools {a} and {b} are of one family; give one IPv4 and one IPv6 pool"),
-            Self::TooSmall(pool) => write!(f, "pool {pool} has no room for a client; take a /29 or /125 at least"),
+            Self::TwoOfAFamily(a, b) => write!(
+                f,
+                "pools {a} and {b} are of one family; give one IPv4 and one IPv6 pool"
+            ),
+            Self::TooSmall(pool) => write!(
+                f,
+                "pool {pool} has no room for a client; take a /29 or /125 at least"
+            ),
             Self::LeasedTwice(address) => write!(f, "the leases give {address} to two clients"),
         }
     }
@@ -146,7 +152,8 @@ impl Pool {
                 return Some(address);
             }
         }
-        let wish = wish.filter(|&ip| ip.is_ipv4() == v4 && self.is_for_clients(ip) && !self.holders.contains_key(&ip));
+        let wish = wish
+            .filter(|&ip| ip.is_ipv4() == v4 && self.is_for_clients(ip) && !self.holders.contains_key(&ip));
         let address = wish.or_else(|| self.next_free(v4)).or_else(|| self.reclaim(v4))?;
         self.note(holder, address).ok()?;
         Some(address)
@@ -193,8 +200,11 @@ impl Pool {
     }
 
     fn is_for_clients(&self, address: IpAddr) -> bool {
-        self.range(address.is_ipv4())
-            .is_some_and(|range| range.index(address).is_some_and(|index| (GATEWAY + 1..range.end).contains(&index)))
+        self.range(address.is_ipv4()).is_some_and(|range| {
+            range
+                .index(address)
+                .is_some_and(|index| (GATEWAY + 1..range.end).contains(&index))
+        })
     }
 
     fn note(&mut self, holder: Holder, address: IpAddr) -> Result<(), ()> {
@@ -212,11 +222,18 @@ impl Pool {
     }
 
     fn next_free(&mut self, v4: bool) -> Option<IpAddr> {
-        let range = self.ranges.iter_mut().find(|range| range.network.is_ipv4() == v4)?;
+        let range = self
+            .ranges
+            .iter_mut()
+            .find(|range| range.network.is_ipv4() == v4)?;
         let room = range.end - (GATEWAY + 1);
         for _ in 0..room.min(MAX_TRIES) {
             let index = range.next;
-            range.next = if index + 1 < range.end { index + 1 } else { GATEWAY + 1 };
+            range.next = if index + 1 < range.end {
+                index + 1
+            } else {
+                GATEWAY + 1
+            };
             let address = range.network.nth(index)?;
             if !self.holders.contains_key(&address) {
                 return Some(address);
@@ -232,9 +249,14 @@ impl Pool {
         if v4 { v4_address } else { v6_address }
     }
 
-    fn forget_longest_away(&mut self, which: impl Fn(&Held) -> bool) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
+    fn forget_longest_away(
+        &mut self,
+        which: impl Fn(&Held) -> bool,
+    ) -> Option<(Option<IpAddr>, Option<IpAddr>)> {
         let away = self.held.iter().filter(|(_, held)| which(held));
-        let (_, holder) = away.filter_map(|(holder, held)| Some((held.left?, *holder))).min()?;
+        let (_, holder) = away
+            .filter_map(|(holder, held)| Some((held.left?, *holder)))
+            .min()?;
         let held = self.held.get(&holder)?;
         let addresses = (held.v4, held.v6);
         self.forget(holder);
@@ -305,9 +327,17 @@ mod tests {
         assert_eq!(pool.gateway(false), Some(ip("fd77::1")));
         assert_eq!(pool.take(Holder::Anonymous(1), true, None), Some(ip("10.77.0.2")));
         assert_eq!(pool.take(Holder::Anonymous(1), false, None), Some(ip("fd77::2")));
-        assert_eq!(pool.take(Holder::Anonymous(1), true, None), Some(ip("10.77.0.2")), "the same again");
+        assert_eq!(
+            pool.take(Holder::Anonymous(1), true, None),
+            Some(ip("10.77.0.2")),
+            "the same again"
+        );
         for wish in ["10.77.0.0", "10.77.0.1", "10.77.0.7", "10.77.0.2", "192.0.2.1"] {
-            let got = pool.take(Holder::Anonymous(u64::from(wish.as_bytes()[8])), true, Some(ip(wish)));
+            let got = pool.take(
+                Holder::Anonymous(u64::from(wish.as_bytes()[8])),
+                true,
+                Some(ip(wish)),
+            );
             assert_ne!(got, Some(ip(wish)));
         }
     }
@@ -324,7 +354,10 @@ mod tests {
         assert_eq!(leases.len(), 1, "who is not known is not told of");
         assert_eq!(pool.changes(), []);
         let mut again = Pool::new(&[network("10.77.0.0/29")], &leases).expect("a pool");
-        assert_eq!(again.take(known(8), true, Some(ip("10.77.0.5"))), Some(ip("10.77.0.2")));
+        assert_eq!(
+            again.take(known(8), true, Some(ip("10.77.0.5"))),
+            Some(ip("10.77.0.2"))
+        );
         assert_eq!(again.take(known(7), true, None), wished);
     }
 
@@ -336,12 +369,27 @@ mod tests {
         }
         pool.leave(known(3));
         pool.leave(known(1));
-        assert_eq!(pool.take(known(9), true, None), Some(ip("10.77.0.4")), "the third's");
+        assert_eq!(
+            pool.take(known(9), true, None),
+            Some(ip("10.77.0.4")),
+            "the third's"
+        );
         pool.changes();
-        assert_eq!(pool.take(known(10), true, None), Some(ip("10.77.0.2")), "the first's");
-        assert_eq!(pool.changes().first().map(|lease| lease.addresses.len()), Some(0), "it lost its lease");
+        assert_eq!(
+            pool.take(known(10), true, None),
+            Some(ip("10.77.0.2")),
+            "the first's"
+        );
+        assert_eq!(
+            pool.changes().first().map(|lease| lease.addresses.len()),
+            Some(0),
+            "it lost its lease"
+        );
         assert_eq!(pool.take(known(11), true, None), None);
-        assert!(pool.take(known(11), false, None).is_some(), "the other family has room");
+        assert!(
+            pool.take(known(11), false, None).is_some(),
+            "the other family has room"
+        );
     }
 
     #[test]
@@ -359,9 +407,16 @@ mod tests {
         let twice = [lease(1, &["10.77.0.3"]), lease(2, &["10.77.0.3"])];
         let made = Pool::new(&[network("10.77.0.0/29")], &twice);
         assert_eq!(made.err(), Some(PoolError::LeasedTwice(ip("10.77.0.3"))));
-        let outside = Pool::new(&[network("10.77.0.0/29")], &[lease(1, &["192.0.2.1", "10.77.0.1"])]);
+        let outside = Pool::new(
+            &[network("10.77.0.0/29")],
+            &[lease(1, &["192.0.2.1", "10.77.0.1"])],
+        );
         let mut outside = outside.expect("a pool");
-        assert_eq!(outside.take(known(1), true, None), Some(ip("10.77.0.2")), "a new one");
+        assert_eq!(
+            outside.take(known(1), true, None),
+            Some(ip("10.77.0.2")),
+            "a new one"
+        );
     }
 
     #[test]
@@ -371,7 +426,11 @@ mod tests {
             let mut present: BTreeMap<Holder, IpAddr> = BTreeMap::new();
             for _ in 0..u.int_in_range(0..=60)? {
                 let n: u8 = u.int_in_range(0..=9)?;
-                let holder = if n < 5 { known(n) } else { Holder::Anonymous(u64::from(n)) };
+                let holder = if n < 5 {
+                    known(n)
+                } else {
+                    Holder::Anonymous(u64::from(n))
+                };
                 if u.arbitrary()? {
                     pool.leave(holder);
                     present.remove(&holder);

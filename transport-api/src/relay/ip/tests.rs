@@ -59,7 +59,10 @@ const USUAL: Offer = Offer {
 };
 
 fn networks(texts: &[&str]) -> Vec<Network> {
-    texts.iter().map(|text| text.parse().expect("a network")).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().expect("a network"))
+        .collect()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -196,7 +199,11 @@ fn packets_pass_both_ways_between_client_and_device() {
     with_relay(Some(&USUAL), |world| async move {
         let (mut tunnel, addresses) = world.tunnel(1, Peer::Anonymous).await;
         assert_eq!(addresses, networks(&["10.77.0.2", "fd77::2"]));
-        for (own, far) in [("10.77.0.2", "192.0.2.9"), ("fd77::2", "2001:db8::9"), ("10.77.0.2", "10.77.0.1")] {
+        for (own, far) in [
+            ("10.77.0.2", "192.0.2.9"),
+            ("fd77::2", "2001:db8::9"),
+            ("10.77.0.2", "10.77.0.1"),
+        ] {
             let up = udp(ip(own), ip(far), 200);
             tunnel.send(1, &up).expect("sent");
             world.until(|s| s.ip_packets_up > 0).await;
@@ -222,18 +229,33 @@ fn a_packet_that_lies_or_strays_is_answered_and_counted() {
             ("fd77::2", "2600::1", (1, 0)),
             ("10.77.0.2", "10.77.0.3", (3, 13)),
         ] {
-            tunnel.send(1, &udp(ip(source), ip(destination), 100)).expect("sent");
-            assert_eq!(icmp_kind(&packet(&mut tunnel).await), kind, "{source} {destination}");
+            tunnel
+                .send(1, &udp(ip(source), ip(destination), 100))
+                .expect("sent");
+            assert_eq!(
+                icmp_kind(&packet(&mut tunnel).await),
+                kind,
+                "{source} {destination}"
+            );
         }
         // Nobody is told of these.
-        for (source, destination) in [("0.0.0.0", "255.255.255.255"), ("10.77.0.2", "224.0.0.1"), ("fe80::1", "ff02::2")] {
-            tunnel.send(1, &udp(ip(source), ip(destination), 100)).expect("sent");
+        for (source, destination) in [
+            ("0.0.0.0", "255.255.255.255"),
+            ("10.77.0.2", "224.0.0.1"),
+            ("fe80::1", "ff02::2"),
+        ] {
+            tunnel
+                .send(1, &udp(ip(source), ip(destination), 100))
+                .expect("sent");
         }
         tunnel.send(1, &[0x45, 0, 0]).expect("sent");
         tunnel.send(1, &[]).expect("sent");
         world.until(|s| s.ip_dropped_malformed == 2).await;
         let s = world.snapshot();
-        assert_eq!((s.ip_dropped_source, s.ip_dropped_policy, s.ip_errors_sent), (2, 6, 5));
+        assert_eq!(
+            (s.ip_dropped_source, s.ip_dropped_policy, s.ip_errors_sent),
+            (2, 6, 5)
+        );
         assert!(world.left().is_empty());
     });
 }
@@ -283,8 +305,13 @@ fn clients_reach_each_other_only_when_that_is_wanted() {
         old[10..12].copy_from_slice(&sum.to_be_bytes());
         a.send(1, &old).expect("sent");
         assert_eq!(icmp_kind(&packet(&mut a).await), (11, 0));
-        a.send(1, &udp(ip("10.77.0.2"), ip("10.77.0.4"), 100)).expect("sent");
-        assert_eq!(icmp_kind(&packet(&mut a).await), (3, 1), "nobody has that address");
+        a.send(1, &udp(ip("10.77.0.2"), ip("10.77.0.4"), 100))
+            .expect("sent");
+        assert_eq!(
+            icmp_kind(&packet(&mut a).await),
+            (3, 1),
+            "nobody has that address"
+        );
     });
 }
 
@@ -330,7 +357,9 @@ fn a_scope_narrows_the_routes() {
             ..IpRequest::default()
         };
         let mut tunnel = client.connect_ip(&wanted).await.expect("a tunnel");
-        let IpEvent::Routes(routes) = next(&mut tunnel).await else { panic!("routes first") };
+        let IpEvent::Routes(routes) = next(&mut tunnel).await else {
+            panic!("routes first")
+        };
         assert!(routes.admit(ip("192.0.2.200"), 17) && !routes.admit(ip("192.0.2.200"), 6));
         assert!(!routes.admit(ip("192.0.2.1"), 17) && routes.admit(ip("192.0.2.200"), 1));
         assert!(matches!(next(&mut tunnel).await, IpEvent::Addresses(_)));
@@ -353,7 +382,10 @@ fn a_full_pool_denies_and_a_known_client_keeps_its_address() {
         let known = Peer::Client(ClientId::from_bytes([7; 32]));
         let (first, addresses) = world.tunnel(1, known).await;
         assert_eq!(addresses[0].first(), ip("10.77.0.2"));
-        assert_eq!(world.leases.borrow().len(), 1);
+        assert_eq!(
+            world.leases.borrow().last().map(|lease| lease.addresses.clone()),
+            Some(vec![ip("10.77.0.2"), ip("fd77::2")])
+        );
         // Back before the old connection is known to be dead: the address moves.
         let (mut again, same) = world.tunnel(2, known).await;
         assert_eq!(same, addresses);
@@ -381,7 +413,10 @@ fn a_full_pool_denies_and_a_known_client_keeps_its_address() {
 #[test]
 fn malformed_capsules_end_the_tunnel_and_a_relay_without_ip_says_so() {
     with_relay(None, |world| async move {
-        let error = world.client(1, Peer::Anonymous).connect_ip(&IpRequest::default()).await;
+        let error = world
+            .client(1, Peer::Anonymous)
+            .connect_ip(&IpRequest::default())
+            .await;
         let error = error.expect_err("not served");
         assert_eq!(error.refusal().map(|refusal| refusal.status), Some(501));
         assert!(error.to_string().contains("no IP tunnels"), "{error}");
@@ -407,4 +442,3 @@ fn malformed_capsules_end_the_tunnel_and_a_relay_without_ip_says_so() {
         world.until(|s| s.closed_fault == 1).await;
     });
 }
-

@@ -188,6 +188,7 @@ impl<L: Lane> IpBridge<L> {
 
     /// A frame of the device, and where it goes.
     fn poll_device(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.sender.lane().poll_flow_taken(cx));
         let frame = ready!(self.reader.poll_next(cx))?;
         let Ok(mut segments) = Segments::new(frame) else {
             self.figures.dropped_malformed += 1;
@@ -202,7 +203,8 @@ impl<L: Lane> IpBridge<L> {
         if let Some(problem) = self.own.objection(&packet) {
             self.figures.dropped_policy += 1;
             if packet.source_kind() == AddressKind::Unicast {
-                self.outbound.answer(now, &packet, problem, destination, &self.port);
+                self.outbound
+                    .answer(now, &packet, problem, destination, &self.port);
             }
             return Poll::Ready(Ok(()));
         }

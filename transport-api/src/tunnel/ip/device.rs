@@ -54,14 +54,18 @@ impl TunPort {
 impl Device for TunPort {
     fn put(&self, packet: &[u8]) {
         match &self.coalescer {
-            Some(coalescer) => coalescer.borrow_mut().push(packet, &mut |frame: &[u8]| self.write(frame)),
+            Some(coalescer) => coalescer
+                .borrow_mut()
+                .push(packet, &mut |frame: &[u8]| self.write(frame)),
             None => self.write(packet),
         }
     }
 
     fn flush(&self) {
         if let Some(coalescer) = &self.coalescer {
-            coalescer.borrow_mut().flush(&mut |frame: &[u8]| self.write(frame));
+            coalescer
+                .borrow_mut()
+                .flush(&mut |frame: &[u8]| self.write(frame));
         }
     }
 }
@@ -97,7 +101,11 @@ impl FrameReader {
     }
 
     fn poll_read(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        let start = if self.device.get().has_offload() { 0 } else { VNET_HEADER };
+        let start = if self.device.get().has_offload() {
+            0
+        } else {
+            VNET_HEADER
+        };
         let space = self.buffer.get_mut(start..).unwrap_or_default();
         let n = ready!(self.device.poll_recv(cx, space))?;
         Poll::Ready(Ok(start + n))

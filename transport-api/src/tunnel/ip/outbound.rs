@@ -13,11 +13,11 @@ use std::time::Instant;
 /// What became of the packets of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Sent.
+    /// Given to the tunnel.
     pub(crate) packets: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// The tunnel's queue was full.
+    /// Dropped since, these or older ones: the tunnel's queue was full.
     pub(crate) queue_full: u64,
     /// Larger than the path takes, and their sender was told.
     pub(crate) too_large: u64,
@@ -29,6 +29,8 @@ pub(crate) struct Outbound {
     /// Makes flows that collide unforeseeable.
     seed: u64,
     errors: ErrorLimit,
+    /// The packets of the frame in hand.
+    datagrams: Vec<Vec<u8>>,
     /// The answer that is being made.
     answer: Vec<u8>,
 }
@@ -38,6 +40,7 @@ impl Outbound {
         Self {
             seed,
             errors: ErrorLimit::default(),
+            datagrams: Vec::new(),
             answer: Vec::new(),
         }
     }
@@ -60,26 +63,23 @@ impl Outbound {
             return self.send_large(now, sender, frame, flow, router, device);
         }
         let mut tally = Tally::default();
+        let most = frame.largest();
         loop {
-            let mut datagram = sender.datagram(frame.largest());
+            let mut datagram = sender.datagram(most);
             let prefix = datagram.len();
             if !frame.next_into(&mut datagram) {
-                return tally;
+                break;
             }
-            let bytes = datagram.len() - prefix;
             if opens && let Some(packet) = datagram.get_mut(prefix..) {
                 // A connection that begins learns what the path takes without losing a packet for it.
                 mss::clamp(packet, mtu(sender.max_packet()));
             }
-            match sender.send_datagram(flow, datagram) {
-                Ok(()) => {
-                    tally.packets += 1;
-                    tally.bytes += bytes as u64;
-                }
-                Err(IpSendError::Dropped) => tally.queue_full += 1,
-                Err(IpSendError::TooLarge(_)) => tally.too_large += 1,
-            }
+            tally.packets += 1;
+            tally.bytes += (datagram.len() - prefix) as u64;
+            self.datagrams.push(datagram);
         }
+        tally.queue_full = sender.send_datagrams(flow, &mut self.datagrams) as u64;
+        tally
     }
 
     /// Packets that no datagram holds: cut where IPv4 allows it, carried in pieces where IPv6 demands it, refused otherwise.
@@ -122,19 +122,18 @@ impl Outbound {
             return Err(IpSendError::Dropped);
         };
         if segment.len() > max && packet.version() == Version::V4 && !packet.dont_fragment() {
-            let (mut sent, mut result) = (0, Ok(()));
             let cut = fragment::fragment(&packet, max, |header, payload| {
                 let mut datagram = sender.datagram(header.len() + payload.len());
                 datagram.extend_from_slice(header);
                 datagram.extend_from_slice(payload);
-                match sender.send_datagram(flow, datagram) {
-                    Ok(()) => sent += 1,
-                    Err(error) => result = Err(error),
-                }
+                self.datagrams.push(datagram);
             });
-            return match cut {
-                Ok(()) => result.map(|()| sent),
-                Err(_) => Err(IpSendError::TooLarge(max)),
+            let fragments = self.datagrams.len() as u64;
+            let dropped = sender.send_datagrams(flow, &mut self.datagrams);
+            return match (cut, dropped) {
+                (Ok(()), 0) => Ok(fragments),
+                (Ok(()), _) => Err(IpSendError::Dropped),
+                (Err(_), _) => Err(IpSendError::TooLarge(max)),
             };
         }
         let result = sender.send(flow, segment);

@@ -9,7 +9,7 @@ use crate::Connection;
 use crate::http::varint;
 use crate::masque::ip::pieces::{self, cut};
 use crate::masque::ip::{MIN_MTU, PACKET_CONTEXT, PIECE_CONTEXT, overhead};
-use crate::masque::lane::{Lane, LaneDatagramError};
+use crate::masque::lane::Lane;
 
 /// Why a packet was not sent. IP promises nothing: both may be ignored, but a sender of large packets should hear of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,19 +67,19 @@ impl<L: Lane> IpSender<L> {
         if packet.len() <= self.max_datagram_packet() {
             let mut datagram = self.datagram(packet.len());
             datagram.extend_from_slice(packet);
-            return self.send_datagram(flow, datagram);
+            return self.send_now(flow, vec![datagram]);
         }
         let max = self.max_packet();
         if packet.len() > max {
             return Err(IpSendError::TooLarge(max));
         }
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
-        for piece in cut(number, packet).into_iter().flatten() {
+        let pieces = cut(number, packet).into_iter().flatten().map(|piece| {
             let mut datagram = self.begin(PIECE_CONTEXT, piece.len());
             datagram.extend_from_slice(&piece);
-            self.send_datagram(flow, datagram)?;
-        }
-        Ok(())
+            datagram
+        });
+        self.send_now(flow, pieces.collect())
     }
 
     /// The longest packet that passes now, bytes; it changes with the path. Where the path is narrower than IPv6 allows and
@@ -117,13 +117,15 @@ impl<L: Lane> IpSender<L> {
         datagram
     }
 
-    /// Sends what [`datagram`](Self::datagram) began.
-    pub(crate) fn send_datagram(&self, flow: u32, datagram: Vec<u8>) -> Result<(), IpSendError> {
-        self.lane()
-            .send_flow(flow, datagram)
-            .map_err(|error| match error {
-                LaneDatagramError::TooLarge(_) => IpSendError::TooLarge(self.max_packet()),
-                LaneDatagramError::Dropped => IpSendError::Dropped,
-            })
+    /// Sends what [`datagram`](Self::datagram) began; how many were dropped, these or older ones.
+    pub(crate) fn send_datagrams(&self, flow: u32, datagrams: &mut Vec<Vec<u8>>) -> usize {
+        self.lane().send_flow(flow, datagrams)
+    }
+
+    fn send_now(&self, flow: u32, mut datagrams: Vec<Vec<u8>>) -> Result<(), IpSendError> {
+        match self.send_datagrams(flow, &mut datagrams) {
+            0 => Ok(()),
+            _ => Err(IpSendError::Dropped),
+        }
     }
 }

@@ -31,7 +31,11 @@ pub(in crate::net) fn interfaces() -> io::Result<Vec<Interface>> {
         // SAFETY: the address is null or a valid socket address of the family it names; the name is a C string.
         let (address, index, name) = unsafe {
             let name = CStr::from_ptr(entry.ifa_name);
-            (address_of(entry.ifa_addr), libc::if_nametoindex(entry.ifa_name), name)
+            (
+                address_of(entry.ifa_addr),
+                libc::if_nametoindex(entry.ifa_name),
+                name,
+            )
         };
         if let Some(address) = address {
             found.push(Interface {

@@ -42,7 +42,10 @@ fn set_resolved(device: &str, servers: &[IpAddr]) -> Outcome {
             .or_fail(Code::Failed, "--dns: resolvectl")?;
         if !done.status.success() {
             let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-            return fail(Code::Failed, format!("--dns: resolvectl {}: {said}", arguments.join(" ")));
+            return fail(
+                Code::Failed,
+                format!("--dns: resolvectl {}: {said}", arguments.join(" ")),
+            );
         }
     }
     Ok(())

@@ -42,7 +42,10 @@ pub(super) fn open(name: &str) -> Outcome<Journal> {
     let folder = state::root().join("tun");
     fs::create_dir_all(&folder).or_fail(Code::Failed, folder.display())?;
     let mut policy_held = false;
-    for entry in fs::read_dir(&folder).or_fail(Code::Failed, folder.display())?.flatten() {
+    for entry in fs::read_dir(&folder)
+        .or_fail(Code::Failed, folder.display())?
+        .flatten()
+    {
         if entry.path().extension().is_some_and(|end| end == "json") {
             policy_held |= take_back(&entry.path())?;
         }
@@ -62,7 +65,10 @@ pub(super) fn open(name: &str) -> Outcome<Journal> {
         .open(&path)
         .or_fail(Code::Failed, path.display())?;
     if file.try_lock().is_err() {
-        return fail(Code::Failed, format!("--tun: another process has {name}; choose another name"));
+        return fail(
+            Code::Failed,
+            format!("--tun: another process has {name}; choose another name"),
+        );
     }
     Ok(Journal {
         path,
@@ -73,15 +79,20 @@ pub(super) fn open(name: &str) -> Outcome<Journal> {
 
 /// Undoes what a journal says unless its process lives. True: it lives, and holds the rules.
 fn take_back(path: &Path) -> Outcome<bool> {
-    let Ok(mut file) = File::open(path) else { return Ok(false) };
+    let Ok(mut file) = File::open(path) else {
+        return Ok(false);
+    };
     let mut text = String::new();
-    file.read_to_string(&mut text).or_fail(Code::Failed, path.display())?;
+    file.read_to_string(&mut text)
+        .or_fail(Code::Failed, path.display())?;
     let changes: Changes = serde_json::from_str(&text).unwrap_or_default();
     if file.try_lock().is_err() {
         return Ok(changes.policy);
     }
     if changes != Changes::default() {
-        output::tell(format_args!("--tun: taking back what a process that was killed has left"));
+        output::tell(format_args!(
+            "--tun: taking back what a process that was killed has left"
+        ));
     }
     let undone = Netlink::open().and_then(|mut kernel| system::undo(&mut kernel, changes.policy));
     undone.map_err(|error| explain_netlink(&error, "--tun"))?;
@@ -118,7 +129,8 @@ impl Journal {
         let mut save = || -> std::io::Result<()> {
             self.file.set_len(0)?;
             self.file.rewind()?;
-            self.file.write_all(serde_json::to_string(&self.changes)?.as_bytes())?;
+            self.file
+                .write_all(serde_json::to_string(&self.changes)?.as_bytes())?;
             self.file.sync_data()
         };
         if let Err(error) = save() {

@@ -132,7 +132,10 @@ impl Vpn {
         }
         let addresses = addresses.unwrap_or_default();
         if addresses.is_empty() {
-            return fail(Code::Failed, "--tun: the relay has no address left to give; ask its operator for a larger pool");
+            return fail(
+                Code::Failed,
+                "--tun: the relay has no address left to give; ask its operator for a larger pool",
+            );
         }
         let routes = routes.map(|routes| plan::networks(&routes)).unwrap_or_default();
         self.give(Given { addresses, routes }, bridge.max_packet())?;

@@ -32,7 +32,10 @@ pub(super) fn chosen(offered: &[Network], wanted: &[Network]) -> Vec<Network> {
             .then_some(if a.prefix_len() >= b.prefix_len() { *a } else { *b })
     };
     let mut chosen = Vec::new();
-    for network in offered.iter().flat_map(|a| wanted.iter().filter_map(move |b| shared(a, b))) {
+    for network in offered
+        .iter()
+        .flat_map(|a| wanted.iter().filter_map(move |b| shared(a, b)))
+    {
         if !chosen.contains(&network) {
             chosen.push(network);
         }
@@ -64,16 +67,30 @@ mod tests {
     fn a_choice_is_what_both_sides_name() {
         let offered = networks(&["10.0.0.0/8", "192.0.2.0/24", "::/0"]);
         assert_eq!(chosen(&offered, &[]), offered);
-        assert_eq!(chosen(&offered, &networks(&["10.1.0.0/16"])), networks(&["10.1.0.0/16"]));
-        assert_eq!(chosen(&offered, &networks(&["0.0.0.0/0"])), networks(&["10.0.0.0/8", "192.0.2.0/24"]));
+        assert_eq!(
+            chosen(&offered, &networks(&["10.1.0.0/16"])),
+            networks(&["10.1.0.0/16"])
+        );
+        assert_eq!(
+            chosen(&offered, &networks(&["0.0.0.0/0"])),
+            networks(&["10.0.0.0/8", "192.0.2.0/24"])
+        );
         assert_eq!(chosen(&offered, &networks(&["198.51.100.0/24"])), []);
-        assert_eq!(chosen(&offered, &networks(&["10.0.0.0/8", "10.0.0.0/8"])), networks(&["10.0.0.0/8"]));
+        assert_eq!(
+            chosen(&offered, &networks(&["10.0.0.0/8", "10.0.0.0/8"])),
+            networks(&["10.0.0.0/8"])
+        );
     }
 
     #[test]
     fn routes_that_lead_to_the_relay_itself_are_wide() {
         let relay = "10.91.2.1".parse().unwrap();
-        for (route, wide) in [("0.0.0.0/0", true), ("10.0.0.0/8", true), ("10.92.0.0/16", false), ("::/0", true)] {
+        for (route, wide) in [
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/8", true),
+            ("10.92.0.0/16", false),
+            ("::/0", true),
+        ] {
             assert_eq!(is_wide(&route.parse().unwrap(), relay), wide, "{route}");
         }
     }

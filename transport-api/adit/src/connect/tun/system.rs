@@ -140,7 +140,11 @@ impl System {
         route.device = Some(self.index);
         route.source = Some(own.first());
         route.protocol = PROTOCOL;
-        route.table = if plan::is_wide(&network, self.relay) { TABLE } else { MAIN_TABLE };
+        route.table = if plan::is_wide(&network, self.relay) {
+            TABLE
+        } else {
+            MAIN_TABLE
+        };
         Some(route)
     }
 
@@ -211,7 +215,8 @@ pub(super) fn undo(kernel: &mut Netlink, policy: bool) -> Result<(), NetlinkErro
 
 /// Replies to the tunnel's packets come unmarked; a strict reverse path filter takes them for forged.
 fn warn_of_strict_filter() {
-    let strict = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter").is_ok_and(|text| text.trim() == "1");
+    let strict =
+        std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter").is_ok_and(|text| text.trim() == "1");
     if strict {
         output::tell(format_args!(
             "--tun: net.ipv4.conf.all.rp_filter is 1 (strict): the relay's answers may be dropped; `sysctl -w net.ipv4.conf.all.rp_filter=2`"

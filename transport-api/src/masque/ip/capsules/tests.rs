@@ -73,7 +73,10 @@ fn vectors_v16_to_v18_addresses() {
         prefix: network("0.0.0.0/32"),
     };
     holds("020701040000000020", &IpCapsule::Request(vec![any]));
-    holds("01070104c000020b20", &IpCapsule::Assign(vec![assigned(1, "192.0.2.11/32")]));
+    holds(
+        "01070104c000020b20",
+        &IpCapsule::Assign(vec![assigned(1, "192.0.2.11/32")]),
+    );
     holds("0100", &IpCapsule::Assign(vec![]));
     let (granted, denied) = (assigned(1, "192.0.2.11"), AssignedAddress::denied(2, false));
     assert!(denied.is_denied() && !granted.is_denied());
@@ -121,7 +124,10 @@ fn what_is_malformed_is_refused() {
         ("01080004c000020b2000", "a byte more"),
         ("030a04c000020ac00002010000", "X17: the end before the start"),
         (&v6_before_v4, "X17: IPv6 before IPv4"),
-        ("031404c0000201c00002011104c0000202c000020206", "X17: protocol 17 before 6"),
+        (
+            "031404c0000201c00002011104c0000202c000020206",
+            "X17: protocol 17 before 6",
+        ),
         ("031404c0000200c000020a0004c000020ac000021400", "X17: overlap"),
         ("03090400000000ffffffff", "X18: a byte short"),
         ("0000", "X20: no context id"),
