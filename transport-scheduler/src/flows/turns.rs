@@ -47,6 +47,9 @@ impl Bucket {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Turns {
+    /// The place of each queue in `buckets`, from 1; 0: nothing has come for it.
+    places: [u16; BUCKETS as usize],
+    /// The queues that were ever used: of 256, a quiet tunnel has a few.
     buckets: Vec<Bucket>,
     links: Links,
     round: Round,
@@ -57,11 +60,10 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new() -> Self {
-        let mut links = Links::default();
-        links.reach(BUCKETS - 1);
         Self {
-            buckets: vec![Bucket::default(); BUCKETS as usize],
-            links,
+            places: [0; BUCKETS as usize],
+            buckets: Vec::new(),
+            links: Links::default(),
             round: Round::default(),
             len: 0,
             ahead: 0,
@@ -73,7 +75,7 @@ impl Turns {
     }
 
     pub(super) fn push(&mut self, packets: &mut Packets, flow: u32, packet: Packet) {
-        let key = flow % BUCKETS;
+        let key = self.key(flow);
         let Some(bucket) = self.buckets.get_mut(key as usize) else {
             return;
         };
@@ -85,6 +87,18 @@ impl Turns {
             bucket.deficit = QUANTUM;
             self.relink(key, Place::New);
         }
+    }
+
+    fn key(&mut self, flow: u32) -> Key {
+        let Some(place) = self.places.get_mut((flow % BUCKETS) as usize) else {
+            return 0;
+        };
+        if *place == 0 {
+            self.links.reach(self.buckets.len() as Key);
+            self.buckets.push(Bucket::default());
+            *place = self.buckets.len() as u16;
+        }
+        Key::from(*place - 1)
     }
 
     /// Length of the packet that [`pop`](Self::pop) will give. On the way to it what waited too long is dropped, and told.

@@ -258,7 +258,10 @@ fn any_realtime_traffic_goes_by_deadline_and_starves_nobody() {
 
 #[test]
 fn datagrams_with_a_flow_fill_the_link_share_it_and_lose_what_stands() {
-    let mut pair = Pair::new(&Limits::default());
+    let mut pair = Pair::new(&Limits {
+        flow_queue_bytes: 1 << 20,
+        ..Limits::default()
+    });
     let (client, start) = (&mut pair.client, pair.now);
     let options = |flow| DatagramOptions {
         class: Class::Bulk,
