@@ -26,6 +26,7 @@ use std::time::Duration;
 
 pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use task::{LoopFull, yield_now};
+pub(crate) use timer::now;
 pub use timer::{Elapsed, Sleep};
 pub use tun::TunDevice;
 

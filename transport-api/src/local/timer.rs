@@ -12,7 +12,7 @@ use super::Handle;
 use crate::driver::clock;
 
 /// The time of this loop.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     clock::now().instant
 }
 

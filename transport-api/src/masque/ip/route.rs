@@ -62,7 +62,7 @@ impl RouteRange {
         loop {
             // As large as the alignment of its beginning and what is left allow.
             let aligned = if at == 0 { width } else { at.trailing_zeros() };
-            let left = (end - at).checked_add(1).map_or(128, |n| 127 - n.leading_zeros());
+            let left = (end - at).checked_add(1).map_or(128, u128::ilog2);
             let host_bits = aligned.min(left).min(width);
             let address = match self.start {
                 IpAddr::V4(_) => IpAddr::V4((at as u32).into()),

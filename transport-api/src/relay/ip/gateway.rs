@@ -59,6 +59,16 @@ pub(in crate::relay) struct Plan {
 }
 
 impl<L: Lane> Member<L> {
+    pub(super) fn new(holder: Holder, sender: IpSender<L>, routes: Routes) -> Rc<Self> {
+        Rc::new(Self {
+            holder,
+            sender,
+            routes,
+            addresses: RefCell::default(),
+            errors: RefCell::default(),
+        })
+    }
+
     /// Waits until its connection has taken over what it was given.
     pub(super) async fn taken(&self) {
         poll_fn(|cx| self.sender.lane().poll_flow_taken(cx)).await;
@@ -111,16 +121,6 @@ impl<L: Lane> Gateway<L> {
         Routes::checked(ranges.collect()).ok()
     }
 
-    pub(super) fn member(&self, holder: Holder, sender: IpSender<L>, routes: Routes) -> Rc<Member<L>> {
-        Rc::new(Member {
-            holder,
-            sender,
-            routes,
-            addresses: RefCell::default(),
-            errors: RefCell::default(),
-        })
-    }
-
     /// Gives a member an address of a family; packets for it go its way from now on, and no longer to an older tunnel of the
     /// same client. `None` when there is none.
     pub(super) fn assign(&self, member: &Rc<Member<L>>, v4: bool, wish: Option<IpAddr>) -> Option<IpAddr> {
@@ -164,7 +164,7 @@ impl<L: Lane> Gateway<L> {
     }
 
     /// A packet out of a client's tunnel.
-    pub(super) fn from_client(&self, now: Instant, member: &Member<L>, bytes: &mut [u8]) {
+    pub(super) fn take_from_client(&self, now: Instant, member: &Member<L>, bytes: &mut [u8]) {
         let Ok(packet) = Packet::parse(bytes) else {
             self.accounting().ip_dropped_malformed.inc();
             return;
@@ -221,9 +221,10 @@ impl<L: Lane> Gateway<L> {
                 None => Verdict::Refuse(Problem::AddressUnreachable),
             };
         }
-        match self.policy(|policy| self.is_allowed(policy, destination)) {
-            true => Verdict::ToDevice,
-            false => Verdict::Refuse(Problem::Prohibited),
+        if self.policy(|policy| self.is_allowed(policy, destination)) {
+            Verdict::ToDevice
+        } else {
+            Verdict::Refuse(Problem::Prohibited)
         }
     }
 
@@ -271,7 +272,7 @@ impl<L: Lane> Gateway<L> {
     /// A frame that the device gave.
     ///
     /// Whoever got packets, to be waited for before more is read.
-    pub(super) fn from_device(&self, now: Instant, frame: &mut [u8]) -> Option<Rc<Member<L>>> {
+    pub(super) fn take_from_device(&self, now: Instant, frame: &mut [u8]) -> Option<Rc<Member<L>>> {
         let accounting = self.accounting();
         let Ok(mut segments) = Segments::new(frame) else {
             accounting.ip_dropped_malformed.inc();

@@ -91,7 +91,7 @@ async fn read_device<L: Lane>(mut reader: FrameReader, gateway: Rc<Gateway<L>>) 
         for _ in 0..FRAMES {
             match reader.next().await {
                 Ok(frame) => {
-                    if let Some(member) = gateway.from_device(clock::now().instant, frame) {
+                    if let Some(member) = gateway.take_from_device(clock::now().instant, frame) {
                         member.taken().await;
                     }
                 }

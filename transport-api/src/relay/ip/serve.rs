@@ -33,7 +33,7 @@ pub(in crate::relay) async fn serve<L: Lane>(
     };
     let sender = IpSender::new(&stream.route, pieces);
     let stream = IpStream::new(stream, pieces);
-    let member = gateway.member(holder, sender, routes.clone());
+    let member = Member::new(holder, sender, routes.clone());
     let mut tunnel = Tunnel {
         gateway,
         member,
@@ -74,7 +74,7 @@ impl<L: Lane> Tunnel<'_, L> {
             match item {
                 Ok(Some(IpItem::Packet(mut packet))) => {
                     if context.try_pay(packet.len()) {
-                        self.gateway.from_client(now, &self.member, &mut packet);
+                        self.gateway.take_from_client(now, &self.member, &mut packet);
                     } else {
                         context.accounting().dropped_rate.inc();
                     }

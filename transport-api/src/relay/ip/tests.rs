@@ -144,7 +144,7 @@ impl World {
         let mut frame = vec![0; VNET_HEADER];
         frame.extend_from_slice(packet);
         let gateway = self.gateway.as_ref().expect("a gateway");
-        gateway.from_device(clock::now().instant, &mut frame);
+        gateway.take_from_device(clock::now().instant, &mut frame);
     }
 }
 

@@ -7,14 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use super::super::error::TunnelError;
 use super::{Device, FrameReader, IpEvent, IpSender, IpTunnel, Outbound, TunPort};
-use crate::driver::clock;
+use crate::Connection;
 use crate::ip::icmp::Problem;
 use crate::ip::{AddressKind, Network, Packet, mss};
-use crate::local::TunDevice;
+use crate::local::{TunDevice, now};
 use crate::masque::ip::Routes;
 use crate::masque::lane::Lane;
 use crate::tun::offload::Segments;
-use crate::{Connection, Entropy, OsEntropy};
 
 /// Frames read from the device, and packets from the tunnel, before others have their turn.
 const FRAMES: usize = 16;
@@ -86,24 +85,18 @@ impl Own {
 }
 
 impl<L: Lane> IpBridge<L> {
-    /// Joins the two; nothing passes before the relay has given addresses.
-    ///
-    /// # Errors
-    /// The system has no randomness.
-    pub fn new(tunnel: IpTunnel<L>, device: &TunDevice) -> io::Result<Self> {
-        let mut seed = [0; 8];
-        OsEntropy
-            .fill(&mut seed)
-            .map_err(|_| io::Error::other("the system gives no randomness"))?;
-        Ok(Self {
+    /// Joins the two; nothing passes before the relay has given addresses. `seed` is random: flows are hashed with it, so that
+    /// nobody makes them collide.
+    pub fn new(tunnel: IpTunnel<L>, device: &TunDevice, seed: u64) -> Self {
+        Self {
             sender: tunnel.sender(),
             tunnel,
             reader: FrameReader::new(device.clone()),
             port: TunPort::new(device.clone()),
-            outbound: Outbound::new(u64::from_ne_bytes(seed)),
+            outbound: Outbound::new(seed),
             own: Own::default(),
             figures: BridgeFigures::default(),
-        })
+        }
     }
 
     /// As [`IpSender::max_packet`]: the MTU of the device.
@@ -198,20 +191,20 @@ impl<L: Lane> IpBridge<L> {
             self.figures.dropped_malformed += 1;
             return Poll::Ready(Ok(()));
         };
-        let now = clock::now().instant;
+        let at = now();
         let destination = packet.destination();
         if let Some(problem) = self.own.objection(&packet) {
             self.figures.dropped_policy += 1;
             if packet.source_kind() == AddressKind::Unicast {
                 self.outbound
-                    .answer(now, &packet, problem, destination, &self.port);
+                    .answer(at, &packet, problem, destination, &self.port);
             }
             return Poll::Ready(Ok(()));
         }
         // An answer from where the packet was to go is believed: what it quotes went there, by this device.
         let sent = self
             .outbound
-            .send(now, &self.sender, &mut segments, Some(destination), &self.port);
+            .send(at, &self.sender, &mut segments, Some(destination), &self.port);
         self.figures.packets_up += sent.packets;
         self.figures.bytes_up += sent.bytes;
         self.figures.dropped_queue_full += sent.queue_full;

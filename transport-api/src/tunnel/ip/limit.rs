@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_one_a_pause() {
-        let begin = crate::driver::clock::now().instant;
+        let begin = crate::now().instant;
         let mut limit = ErrorLimit::default();
         let at = |ms: u64| begin + Duration::from_millis(ms);
         let passed = |limit: &mut ErrorLimit, now| (0..1000).filter(|_| limit.allow(now)).count();

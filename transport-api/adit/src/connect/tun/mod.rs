@@ -18,7 +18,7 @@ use std::{
 };
 
 use transport_api::{
-    Connection,
+    Connection, Entropy, OsEntropy,
     ip::Network,
     local::{Handle, TunDevice},
     tun::{Tun, TunOptions},
@@ -121,7 +121,9 @@ impl Vpn {
             .connect_ip(&IpRequest::default())
             .await
             .map_err(|error| refused(&error))?;
-        let mut bridge = IpBridge::new(tunnel, &self.device).or_fail(Code::Failed, "--tun")?;
+        let mut seed = [0; 8];
+        OsEntropy.fill(&mut seed).or_fail(Code::Failed, "--tun")?;
+        let mut bridge = IpBridge::new(tunnel, &self.device, u64::from_ne_bytes(seed));
         let (mut addresses, mut routes) = (None, None);
         while addresses.is_none() || routes.is_none() {
             match bridge.next().await.map_err(|error| refused(&error))? {

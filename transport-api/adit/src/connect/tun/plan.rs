@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use transport_api::{
     ip::Network,
-    masque::ip::{MIN_MTU, Routes},
+    masque::ip::{MIN_MTU, RouteRange, Routes},
 };
 
 /// The narrowest device the kernel makes for IPv4 (RFC 791).
@@ -13,7 +13,7 @@ const LEAST_MTU: usize = 68;
 /// The networks that the relay routes to, for whatever protocol: the bridge refuses what it does not carry.
 pub(super) fn networks(routes: &Routes) -> Vec<Network> {
     let mut networks: Vec<Network> = Vec::new();
-    for network in routes.ranges().iter().flat_map(|range| range.networks()) {
+    for network in routes.ranges().iter().flat_map(RouteRange::networks) {
         if !networks.contains(&network) {
             networks.push(network);
         }
