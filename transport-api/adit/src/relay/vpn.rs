@@ -11,6 +11,7 @@ use std::{
 };
 
 use transport_api::{
+    ip::Network,
     relay::{IpService, Lease},
     tun::{
         Tun, TunError, TunOptions,
@@ -164,16 +165,17 @@ impl Masquerade {
             "adit_{}",
             config.name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
         );
-        let mut rules =
-            format!("add table inet {table}\ndelete table inet {table}\nadd table inet {table}\n");
-        rules += &format!("add chain inet {table} out {{ type nat hook postrouting priority srcnat; }}\n");
-        for pool in &config.pool {
+        let name = &config.name;
+        let masquerade = |pool: &Network| {
             let family = if pool.is_ipv4() { "ip" } else { "ip6" };
-            rules += &format!(
-                "add rule inet {table} out {family} saddr {pool} oifname != {:?} masquerade\n",
-                config.name
-            );
-        }
+            format!("add rule inet {table} out {family} saddr {pool} oifname != {name:?} masquerade\n")
+        };
+        let chain = "type nat hook postrouting priority srcnat;";
+        let rules = format!(
+            "add table inet {table}\ndelete table inet {table}\nadd table inet {table}\n\
+             add chain inet {table} out {{ {chain} }}\n{}",
+            config.pool.iter().map(masquerade).collect::<String>()
+        );
         nft(&rules)?;
         Ok(Self { table })
     }
@@ -248,9 +250,10 @@ impl Writer {
             .or_fail(Code::Failed, "thread")?;
         let tell = move |lease: Lease| {
             let client = lease.client.to_string();
-            match lease.addresses.is_empty() {
-                true => drop(lock(&told).remove(&client)),
-                false => drop(lock(&told).insert(client, lease.addresses)),
+            if lease.addresses.is_empty() {
+                lock(&told).remove(&client);
+            } else {
+                lock(&told).insert(client, lease.addresses);
             }
             // A full channel rings already.
             let _ = ring.try_send(());
