@@ -99,6 +99,8 @@ counters! {
     ip_dropped_policy,
     /// IP packets dropped: nobody has the address.
     ip_dropped_no_client,
+    /// IP packets, or several of one flow together, dropped: the device took no more.
+    ip_dropped_device,
     /// ICMP errors sent to clients.
     ip_errors_sent,
     /// Address requests that found no address.

@@ -196,7 +196,29 @@ fn what_does_not_exist_yet_is_a_usage_error() {
     let folder = folder("usage");
     let (relay, _) = init_relay(&folder, "open");
     let bundle = relay.join("relay.bundle");
-    fails(&folder, 2, &["connect", text(&bundle), "--tun", "adit0"]);
+    fails(
+        &folder,
+        2,
+        &[
+            "connect",
+            text(&bundle),
+            "--kill-switch",
+            "--socks",
+            "127.0.0.1:0",
+        ],
+    );
+    fails(
+        &folder,
+        2,
+        &[
+            "connect",
+            text(&bundle),
+            "--tun",
+            "adit0",
+            "--route",
+            "10.0.0.1/8",
+        ],
+    );
     fails(&folder, 2, &["connect", text(&bundle)]);
     fails(
         &folder,

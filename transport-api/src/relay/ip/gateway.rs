@@ -193,6 +193,9 @@ impl<L: Lane> Gateway<L> {
     /// The packets of one batch have all been handed in.
     pub(super) fn flush(&self) {
         self.device.flush();
+        self.accounting()
+            .ip_dropped_device
+            .add(self.device.take_dropped());
     }
 
     fn judge(&self, member: &Member<L>, packet: &Packet<'_>) -> Verdict<L> {

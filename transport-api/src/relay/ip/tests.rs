@@ -35,6 +35,10 @@ impl Device for Memory {
     }
 
     fn flush(&self) {}
+
+    fn take_dropped(&self) -> u64 {
+        0
+    }
 }
 
 struct World {

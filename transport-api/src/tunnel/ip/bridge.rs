@@ -106,9 +106,7 @@ impl<L: Lane> IpBridge<L> {
 
     /// Figures now.
     pub fn figures(&self) -> BridgeFigures {
-        let mut figures = self.figures;
-        figures.dropped_queue_full += self.port.dropped();
-        figures
+        self.figures
     }
 
     /// Carries packets until the relay changes something. The error says why the tunnel ended, or what the device said.
@@ -124,6 +122,7 @@ impl<L: Lane> IpBridge<L> {
             return Poll::Ready(change);
         }
         self.port.flush();
+        self.figures.dropped_queue_full += self.port.take_dropped();
         for _ in 0..FRAMES {
             let result = match self.poll_device(cx) {
                 Poll::Pending => return Poll::Pending,

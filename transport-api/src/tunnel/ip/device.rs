@@ -14,6 +14,8 @@ pub(crate) trait Device {
     fn put(&self, packet: &[u8]);
     /// Nothing more comes for now.
     fn flush(&self);
+    /// Packets and super-packets that were not taken, since this was asked last.
+    fn take_dropped(&self) -> u64;
 }
 
 /// A TUN device; what it does not take is dropped and counted, as on any link.
@@ -37,11 +39,6 @@ impl TunPort {
             coalescer,
             dropped: Cell::new(0),
         }
-    }
-
-    /// Packets and super-packets that the device did not take.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.get()
     }
 
     fn write(&self, frame: &[u8]) {
