@@ -65,6 +65,10 @@ impl Device for TunPort {
                 .flush(&mut |frame: &[u8]| self.write(frame));
         }
     }
+
+    fn take_dropped(&self) -> u64 {
+        self.dropped.take()
+    }
 }
 
 /// What a device gives: frames that begin with [`VNET_HEADER`] bytes of virtio_net_hdr, whether the kernel wrote one or not.
