@@ -89,8 +89,7 @@ pub struct SealKeys {
 
 impl SealKeys {
     pub(crate) fn new(provider: &'static dyn Provider, suite: Suite, secret: Secret<32>) -> Self {
-        let (mut keys, mask) = Generations::start(provider, suite, secret);
-        let current = keys.advance();
+        let (keys, current, mask) = Generations::start(provider, suite, secret);
         Self {
             keys,
             current,
@@ -164,8 +163,7 @@ pub struct OpenKeys {
 
 impl OpenKeys {
     pub(crate) fn new(provider: &'static dyn Provider, suite: Suite, secret: Secret<32>) -> Self {
-        let (mut keys, mask) = Generations::start(provider, suite, secret);
-        let current = keys.advance();
+        let (mut keys, current, mask) = Generations::start(provider, suite, secret);
         let next = keys.advance();
         Self {
             keys,

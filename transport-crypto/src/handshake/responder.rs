@@ -122,7 +122,7 @@ impl Responder {
             }
         };
         // 2. The Noise message.
-        let prologue = prologue(body.head, hid, &self.relay_id, kh, body.opening);
+        let prologue = prologue(body.head, hid, &self.relay_id, kh, &psk0);
         let mut noise = Noise::responder(self.provider, Arc::clone(&keys.x25519), &prologue, psk0)?;
         let payload = noise.read(body.noise)?;
         let payload = Payload1::parse(&payload, body.mode)?;
