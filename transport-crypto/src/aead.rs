@@ -263,7 +263,11 @@ impl Lanes {
             Some(last) if at.number <= last.number => return Err(KeyExhausted::CounterReused),
             Some(last) => last.number = at.number,
             None if self.recent >= MAX_LANES => return Err(KeyExhausted::TooManyLanes),
-            None => self.last.push(at),
+            None => {
+                // Nearly always the only one.
+                self.last.reserve_exact(1);
+                self.last.push(at);
+            }
         }
         Ok(())
     }
