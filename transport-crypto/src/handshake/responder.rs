@@ -100,7 +100,7 @@ impl Responder {
 
     /// Reads a client's message; `now_s` is the relay's clock in Unix seconds, for tickets. Without `tickets` nothing is resumed.
     ///
-    /// Costs one decapsulation, or the opening of a ticket, and three X25519; nothing is kept of what is refused.
+    /// Costs one decapsulation, or the opening of a ticket, and two X25519; nothing is kept of what is refused.
     pub fn read(
         &self,
         hid: [u8; 8],
