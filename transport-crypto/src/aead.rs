@@ -89,8 +89,7 @@ pub struct SealKeys {
 
 impl SealKeys {
     pub(crate) fn new(provider: &'static dyn Provider, suite: Suite, secret: Secret<32>) -> Self {
-        let (mut keys, mask) = Generations::start(provider, suite, secret);
-        let current = keys.advance();
+        let (keys, current, mask) = Generations::start(provider, suite, secret);
         Self {
             keys,
             current,
@@ -164,8 +163,7 @@ pub struct OpenKeys {
 
 impl OpenKeys {
     pub(crate) fn new(provider: &'static dyn Provider, suite: Suite, secret: Secret<32>) -> Self {
-        let (mut keys, mask) = Generations::start(provider, suite, secret);
-        let current = keys.advance();
+        let (mut keys, current, mask) = Generations::start(provider, suite, secret);
         let next = keys.advance();
         Self {
             keys,
@@ -265,7 +263,11 @@ impl Lanes {
             Some(last) if at.number <= last.number => return Err(KeyExhausted::CounterReused),
             Some(last) => last.number = at.number,
             None if self.recent >= MAX_LANES => return Err(KeyExhausted::TooManyLanes),
-            None => self.last.push(at),
+            None => {
+                // Nearly always the only one.
+                self.last.reserve_exact(1);
+                self.last.push(at);
+            }
         }
         Ok(())
     }

@@ -118,8 +118,8 @@ impl CookieKeys {
         }
         let secret = &self.secret;
         let make = || {
-            let key = kdf::expand(secret, &[label::COOKIE_KEY, &window.to_be_bytes()]);
-            (window, KeyedHash::new(&key))
+            let key: Secret<32> = kdf::expand(secret, &[label::COOKIE_KEY, &window.to_be_bytes()]);
+            (window, KeyedHash::new(key.expose()))
         };
         &last.get_or_insert_with(make).1
     }
@@ -205,8 +205,8 @@ mod tests {
         let ip = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
         let port = 5000u16.to_be_bytes();
         let parts: [&[u8]; 6] = [b"adit1 ck", &HID, &ip, &port, &240u32.to_be_bytes(), &[2; 32]];
-        assert_eq!(token[4..], KeyedHash::new(&key(2)).of(&parts)[..16]);
-        assert_ne!(token[4..], KeyedHash::new(&key(1)).of(&parts)[..16]);
+        assert_eq!(token[4..], KeyedHash::new(key(2).expose()).of(&parts)[..16]);
+        assert_ne!(token[4..], KeyedHash::new(key(1).expose()).of(&parts)[..16]);
     }
 
     #[test]

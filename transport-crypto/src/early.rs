@@ -21,8 +21,8 @@
 
 use crate::{
     Counter, Forged, KeyExhausted, Secret, Suite,
-    kdf::{self, label},
-    provider::Provider,
+    kdf::label,
+    provider::{Provider, hash::Prk},
     schedule::PacketKey,
 };
 
@@ -39,11 +39,11 @@ pub struct EarlySeal {
 pub struct EarlyOpen(PacketKey);
 
 fn derive(provider: &dyn Provider, h1: &[u8; 32], rms: &Secret<32>) -> PacketKey {
-    let early = kdf::extract(h1, &[rms.expose()]);
-    let key = kdf::expand(&early, &[label::KEY]);
+    let early = Prk::extract(h1, &[rms.expose()]);
+    let key = early.expand(&[label::KEY]);
     PacketKey {
         cipher: provider.packet_cipher(Suite::ChaCha20Poly1305, &key),
-        iv: kdf::expand(&early, &[label::IV]),
+        iv: early.expand(&[label::IV]),
     }
 }
 

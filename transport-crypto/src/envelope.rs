@@ -22,8 +22,11 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     Direction, Entropy, EnvelopeError, Forged, Grant, Secret,
-    kdf::{self, label},
-    provider::symmetric::{Block128, LongNonceCipher},
+    kdf::label,
+    provider::{
+        hash::Prk,
+        symmetric::{Block128, LongNonceCipher},
+    },
 };
 
 /// Bytes an envelope without a token adds to its fragment.
@@ -200,11 +203,11 @@ struct HalfKeys {
 impl EnvelopeKeys {
     /// From the hash of the relay's static keys, the bundle's epoch and the group's secret.
     pub fn new(kh: &[u8; 32], epoch: u64, grant: &Grant) -> Self {
-        let outer = kdf::extract(label::OUTER, &[kh, grant.expose()]);
-        let hint = kdf::extract(label::HINT, &[kh, grant.expose(), &epoch.to_be_bytes()]);
+        let outer = Prk::extract(label::OUTER, &[kh, grant.expose()]);
+        let hint = Prk::extract(label::HINT, &[kh, grant.expose(), &epoch.to_be_bytes()]);
         Self(Direction::both(|direction| {
-            let outer_key: Secret<32> = kdf::expand(&outer, &[direction.label()]);
-            let hint_key: Secret<16> = kdf::expand(&hint, &[direction.label()]);
+            let outer_key: Secret<32> = outer.expand(&[direction.label()]);
+            let hint_key: Secret<16> = hint.expand(&[direction.label()]);
             HalfKeys {
                 outer: LongNonceCipher::new(&outer_key),
                 hint: Block128::new(&hint_key),

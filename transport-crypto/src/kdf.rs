@@ -2,7 +2,7 @@
 
 use crate::{
     Secret,
-    provider::hash::{self, MAX_EXPAND},
+    provider::hash::{self, MAX_EXPAND, Prk},
 };
 
 /// Every label that enters a hash or a derivation. No label may be a prefix of another one used with the same key.
@@ -76,24 +76,27 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     hash::sha256(parts)
 }
 
-/// HKDF-Extract over the concatenation of `ikm`.
-pub(crate) fn extract(salt: &[u8], ikm: &[&[u8]]) -> Secret<32> {
-    hash::extract(salt, ikm)
+impl Prk {
+    /// HKDF-Expand of `info` to `N` bytes.
+    pub(crate) fn expand<const N: usize>(&self, info: &[&[u8]]) -> Secret<N> {
+        const { assert!(N <= MAX_EXPAND) };
+        let mut out = Secret::new([0; N]);
+        self.fill(info, out.expose_mut());
+        out
+    }
 }
 
-/// HKDF-Expand of `info` to `N` bytes.
-pub(crate) fn expand<const N: usize>(prk: &Secret<32>, info: &[&[u8]]) -> Secret<N> {
-    const { assert!(N <= MAX_EXPAND) };
-    let mut out = Secret::new([0; N]);
-    hash::expand(prk, info, out.expose_mut());
-    out
+/// HKDF-Expand of `info` to `N` bytes, from a key that gives nothing else here.
+pub(crate) fn expand<const N: usize>(secret: &Secret<32>, info: &[&[u8]]) -> Secret<N> {
+    Prk::of(secret).expand(info)
 }
 
 /// HKDF-Expand to any length: one expansion for each 8160 bytes, told apart by a counter behind `info`.
-pub(crate) fn expand_long(prk: &Secret<32>, info: &[&[u8]; 2], out: &mut [u8]) {
+pub(crate) fn expand_long(secret: &Secret<32>, info: &[&[u8]; 2], out: &mut [u8]) {
+    let prk = Prk::of(secret);
     for (counter, block) in (0u32..).zip(out.chunks_mut(MAX_EXPAND)) {
         let [label, name] = info;
-        hash::expand(prk, &[label, name, &counter.to_be_bytes()], block);
+        prk.fill(&[label, name, &counter.to_be_bytes()], block);
     }
 }
 

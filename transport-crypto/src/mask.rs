@@ -3,8 +3,8 @@
 
 use crate::{
     Grant, RelayId, Secret,
-    kdf::{self, label},
-    provider::symmetric::Block128,
+    kdf::label,
+    provider::{hash::Prk, symmetric::Block128},
 };
 
 /// The last 16 bytes of a datagram (the tag): what masks are made from.
@@ -52,9 +52,9 @@ pub struct CidMasks([Block128; 2]);
 impl CidMasks {
     /// Derives `K_hdr` of both directions; it outlives bundle epochs.
     pub fn new(relay_id: &RelayId, grant: &Grant) -> Self {
-        let prk = kdf::extract(label::HEADER, &[relay_id.as_bytes(), grant.expose()]);
+        let prk = Prk::extract(label::HEADER, &[relay_id.as_bytes(), grant.expose()]);
         Self(Direction::both(|direction| {
-            let key: Secret<16> = kdf::expand(&prk, &[direction.label()]);
+            let key: Secret<16> = prk.expand(&[direction.label()]);
             Block128::new(&key)
         }))
     }

@@ -11,7 +11,7 @@
 use crate::{
     Secret, Suite,
     kdf::{self, label},
-    provider::{MaskCipher, PacketCipher, Provider},
+    provider::{MaskCipher, PacketCipher, Provider, hash::Prk},
 };
 
 /// The secrets of a finished handshake.
@@ -29,12 +29,12 @@ pub(crate) struct KeySchedule {
 impl KeySchedule {
     /// From the transcript hash `h` and the two keys of the Noise split.
     pub(crate) fn new(h: &[u8; 32], k1: &Secret<32>, k2: &Secret<32>) -> Self {
-        let master = kdf::extract(h, &[k1.expose(), k2.expose()]);
+        let master = Prk::extract(h, &[k1.expose(), k2.expose()]);
         Self {
-            client: kdf::expand(&master, &[label::CLIENT_AP]),
-            server: kdf::expand(&master, &[label::SERVER_AP]),
-            exporter: Exporter(kdf::expand(&master, &[label::EXPORTER])),
-            resumption: kdf::expand(&master, &[label::RESUMPTION]),
+            client: master.expand(&[label::CLIENT_AP]),
+            server: master.expand(&[label::SERVER_AP]),
+            exporter: Exporter(master.expand(&[label::EXPORTER])),
+            resumption: master.expand(&[label::RESUMPTION]),
         }
     }
 }
@@ -63,21 +63,21 @@ pub(crate) struct Generations {
 }
 
 impl Generations {
-    /// The chain from `ap_0`, and the mask that serves all its generations.
+    /// The chain from `ap_0`, its first packet key, and the mask that serves all its generations.
     pub(crate) fn start(
         provider: &'static dyn Provider,
         suite: Suite,
         ap_0: Secret<32>,
-    ) -> (Self, Box<dyn MaskCipher>) {
-        let mask = provider.mask_cipher(suite, &kdf::expand(&ap_0, &[label::MASK]));
-        (
-            Self {
-                provider,
-                suite,
-                secret: ap_0,
-            },
-            mask,
-        )
+    ) -> (Self, PacketKey, Box<dyn MaskCipher>) {
+        let prk = Prk::of(&ap_0);
+        let mask = provider.mask_cipher(suite, &prk.expand(&[label::MASK]));
+        let mut keys = Self {
+            provider,
+            suite,
+            secret: ap_0,
+        };
+        let first = keys.step(&prk);
+        (keys, first, mask)
     }
 
     pub(crate) fn suite(&self) -> Suite {
@@ -86,12 +86,17 @@ impl Generations {
 
     /// The next packet key of the chain.
     pub(crate) fn advance(&mut self) -> PacketKey {
-        let key = kdf::expand(&self.secret, &[label::KEY]);
-        let iv = kdf::expand(&self.secret, &[label::IV]);
-        self.secret = kdf::expand(&self.secret, &[label::UPDATE]);
+        self.step(&Prk::of(&self.secret))
+    }
+
+    /// The packet key of the generation whose secret is `prk`; the chain's secret becomes that of the one after.
+    fn step(&mut self, prk: &Prk) -> PacketKey {
+        self.secret = prk.expand(&[label::UPDATE]);
         PacketKey {
-            cipher: self.provider.packet_cipher(self.suite, &key),
-            iv,
+            cipher: self
+                .provider
+                .packet_cipher(self.suite, &prk.expand(&[label::KEY])),
+            iv: prk.expand(&[label::IV]),
         }
     }
 }
@@ -124,8 +129,13 @@ mod tests {
     fn directions_and_generations_differ() {
         let keys = KeySchedule::new(&[1; 32], &Secret::new([2; 32]), &Secret::new([3; 32]));
         assert!(keys.client != keys.server);
-        let (mut chain, _) = Generations::start(crate::provider::DEFAULT, Suite::Aes256Gcm, keys.client);
-        let ivs: Vec<_> = (0..5).map(|_| *chain.advance().iv.expose()).collect();
+        let (mut chain, first, _) =
+            Generations::start(crate::provider::DEFAULT, Suite::Aes256Gcm, keys.client);
+        let later = (0..4).map(|_| chain.advance());
+        let ivs: Vec<_> = std::iter::once(first)
+            .chain(later)
+            .map(|key| *key.iv.expose())
+            .collect();
         for (i, iv) in ivs.iter().enumerate() {
             assert!(!ivs[..i].contains(iv));
         }

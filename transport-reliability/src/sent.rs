@@ -213,6 +213,10 @@ impl<T> SentLog<T> {
         };
         let place = (self.place + self.entries.len() as u32) % PLACES;
         self.numbers.push_back(place);
+        if self.entries.capacity() == 0 {
+            // Most paths never have more: the collection itself would begin with four.
+            self.entries.reserve_exact(2);
+        }
         self.entries.push_back(entry);
     }
 

@@ -156,6 +156,8 @@ impl Scheduler {
             fair.add(datagram_flow(class), class);
         }
         fair.add(CONTROL_FLOW, Class::Control);
+        // Many connections never have a stream.
+        fair.truncate(FIRST_STREAM as usize);
         Self {
             side,
             peer: PeerLimits::default(),

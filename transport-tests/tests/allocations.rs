@@ -148,9 +148,9 @@ fn a_datagram_is_allocated_by_who_makes_it_and_for_who_takes_it() {
 #[test]
 fn a_silent_connection_costs_the_relay_little() {
     const CONNECTIONS: usize = 200;
-    // The target is 12 KiB. What there is: paths and congestion control 2.4, the connection 3.4, three packet keys and two mask
-    // keys 2.1, handles 1.3, connection ids 1, tickets 1.
-    const BOUND: i64 = 16 * 1024;
+    // What there is, in KiB: the connection 3.0, its path with congestion control 2.4, three packet keys and two mask keys 1.6, handles
+    // 1.2, connection ids 1.0, packets not yet settled and what they carry 0.7; the rest is the relay's tables.
+    const BOUND: i64 = 12 * 1024;
     let mut main = Loop::new(16).expect("a loop");
     let at = main.handle();
     let relay = relay(&at);

@@ -31,14 +31,13 @@ const CRATES: &[Allowed] = &[
             "ed25519-dalek",
             "x25519-dalek",
             "sha2",
-            "hkdf",
             "hmac",
             "rand_core",
             "zeroize",
             "subtle",
         ]),
-        // Second implementations of Noise and ML-KEM to compare with, and JSON, in which test vectors are.
-        dev: Some(&["arbitrary", "arbtest", "clatter", "fips203", "serde_json"]),
+        // Second implementations of Noise, ML-KEM and HKDF to compare with, and JSON, in which test vectors are.
+        dev: Some(&["arbitrary", "arbtest", "clatter", "fips203", "hkdf", "serde_json"]),
         why: "a leaf: identities into keys, keys into sealed bytes; no other leaf, no I/O, no clock",
     },
     Allowed {

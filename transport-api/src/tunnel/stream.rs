@@ -9,7 +9,7 @@ use crate::http::{Code, Fault, frame};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 
 /// Bytes of the data stream read at once.
-const PIECE: usize = 4096;
+const PIECE: usize = 2048;
 /// Bytes of capsules that the peer does not take; beyond it the stream is given up.
 const MAX_UNSENT: usize = 64 * 1024;
 
@@ -102,17 +102,15 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
             if found.is_some() {
                 return Poll::Ready(Ok(found));
             }
-            self.piece.resize(PIECE, 0);
-            let read = self.frames.poll_data(cx, &mut self.piece);
-            let n = match &read {
-                Poll::Ready(Ok(Some(n))) => *n,
-                _ => 0,
-            };
-            self.piece.truncate(n);
-            self.position = 0;
-            if ready!(read)?.is_none() {
-                self.reader.finish()?;
-                return Poll::Ready(Ok(None));
+            // A silent tunnel holds no buffer.
+            (self.piece, self.position) = (Vec::new(), 0);
+            let mut space = [0; PIECE];
+            match ready!(self.frames.poll_data(cx, &mut space))? {
+                Some(n) => self.piece.extend_from_slice(space.get(..n).unwrap_or_default()),
+                None => {
+                    self.reader.finish()?;
+                    return Poll::Ready(Ok(None));
+                }
             }
         }
     }

@@ -116,7 +116,7 @@ impl Connection {
         let same = |one: &&Candidate| {
             one.route.remote == route.remote && (one.cid.is_none() || one.route.local == route.local)
         };
-        let candidate = path.candidate.as_ref().filter(same);
+        let candidate = path.candidate.as_deref().filter(same);
         let allowance = match candidate {
             Some(candidate) if foreign => candidate.allowance(),
             _ if foreign => 0,

@@ -112,6 +112,8 @@ impl Ids {
     /// What the endpoint has to change since the last call.
     pub(crate) fn take_change(&mut self) -> Option<Change> {
         if self.changes.is_empty() {
+            // Ids change seldom: the room is given back.
+            self.changes = Vec::new();
             None
         } else {
             Some(self.changes.remove(0))

@@ -28,6 +28,10 @@ impl Inbox {
 
     /// An event of our own making.
     pub(crate) fn push(&mut self, event: Event) {
+        if self.events.capacity() == 0 {
+            // A silent connection has one at a time.
+            self.events.reserve_exact(1);
+        }
         self.events.push_back(event);
     }
 

@@ -266,7 +266,7 @@ impl Connection {
                 }
             }
             Origin::New if arrival.newest && self.state.is_open() => {
-                path.candidate = Some(Candidate::new(route, size, now.instant));
+                path.candidate = Some(Box::new(Candidate::new(route, size, now.instant)));
                 tracer.tell(|connection| Event::PathChallenged {
                     connection,
                     remote: route.remote,

@@ -104,7 +104,7 @@ impl Connection {
             return Err(PathError::NoConnectionId);
         }
         let mut path = self.newcomer(id, route);
-        path.candidate = Some(Candidate::of_ours(route, now.instant));
+        path.candidate = Some(Box::new(Candidate::of_ours(route, now.instant)));
         path.recovery.disarm_probe(true);
         self.paths.admit(path);
         self.ids.set_used(id.get(), &mut self.random);
@@ -163,7 +163,7 @@ impl Connection {
         let cid = self.ids.fresh(id.get()).ok_or(PathError::NoConnectionId)?;
         let mut candidate = Candidate::of_ours(route, now.instant);
         candidate.cid = Some(cid);
-        self.paths.active.candidate = Some(candidate);
+        self.paths.active.candidate = Some(Box::new(candidate));
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Connection {
     /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.
     pub(super) fn welcome_path(&mut self, mut path: Box<Path>, now: Instant, tracer: &mut Tracer<'_>) {
         let (id, remote) = (path.id, path.route.remote);
-        path.candidate = Some(Candidate::new(path.route, 0, now));
+        path.candidate = Some(Box::new(Candidate::new(path.route, 0, now)));
         path.limit();
         self.paths.admit(path);
         self.ids.set_used(id.get(), &mut self.random);
@@ -226,7 +226,7 @@ impl Connection {
             return;
         };
         let proves = |candidate: &Candidate| candidate.is_proved_by(data, arrival.route);
-        if !path.candidate.as_ref().is_some_and(proves) {
+        if !path.candidate.as_deref().is_some_and(proves) {
             return;
         }
         let Some(moved) = path.switch(now) else {
@@ -335,7 +335,7 @@ impl Connection {
         let asks_again = reason == PathReason::NetworkChanged && path.state == PathState::Suspect;
         let Some(next) = path.state.after(Step::Suspected) else {
             if asks_again {
-                path.candidate = Some(Candidate::of_ours(path.route, now));
+                path.candidate = Some(Box::new(Candidate::of_ours(path.route, now)));
             }
             return;
         };
@@ -343,7 +343,7 @@ impl Connection {
         // Its answer is not held back, as an acknowledgement may be.
         let route = path.route;
         path.candidate
-            .get_or_insert_with(|| Candidate::of_ours(route, now));
+            .get_or_insert_with(|| Box::new(Candidate::of_ours(route, now)));
         // After a change of network only what is sent from now on can show anything.
         let from = if reason == PathReason::NetworkChanged {
             path.upcoming()

@@ -97,12 +97,24 @@ impl Tickets {
     /// The client has it.
     pub(super) fn acked(&mut self, serial: u64) {
         self.sent.retain(|issued| issued.serial != serial);
+        self.release();
+    }
+
+    /// Most connections are owed tickets once: the room for them is given back.
+    fn release(&mut self) {
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        if self.sent.is_empty() {
+            self.sent = Vec::new();
+        }
     }
 
     /// The packet that carried it was lost.
     pub(super) fn again(&mut self, serial: u64) {
         if let Some(at) = self.sent.iter().position(|issued| issued.serial == serial) {
             self.ready.push_back(self.sent.swap_remove(at));
+            self.release();
         }
     }
 }
@@ -134,8 +146,9 @@ impl Connection {
             if !draft.put(&frame, Some(Item::Ticket(issued.serial))) {
                 return;
             }
-            let sent = self.pending.tickets.ready.pop_front();
-            self.pending.tickets.sent.extend(sent);
+            let tickets = &mut self.pending.tickets;
+            tickets.sent.extend(tickets.ready.pop_front());
+            tickets.release();
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use transport_crypto::OpenKeys;
 use transport_scheduler::Side;
 
 use super::admit::{Admission, First, Guest, Hall, Packet, Visit, Waiting, params_digest};
@@ -81,6 +82,7 @@ impl Endpoint {
         let First {
             entry,
             waiting,
+            opener,
             number,
             frames,
         } = first;
@@ -94,7 +96,7 @@ impl Endpoint {
             confirmed: true,
             narrow: entry.is_narrow(),
         };
-        let Some(handle) = self.seat(now, waiting, confirmed) else {
+        let Some(handle) = self.seat(now, waiting, Some(opener), confirmed) else {
             return;
         };
         let mut tracer = self.watch.tracer(now, Some(handle));
@@ -120,7 +122,7 @@ impl Endpoint {
             confirmed: false,
             narrow: false,
         };
-        let Some(handle) = self.seat(now, waiting, unproved) else {
+        let Some(handle) = self.seat(now, waiting, None, unproved) else {
             return;
         };
         if let Some(admission) = &mut self.admission {
@@ -146,8 +148,8 @@ impl Endpoint {
         }
     }
 
-    /// The connection of a handshake that was answered.
-    fn seat(&mut self, now: Now, waiting: Waiting, proof: Proof) -> Option<Handle> {
+    /// The connection of a handshake that was answered; `opener`: what opened a first packet.
+    fn seat(&mut self, now: Now, waiting: Waiting, opener: Option<OpenKeys>, proof: Proof) -> Option<Handle> {
         let domain = self.routes.domain(waiting.domain)?;
         let tickets = self
             .admission
@@ -165,7 +167,10 @@ impl Endpoint {
         let made = Established {
             side: Side::Server,
             info,
-            session: waiting.secrets.into_session(),
+            session: match opener {
+                Some(opener) => waiting.secrets.with_opener(opener),
+                None => waiting.secrets.into_session(),
+            },
             cids: domain.masks.clone(),
             route: proof.route,
             ours: waiting.ours.to_vec(),

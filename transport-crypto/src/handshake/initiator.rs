@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Bundle, ClientId, ClientIdentity, ClientTicket, EarlySeal, Entropy, HandshakeFailure, RelayId, Secret,
     Suite, TOKEN_LEN,
-    kdf::{self, label},
+    kdf::label,
     provider::{self, DhKeyPair, KemKeyPair, Provider},
     resumption::{Parties, Side},
 };
@@ -250,7 +250,7 @@ impl Begin<'_> {
         let ephemeral = provider.kem_key_pair(&Secret::generate(rng)?);
         // The Noise message over everything said so far.
         let head = client_head(mode, hello.has_aes, bundle.epoch());
-        let prologue = prologue(&head, hid, &bundle.relay_id(), bundle.kh(), opening);
+        let prologue = prologue(&head, hid, &bundle.relay_id(), bundle.kh(), &psk0);
         let key = key(rng)?;
         let mut noise = Noise::initiator(provider, Arc::clone(&key.pair), bundle.x25519(), &prologue, psk0)?;
         let shown = key.identity.as_ref().filter(|_| !mode.resumes());
@@ -364,13 +364,7 @@ impl StaticKey {
 }
 
 /// `"adit1/noise" ‖ version ‖ CH[0..12] ‖ hid ‖ relay_id ‖ KH ‖ SHA-256(ct_s | ticket)`: what both sides must agree on.
-pub(super) fn prologue(
-    head: &[u8],
-    hid: [u8; 8],
-    relay_id: &RelayId,
-    kh: &[u8; 32],
-    opening: Opening<'_>,
-) -> Vec<u8> {
+pub(super) fn prologue(head: &[u8], hid: [u8; 8], relay_id: &RelayId, kh: &[u8; 32], psk0: &Psk0) -> Vec<u8> {
     const VERSION: u8 = 1;
     [
         label::PROLOGUE,
@@ -379,7 +373,7 @@ pub(super) fn prologue(
         &hid,
         relay_id.as_bytes(),
         kh,
-        &kdf::hash(&[opening.bytes()]),
+        psk0.opening(),
     ]
     .concat()
 }

@@ -15,11 +15,15 @@ use subtle::ConstantTimeEq;
 use crate::{
     ClientId, Entropy, HandshakeFailure, Secret, TICKET_LEN,
     kdf::{self, label},
-    provider::{KemCiphertext, KemKeyPair, KemPublic, Provider},
+    provider::{KemCiphertext, KemKeyPair, KemPublic, Provider, hash::Prk},
 };
 
 /// From the encapsulation to the relay's static key, or from a ticket.
-pub(super) struct Psk0(Secret<32>);
+pub(super) struct Psk0 {
+    key: Secret<32>,
+    /// SHA-256(ct_s | ticket).
+    opening: [u8; 32],
+}
 
 /// From the encapsulation to the client's ephemeral key, and to its static key if it is enrolled.
 pub(super) struct Psk2(Secret<32>);
@@ -48,22 +52,30 @@ impl Psk0 {
     /// Both sides: the secret `rms` behind `ticket`.
     pub(super) fn resume(rms: &Secret<32>, ticket: &[u8; TICKET_LEN]) -> Result<Self, HandshakeFailure> {
         refuse_zero(rms)?;
-        let prk = kdf::extract(label::RESUMPTION, &[rms.expose()]);
-        let psk = kdf::expand(&prk, &[label::PSK0_RESUME, &kdf::hash(&[ticket])]);
-        refuse_zero(&psk)?;
-        Ok(Self(psk))
+        let prk = Prk::extract(label::RESUMPTION, &[rms.expose()]);
+        Self::expand(&prk, label::PSK0_RESUME, ticket)
     }
 
     fn derive(kh: &[u8; 32], ss_s: &Secret<32>, ct_s: &KemCiphertext) -> Result<Self, HandshakeFailure> {
         refuse_zero(ss_s)?;
-        let prk = kdf::extract(kh, &[ss_s.expose()]);
-        let psk = kdf::expand(&prk, &[label::PSK0, &kdf::hash(&[ct_s])]);
-        refuse_zero(&psk)?;
-        Ok(Self(psk))
+        let prk = Prk::extract(kh, &[ss_s.expose()]);
+        Self::expand(&prk, label::PSK0, ct_s)
+    }
+
+    fn expand(prk: &Prk, label: &[u8], opening: &[u8]) -> Result<Self, HandshakeFailure> {
+        let opening = kdf::hash(&[opening]);
+        let key = prk.expand(&[label, &opening]);
+        refuse_zero(&key)?;
+        Ok(Self { key, opening })
     }
 
     pub(super) fn expose(&self) -> &[u8; 32] {
-        self.0.expose()
+        self.key.expose()
+    }
+
+    /// The hash of what the key came with, for the prologue.
+    pub(super) fn opening(&self) -> &[u8; 32] {
+        &self.opening
     }
 }
 
@@ -124,7 +136,7 @@ impl Psk2 {
         refuse_zero(ss_e)?;
         ss_c.map_or(Ok(()), refuse_zero)?;
         let ss_c = ss_c.map_or(&[0; 32], Secret::expose);
-        let prk = kdf::extract(binding.h1, &[ss_e.expose(), ss_c]);
+        let prk = Prk::extract(binding.h1, &[ss_e.expose(), ss_c]);
         let ct_c: &[u8] = ct_c.map_or(&[], |ct_c| ct_c);
         let info: [&[u8]; 5] = [
             label::PSK2,
@@ -133,7 +145,7 @@ impl Psk2 {
             &kdf::hash(&[ct_c]),
             binding.client_id.as_bytes(),
         ];
-        let psk = kdf::expand(&prk, &info);
+        let psk = prk.expand(&info);
         refuse_zero(&psk)?;
         Ok(Self(psk))
     }
@@ -145,12 +157,12 @@ impl Psk2 {
     /// What the check below is for.
     #[cfg(test)]
     pub(super) fn same_as(psk0: &Psk0) -> Self {
-        Self(psk0.0.duplicate())
+        Self(psk0.key.duplicate())
     }
 
     /// The two keys must never coincide.
     pub(super) fn refuse_equal(&self, psk0: &Psk0) -> Result<(), HandshakeFailure> {
-        if self.0.ct_eq(&psk0.0).into() {
+        if self.0.ct_eq(&psk0.key).into() {
             Err(HandshakeFailure::DegenerateKey)
         } else {
             Ok(())

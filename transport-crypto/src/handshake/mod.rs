@@ -107,7 +107,7 @@ impl SessionSecrets {
         self.suite
     }
 
-    /// What opens the other side's packets, expanded for this one use. To be dropped if the packet does not open.
+    /// What opens the other side's packets. To be dropped if the packet does not open, else to be [kept](Self::with_opener).
     pub fn opener(&self) -> OpenKeys {
         OpenKeys::new(self.provider, self.suite, self.theirs.duplicate())
     }
@@ -129,10 +129,16 @@ impl SessionSecrets {
 
     /// All keys, expanded.
     pub fn into_session(self) -> Session {
+        let open = self.opener();
+        self.with_opener(open)
+    }
+
+    /// All keys, expanded, but for those of `open`, which [`Self::opener`] gave.
+    pub fn with_opener(self, open: OpenKeys) -> Session {
         Session {
             suite: self.suite,
             seal: SealKeys::new(self.provider, self.suite, self.ours),
-            open: OpenKeys::new(self.provider, self.suite, self.theirs),
+            open,
             exporter: self.exporter,
             resumption: self.resumption,
             transcript: self.transcript,

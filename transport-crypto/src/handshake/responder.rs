@@ -100,7 +100,7 @@ impl Responder {
 
     /// Reads a client's message; `now_s` is the relay's clock in Unix seconds, for tickets. Without `tickets` nothing is resumed.
     ///
-    /// Costs one decapsulation, or the opening of a ticket, and three X25519; nothing is kept of what is refused.
+    /// Costs one decapsulation, or the opening of a ticket, and two X25519; nothing is kept of what is refused.
     pub fn read(
         &self,
         hid: [u8; 8],
@@ -122,7 +122,7 @@ impl Responder {
             }
         };
         // 2. The Noise message.
-        let prologue = prologue(body.head, hid, &self.relay_id, kh, body.opening);
+        let prologue = prologue(body.head, hid, &self.relay_id, kh, &psk0);
         let mut noise = Noise::responder(self.provider, Arc::clone(&keys.x25519), &prologue, psk0)?;
         let payload = noise.read(body.noise)?;
         let payload = Payload1::parse(&payload, body.mode)?;

@@ -490,7 +490,7 @@ fn without_psk2_nothing_is_written() {
     let body = message::ClientBody::parse(&ch).unwrap();
     let keys = WORLD.statics.keys();
     let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
-    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
+    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), &psk0);
     let mut noise = Noise::responder(provider::DEFAULT, Arc::clone(&keys.x25519), &prologue, psk0).unwrap();
     noise.read(body.noise).unwrap();
     assert_eq!(
@@ -508,7 +508,7 @@ fn client_hello_by(secret: &Secret<32>, payload: &[u8]) -> (Noise, Vec<u8>) {
         client_head(Mode::Full, true, EPOCH),
         provider.x25519_key_pair(secret),
     );
-    let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, kh, Opening::Encapsulation(&ct_s));
+    let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, kh, &psk0);
     let mut noise = Noise::initiator(provider, key, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
     let message = noise.write(payload, Secret::new([6; 32])).unwrap();
     (noise, [&head[..], &ct_s, &message].concat())
@@ -567,7 +567,7 @@ fn a_relay_that_skips_the_enrolled_key_is_refused() {
     let body = message::ClientBody::parse(&ch).unwrap();
     let keys = WORLD.statics.keys();
     let psk0 = Psk0::decapsulate(WORLD.statics.kh(), &*keys.kem, ct_s(&body)).unwrap();
-    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), body.opening);
+    let prologue = initiator::prologue(body.head, HID, &WORLD.relay_id, WORLD.statics.kh(), &psk0);
     let mut noise = Noise::responder(provider::DEFAULT, Arc::clone(&keys.x25519), &prologue, psk0).unwrap();
     let payload = noise.read(body.noise).unwrap();
     let payload = Payload1::parse(&payload, Mode::Full).unwrap();

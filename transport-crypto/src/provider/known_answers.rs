@@ -61,12 +61,12 @@ fn hkdf_sha256() {
         }
         let (ikm, info) = (hex(&test["ikm"]), hex(&test["info"]));
         let (first, second) = info.split_at(info.len() / 2);
-        let prk = hash::extract(
+        let prk = hash::Prk::extract(
             &hex(&test["salt"]),
             &[&ikm[..ikm.len() / 2], &ikm[ikm.len() / 2..]],
         );
         let mut okm = vec![0; size];
-        hash::expand(&prk, &[first, second], &mut okm);
+        prk.fill(&[first, second], &mut okm);
         assert_eq!(kdf::hash(&[&okm]), bytes(&test["okm_sha256"]), "{test}");
         longest = longest.max(size);
     }

@@ -82,7 +82,8 @@ pub(crate) struct Fair {
     edf: Edf,
     weighted: Weighted,
     control: Share,
-    realtime: Recent,
+    /// Made when the first stream or datagram is sent.
+    realtime: Option<Box<Recent>>,
     patience: Duration,
 }
 
@@ -98,7 +99,7 @@ impl Fair {
             edf: Edf::default(),
             weighted: Weighted::default(),
             control: Share::new(CONTROL_PERCENT, BURST),
-            realtime: Recent::new(),
+            realtime: None,
             patience,
         }
     }
@@ -177,13 +178,15 @@ impl Fair {
             self.unlink(key);
             self.stamp(key, now + self.patience);
         }
-        self.realtime.advance(now);
+        if let Some(recent) = &mut self.realtime {
+            recent.advance(now);
+        }
         let lower = self.lower_waits();
         let realtime = self.waits(Class::Realtime);
         if self.waits(Class::Control) && (self.control.allows() || !(realtime || lower)) {
             return self.select_in(Class::Control);
         }
-        if realtime && (self.realtime.allows() || !lower) {
+        if realtime && (self.realtime.as_ref().is_none_or(|recent| recent.allows()) || !lower) {
             return self.lanes.realtime.ahead.front().or_else(|| self.edf.first());
         }
         let lanes = &self.lanes;
@@ -205,7 +208,7 @@ impl Fair {
             Class::Realtime => {
                 self.control.earn(cost);
                 if lower {
-                    self.realtime.spend(cost.unsigned_abs());
+                    self.recent().spend(cost.unsigned_abs());
                 }
                 if matches!(
                     self.nodes.get(key as usize),
@@ -220,10 +223,14 @@ impl Fair {
             }
             Class::Interactive | Class::Bulk | Class::Background => {
                 self.control.earn(cost);
-                self.realtime.earn(cost.unsigned_abs());
+                self.recent().earn(cost.unsigned_abs());
                 self.weighted.charge(class, cost);
             }
         }
+    }
+
+    fn recent(&mut self) -> &mut Recent {
+        self.realtime.get_or_insert_with(|| Box::new(Recent::new()))
     }
 
     /// Gives up the room for keys from `len` on, all idle.
@@ -235,7 +242,10 @@ impl Fair {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.links.memory() + self.nodes.capacity() * size_of::<Node>() + self.edf.memory()
+        self.links.memory()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.edf.memory()
+            + self.realtime.as_ref().map_or(0, |_| size_of::<Recent>())
     }
 
     fn waits(&self, class: Class) -> bool {

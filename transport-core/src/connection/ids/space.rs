@@ -88,7 +88,9 @@ impl Space {
 
     /// Makes as many ids as are wanted; the caller learns of each.
     pub(super) fn issue(&mut self, random: &mut Random, mut made: impl FnMut(ConnectionId)) {
-        while (self.issued.len() as u64) < self.wanted {
+        let missing = self.wanted.saturating_sub(self.issued.len() as u64);
+        self.issued.reserve_exact(missing as usize);
+        for _ in 0..missing {
             let (sequence, cid) = (self.next_sequence, random.cid());
             self.next_sequence += 1;
             self.issued.push((sequence, cid));
@@ -122,6 +124,9 @@ impl Space {
     pub(super) fn announced(&mut self) {
         if let Some(sequence) = self.announce.pop_front() {
             self.told_below = self.told_below.max(sequence + 1);
+        }
+        if self.announce.is_empty() {
+            self.announce = VecDeque::new();
         }
     }
 
@@ -178,6 +183,7 @@ impl Space {
             let at = self
                 .theirs
                 .partition_point(|(sequence, _)| *sequence < frame.sequence);
+            self.theirs.reserve_exact(1);
             self.theirs.insert(at, (frame.sequence, frame.cid));
         } else if !self.retiring.contains(&frame.sequence) {
             self.queue_retirement(frame.sequence);

@@ -59,7 +59,7 @@ pub(crate) struct Path {
     pub(crate) mtu: Mtu,
     pub(crate) shown: Shown,
     pub(crate) trains: Trains,
-    pub(crate) candidate: Option<Candidate>,
+    pub(crate) candidate: Option<Box<Candidate>>,
     pub(crate) responses: Responses,
     /// PING is to be sent.
     pub(crate) ping: bool,
@@ -170,7 +170,7 @@ impl Path {
 
     /// The candidate proved itself and becomes the path. Whether the host changed, or only the port.
     pub(crate) fn switch(&mut self, now: Instant) -> Option<bool> {
-        let Candidate { route, narrow, .. } = self.candidate.take()?;
+        let Candidate { route, narrow, .. } = *self.candidate.take()?;
         let elsewhere = matches!((route.local, self.route.local), (Some(new), Some(old)) if new != old);
         let moved = elsewhere || route.remote.ip() != self.route.remote.ip();
         self.route = route;
@@ -336,7 +336,7 @@ impl Path {
 
     /// When something is to be done by itself. `spared`: another path could take over.
     pub(crate) fn next_due(&self, keeps: bool, spared: bool) -> Option<Instant> {
-        let challenge = self.candidate.as_ref().and_then(Candidate::expires_at);
+        let challenge = self.candidate.as_deref().and_then(Candidate::expires_at);
         let missed = self.missed_at().filter(|_| spared);
         let asked = self.asked_at().filter(|_| keeps);
         let kept = self.kept_at().filter(|_| keeps);

@@ -18,7 +18,6 @@ use super::early::{Guest, Visit};
 use super::half_open::{HalfOpen, HelloHash, Waiting};
 use super::queue::Hello;
 use super::reassembly::Complete;
-use super::tickets::digest_of;
 use super::{Admission, Hall, IDS_IN_ANSWER, forget};
 use crate::buffer::Route;
 use crate::config::Now;
@@ -236,7 +235,7 @@ impl Admission {
         };
         let theirs = ConnectionId(offered.scid());
         let announces = offered.resumed().is_some() && offered.wants_early();
-        let early = self.tickets.judge(now, &offered, digest_of(&announced));
+        let early = self.tickets.judge(now, &offered, &announced);
         let resumed = offered.resumed().is_some();
         let reply = ServerAnswer {
             suite,

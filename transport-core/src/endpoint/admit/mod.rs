@@ -25,7 +25,9 @@
 
 use std::time::{Duration, Instant};
 
-use transport_crypto::{Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation, provider::Provider};
+use transport_crypto::{
+    Bundle, Entropy, EnvelopeHeader, EnvelopeType, Generation, OpenKeys, provider::Provider,
+};
 
 use super::EndpointStats;
 use super::route::Routes;
@@ -91,6 +93,8 @@ pub(super) struct Hall<'a> {
 pub(super) struct First<'d> {
     pub(super) entry: Box<HalfOpen>,
     pub(super) waiting: Waiting,
+    /// What opened it.
+    pub(super) opener: OpenKeys,
     pub(super) number: u64,
     pub(super) frames: &'d [u8],
 }
@@ -392,18 +396,19 @@ impl Admission {
             .get_mut(id)
             .and_then(|entry| entry.waiting.as_mut())
             .ok_or(DropReason::Unknown)?;
-        let mut keys = waiting.secrets.opener();
-        let sealed = Sealed::unmask(datagram, cid, &keys).ok_or(DropReason::Forged)?;
+        let mut opener = waiting.secrets.opener();
+        let sealed = Sealed::unmask(datagram, cid, &opener).ok_or(DropReason::Forged)?;
         // Nothing was received, so the truncated number is the number (RFC 9000 §A.3).
         let number = u64::from(sealed.truncated());
         let frames = sealed
-            .open(&mut keys, Generation::Current, 0, number)
+            .open(&mut opener, Generation::Current, 0, number)
             .map_err(|_| DropReason::Forged)?;
         let mut entry = self.half_open.remove(id).ok_or(DropReason::Unknown)?;
         let waiting = entry.waiting.take().ok_or(DropReason::Unknown)?;
         Ok(First {
             entry,
             waiting,
+            opener,
             number,
             frames,
         })

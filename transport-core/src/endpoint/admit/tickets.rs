@@ -227,13 +227,9 @@ impl Tickets {
         }
     }
 
-    /// Whether the early data a client announces is taken, and what opens it. Its ticket is used up then.
-    pub(super) fn judge(
-        &mut self,
-        now: Now,
-        offered: &Offered,
-        params_digest: [u8; 16],
-    ) -> Option<EarlyOpen> {
+    /// Whether the early data a client announces is taken, and what opens it. Its ticket is used up then. `announced`: this
+    /// relay's parameters, as they are written.
+    pub(super) fn judge(&mut self, now: Now, offered: &Offered, announced: &[u8]) -> Option<EarlyOpen> {
         if !offered.wants_early() {
             return None;
         }
@@ -241,7 +237,7 @@ impl Tickets {
         let good = fresh
             && self.takes_early()
             && offered.resumed().is_some_and(|content| {
-                self.may_use(content, now) && content.params_digest == params_digest && {
+                self.may_use(content, now) && content.params_digest == digest_of(announced) && {
                     lock(&self.store.strikes).strike(content.serial, now.instant)
                 }
             });
@@ -281,7 +277,7 @@ pub(in crate::endpoint) fn params_digest(transport: &TransportConfig, app: &[u8]
 }
 
 /// The same for parameters as they are written.
-pub(super) fn digest_of(announced: &[u8]) -> [u8; 16] {
+fn digest_of(announced: &[u8]) -> [u8; 16] {
     let hash = sha256(&[announced]);
     hash.first_chunk().copied().unwrap_or_default()
 }

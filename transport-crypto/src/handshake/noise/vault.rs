@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use snow::Error;
 use zeroize::Zeroizing;
 
-use crate::{HandshakeFailure, Secret, provider::hash};
+use crate::{HandshakeFailure, Secret, provider::hash::Prk};
 
 /// Mixing steps of the pattern: psk0, e, es, ss; e, ee, se, psk2.
 const STEPS: usize = 8;
@@ -116,7 +116,7 @@ impl Vault {
         let mut secrets = self.lock()?;
         let shared = secrets.shared.take();
         let input = shared.as_ref().map_or(input, |shared| shared.expose());
-        let [next, key, _] = secrets.derive(chaining_key, input)?;
+        let [next, key] = secrets.derive(chaining_key, input)?;
         secrets.key = Some(key);
         secrets.advance(chaining_key, next, name)
     }
@@ -143,24 +143,25 @@ impl Vault {
     pub(super) fn split(&self, chaining_key: &[u8]) -> Option<()> {
         let mut secrets = self.lock()?;
         secrets.key = None;
-        let [k1, k2, _] = secrets.derive(chaining_key, &[])?;
-        secrets.split = Some([k1, k2]);
+        secrets.split = Some(secrets.derive(chaining_key, &[])?);
         Some(())
     }
 }
 
 impl Secrets {
-    /// Noise `HKDF`, three outputs. The third depends on nothing the first two are not asked for.
-    fn derive(&self, chaining_key: &[u8], input: &[u8]) -> Option<[Secret<32>; 3]> {
+    /// Noise `HKDF` with `N` outputs, two or three.
+    fn derive<const N: usize>(&self, chaining_key: &[u8], input: &[u8]) -> Option<[Secret<32>; N]> {
         let chaining_key = match step(chaining_key) {
             Some(step) => self.chain.get(step)?.as_ref()?.expose(),
             None => chaining_key,
         };
-        let prk = hash::extract(chaining_key, &[input]);
-        let mut out = Zeroizing::new([0; 96]);
-        hash::expand(&prk, &[], &mut *out);
-        let [a, b, c] = [out.get(..32)?, out.get(32..64)?, out.get(64..)?].map(Secret::copy_of);
-        Some([a?, b?, c?])
+        let mut bytes = Zeroizing::new([[0; 32]; N]);
+        Prk::extract(chaining_key, &[input]).fill(&[], bytes.as_flattened_mut());
+        let mut outputs = std::array::from_fn(|_| Secret::new([0; 32]));
+        for (output, bytes) in outputs.iter_mut().zip(&*bytes) {
+            *output.expose_mut() = *bytes;
+        }
+        Some(outputs)
     }
 
     /// Keeps the chaining key that follows the one named `from`, and writes its name.

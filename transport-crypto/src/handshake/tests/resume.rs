@@ -255,8 +255,7 @@ fn the_relay_itself_refuses_a_ticket_shown_by_another_key() {
     let shows = |ticket: &ClientTicket, secret: [u8; 32], enrolled| {
         let psk0 = Psk0::resume(&ticket.rms, &ticket.ticket).unwrap();
         let head = client_head(Mode::Resume, true, EPOCH);
-        let opening = Opening::Ticket(&ticket.ticket);
-        let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, WORLD.bundle.kh(), opening);
+        let prologue = initiator::prologue(&head, HID, &WORLD.relay_id, WORLD.bundle.kh(), &psk0);
         let key = provider.x25519_key_pair(&Secret::new(secret));
         let mut noise = Noise::initiator(provider, key, WORLD.bundle.x25519(), &prologue, psk0).unwrap();
         let payload = Payload1 {
