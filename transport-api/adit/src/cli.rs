@@ -82,8 +82,9 @@ pub(crate) enum Command {
     /// Sessions, paths, drops and limits of a running relay.
     #[command(after_help = "Examples:\n  adit status\n  adit status --config /etc/adit/relay.toml --json")]
     Status(Status),
-    /// Check what this machine lacks.
-    Doctor,
+    /// Check what this machine has and lacks, and say what to do. Changes nothing.
+    #[command(after_help = "Examples:\n  adit doctor\n  adit doctor --config /etc/adit/relay.toml --json")]
+    Doctor(Doctor),
     /// Print shell completions: bash, elvish, fish, powershell or zsh.
     #[command(
         after_help = "Examples:\n  adit completions bash > ~/.local/share/bash-completion/completions/adit\n  adit completions zsh > ~/.zfunc/_adit"
@@ -108,6 +109,13 @@ pub(crate) struct Status {
     /// How many sessions to pass over first.
     #[arg(long, default_value_t = 0)]
     pub(crate) skip: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// A relay's configuration: with IP tunnels enabled there, what they want is needed.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Args)]
