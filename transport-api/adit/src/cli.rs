@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Show everything at work on this machine: relay, client, targets, faults. No root needed.
-    #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json")]
+    #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json\n  sudo adit demo --vpn")]
     Demo(Demo),
     /// Make keys and configuration for a relay or a client.
     #[command(
@@ -129,6 +129,24 @@ pub(crate) struct Demo {
     /// Write the result here as a report.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
+    /// Which of its own processes this is.
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_enum, hide = true, requires_all = ["vpn", "folder"])]
+    pub(crate) inside: Option<Inside>,
+    /// What those share.
+    #[cfg(target_os = "linux")]
+    #[arg(long, hide = true, requires = "inside")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// In which namespace of `demo --vpn` a process is.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inside {
+    /// The first of all, where the client is as well.
+    Client,
+    /// The relay's.
+    Relay,
 }
 
 #[derive(Subcommand)]
