@@ -237,10 +237,27 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
+    /// Whether this processor has AES and carry-less multiplication instructions: without them AES-256-GCM is slow and not
+    /// constant-time, so the machine asks for ChaCha20-Poly1305.
+    pub fn machine_has_aes() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        {
+            false
+        }
+    }
+
     fn into_engine(self) -> TransportConfig {
         TransportConfig {
             algorithm: self.congestion,
-            aes: self.has_aes.unwrap_or_else(detect_aes),
+            aes: self.has_aes.unwrap_or_else(Self::machine_has_aes),
             provider: self.provider,
             idle_timeout: self.idle_timeout,
             keep_alive: self.keep_alive,
@@ -253,23 +270,6 @@ impl TransportOptions {
             datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
             ..TransportConfig::default()
         }
-    }
-}
-
-/// Whether this processor has AES and carry-less multiplication instructions: without them AES-256-GCM is slow and not
-/// constant-time, so the machine asks for ChaCha20-Poly1305.
-fn detect_aes() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq")
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        false
     }
 }
 

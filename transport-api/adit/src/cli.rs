@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Show everything at work on this machine: relay, client, targets, faults. No root needed.
-    #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json")]
+    #[command(after_help = "Examples:\n  adit demo\n  adit demo --quick --json\n  sudo adit demo --vpn")]
     Demo(Demo),
     /// Make keys and configuration for a relay or a client.
     #[command(
@@ -82,8 +82,9 @@ pub(crate) enum Command {
     /// Sessions, paths, drops and limits of a running relay.
     #[command(after_help = "Examples:\n  adit status\n  adit status --config /etc/adit/relay.toml --json")]
     Status(Status),
-    /// Check what this machine lacks.
-    Doctor,
+    /// Check what this machine has and lacks, and say what to do. Changes nothing.
+    #[command(after_help = "Examples:\n  adit doctor\n  adit doctor --config /etc/adit/relay.toml --json")]
+    Doctor(Doctor),
     /// Print shell completions: bash, elvish, fish, powershell or zsh.
     #[command(
         after_help = "Examples:\n  adit completions bash > ~/.local/share/bash-completion/completions/adit\n  adit completions zsh > ~/.zfunc/_adit"
@@ -111,6 +112,13 @@ pub(crate) struct Status {
 }
 
 #[derive(Args)]
+pub(crate) struct Doctor {
+    /// A relay's configuration: with IP tunnels enabled there, what they want is needed.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub(crate) struct Demo {
     /// A short form, at most five seconds.
     #[arg(long)]
@@ -121,6 +129,24 @@ pub(crate) struct Demo {
     /// Write the result here as a report.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
+    /// Which of its own processes this is.
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_enum, hide = true, requires_all = ["vpn", "folder"])]
+    pub(crate) inside: Option<Inside>,
+    /// What those share.
+    #[cfg(target_os = "linux")]
+    #[arg(long, hide = true, requires = "inside")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// In which namespace of `demo --vpn` a process is.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inside {
+    /// The first of all, where the client is as well.
+    Client,
+    /// The relay's.
+    Relay,
 }
 
 #[derive(Subcommand)]

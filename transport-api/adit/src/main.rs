@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod connect;
 mod demo;
+mod doctor;
 mod exit;
 mod files;
 mod init;
@@ -29,7 +30,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{Cli, Command},
-    exit::{Code, Outcome, fail},
+    exit::Outcome,
 };
 
 fn main() -> ExitCode {
@@ -61,7 +62,7 @@ fn run(cli: Cli) -> Outcome {
             Ok(())
         }
         Command::Status(options) => status::run(&options, json),
-        Command::Doctor => fail(Code::Usage, "this command does not exist yet in this version"),
+        Command::Doctor(options) => doctor::run(&options, json),
     }
 }
 

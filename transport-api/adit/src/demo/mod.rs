@@ -6,6 +6,8 @@ mod impair;
 mod scene;
 mod targets;
 mod traffic;
+#[cfg(target_os = "linux")]
+mod vpn;
 
 use std::{path::Path, time::Duration};
 
@@ -76,10 +78,7 @@ const MAX_TASKS: usize = 65_536;
 
 pub(crate) fn run(options: &cli::Demo, json: bool) -> Outcome {
     if options.vpn {
-        return fail(
-            Code::Usage,
-            "demo --vpn does not exist in this version; run adit demo",
-        );
+        return run_vpn(options, json);
     }
     let begin = now().instant;
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
@@ -94,6 +93,16 @@ pub(crate) fn run(options: &cli::Demo, json: bool) -> Outcome {
         .or_fail(Code::Failed, "event loop")??;
     let seconds = (now().instant - begin).as_secs_f64();
     finish(&checks, seconds, options.report.as_deref(), json)
+}
+
+#[cfg(target_os = "linux")]
+fn run_vpn(options: &cli::Demo, json: bool) -> Outcome {
+    vpn::run(options, json)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_vpn(_: &cli::Demo, _: bool) -> Outcome {
+    fail(Code::Usage, "demo --vpn needs Linux; run adit demo")
 }
 
 fn finish(checks: &Checks, seconds: f64, report: Option<&Path>, as_json: bool) -> Outcome {

@@ -172,7 +172,7 @@ async fn act(
     let bytes = amounts.stream_bytes;
     traffic::upload(link, stage.targets.checksum, bytes)
         .await
-        .check(checks, format!("{} on a stream{suffix}", size(bytes)));
+        .check(checks, format!("{} on a stream{suffix}", traffic::size(bytes)));
     traffic::datagrams(at, link, stage.targets.echo, (amounts.datagrams, amounts.pace))
         .await
         .check(
@@ -182,7 +182,10 @@ async fn act(
     let bytes = amounts.download_bytes;
     traffic::download(at, socks, stage.targets.http, bytes)
         .await
-        .check(checks, format!("{} by SOCKS5 and HTTP{suffix}", size(bytes)));
+        .check(
+            checks,
+            format!("{} by SOCKS5 and HTTP{suffix}", traffic::size(bytes)),
+        );
 }
 
 /// While traffic flows: new keys, then a new port, as a NAT that forgets would give.
@@ -226,12 +229,4 @@ fn survived(checks: &mut Checks, link: &Link, impaired: &impair::Link) {
             stats.declared_lost, stats.mtu
         ),
     });
-}
-
-fn size(bytes: u64) -> String {
-    if bytes >= 1 << 20 {
-        format!("{} MiB", bytes >> 20)
-    } else {
-        format!("{} KiB", bytes >> 10)
-    }
 }

@@ -26,11 +26,16 @@ pub(crate) fn start(at: &Handle) -> io::Result<Targets> {
         http: http.local_addr()?,
     };
     at.spawn(serve_echo(echo)).map_err(io::Error::other)?;
+    serve_tcp(at, checksum, http)?;
+    Ok(targets)
+}
+
+/// Starts the checksummer and the HTTP server alone.
+pub(crate) fn serve_tcp(at: &Handle, checksum: TcpListener, http: TcpListener) -> io::Result<()> {
     at.spawn(serve(at.clone(), checksum, answer_checksum))
         .map_err(io::Error::other)?;
     at.spawn(serve(at.clone(), http, answer_http))
-        .map_err(io::Error::other)?;
-    Ok(targets)
+        .map_err(io::Error::other)
 }
 
 async fn serve_echo(socket: UdpSocket) {

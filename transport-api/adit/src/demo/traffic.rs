@@ -25,6 +25,12 @@ const DELIVERED: f64 = 0.85;
 /// A figure, or why there is none.
 pub(super) struct Measured(Result<(bool, f64, &'static str, String), String>);
 
+impl From<Result<(bool, f64, &'static str, String), String>> for Measured {
+    fn from(measured: Result<(bool, f64, &'static str, String), String>) -> Self {
+        Self(measured)
+    }
+}
+
 impl Measured {
     pub(super) fn check(self, checks: &mut Checks, name: String) {
         match self.0 {
@@ -40,12 +46,22 @@ impl Measured {
     }
 }
 
-fn shown(error: impl std::fmt::Display) -> String {
+pub(super) fn shown(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn mbit(bytes: u64, seconds: f64) -> f64 {
+/// Mbit/s.
+pub(super) fn mbit(bytes: u64, seconds: f64) -> f64 {
     bytes as f64 * 8.0 / seconds.max(1e-9) / 1e6
+}
+
+/// For people.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes >= 1 << 20 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
 }
 
 /// Sends `bytes` through CONNECT to a target that answers their checksum.
@@ -197,11 +213,7 @@ async fn try_download(
     request.extend_from_slice(&target.port().to_be_bytes());
     stream.write_all(&request).await.map_err(shown)?;
     expect(&stream, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    stream
-        .write_all(format!("GET /{bytes} HTTP/1.1\r\nHost: demo\r\n\r\n").as_bytes())
-        .await
-        .map_err(shown)?;
-    let (received, right) = read_body(&stream).await?;
+    let (received, right) = fetch(&stream, bytes, &mut |_| ()).await?;
     let seconds = (now().instant - begin).as_secs_f64();
     let ok = right && received == bytes;
     let detail = if ok {
@@ -232,8 +244,16 @@ async fn expect(stream: &TcpStream, wanted: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Reads to the end; how many bytes of body came, and whether each was right.
-async fn read_body(stream: &TcpStream) -> Result<(u64, bool), String> {
+/// Asks an HTTP server for `bytes` and reads to the end; how many came, which `seen` is told on the way, and whether each was right.
+pub(super) async fn fetch(
+    stream: &TcpStream,
+    bytes: u64,
+    seen: &mut dyn FnMut(u64),
+) -> Result<(u64, bool), String> {
+    stream
+        .write_all(format!("GET /{bytes} HTTP/1.1\r\nHost: demo\r\n\r\n").as_bytes())
+        .await
+        .map_err(shown)?;
     let mut head: Vec<u8> = Vec::new();
     let mut buffer = vec![0; CHUNK];
     let mut wanted = vec![0; CHUNK];
@@ -259,5 +279,6 @@ async fn read_body(stream: &TcpStream) -> Result<(u64, bool), String> {
         pattern.fill(expected);
         right &= expected == data;
         received += data.len() as u64;
+        seen(received);
     }
 }

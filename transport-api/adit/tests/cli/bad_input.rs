@@ -225,8 +225,6 @@ fn what_does_not_exist_yet_is_a_usage_error() {
         2,
         &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--cc", "reno"],
     );
-    fails(&folder, 2, &["demo", "--vpn"]);
-    fails(&folder, 2, &["doctor"]);
     fails(&folder, 2, &["no-such-command"]);
     for misplaced in [
         &["echo", "--resume"][..],

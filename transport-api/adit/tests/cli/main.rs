@@ -3,5 +3,6 @@
 mod bad_input;
 mod common;
 mod completions;
+mod machine;
 mod operate;
 mod traffic;
