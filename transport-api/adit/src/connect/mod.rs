@@ -85,14 +85,17 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         )?;
         offer(options, &link)?;
         link.connect_first().await?;
-        while signals
-            .wait_for(Duration::ZERO)
-            .is_none_or(|signal| signal == Signal::Reload)
-        {
-            at.sleep(SIGNAL_CHECK).await;
-        }
+        let signal = loop {
+            match signals.wait_for(Duration::ZERO) {
+                None | Some(Signal::Reload) => at.sleep(SIGNAL_CHECK).await,
+                Some(signal) => break signal,
+            }
+        };
         link.close().await;
-        Ok(())
+        match signal {
+            Signal::Stop => fail(Code::Interrupted, "interrupted"),
+            _ => Ok(()),
+        }
     };
     main.run(work).or_fail(Code::Failed, "event loop")?
 }

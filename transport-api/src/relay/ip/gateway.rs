@@ -294,11 +294,14 @@ impl<L: Lane> Gateway<L> {
             accounting.ip_dropped_policy.inc();
             return None;
         }
-        let router = self.pool.borrow().gateway(destination.is_ipv4());
-        let sent = self
-            .outbound
-            .borrow_mut()
-            .send(now, &member.sender, &mut segments, router, &*self.device);
+        // The kernel takes no IPv4 packet from a device that claims one of its own addresses, which the gateway's is.
+        let sent = self.outbound.borrow_mut().send(
+            now,
+            &member.sender,
+            &mut segments,
+            Some(destination),
+            &*self.device,
+        );
         accounting.ip_packets_down.add(sent.packets);
         accounting.ip_bytes_down.add(sent.bytes);
         accounting.dropped_queue_full.add(sent.queue_full);
@@ -309,13 +312,16 @@ impl<L: Lane> Gateway<L> {
     /// An address of the pool that nobody has now.
     fn no_client(&self, now: Instant, packet: &Packet<'_>) {
         self.accounting().ip_dropped_no_client.inc();
-        let pool = self.pool.borrow();
-        if let Some(router) = pool
-            .gateway(packet.destination().is_ipv4())
-            .filter(|_| pool.contains(packet.destination()))
-        {
+        let destination = packet.destination();
+        if self.pool.borrow().contains(destination) {
             let mut outbound = self.outbound.borrow_mut();
-            outbound.answer(now, packet, Problem::AddressUnreachable, router, &*self.device);
+            outbound.answer(
+                now,
+                packet,
+                Problem::AddressUnreachable,
+                destination,
+                &*self.device,
+            );
         }
     }
 

@@ -338,7 +338,7 @@ fn what_the_path_does_not_take_is_cut_pieced_or_refused() {
         world.arrives(&udp(ip("2001:db8::9"), ip("fd77::2"), 1281));
         let told = world.left();
         assert_eq!(icmp_kind(&told[0]), (2, 0));
-        assert_eq!(Packet::parse(&told[0]).expect("ICMP").source(), ip("fd77::1"));
+        assert_eq!(Packet::parse(&told[0]).expect("ICMP").source(), ip("fd77::2"));
         assert_eq!(told[0][44..48], 1280u32.to_be_bytes());
         let up = udp(ip("fd77::2"), ip("2001:db8::9"), 1250);
         tunnel.send(1, &up).expect("in two pieces");
