@@ -36,7 +36,9 @@ fn main() -> Outcome<()> {
 }
 
 async fn hold(at: &Handle, cli: &Cli, bundle: &Bundle) -> Outcome<()> {
-    let server = *resolve_endpoint(bundle)?.first().ok_or("the bundle names no address")?;
+    let server = *resolve_endpoint(bundle)?
+        .first()
+        .ok_or("the bundle names no address")?;
     let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let mut config = EndpointConfig::client(any.parse()?);
     config.transport.keep_alive = Some(Duration::from_secs(15));
@@ -59,7 +61,9 @@ async fn hold(at: &Handle, cli: &Cli, bundle: &Bundle) -> Outcome<()> {
 async fn wait_for_addresses(tunnel: &mut IpTunnel) -> Outcome<()> {
     loop {
         match tunnel.recv().await? {
-            IpEvent::Addresses(addresses) if addresses.is_empty() => return Err("the relay's pool is full".into()),
+            IpEvent::Addresses(addresses) if addresses.is_empty() => {
+                return Err("the relay's pool is full".into());
+            }
             IpEvent::Addresses(_) => return Ok(()),
             _ => {}
         }

@@ -294,14 +294,9 @@ impl<L: Lane> Gateway<L> {
             accounting.ip_dropped_policy.inc();
             return None;
         }
-        // The kernel takes no IPv4 packet from a device that claims one of its own addresses, which the gateway's is.
-        let sent = self.outbound.borrow_mut().send(
-            now,
-            &member.sender,
-            &mut segments,
-            Some(destination),
-            &*self.device,
-        );
+        let mut outbound = self.outbound.borrow_mut();
+        let sent = outbound.send(now, &member.sender, &mut segments, &*self.device);
+        drop(outbound);
         accounting.ip_packets_down.add(sent.packets);
         accounting.ip_bytes_down.add(sent.bytes);
         accounting.dropped_queue_full.add(sent.queue_full);
@@ -312,16 +307,9 @@ impl<L: Lane> Gateway<L> {
     /// An address of the pool that nobody has now.
     fn no_client(&self, now: Instant, packet: &Packet<'_>) {
         self.accounting().ip_dropped_no_client.inc();
-        let destination = packet.destination();
-        if self.pool.borrow().contains(destination) {
+        if self.pool.borrow().contains(packet.destination()) {
             let mut outbound = self.outbound.borrow_mut();
-            outbound.answer(
-                now,
-                packet,
-                Problem::AddressUnreachable,
-                destination,
-                &*self.device,
-            );
+            outbound.answer(now, packet, Problem::AddressUnreachable, &*self.device);
         }
     }
 

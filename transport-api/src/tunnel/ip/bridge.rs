@@ -191,19 +191,14 @@ impl<L: Lane> IpBridge<L> {
             return Poll::Ready(Ok(()));
         };
         let at = now();
-        let destination = packet.destination();
         if let Some(problem) = self.own.objection(&packet) {
             self.figures.dropped_policy += 1;
             if packet.source_kind() == AddressKind::Unicast {
-                self.outbound
-                    .answer(at, &packet, problem, destination, &self.port);
+                self.outbound.answer(at, &packet, problem, &self.port);
             }
             return Poll::Ready(Ok(()));
         }
-        // An answer from where the packet was to go is believed: what it quotes went there, by this device.
-        let sent = self
-            .outbound
-            .send(at, &self.sender, &mut segments, Some(destination), &self.port);
+        let sent = self.outbound.send(at, &self.sender, &mut segments, &self.port);
         self.figures.packets_up += sent.packets;
         self.figures.bytes_up += sent.bytes;
         self.figures.dropped_queue_full += sent.queue_full;

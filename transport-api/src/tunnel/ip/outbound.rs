@@ -7,7 +7,6 @@ use crate::ip::icmp::{self, Problem};
 use crate::ip::{Packet, Version, fragment, mss};
 use crate::masque::lane::Lane;
 use crate::tun::offload::Segments;
-use std::net::IpAddr;
 use std::time::Instant;
 
 /// What became of the packets of a frame.
@@ -45,13 +44,12 @@ impl Outbound {
         }
     }
 
-    /// Sends a frame whose header has been read, packet by packet. `router` answers for this end what the path does not take.
+    /// Sends a frame whose header has been read, packet by packet.
     pub(crate) fn send<L: Lane>(
         &mut self,
         now: Instant,
         sender: &IpSender<L>,
         frame: &mut Segments<'_>,
-        router: Option<IpAddr>,
         device: &dyn Device,
     ) -> Tally {
         let max = sender.max_datagram_packet();
@@ -60,7 +58,7 @@ impl Outbound {
         };
         let (flow, opens) = (packet.flow_hash(self.seed), packet.is_tcp_syn());
         if frame.largest() > max && frame.resplit(max).is_err() {
-            return self.send_large(now, sender, frame, flow, router, device);
+            return self.send_large(now, sender, frame, flow, device);
         }
         let mut tally = Tally::default();
         let most = frame.largest();
@@ -89,13 +87,12 @@ impl Outbound {
         sender: &IpSender<L>,
         frame: &mut Segments<'_>,
         flow: u32,
-        router: Option<IpAddr>,
         device: &dyn Device,
     ) -> Tally {
         let mut tally = Tally::default();
         let mut segment = Vec::with_capacity(frame.largest());
         while frame.next_into(&mut segment) {
-            match self.send_one(now, sender, &segment, flow, router, device) {
+            match self.send_one(now, sender, &segment, flow, device) {
                 Ok(packets) => {
                     tally.packets += packets;
                     tally.bytes += segment.len() as u64;
@@ -114,7 +111,6 @@ impl Outbound {
         sender: &IpSender<L>,
         segment: &[u8],
         flow: u32,
-        router: Option<IpAddr>,
         device: &dyn Device,
     ) -> Result<u64, IpSendError> {
         let max = sender.max_datagram_packet();
@@ -137,23 +133,23 @@ impl Outbound {
             };
         }
         let result = sender.send(flow, segment);
-        if let (Err(IpSendError::TooLarge(max)), Some(router)) = (result, router) {
-            self.answer(now, &packet, Problem::TooBig { mtu: mtu(max) }, router, device);
+        if let Err(IpSendError::TooLarge(max)) = result {
+            self.answer(now, &packet, Problem::TooBig { mtu: mtu(max) }, device);
         }
         result.map(|()| 1)
     }
 
-    /// Tells the sender of a packet that came from the device why it goes no further.
+    /// Tells the sender of a packet that came from the device why it goes no further. The answer comes from where the packet was to
+    /// go: a kernel takes none from a device that claims one of its own addresses, and this one it has just sent there.
     pub(crate) fn answer(
         &mut self,
         now: Instant,
         packet: &Packet<'_>,
         problem: Problem,
-        router: IpAddr,
         device: &dyn Device,
     ) {
         self.answer.clear();
-        if self.errors.allow(now) && icmp::error(packet, problem, router, &mut self.answer) {
+        if self.errors.allow(now) && icmp::error(packet, problem, packet.destination(), &mut self.answer) {
             device.put(&self.answer);
             device.flush();
         }
