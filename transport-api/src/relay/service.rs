@@ -356,7 +356,11 @@ async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
                     connection.close(Code::EXCESSIVE_LOAD.0, b"too many sessions");
                 }
             }
-            Ok(None) => return,
+            Ok(None) => {
+                // A driver on this loop ends with it, and has its peers to tell first.
+                endpoint.wait_idle().await;
+                return;
+            }
             Err(deadline) => break deadline,
         }
     };

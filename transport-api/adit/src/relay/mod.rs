@@ -135,14 +135,14 @@ impl Serving {
 
     fn until_told(mut self, signals: &Signals, path: &Path, board: &Board) -> Outcome {
         let outcome = self.serve(signals, path, board);
+        self.wait_for_the_end();
         if let Some(vpn) = self.vpn.take() {
-            self.wait_for_the_end();
             vpn.close();
         }
         outcome
     }
 
-    /// The device goes with the relay's thread, which has been told to end.
+    /// Clients hear of it from the relay's thread, and the device goes with it; it has been told to end.
     fn wait_for_the_end(&self) {
         for _ in 0..LAST_WORDS.as_millis() / STEP.as_millis() {
             if self.services.iter().all(RelayService::is_finished) {
