@@ -278,16 +278,15 @@ relay_comes_back() {
     wait_for 8 '"event":"reconnected"' "$WORK/events-$C"
 }
 
-# The relay waits for its tunnels until the last one has ended.
+# An IP tunnel never ends by itself: a relay that drains does not wait for it, and the client finds the next one.
 relay_drains() {
+    stop TERM $O
+    : >"$WORK/events-$C"
     kill -TERM "${PID[relay]}"
-    sleep 0.5
-    reaches $C $TARGET || return
-    stop TERM $O && stop TERM $C || return
-    timeout 5 tail --pid="${PID[relay]}" -f /dev/null || { echo "it waits on"; return 1; }
+    timeout 5 tail --pid="${PID[relay]}" -f /dev/null || { echo "it waits"; return 1; }
     wait "${PID[relay]}" || return
     start_relay
-    start_client $C --identity "$WORK/client.key"
+    wait_for 8 '"event":"reconnected"' "$WORK/events-$C"
 }
 
 # Nothing leaves beside the tunnel, whether it stands or its process was killed.
@@ -381,7 +380,7 @@ restart_client $O
 check "clients reach each other with between_clients" clients_meet
 check "the same addresses after a restart of the relay" lease_is_kept relay_comes_back
 check "the same addresses after a restart of the client" lease_is_kept restart_client $C --identity "$WORK/client.key"
-check "SIGTERM waits for the tunnels, and the addresses stay" lease_is_kept relay_drains
+check "SIGTERM does not wait for IP tunnels, and the addresses stay" lease_is_kept relay_drains
 stop INT $C || true
 
 check "without a kill switch the rest goes its way" leaks_without

@@ -9,7 +9,7 @@ macro_rules! counters {
             $(pub(super) $name: Counter,)+
         }
 
-        /// Figures of a relay at one moment; all but `sessions_open` and `tunnels_open` only rise.
+        /// Figures of a relay at one moment; all but those that end in `_open` only rise.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)+
@@ -39,6 +39,8 @@ counters! {
     sessions_refused,
     /// Tunnels there are now.
     tunnels_open,
+    /// IP tunnels among them.
+    ip_open,
     /// TCP tunnels opened.
     tcp_opened,
     /// UDP tunnels opened.

@@ -272,7 +272,7 @@ async fn serve_ip<L: Lane>(
     mut stream: RequestStream<L>,
 ) -> Option<End> {
     let gateway = context.gateway()?;
-    let _open = context.count_tunnel();
+    let _open = context.count_ip_tunnel();
     let mut head = ResponseHead::new(200).with("capsule-protocol", "?1");
     if pieces {
         head = head.with(ip::PIECES_FIELD, "?1");

@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::accounting::{Accounting, Snapshot};
+use super::accounting::{Accounting, Counter, Snapshot};
 use super::hook::{AcceptAll, OnRequest};
 use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
@@ -322,7 +322,9 @@ impl<L: Lane> Relay<L> {
                 .drain
                 .map_or(deadline, |latest| latest.min(deadline));
             let over = clock::now().instant.saturating_duration_since(began) >= limit;
-            if over || self.shared.accounting.tunnels_open.get() == 0 {
+            // An IP tunnel never ends by itself; its client finds the relay again.
+            let accounting = &self.shared.accounting;
+            if over || accounting.tunnels_open.get() == accounting.ip_open.get() {
                 break;
             }
         }
@@ -380,11 +382,18 @@ pub(super) struct SessionContext<L: Lane> {
 }
 
 /// Counts a tunnel as open until it is dropped.
-pub(super) struct OpenTunnel<'a>(&'a Accounting);
+pub(super) struct OpenTunnel<'a>(&'a Counter);
+
+impl<'a> OpenTunnel<'a> {
+    fn in_counter(counter: &'a Counter) -> Self {
+        counter.inc();
+        Self(counter)
+    }
+}
 
 impl Drop for OpenTunnel<'_> {
     fn drop(&mut self) {
-        self.0.tunnels_open.dec();
+        self.0.dec();
     }
 }
 
@@ -458,9 +467,13 @@ impl<L: Lane> SessionContext<L> {
         self.tunnels.take(max)
     }
 
-    pub(super) fn count_tunnel(&self) -> OpenTunnel<'_> {
-        self.accounting().tunnels_open.inc();
-        OpenTunnel(self.accounting())
+    pub(super) fn count_tunnel(&self) -> [OpenTunnel<'_>; 1] {
+        [OpenTunnel::in_counter(&self.accounting().tunnels_open)]
+    }
+
+    pub(super) fn count_ip_tunnel(&self) -> [OpenTunnel<'_>; 2] {
+        let accounting = self.accounting();
+        [&accounting.tunnels_open, &accounting.ip_open].map(OpenTunnel::in_counter)
     }
 
     fn rate(&self) -> u32 {
