@@ -37,8 +37,6 @@ pub(crate) struct Link {
     receipts: BTreeMap<DatagramId, Arc<ReceiptReply>>,
     /// Datagrams wait in the handle's queue because the engine's is full.
     datagrams_wait: bool,
-    /// Datagrams on their way from the handle to the engine; empty in between.
-    handed: VecDeque<Queued>,
 }
 
 /// Places kept for datagrams on their way.
@@ -55,7 +53,6 @@ impl Link {
             finishes: Vec::new(),
             receipts: BTreeMap::new(),
             datagrams_wait: false,
-            handed: VecDeque::new(),
         }
     }
 
@@ -231,27 +228,25 @@ impl Link {
         any
     }
 
-    /// Where the scheduler decides what goes, it gets all there is under one lock.
+    /// Where the scheduler decides what goes, it gets all there is under one lock, and gives the places back under another.
     fn send_all_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         let mut any = false;
         for with_flow in [false, true] {
-            {
+            let mut handed = {
                 let mut queue = lock(&self.shared.datagrams);
-                let sending = queue.sending(with_flow);
-                if sending.queue.is_empty() {
+                let handed = queue.sending(with_flow).take_all();
+                if handed.is_empty() {
                     continue;
                 }
-                std::mem::swap(&mut sending.queue, &mut self.handed);
-                sending.bytes = 0;
                 queue.writers.take_into(&mut out.wakers);
-            }
+                handed
+            };
             any = true;
-            let mut handed = std::mem::take(&mut self.handed);
             for queued in handed.drain(..) {
                 self.hand_over(now, engine, queued, out);
             }
             handed.shrink_to(KEPT_PLACES);
-            self.handed = handed;
+            lock(&self.shared.datagrams).sending(with_flow).give_back(handed);
         }
         any
     }

@@ -320,6 +320,19 @@ impl Sending {
         self.queue.push_back(queued);
     }
 
+    /// Takes all there are.
+    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
+        self.bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Uses the places of what was taken again, unless something has come since.
+    pub(crate) fn give_back(&mut self, places: VecDeque<Queued>) {
+        if self.queue.capacity() == 0 {
+            self.queue = places;
+        }
+    }
+
     /// Takes the oldest.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
