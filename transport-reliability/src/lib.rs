@@ -298,9 +298,10 @@ impl<T> Recovery<T> {
         Some(self.marks).filter(|marks| !marks.is_zero())
     }
 
-    /// Whether the next packets shall carry ECT(0), and say so in [`Sent::ect`].
+    /// Whether the next packets shall carry ECT(0), and say so in [`Sent::ect`]. Who does not slow down for a mark must not ask
+    /// for any (RFC 9484 §10.1).
     pub fn is_marking(&self) -> bool {
-        self.marking.is_on()
+        self.marking.is_on() && self.congestion.heeds_marks()
     }
 
     /// An ACK is wanted at once (a CE mark, `IMMEDIATE_ACK`).

@@ -8,6 +8,11 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use transport_api::{Algorithm, ip::Network};
 
+use crate::{
+    exit::{Code, Outcome, fail},
+    output,
+};
+
 /// Encrypted post-quantum transport for relays and VPNs.
 #[derive(Parser)]
 #[command(
@@ -243,6 +248,12 @@ pub(crate) struct Connect {
     /// Congestion control.
     #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
+    /// Send so many megabits a second, whatever is lost: for links that are this client's alone.
+    #[arg(long, value_name = "MBIT", conflicts_with = "cc", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) fixed_rate: Option<u64>,
+    /// With --tun alone, where all that goes through it is TCP or adapts like it: leave that to the inner connections.
+    #[arg(long, conflicts_with_all = ["cc", "fixed_rate"])]
+    pub(crate) no_cc: bool,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_log: Option<PathBuf>,
@@ -293,6 +304,45 @@ pub(crate) enum Cc {
     BbrLossy,
     /// Loss based.
     Cubic,
+}
+
+impl Connect {
+    /// How fast this client sends; who switches off what protects the network is told what that means.
+    pub(crate) fn congestion(&self) -> Outcome<Algorithm> {
+        if let Some(mbit) = self.fixed_rate {
+            output::tell(format_args!(
+                "--fixed-rate {mbit}: loss and delay are ignored; on a link that others use this takes it from them"
+            ));
+            return Ok(fixed(mbit));
+        }
+        if self.no_cc {
+            if self.tun.is_none()
+                || self.socks.is_some()
+                || !self.forward_udp.is_empty()
+                || !self.forward_tcp.is_empty()
+            {
+                return fail(
+                    Code::Usage,
+                    "--no-cc goes with --tun and without --socks and --forward: their streams need it",
+                );
+            }
+            output::tell(format_args!(
+                "--no-cc: nothing but the connections inside the tunnel adapts to the network; UDP that does not will flood it"
+            ));
+            return Ok(fixed(UNBOUNDED));
+        }
+        Ok(self.cc.into())
+    }
+}
+
+/// More than any link carries, Mbit/s.
+const UNBOUNDED: u64 = 100_000;
+
+/// A constant rate in Mbit/s.
+pub(crate) fn fixed(mbit: u64) -> Algorithm {
+    Algorithm::Fixed {
+        bytes_per_s: mbit * 125_000,
+    }
 }
 
 impl From<Cc> for Algorithm {

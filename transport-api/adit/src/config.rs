@@ -9,16 +9,18 @@ use std::{
 
 use clap::ValueEnum;
 use serde::Deserialize;
-use transport_api::{ClientId, EndpointConfig, relay::Network};
+use transport_api::{Algorithm, ClientId, EndpointConfig, relay::Network};
 
 use crate::{
-    cli::{Access as AccessMode, Cc},
+    cli::{self, Access as AccessMode, Cc},
     exit::{Code, Context, Outcome, fail},
     keyring::Paths,
 };
 
 /// Workers of one address.
 pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
+/// The fastest fixed rate, Mbit/s.
+const MAX_MBIT: u64 = 100_000;
 
 /// A relay's whole configuration.
 #[derive(Debug, Deserialize)]
@@ -116,6 +118,8 @@ pub(crate) struct Transport {
     /// Congestion control of what the relay sends.
     #[serde(deserialize_with = "congestion_control")]
     pub(crate) cc: Cc,
+    /// Send so many megabits a second to each client, whatever is lost, instead; 0: do not.
+    pub(crate) fixed_mbit: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,7 +197,10 @@ impl Default for Limits {
 
 impl Default for Transport {
     fn default() -> Self {
-        Self { cc: Cc::Bbr }
+        Self {
+            cc: Cc::Bbr,
+            fixed_mbit: 0,
+        }
     }
 }
 
@@ -324,6 +331,12 @@ impl Config {
         if self.tun.enabled {
             self.check_tun(shown)?;
         }
+        if self.transport.fixed_mbit > MAX_MBIT {
+            return fail(
+                Code::Config,
+                format!("{shown}: [transport] fixed_mbit: at most {MAX_MBIT}"),
+            );
+        }
         if self.limits.sessions == 0 || self.limits.tunnels_per_session == 0 {
             return fail(
                 Code::Config,
@@ -331,6 +344,16 @@ impl Config {
             );
         }
         Ok(())
+    }
+}
+
+impl Transport {
+    /// How fast the relay sends.
+    pub(crate) fn congestion(&self) -> Algorithm {
+        match self.fixed_mbit {
+            0 => self.cc.into(),
+            mbit => cli::fixed(mbit),
+        }
     }
 }
 
@@ -366,6 +389,7 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("limits", "tunnels_per_session", Shape::Number),
     ("limits", "mbit_per_session", Shape::Number),
     ("transport", "cc", Shape::Text),
+    ("transport", "fixed_mbit", Shape::Number),
     ("tun", "enabled", Shape::Truth),
     ("tun", "pool", Shape::List),
     ("tun", "name", Shape::Text),

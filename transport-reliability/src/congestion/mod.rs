@@ -159,6 +159,11 @@ impl Controller {
         window.clamp(2 * self.max_datagram, MAX_WINDOW_PACKETS * self.max_datagram)
     }
 
+    /// Whether marks of the network change anything.
+    pub(crate) fn heeds_marks(&self) -> bool {
+        !matches!(self.congestion, Congestion::Fixed { .. })
+    }
+
     /// Slow-start threshold in bytes; `u64::MAX` before the first event.
     pub(crate) fn ssthresh(&self) -> u64 {
         match &self.congestion {

@@ -77,6 +77,15 @@ fn nothing_is_marked_before_the_test_was_answered_and_on_a_new_path_it_begins_an
 }
 
 #[test]
+fn who_does_not_heed_marks_asks_for_none() {
+    let rate = Algorithm::Fixed {
+        bytes_per_s: 1_000_000,
+    };
+    assert!(!Path::with(rate).recovery.is_marking());
+    assert!(Path::with(Algorithm::Bbr).recovery.is_marking());
+}
+
+#[test]
 fn a_mark_is_acknowledged_at_once_but_a_row_of_them_is_not_a_row_of_acks() {
     let mut path = Path::new(100);
     let receive = |path: &mut Path, number: u64, ce: u64| {

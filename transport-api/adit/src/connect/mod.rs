@@ -66,7 +66,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         bundle,
         identity,
         state: Some(state),
-        congestion: options.cc.into(),
+        congestion: options.congestion()?,
         standby: options.standby,
         key_log,
         tun,

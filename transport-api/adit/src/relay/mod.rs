@@ -281,7 +281,12 @@ fn endpoint(
         config.listen.worker_count()
     };
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
-    endpoint.transport.congestion = config.transport.cc.into();
+    endpoint.transport.congestion = config.transport.congestion();
+    if config.transport.fixed_mbit > 0 {
+        output::tell(format_args!(
+            "[transport] fixed_mbit: loss and delay are ignored; on links that others use this takes them from these"
+        ));
+    }
     if let Some(path) = key_log {
         endpoint.key_log = Some(crate::key_log::open(path, &ring.relay_id())?);
     }

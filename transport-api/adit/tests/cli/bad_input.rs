@@ -219,6 +219,23 @@ fn what_does_not_exist_yet_is_a_usage_error() {
             "10.0.0.1/8",
         ],
     );
+    fails(
+        &folder,
+        2,
+        &["connect", text(&bundle), "--socks", "127.0.0.1:0", "--no-cc"],
+    );
+    fails(
+        &folder,
+        2,
+        &[
+            "connect",
+            text(&bundle),
+            "--socks",
+            "127.0.0.1:0",
+            "--fixed-rate",
+            "0",
+        ],
+    );
     fails(&folder, 2, &["connect", text(&bundle)]);
     fails(
         &folder,
