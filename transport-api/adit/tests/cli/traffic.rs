@@ -129,7 +129,7 @@ fn socks_carries_tcp_and_tells_why_not() {
         "does not resolve"
     );
     assert_eq!(socks_connect(socks, "127.0.0.1", free_tcp_port()).0, 5, "refused");
-    assert_eq!(client.signal("INT"), Some(0));
+    assert_eq!(client.signal("INT"), Some(130));
     assert_eq!(relay.signal("TERM"), Some(0));
 }
 
