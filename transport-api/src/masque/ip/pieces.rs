@@ -35,7 +35,7 @@ struct Half {
     bytes: Vec<u8>,
 }
 
-/// Puts pieces together. It holds [`WAITING`] halves of at most [`MIN_MTU`] bytes.
+/// Puts pieces together. It holds 32 halves of at most [`MIN_MTU`] bytes.
 #[derive(Debug, Default)]
 pub struct Pieces {
     waiting: Vec<Option<Half>>,
