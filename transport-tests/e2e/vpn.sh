@@ -3,13 +3,13 @@
 #
 #   client -- nat -- relay -- target: as in lib.sh; the machine with the NAT has a client of its own, "the other".
 #
-# VPN_ROAM_SECONDS (30): how long the client moves about, at least 24. Needs root, TUN, iproute2, nftables, conntrack, nginx, curl, iperf3,
+# VPN_ROAM_SECONDS (60): how long the client moves about, at least 24. Needs root, TUN, iproute2, nftables, conntrack, nginx, curl, iperf3,
 # ping, tracepath, setpriv and python3.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 E2E=adit-vpn
 . transport-tests/e2e/lib.sh
-ROAM=${VPN_ROAM_SECONDS:-30}
+ROAM=${VPN_ROAM_SECONDS:-60}
 O=$N TARGET=10.91.3.2 TARGET6=fd91:3::2 PUBLIC=9.9.9.9 PUBLIC6=2620:fe::9
 declare -A PID
 
