@@ -213,15 +213,24 @@ async fn try_download(
     request.extend_from_slice(&target.port().to_be_bytes());
     stream.write_all(&request).await.map_err(shown)?;
     expect(&stream, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    let (received, right) = fetch(&stream, bytes, &mut |_| ()).await?;
+    let fetched = fetch(&stream, bytes, &mut |_| ()).await?;
     let seconds = (now().instant - begin).as_secs_f64();
-    let ok = right && received == bytes;
+    Ok(verdict(fetched, bytes, seconds))
+}
+
+/// Of a download: what came and whether it was right, what was wanted, and how long it took.
+pub(super) fn verdict(
+    (received, right): (u64, bool),
+    wanted: u64,
+    seconds: f64,
+) -> (bool, f64, &'static str, String) {
+    let ok = right && received == wanted;
     let detail = if ok {
         "every byte is right".into()
     } else {
         format!("{received} bytes, right: {right}")
     };
-    Ok((ok, mbit(received, seconds), "Mbit/s", detail))
+    (ok, mbit(received, seconds), "Mbit/s", detail)
 }
 
 async fn expect(stream: &TcpStream, wanted: &[u8]) -> Result<(), String> {

@@ -20,7 +20,7 @@ use crate::ip::{AddressKind, Network, Packet, decrement_ttl, mss};
 use crate::masque::ip::{IpScope, RouteRange, Routes, ScopeTarget};
 use crate::masque::lane::Lane;
 use crate::tun::offload::Segments;
-use crate::tunnel::ip::{Device, ErrorLimit, IpSender, Outbound};
+use crate::tunnel::ip::{Device, ErrorLimit, IpSender, Outbound, mtu};
 
 /// One client's tunnel, as the router sees it.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl<L: Lane> Gateway<L> {
         match self.judge(member, &packet) {
             Verdict::ToDevice => {
                 if packet.is_tcp_syn() {
-                    mss::clamp(bytes, mtu(member.sender.max_packet()));
+                    mss::clamp(bytes, member.sender.mtu());
                 }
                 self.count_up(bytes.len());
                 self.device.put(bytes);
@@ -245,8 +245,7 @@ impl<L: Lane> Gateway<L> {
             }
             return;
         }
-        let max = from.sender.max_packet().min(to.sender.max_packet());
-        mss::clamp(bytes, mtu(max));
+        mss::clamp(bytes, from.sender.mtu().min(to.sender.mtu()));
         let Ok(packet) = Packet::parse(bytes) else { return };
         let flow = packet.flow_hash(0);
         match to.sender.send(flow, bytes) {
@@ -295,7 +294,7 @@ impl<L: Lane> Gateway<L> {
             return None;
         }
         let mut outbound = self.outbound.borrow_mut();
-        let sent = outbound.send(now, &member.sender, &mut segments, &*self.device);
+        let sent = outbound.send(now, &member.sender, &packet, &mut segments, &*self.device);
         drop(outbound);
         accounting.ip_packets_down.add(sent.packets);
         accounting.ip_bytes_down.add(sent.bytes);
@@ -351,8 +350,4 @@ enum Verdict<L: Lane> {
     /// Nobody is told.
     Drop,
     Refuse(Problem),
-}
-
-fn mtu(bytes: usize) -> u16 {
-    u16::try_from(bytes).unwrap_or(u16::MAX)
 }

@@ -170,8 +170,7 @@ impl<L: Lane> IpBridge<L> {
             return;
         }
         if packet.is_tcp_syn() {
-            let max = u16::try_from(self.sender.max_packet()).unwrap_or(u16::MAX);
-            mss::clamp(bytes, max);
+            mss::clamp(bytes, self.sender.mtu());
         }
         self.figures.packets_down += 1;
         self.figures.bytes_down += bytes.len() as u64;
@@ -198,7 +197,9 @@ impl<L: Lane> IpBridge<L> {
             }
             return Poll::Ready(Ok(()));
         }
-        let sent = self.outbound.send(at, &self.sender, &mut segments, &self.port);
+        let sent = self
+            .outbound
+            .send(at, &self.sender, &packet, &mut segments, &self.port);
         self.figures.packets_up += sent.packets;
         self.figures.bytes_up += sent.bytes;
         self.figures.dropped_queue_full += sent.queue_full;

@@ -17,4 +17,5 @@ pub(crate) use device::{Device, FrameReader, TunPort};
 pub(crate) use limit::ErrorLimit;
 pub(crate) use outbound::Outbound;
 pub(crate) use reader::{IpItem, IpStream};
+pub(crate) use sender::mtu;
 pub use sender::{IpSendError, IpSender};

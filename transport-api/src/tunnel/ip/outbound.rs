@@ -1,6 +1,6 @@
 //! From a device into a tunnel: super-packets become packets that the path takes.
 
-use super::super::ip::{IpSendError, IpSender};
+use super::super::ip::{IpSendError, IpSender, mtu};
 use super::device::Device;
 use super::limit::ErrorLimit;
 use crate::ip::icmp::{self, Problem};
@@ -44,18 +44,16 @@ impl Outbound {
         }
     }
 
-    /// Sends a frame whose header has been read, packet by packet.
+    /// Sends a frame packet by packet; `packet` is what was read of it.
     pub(crate) fn send<L: Lane>(
         &mut self,
         now: Instant,
         sender: &IpSender<L>,
+        packet: &Packet<'_>,
         frame: &mut Segments<'_>,
         device: &dyn Device,
     ) -> Tally {
         let max = sender.max_datagram_packet();
-        let Ok(packet) = Packet::parse(frame.packet()) else {
-            return Tally::default();
-        };
         let (flow, opens) = (packet.flow_hash(self.seed), packet.is_tcp_syn());
         if frame.largest() > max && frame.resplit(max).is_err() {
             return self.send_large(now, sender, frame, flow, device);
@@ -70,7 +68,7 @@ impl Outbound {
             }
             if opens && let Some(packet) = datagram.get_mut(prefix..) {
                 // A connection that begins learns what the path takes without losing a packet for it.
-                mss::clamp(packet, mtu(sender.max_packet()));
+                mss::clamp(packet, sender.mtu());
             }
             tally.packets += 1;
             tally.bytes += (datagram.len() - prefix) as u64;
@@ -154,8 +152,4 @@ impl Outbound {
             device.flush();
         }
     }
-}
-
-fn mtu(bytes: usize) -> u16 {
-    u16::try_from(bytes).unwrap_or(u16::MAX)
 }

@@ -94,6 +94,11 @@ impl<L: Lane> IpSender<L> {
         }
     }
 
+    /// The same as a field of TCP and ICMP.
+    pub(crate) fn mtu(&self) -> u16 {
+        mtu(self.max_packet())
+    }
+
     /// The longest packet that passes in one datagram, bytes.
     pub fn max_datagram_packet(&self) -> usize {
         self.lane()
@@ -128,4 +133,9 @@ impl<L: Lane> IpSender<L> {
             _ => Err(IpSendError::Dropped),
         }
     }
+}
+
+/// A packet's length as TCP and ICMP write it.
+pub(crate) fn mtu(bytes: usize) -> u16 {
+    u16::try_from(bytes).unwrap_or(u16::MAX)
 }

@@ -121,15 +121,9 @@ async fn connect(at: &Handle, to: IpAddr, port: u16) -> Result<TcpStream> {
 async fn download(at: &Handle, from: IpAddr, bytes: u64, seen: &mut dyn FnMut(u64)) -> Result {
     let begin = now().instant;
     let stream = connect(at, from, HTTP_PORT).await?;
-    let (received, right) = traffic::fetch(&stream, bytes, seen).await?;
+    let fetched = traffic::fetch(&stream, bytes, seen).await?;
     let seconds = (now().instant - begin).as_secs_f64();
-    let ok = right && received == bytes;
-    let detail = if ok {
-        "every byte is right".into()
-    } else {
-        format!("{received} bytes, right: {right}")
-    };
-    Ok((ok, mbit(received, seconds), "Mbit/s", detail))
+    Ok(traffic::verdict(fetched, bytes, seconds))
 }
 
 /// Sends to a target that answers the checksum.
