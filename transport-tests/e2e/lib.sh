@@ -1,4 +1,4 @@
-# Namespaces and small helpers for the end-to-end tests. Sourced by run.sh, failover.sh, fairness.sh and vpn.sh.
+# Namespaces and small helpers for the end-to-end tests. Sourced by run.sh, failover.sh, fairness.sh, vpn.sh and nat.sh.
 #
 #   client (10.91.1.2) -- nat (10.91.1.1 | 10.91.2.2) -- relay (10.91.2.1 | 10.91.3.1) -- target (10.91.3.2)
 #
