@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::policy::{Allowed, Forbidden, TargetPolicy};
 use super::resolve::Resolver;
-#[cfg(unix)]
-use crate::engine::net;
-use crate::local::{Handle, TcpStream, UdpSocket};
+use crate::engine::net::SocketOptions;
+use crate::local::{BatchSocket, Handle, TcpStream};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
 use crate::masque::target::{Host, Target};
 
@@ -16,6 +15,8 @@ use crate::masque::target::{Host, Target};
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one target that are tried.
 const MAX_ATTEMPTS: usize = 4;
+/// Bytes the kernel may hold for a UDP socket, each way.
+const SOCKET_BUFFER: usize = 512 * 1024;
 
 /// The addresses of `target` the policy allows; an error when there is none.
 pub(super) async fn addresses(
@@ -102,7 +103,7 @@ pub(super) async fn connect_tcp(
 pub(super) fn connect_udp(
     local: &Handle,
     addresses: &[SocketAddr],
-) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
+) -> Result<(BatchSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
         let any: IpAddr = if address.is_ipv4() {
@@ -120,14 +121,13 @@ pub(super) fn connect_udp(
 }
 
 /// A socket that sends packets whole or not at all (RFC 9298 §3.1), where the system can.
-fn unfragmented(local: &Handle, any: IpAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind((any, 0))?;
-    #[cfg(unix)]
-    match net::set_dont_fragment(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
-        _ => {}
-    }
-    UdpSocket::from_std(local, socket)
+pub(super) fn unfragmented(local: &Handle, any: IpAddr) -> io::Result<BatchSocket> {
+    let options = SocketOptions {
+        recv_buffer: SOCKET_BUFFER,
+        send_buffer: SOCKET_BUFFER,
+        ..SocketOptions::default()
+    };
+    BatchSocket::bind(local, SocketAddr::new(any, 0), &options)
 }
 
 fn explain(error: &io::Error) -> ProxyStatus {
@@ -157,9 +157,14 @@ mod tests {
         usual.send_to(&long, address).unwrap();
         let local = crate::local::Loop::new(4).unwrap();
         let (socket, _) = connect_udp(&local.handle(), &[address]).unwrap();
-        let refusal = socket.try_send(&long).unwrap_err();
-        assert!(crate::engine::net::is_too_long(&refusal));
-        assert_eq!(socket.try_send(&long[..60_000]).unwrap(), 60_000);
+        for (len, sent, too_long) in [(65_500, 0, 1), (60_000, 1, 1)] {
+            let mut batch = crate::engine::Batch::default();
+            batch.push(&long[..len]).unwrap();
+            let route = crate::engine::Route { remote: address, local: None };
+            socket.try_send(route, &mut batch).unwrap();
+            let stats = socket.send_stats();
+            assert_eq!((stats.sent, stats.too_long), (sent, too_long));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 )]
 
 pub mod accounting;
+mod buffers;
 mod egress;
 mod hook;
 mod ip;
@@ -24,6 +25,7 @@ mod resolve;
 mod service;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 pub use accounting::Snapshot;
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};

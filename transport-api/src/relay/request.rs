@@ -8,6 +8,7 @@ use super::egress;
 use super::hook::{Asked, Decision, Protocol, RequestMeta};
 use super::pump::{self, End};
 use super::service::SessionContext;
+use super::udp as udp_tunnel;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
@@ -18,9 +19,6 @@ use crate::tunnel::session::RequestStream;
 
 /// Time for the head of a request to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
-const MAX_PAYLOAD_V4: usize = 1500 - 20 - 8;
-const MAX_PAYLOAD_V6: usize = 1500 - 40 - 8;
 
 /// An answer other than 2xx.
 struct Refusal {
@@ -315,12 +313,7 @@ async fn serve_udp<L: Lane>(
             if answer(&mut stream.send, &head).await.is_err() {
                 return Some(End::ByClient);
             }
-            let max = if address.is_ipv4() {
-                MAX_PAYLOAD_V4
-            } else {
-                MAX_PAYLOAD_V6
-            };
-            Some(pump::udp(context, stream, socket, max, context.config().udp_idle).await)
+            Some(udp_tunnel::serve(context, stream, socket, address, context.config().udp_idle).await)
         }
         Err(status) => {
             refuse(context, status.into(), stream.send, stream.frames).await;

@@ -2,7 +2,7 @@
 //!
 //! A relay that serves IP has its driver on the same thread: packets change none between the network and the device.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Counter, Snapshot};
+use super::buffers::Buffers;
 use super::hook::{AcceptAll, OnRequest};
 use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
@@ -250,6 +251,7 @@ pub(super) struct Relay<L: Lane> {
     shared: Arc<Shared>,
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
+    buffers: RefCell<Buffers>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The number of the next tunnel of a client nobody knows.
@@ -265,6 +267,7 @@ impl<L: Lane> Relay<L> {
             shared,
             sessions: RefCell::default(),
             slots: Slots::default(),
+            buffers: RefCell::new(Buffers::new()),
             gateway: None,
             next_number: Cell::new(0),
         }
@@ -444,6 +447,11 @@ impl<L: Lane> SessionContext<L> {
 
     pub(super) fn accounting(&self) -> &Accounting {
         &self.relay.shared.accounting
+    }
+
+    /// For the time of one poll.
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.relay.buffers.borrow_mut()
     }
 
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {

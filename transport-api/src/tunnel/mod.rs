@@ -20,6 +20,7 @@ mod error;
 pub(crate) mod frames;
 pub(crate) mod inbox;
 pub(crate) mod ip;
+mod outlet;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
@@ -37,6 +38,7 @@ pub const APP: &[u8] = b"h3-nq";
 pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
 pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
+pub(crate) use outlet::Outlet;
 pub use session::{SessionDrops, SessionEnd};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;
