@@ -14,6 +14,7 @@
 
 pub mod accounting;
 mod egress;
+mod grant;
 mod hook;
 mod ip;
 pub mod policy;
@@ -26,6 +27,7 @@ mod service;
 mod tests;
 
 pub use accounting::Snapshot;
+pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
 pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};
