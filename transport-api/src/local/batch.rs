@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token, event};
 
 use super::Handle;
 use super::io::{Registered, Way};
-use crate::engine::net::{SendStats, SocketOptions, UdpSocket};
+use crate::engine::net::{self, SendStats, SocketOptions, UdpSocket, set_source};
 use crate::engine::{Batch, RecvBatch, Route};
 
 /// One task may wait for it.
@@ -26,6 +26,11 @@ impl BatchSocket {
     pub(crate) fn bind(handle: &Handle, at: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
         let socket = UdpSocket::bind(at, options)?;
         Ok(Self(Registered::new(handle, Source(RefCell::new(socket)))?))
+    }
+
+    /// Where what it sends leaves this machine ([`set_source`]).
+    pub(crate) fn set_source(&self, source: &net::Source<'_>) -> io::Result<()> {
+        set_source(&*self.socket(), source)
     }
 
     /// Fixes the peer: packets from elsewhere are discarded, ICMP errors are counted.

@@ -15,6 +15,7 @@
 pub mod accounting;
 mod buffers;
 mod egress;
+mod grant;
 mod hook;
 mod ip;
 pub mod policy;
@@ -28,6 +29,7 @@ mod tests;
 mod udp;
 
 pub use accounting::Snapshot;
+pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
 pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};

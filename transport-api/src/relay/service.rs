@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use super::accounting::{Accounting, Counter, Snapshot};
 use super::buffers::Buffers;
+use super::grant::Grant;
 use super::hook::{AcceptAll, OnRequest};
 use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
@@ -90,7 +92,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct Live {
-    policy: TargetPolicy,
+    policy: Arc<TargetPolicy>,
     quota: Quota,
     drain: Option<Duration>,
     waiting: Option<Waker>,
@@ -99,7 +101,7 @@ struct Live {
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
         let live = Live {
-            policy: config.policy.clone(),
+            policy: Arc::new(config.policy.clone()),
             quota: config.quota,
             drain: None,
             waiting: None,
@@ -122,9 +124,9 @@ impl Shared {
         &self.accounting
     }
 
-    /// Looks at the policy that is in force now.
-    pub(super) fn with_policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
-        look(&self.live().policy)
+    /// The policy that is in force now.
+    pub(super) fn policy(&self) -> Arc<TargetPolicy> {
+        Arc::clone(&self.live().policy)
     }
 }
 
@@ -202,7 +204,7 @@ impl RelayService {
     /// Other wishes for new requests and sessions; a changed rate applies at once.
     pub fn update(&self, policy: TargetPolicy, quota: Quota) {
         let mut live = self.shared.live();
-        live.policy = policy;
+        live.policy = Arc::new(policy);
         live.quota = quota;
     }
 
@@ -256,6 +258,8 @@ pub(super) struct Relay<L: Lane> {
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The number of the next tunnel of a client nobody knows.
     next_number: Cell<u64>,
+    /// The endpoint's address, as soon as there is one.
+    listens_on: Cell<Option<SocketAddr>>,
 }
 
 impl<L: Lane> Relay<L> {
@@ -270,6 +274,7 @@ impl<L: Lane> Relay<L> {
             buffers: RefCell::new(Buffers::new()),
             gateway: None,
             next_number: Cell::new(0),
+            listens_on: Cell::new(None),
         }
     }
 
@@ -339,6 +344,7 @@ impl<L: Lane> Relay<L> {
 
 /// Accepts connections until the endpoint is closed or the relay is drained.
 async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
+    relay.listens_on.set(Some(endpoint.local_addr()));
     let deadline = loop {
         let next = {
             let mut accept = pin!(endpoint.accept());
@@ -465,8 +471,14 @@ impl<L: Lane> SessionContext<L> {
         number
     }
 
-    pub(super) fn policy(&self) -> TargetPolicy {
-        self.relay.shared.live().policy.clone()
+    /// The endpoint's address.
+    pub(super) fn listens_on(&self) -> Option<SocketAddr> {
+        self.relay.listens_on.get()
+    }
+
+    /// The policy that targets of a request are judged by.
+    pub(super) fn policy_for(&self, grant: &Grant) -> Arc<TargetPolicy> {
+        grant.policy.clone().unwrap_or_else(|| self.relay.shared.policy())
     }
 
     /// Room for one more tunnel of this session.

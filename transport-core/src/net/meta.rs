@@ -50,6 +50,17 @@ pub struct Caps {
     pub send_buffer: usize,
 }
 
+/// Where what a socket sends leaves this machine; what is `None` the system chooses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Source<'a> {
+    /// An address of this machine, of the family of what is sent to.
+    pub address: Option<IpAddr>,
+    /// The name of an interface (`SO_BINDTODEVICE`), whatever the routing table prefers. Linux alone.
+    pub interface: Option<&'a str>,
+    /// A mark for the system's routing rules (`SO_MARK`). Linux alone.
+    pub mark: Option<u32>,
+}
+
 /// An address of this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {

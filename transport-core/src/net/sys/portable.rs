@@ -128,6 +128,27 @@ pub(in crate::net) fn set_dont_fragment(_: std::os::fd::BorrowedFd<'_>) -> io::R
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Neither has it these.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(in crate::net) fn set_source(
+    _: std::os::fd::BorrowedFd<'_>,
+    source: &crate::net::meta::Source<'_>,
+) -> io::Result<()> {
+    match (source.interface, source.mark) {
+        (None, None) => Ok(()),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Nor this.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(in crate::net) fn begin_tcp(
+    _: SocketAddr,
+    _: &crate::net::meta::Source<'_>,
+) -> io::Result<std::net::TcpStream> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 #[cfg(unix)]
 impl std::os::fd::AsRawFd for Socket {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
