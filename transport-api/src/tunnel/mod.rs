@@ -1,4 +1,4 @@
-//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298), IP by CONNECT-IP (RFC 9484).
+//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298) and its extension bind, IP by CONNECT-IP (RFC 9484).
 //!
 //! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background:
 //! [`Client::start`] spawns it on a [`crate::local::Loop`], [`Client::start_thread`] gives it a thread, and
@@ -14,6 +14,7 @@
     )
 )]
 
+pub(crate) mod bind;
 mod client;
 mod connection;
 mod error;
@@ -30,6 +31,7 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use bind::{BindOptions, BindSendError, BindSender, BoundUdp};
 pub use client::Client;
 
 /// The application protocol of relays, as both sides name it in the handshake: HTTP/3 without QUIC.

@@ -121,6 +121,11 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
         frame::put(&mut self.unsent, frame::kind::DATA, capsules);
     }
 
+    /// Whether some of what was told has not been taken yet.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// The next item; `None` when the stream was closed. It also writes what was told.
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<R::Item>, StreamError>> {
         if let Some(found) = self.watch.as_mut().and_then(|watch| watch.found.pop_front()) {
