@@ -109,6 +109,8 @@ counters! {
     ip_pool_exhausted,
     /// Packets dropped: too large to send on.
     dropped_too_large,
+    /// Packets dropped: the system would not send them there.
+    dropped_refused,
     /// Packets dropped: the next hop's queue was full.
     dropped_queue_full,
     /// Packets dropped: beyond the session's rate.

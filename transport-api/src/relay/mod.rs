@@ -13,7 +13,9 @@
 )]
 
 pub mod accounting;
+mod buffers;
 mod egress;
+mod grant;
 mod hook;
 mod ip;
 pub mod policy;
@@ -24,8 +26,10 @@ mod resolve;
 mod service;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 pub use accounting::Snapshot;
+pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
 pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};

@@ -5,22 +5,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::egress;
+use super::grant::Grant;
 use super::hook::{Asked, Decision, Protocol, RequestMeta};
 use super::pump::{self, End};
 use super::service::SessionContext;
+use super::udp as udp_tunnel;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::{Target, ip, is_true, udp};
+use crate::masque::{IpScope, Target, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
 
 /// Time for the head of a request to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
-const MAX_PAYLOAD_V4: usize = 1500 - 20 - 8;
-const MAX_PAYLOAD_V6: usize = 1500 - 40 - 8;
 
 /// An answer other than 2xx.
 struct Refusal {
@@ -78,7 +77,7 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
     };
     frames.head_done();
     let planned = match slot {
-        Some(_) => plan(&context, &head),
+        Some(_) => plan(&context, &head, frames.is_early()),
         None => Err(Refusal::plain(
             503,
             ProxyError::ConnectionLimitReached,
@@ -116,7 +115,7 @@ async fn read_head<R: crate::masque::LaneRecv>(
 /// What is to be done, before any name is resolved.
 struct Plan {
     wanted: Wanted,
-    policy: super::TargetPolicy,
+    grant: Grant,
 }
 
 enum Wanted {
@@ -130,49 +129,68 @@ fn unsupported(status: u16, details: &str) -> Refusal {
     Refusal::plain(status, ProxyError::HttpRequestError, details)
 }
 
-fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan, Refusal> {
+fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -> Result<Plan, Refusal> {
+    let meta = |protocol, target| {
+        let mut meta = RequestMeta::new(protocol, target, head, &context.peer, context.session.lane());
+        (meta.early, meta.local) = (early, context.listens_on());
+        meta
+    };
     let bad_target = |_| unsupported(400, "not a host and a port");
     let path = head.path.as_deref().unwrap_or_default();
     match (head.method.as_str(), head.protocol.as_deref()) {
         ("CONNECT", None) => {
             let authority = head.authority.as_deref().unwrap_or_default();
             let target = Target::from_authority(authority).map_err(bad_target)?;
-            let policy = ask(context, head, Protocol::Tcp, Asked::Host(&target))?;
+            let grant = ask(context, &meta(Protocol::Tcp, Asked::Host(&target)))?;
             Ok(Plan {
                 wanted: Wanted::Tcp(target),
-                policy,
+                grant,
             })
         }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
             let target = target.map_err(bad_target)?;
-            let policy = ask(context, head, Protocol::Udp, Asked::Host(&target))?;
+            let grant = ask(context, &meta(Protocol::Udp, Asked::Host(&target)))?;
             Ok(Plan {
                 wanted: Wanted::Udp(target),
-                policy,
+                grant,
             })
         }
-        ("CONNECT", Some(ip::PROTOCOL)) => plan_ip(context, head, path),
+        ("CONNECT", Some(ip::PROTOCOL)) => {
+            let scope = ip_scope(context, path)?;
+            let grant = ask(context, &meta(Protocol::Ip, Asked::Ip(&scope)))?;
+            plan_ip(context, head, &scope, grant)
+        }
         ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
         _ => Err(unsupported(405, "only CONNECT is served")),
     }
 }
 
-fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str) -> Result<Plan, Refusal> {
-    let Some(gateway) = context.gateway() else {
-        return Err(unsupported(501, "this relay has no IP tunnels"));
-    };
+const NO_IP: &str = "this relay has no IP tunnels";
+
+fn ip_scope<L: Lane>(context: &SessionContext<L>, path: &str) -> Result<IpScope, Refusal> {
+    if context.gateway().is_none() {
+        return Err(unsupported(501, NO_IP));
+    }
     let matched = context
         .config()
         .ip_templates
         .iter()
         .find_map(|t| t.matches_ip(path));
     let scope = matched.ok_or_else(|| unsupported(404, "no such template"))?;
-    let scope = scope.map_err(|error| unsupported(400, &error.to_string()))?;
-    let policy = ask(context, head, Protocol::Ip, Asked::Ip(&scope))?;
+    scope.map_err(|error| unsupported(400, &error.to_string()))
+}
+
+fn plan_ip<L: Lane>(
+    context: &SessionContext<L>,
+    head: &RequestHead,
+    scope: &IpScope,
+    grant: Grant,
+) -> Result<Plan, Refusal> {
+    let gateway = context.gateway().ok_or_else(|| unsupported(501, NO_IP))?;
     let routes = gateway
-        .routes_for(&scope)
+        .routes_for(scope)
         .ok_or_else(|| unsupported(501, "name an address or a network instead of a host"))?;
     if routes.ranges().is_empty() {
         return Err(ProxyStatus::new(ProxyError::DestinationIpUnroutable).into());
@@ -180,26 +198,14 @@ fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str)
     let pieces = is_true(&head.fields, ip::PIECES_FIELD);
     Ok(Plan {
         wanted: Wanted::Ip(routes, pieces),
-        policy,
+        grant,
     })
 }
 
 /// The embedder's word.
-fn ask<L: Lane>(
-    context: &SessionContext<L>,
-    head: &RequestHead,
-    protocol: Protocol,
-    target: Asked<'_>,
-) -> Result<super::TargetPolicy, Refusal> {
-    let meta = RequestMeta {
-        protocol,
-        target,
-        fields: &head.fields,
-        peer: &context.peer,
-    };
-    match context.config().hook.on_request(&meta) {
-        Decision::Accept => Ok(context.policy()),
-        Decision::AcceptUnder(policy) => Ok(policy),
+fn ask<L: Lane>(context: &SessionContext<L>, meta: &RequestMeta<'_>) -> Result<Grant, Refusal> {
+    match context.config().hook.on_request(meta) {
+        Decision::Accept(grant) => Ok(grant),
         Decision::Reject {
             status,
             proxy_status,
@@ -221,21 +227,21 @@ async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestSt
     let end = match plan.wanted {
         Wanted::Ip(routes, pieces) => {
             accounting.ip_opened.inc();
-            serve_ip(context, routes, pieces, stream).await
+            serve_ip(context, routes, pieces, &plan.grant, stream).await
         }
         Wanted::Tcp(target) => {
-            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
+            let Some((addresses, stream)) = resolve(context, &plan.grant, &target, stream).await else {
                 return;
             };
             accounting.tcp_opened.inc();
-            serve_tcp(context, &addresses, stream).await
+            serve_tcp(context, &addresses, &plan.grant, stream).await
         }
         Wanted::Udp(target) => {
-            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
+            let Some((addresses, stream)) = resolve(context, &plan.grant, &target, stream).await else {
                 return;
             };
             accounting.udp_opened.inc();
-            serve_udp(context, &addresses, stream).await
+            serve_udp(context, &addresses, &plan.grant, stream).await
         }
     };
     let Some(end) = end else { return };
@@ -252,11 +258,12 @@ async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestSt
 /// The addresses of a target that the policy allows, or an answer that says why there are none.
 async fn resolve<L: Lane>(
     context: &SessionContext<L>,
-    policy: &super::TargetPolicy,
+    grant: &Grant,
     target: &Target,
     stream: RequestStream<L>,
 ) -> Option<(Vec<SocketAddr>, RequestStream<L>)> {
-    match egress::addresses(context.local(), context.resolver(), policy, target).await {
+    let policy = context.policy_for(grant);
+    match egress::addresses(context.local(), context.resolver(), &policy, target).await {
         Ok(addresses) => Some((addresses, stream)),
         Err(status) => {
             refuse(context, status.into(), stream.send, stream.frames).await;
@@ -269,6 +276,7 @@ async fn serve_ip<L: Lane>(
     context: &SessionContext<L>,
     routes: Routes,
     pieces: bool,
+    grant: &Grant,
     mut stream: RequestStream<L>,
 ) -> Option<End> {
     let gateway = context.gateway()?;
@@ -280,15 +288,17 @@ async fn serve_ip<L: Lane>(
     if answer(&mut stream.send, &head).await.is_err() {
         return Some(End::ByClient);
     }
-    Some(super::ip::serve(context, gateway, stream, routes, pieces).await)
+    Some(super::ip::serve(context, gateway, grant, stream, routes, pieces).await)
 }
 
 async fn serve_tcp<L: Lane>(
     context: &SessionContext<L>,
     addresses: &[SocketAddr],
+    grant: &Grant,
     mut stream: RequestStream<L>,
 ) -> Option<End> {
-    match egress::connect_tcp(context.local(), addresses, context.config().connect_timeout).await {
+    let limit = context.config().connect_timeout;
+    match egress::connect_tcp(context.local(), addresses, &grant.egress, limit).await {
         Ok(target) => {
             let _open = context.count_tunnel();
             if answer(&mut stream.send, &ResponseHead::new(200)).await.is_err() {
@@ -306,21 +316,18 @@ async fn serve_tcp<L: Lane>(
 async fn serve_udp<L: Lane>(
     context: &SessionContext<L>,
     addresses: &[SocketAddr],
+    grant: &Grant,
     mut stream: RequestStream<L>,
 ) -> Option<End> {
-    match egress::connect_udp(context.local(), addresses) {
+    match egress::connect_udp(context.local(), addresses, &grant.egress) {
         Ok((socket, address)) => {
             let _open = context.count_tunnel();
             let head = ResponseHead::new(200).with("capsule-protocol", "?1");
             if answer(&mut stream.send, &head).await.is_err() {
                 return Some(End::ByClient);
             }
-            let max = if address.is_ipv4() {
-                MAX_PAYLOAD_V4
-            } else {
-                MAX_PAYLOAD_V6
-            };
-            Some(pump::udp(context, stream, socket, max, context.config().udp_idle).await)
+            let idle = grant.limits.idle.unwrap_or(context.config().udp_idle);
+            Some(udp_tunnel::serve(context, stream, socket, address, idle).await)
         }
         Err(status) => {
             refuse(context, status.into(), stream.send, stream.frames).await;

@@ -2,11 +2,12 @@
 //!
 //! A relay that serves IP has its driver on the same thread: packets change none between the network and the device.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -15,6 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Counter, Snapshot};
+use super::buffers::Buffers;
+use super::grant::Grant;
 use super::hook::{AcceptAll, OnRequest};
 use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
@@ -89,7 +92,7 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 struct Live {
-    policy: TargetPolicy,
+    policy: Arc<TargetPolicy>,
     quota: Quota,
     drain: Option<Duration>,
     waiting: Option<Waker>,
@@ -98,7 +101,7 @@ struct Live {
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
         let live = Live {
-            policy: config.policy.clone(),
+            policy: Arc::new(config.policy.clone()),
             quota: config.quota,
             drain: None,
             waiting: None,
@@ -121,9 +124,9 @@ impl Shared {
         &self.accounting
     }
 
-    /// Looks at the policy that is in force now.
-    pub(super) fn with_policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
-        look(&self.live().policy)
+    /// The policy that is in force now.
+    pub(super) fn policy(&self) -> Arc<TargetPolicy> {
+        Arc::clone(&self.live().policy)
     }
 }
 
@@ -201,7 +204,7 @@ impl RelayService {
     /// Other wishes for new requests and sessions; a changed rate applies at once.
     pub fn update(&self, policy: TargetPolicy, quota: Quota) {
         let mut live = self.shared.live();
-        live.policy = policy;
+        live.policy = Arc::new(policy);
         live.quota = quota;
     }
 
@@ -250,10 +253,13 @@ pub(super) struct Relay<L: Lane> {
     shared: Arc<Shared>,
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
+    buffers: RefCell<Buffers>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The number of the next tunnel of a client nobody knows.
     next_number: Cell<u64>,
+    /// The endpoint's address, as soon as there is one.
+    listens_on: Cell<Option<SocketAddr>>,
 }
 
 impl<L: Lane> Relay<L> {
@@ -265,8 +271,10 @@ impl<L: Lane> Relay<L> {
             shared,
             sessions: RefCell::default(),
             slots: Slots::default(),
+            buffers: RefCell::new(Buffers::new()),
             gateway: None,
             next_number: Cell::new(0),
+            listens_on: Cell::new(None),
         }
     }
 
@@ -336,6 +344,7 @@ impl<L: Lane> Relay<L> {
 
 /// Accepts connections until the endpoint is closed or the relay is drained.
 async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
+    relay.listens_on.set(Some(endpoint.local_addr()));
     let deadline = loop {
         let next = {
             let mut accept = pin!(endpoint.accept());
@@ -446,6 +455,11 @@ impl<L: Lane> SessionContext<L> {
         &self.relay.shared.accounting
     }
 
+    /// For the time of one poll.
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.relay.buffers.borrow_mut()
+    }
+
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {
         self.relay.gateway.as_ref()
     }
@@ -457,8 +471,14 @@ impl<L: Lane> SessionContext<L> {
         number
     }
 
-    pub(super) fn policy(&self) -> TargetPolicy {
-        self.relay.shared.live().policy.clone()
+    /// The endpoint's address.
+    pub(super) fn listens_on(&self) -> Option<SocketAddr> {
+        self.relay.listens_on.get()
+    }
+
+    /// The policy that targets of a request are judged by.
+    pub(super) fn policy_for(&self, grant: &Grant) -> Arc<TargetPolicy> {
+        grant.policy.clone().unwrap_or_else(|| self.relay.shared.policy())
     }
 
     /// Room for one more tunnel of this session.

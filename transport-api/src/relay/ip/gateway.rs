@@ -26,6 +26,8 @@ use crate::tunnel::ip::{Device, ErrorLimit, IpSender, Outbound, mtu};
 #[derive(Debug)]
 pub(super) struct Member<L: Lane> {
     pub(super) holder: Holder,
+    /// Its own, instead of the relay's.
+    policy: Option<Arc<TargetPolicy>>,
     sender: IpSender<L>,
     /// What it may reach: the relay's routes within what it asked for.
     routes: Routes,
@@ -59,9 +61,15 @@ pub(in crate::relay) struct Plan {
 }
 
 impl<L: Lane> Member<L> {
-    pub(super) fn new(holder: Holder, sender: IpSender<L>, routes: Routes) -> Rc<Self> {
+    pub(super) fn new(
+        holder: Holder,
+        sender: IpSender<L>,
+        routes: Routes,
+        policy: Option<Arc<TargetPolicy>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             holder,
+            policy,
             sender,
             routes,
             addresses: RefCell::default(),
@@ -224,7 +232,11 @@ impl<L: Lane> Gateway<L> {
                 None => Verdict::Refuse(Problem::AddressUnreachable),
             };
         }
-        if self.policy(|policy| self.is_allowed(policy, destination)) {
+        let allowed = match &member.policy {
+            Some(policy) => self.is_allowed(policy, destination),
+            None => self.is_allowed(&self.shared.policy(), destination),
+        };
+        if allowed {
             Verdict::ToDevice
         } else {
             Verdict::Refuse(Problem::Prohibited)
@@ -327,10 +339,6 @@ impl<L: Lane> Gateway<L> {
         icmp::quoted(packet).is_some_and(|quoted| {
             quoted.source == packet.destination() && member.routes.admit(quoted.destination, quoted.protocol)
         })
-    }
-
-    fn policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
-        self.shared.with_policy(look)
     }
 
     fn count_up(&self, bytes: usize) {

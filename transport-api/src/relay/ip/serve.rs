@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::super::grant::Grant;
 use super::super::pump::End;
 use super::super::service::SessionContext;
 use super::gateway::{Gateway, Member};
@@ -23,6 +24,7 @@ const BATCH: usize = 256;
 pub(in crate::relay) async fn serve<L: Lane>(
     context: &SessionContext<L>,
     gateway: &Gateway<L>,
+    grant: &Grant,
     stream: RequestStream<L>,
     routes: Routes,
     pieces: bool,
@@ -33,7 +35,7 @@ pub(in crate::relay) async fn serve<L: Lane>(
     };
     let sender = IpSender::new(&stream.route, pieces);
     let stream = IpStream::new(stream, pieces);
-    let member = Member::new(holder, sender, routes.clone());
+    let member = Member::new(holder, sender, routes.clone(), grant.policy.clone());
     let mut tunnel = Tunnel {
         gateway,
         member,
