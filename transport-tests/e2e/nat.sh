@@ -173,6 +173,13 @@ nat_theory() { # kind kind
     esac
 }
 
+# A relay of adit at RELAY_IP, its files in $WORK/relay.
+nat_relay() { # adit
+    "$1" init relay --dir "$WORK/relay" --endpoint $RELAY_IP:4433 >/dev/null
+    ip netns exec $R "$1" relay --config "$WORK/relay/relay.toml" --log info 2>"$WORK/relay.log" &
+    wait_for 10 READY "$WORK/relay.log"
+}
+
 # ---- the self-test
 
 PROBE="python3 ${BASH_SOURCE[0]%/*}/nat_probe.py"
