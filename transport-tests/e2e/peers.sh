@@ -23,15 +23,18 @@ while [ $# -gt 0 ]; do
 done
 
 # One row of the table in $WORK/row; fails when more than one in a thousand is lost.
-exchange() { # kind-a kind-b
-    local code=0 far
+exchange() { # kind-a kind-b [command that runs half a second after the start]
+    local code=0 far beside
     rm -rf "$WORK/meet"
     mkdir "$WORK/meet"
     nat_kind $NA "$1"
     nat_kind $NB "$2"
     in_ns $CB "$PEERS" far "$WORK/relay/relay.bundle" --meet "$WORK/meet" >"$WORK/far" 2>&1 &
     far=$!
+    (sleep 0.5; ${3:-true}) &
+    beside=$!
     in_ns $CA "$PEERS" near "$WORK/relay/relay.bundle" --meet "$WORK/meet" --count "$COUNT" >"$WORK/near" 2>&1 || code=$?
+    wait $beside
     # It would wait for more.
     kill $far 2>/dev/null || true
     wait $far 2>/dev/null || true

@@ -20,6 +20,8 @@ use transport_api::{Bundle, ConnectOptions, Endpoint, EndpointConfig, now, resol
 const SIZE: usize = 1000;
 /// Datagrams on the way at a time.
 const WINDOW: usize = 64;
+/// When nothing has come back for so long one more is sent all the same, so that the end of a silence shows.
+const NUDGE: Duration = Duration::from_millis(20);
 /// What has not come back by then is lost; who hears nothing for twice as long ends.
 const LATE: Duration = Duration::from_secs(2);
 /// How long the two wait for each other.
@@ -158,7 +160,8 @@ impl Tally {
         let index = number.wrapping_sub(self.oldest) as usize;
         // Once only; one that was given up does not count.
         if let Some(sent) = self.on_the_way.get_mut(index).and_then(Option::take) {
-            self.trips_us.push((at - sent).as_micros().try_into().unwrap_or(u32::MAX));
+            self.trips_us
+                .push((at - sent).as_micros().try_into().unwrap_or(u32::MAX));
             self.returned += 1;
             self.longest_gap = self.longest_gap.max(at - self.last);
             self.last = at;
@@ -170,8 +173,9 @@ impl Tally {
 async fn near(at: &Handle, bound: &BoundUdp, peer: SocketAddr, count: u32) -> Outcome<()> {
     let begun = now().instant;
     let mut tally = Tally::new(count);
+    let mut room = WINDOW;
     loop {
-        while tally.sent < count && tally.on_the_way.len() < WINDOW {
+        while tally.sent < count && tally.on_the_way.len() < room {
             // One that is dropped here is missed like any other.
             let _ = bound.send_to(&payload(tally.sent), peer);
             tally.on_the_way.push_back(Some(now().instant));
@@ -180,10 +184,12 @@ async fn near(at: &Handle, bound: &BoundUdp, peer: SocketAddr, count: u32) -> Ou
         if tally.on_the_way.is_empty() {
             break;
         }
-        let Ok(received) = at.timeout(LATE, bound.recv_from()).await else {
+        let Ok(received) = at.timeout(NUDGE, bound.recv_from()).await else {
             tally.advance(now().instant);
+            room = WINDOW.max(tally.on_the_way.len() + 1);
             continue;
         };
+        room = WINDOW;
         let (datagram, from) = received?;
         let Some(number) = number(&datagram).filter(|_| from == peer) else {
             continue;

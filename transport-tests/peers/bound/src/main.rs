@@ -146,7 +146,9 @@ async fn learn(path: &Path) -> Result<SocketAddr> {
 
 /// Bytes that follow from their place, so that a copy, a gap and a swap all show.
 fn pattern(at: usize, len: usize) -> Bytes {
-    (at..at + len).map(|place| (place ^ (place >> 8) ^ (place >> 16)) as u8).collect()
+    (at..at + len)
+        .map(|place| (place ^ (place >> 8) ^ (place >> 16)) as u8)
+        .collect()
 }
 
 async fn send(connection: &Connection, megabytes: usize) -> Result<()> {
