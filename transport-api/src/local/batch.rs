@@ -58,14 +58,14 @@ impl BatchSocket {
         self.socket().send_empty(to)
     }
 
-    /// Receives what is there ([`UdpSocket::recv_batch`]).
+    /// Receives what is there ([`UdpSocket::recv_batch`]). The task is woken for more, also when this was ready, if it was all.
     pub(crate) fn poll_recv(&self, cx: &Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<usize>> {
         let received = self
             .0
             .poll(Way::Read, cx, |source| source.0.borrow_mut().recv_batch(batch));
         if received.is_ready() && batch.is_drained() {
             // What arrives from now on opens the gate again; a call in between would find nothing.
-            self.0.rest(Way::Read);
+            self.0.rest(Way::Read, cx);
         }
         received
     }

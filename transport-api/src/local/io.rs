@@ -148,9 +148,9 @@ impl<S: mio::event::Source> Registered<S> {
         }
     }
 
-    /// The last operation found no more to do: the next one waits for the kernel's word.
-    pub(super) fn rest(&self, way: Way) {
-        self.gate(way).open.set(false);
+    /// The last operation found no more to do: the task is woken at the kernel's word, as if it had tried again.
+    pub(super) fn rest(&self, way: Way, cx: &Context<'_>) {
+        self.gate(way).wait(cx);
     }
 
     pub(super) fn handle(&self) -> &Handle {

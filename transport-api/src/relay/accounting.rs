@@ -41,10 +41,14 @@ counters! {
     tunnels_open,
     /// IP tunnels among them.
     ip_open,
+    /// Contexts of bound tunnels there are now.
+    bind_contexts_open,
     /// TCP tunnels opened.
     tcp_opened,
     /// UDP tunnels opened.
     udp_opened,
+    /// UDP tunnels with bind opened.
+    bind_opened,
     /// IP tunnels opened.
     ip_opened,
     /// Tunnels that ended properly.
@@ -85,6 +89,18 @@ counters! {
     udp_bytes_up,
     /// Bytes of UDP from targets to clients.
     udp_bytes_down,
+    /// Contexts opened.
+    bind_contexts_opened,
+    /// Contexts refused: forbidden, or one too many.
+    bind_contexts_refused,
+    /// UDP packets dropped: their peer is forbidden.
+    bind_dropped_policy,
+    /// UDP packets dropped: their sender has no context, and the client keeps strangers out.
+    bind_dropped_no_context,
+    /// UDP packets dropped: nobody registered their context.
+    bind_dropped_unknown,
+    /// UDP packets dropped: not well-formed.
+    bind_dropped_unreadable,
     /// IP packets from clients.
     ip_packets_up,
     /// IP packets to clients.
@@ -133,7 +149,11 @@ impl Counter {
     }
 
     pub(super) fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.sub(1);
+    }
+
+    pub(super) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Packets between tunnels and sockets: memory that all tunnels of a relay share, and packets that leave together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::accounting::Accounting;
 use crate::engine::{Batch, RecvBatch, Route};
@@ -35,6 +35,7 @@ pub(super) struct Outgoing<'a> {
     batch: &'a mut Batch,
     accounting: &'a Accounting,
     to: Option<SocketAddr>,
+    sources: [Option<IpAddr>; 2],
 }
 
 impl<'a> Outgoing<'a> {
@@ -45,7 +46,14 @@ impl<'a> Outgoing<'a> {
             batch,
             accounting,
             to: None,
+            sources: [None; 2],
         }
+    }
+
+    /// What packets leave from, IPv4 and IPv6; otherwise the system chooses.
+    pub(super) fn from(mut self, sources: [Option<IpAddr>; 2]) -> Self {
+        self.sources = sources;
+        self
     }
 
     /// Sends a packet, sooner or later.
@@ -70,9 +78,10 @@ impl<'a> Outgoing<'a> {
         if self.batch.is_empty() {
             return;
         }
+        let [v4, v6] = self.sources;
         let route = Route {
             remote: to,
-            local: None,
+            local: if to.is_ipv4() { v4 } else { v6 },
         };
         let before = self.socket.send_stats();
         // What did not leave is counted below, whatever the reason.
@@ -89,7 +98,9 @@ impl<'a> Outgoing<'a> {
         self.accounting
             .dropped_too_large
             .add(after.too_long - before.too_long);
-        self.accounting.dropped_refused.add(after.refused - before.refused);
+        self.accounting
+            .dropped_refused
+            .add(after.refused - before.refused);
         self.accounting
             .dropped_queue_full
             .add(self.batch.unsent().len() as u64);

@@ -78,7 +78,7 @@ fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
 }
 
 /// Only an address of this machine can be bound.
-fn is_own(ip: IpAddr) -> bool {
+pub(super) fn is_own(ip: IpAddr) -> bool {
     std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -119,13 +119,22 @@ pub(super) fn connect_udp(
 }
 
 /// A socket that sends packets whole or not at all (RFC 9298 §3.1), where the system can.
-pub(super) fn unfragmented(local: &Handle, egress: &Egress, v4: bool) -> io::Result<BatchSocket> {
+fn unfragmented(local: &Handle, egress: &Egress, v4: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, v4, egress.bind_address(v4))
+}
+
+/// A port of its own, for IPv4 and, if `v6`, IPv6 as well; as [`unfragmented`]. Whose address packets leave from is said with each.
+pub(super) fn port(local: &Handle, egress: &Egress, v6: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, !v6, Egress::new().bind_address(!v6))
+}
+
+fn socket(local: &Handle, egress: &Egress, v4: bool, at: SocketAddr) -> io::Result<BatchSocket> {
     let options = SocketOptions {
         recv_buffer: SOCKET_BUFFER,
         send_buffer: SOCKET_BUFFER,
         ..SocketOptions::default()
     };
-    let socket = BatchSocket::bind(local, egress.bind_address(v4), &options)?;
+    let socket = BatchSocket::bind(local, at, &options)?;
     #[cfg(unix)]
     if !egress.is_any(v4) {
         socket.set_source(&source(egress, v4))?;

@@ -13,6 +13,7 @@
 )]
 
 pub mod accounting;
+mod bind;
 mod buffers;
 mod egress;
 mod grant;
@@ -29,6 +30,7 @@ mod tests;
 mod udp;
 
 pub use accounting::Snapshot;
+pub use bind::BindConfig;
 pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
 pub use ip::{IpService, Lease, MAX_LEASES, PoolError};

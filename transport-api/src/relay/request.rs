@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::bind as bound;
 use super::egress;
 use super::grant::Grant;
 use super::hook::{Asked, Decision, Protocol, RequestMeta};
@@ -14,7 +15,8 @@ use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::{IpScope, Target, ip, is_true, udp};
+use crate::masque::target::BindTarget;
+use crate::masque::{IpScope, Target, bind, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
 
@@ -121,6 +123,7 @@ struct Plan {
 enum Wanted {
     Tcp(Target),
     Udp(Target),
+    Bind(BindTarget),
     /// What it may reach, and whether it puts pieces together.
     Ip(Routes, bool),
 }
@@ -147,6 +150,21 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -
                 grant,
             })
         }
+        ("CONNECT", Some(udp::PROTOCOL)) if wants_bind(context, head) => {
+            let mut templates = context.config().templates.iter();
+            let matched = templates.find_map(|t| t.matches_bind(path));
+            let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
+            let target = target.map_err(bad_target)?;
+            let asked = match &target {
+                BindTarget::Host(target) => Asked::Host(target),
+                BindTarget::Any => Asked::Anybody,
+            };
+            let grant = ask(context, &meta(Protocol::Bind, asked))?;
+            Ok(Plan {
+                wanted: Wanted::Bind(target),
+                grant,
+            })
+        }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
@@ -165,6 +183,10 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -
         ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
         _ => Err(unsupported(405, "only CONNECT is served")),
     }
+}
+
+fn wants_bind<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> bool {
+    context.config().bind.enabled && is_true(&head.fields, bind::FIELD)
 }
 
 const NO_IP: &str = "this relay has no IP tunnels";
@@ -243,6 +265,13 @@ async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestSt
             accounting.udp_opened.inc();
             serve_udp(context, &addresses, &plan.grant, stream).await
         }
+        Wanted::Bind(BindTarget::Host(target)) => {
+            let Some((addresses, stream)) = resolve(context, &plan.grant, &target, stream).await else {
+                return;
+            };
+            serve_bind(context, &addresses, &plan.grant, stream).await
+        }
+        Wanted::Bind(BindTarget::Any) => serve_bind(context, &[], &plan.grant, stream).await,
     };
     let Some(end) = end else { return };
     let counter = match end {
@@ -334,6 +363,42 @@ async fn serve_udp<L: Lane>(
             None
         }
     }
+}
+
+/// `addresses`: of the target, if there is one.
+async fn serve_bind<L: Lane>(
+    context: &SessionContext<L>,
+    addresses: &[SocketAddr],
+    grant: &Grant,
+    mut stream: RequestStream<L>,
+) -> Option<End> {
+    let accounting = context.accounting();
+    let bound = match bound::Public::bind(context, &grant.egress) {
+        Ok(bound) => bound,
+        // The target can be reached all the same.
+        Err(_) if !addresses.is_empty() => {
+            accounting.udp_opened.inc();
+            return serve_udp(context, addresses, grant, stream).await;
+        }
+        Err(_) => {
+            let status = ProxyStatus::new(ProxyError::DestinationUnavailable);
+            let status = status.with_details("no address to be reached at");
+            refuse(context, status.into(), stream.send, stream.frames).await;
+            return None;
+        }
+    };
+    accounting.bind_opened.inc();
+    let _open = context.count_tunnel();
+    let mut head = ResponseHead::new(200)
+        .with("capsule-protocol", "?1")
+        .with(bind::FIELD, "?1");
+    head.fields.push(bind::address::field(bound.1.addresses()));
+    if answer(&mut stream.send, &head).await.is_err() {
+        return Some(End::ByClient);
+    }
+    let reachable = |to: &&SocketAddr| bound.1.of_family(**to).is_some();
+    let target = addresses.iter().find(reachable).or(addresses.first()).copied();
+    Some(bound::serve(context, grant, stream, bound, target).await)
 }
 
 async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {

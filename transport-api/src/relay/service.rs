@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Counter, Snapshot};
+use super::bind::{BindConfig, Ports};
 use super::buffers::Buffers;
 use super::grant::Grant;
 use super::hook::{AcceptAll, OnRequest};
@@ -50,6 +51,8 @@ pub struct RelayConfig {
     pub policy: TargetPolicy,
     /// Limits of sessions.
     pub quota: Quota,
+    /// CONNECT-UDP bind.
+    pub bind: BindConfig,
     /// Time for a TCP connection to the target.
     pub connect_timeout: Duration,
     /// A UDP tunnel without packets ends after this time; RFC 9298 §3.1 wants 2 minutes at least.
@@ -67,6 +70,7 @@ impl Default for RelayConfig {
             ip_templates: vec![Template::relay_ip()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
+            bind: BindConfig::default(),
             connect_timeout: Duration::from_secs(10),
             udp_idle: Duration::from_mins(2),
             hook: Arc::new(AcceptAll),
@@ -254,6 +258,7 @@ pub(super) struct Relay<L: Lane> {
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
     buffers: RefCell<Buffers>,
+    ports: Ports<L>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The number of the next tunnel of a client nobody knows.
@@ -272,6 +277,7 @@ impl<L: Lane> Relay<L> {
             sessions: RefCell::default(),
             slots: Slots::default(),
             buffers: RefCell::new(Buffers::new()),
+            ports: Ports::default(),
             gateway: None,
             next_number: Cell::new(0),
             listens_on: Cell::new(None),
@@ -458,6 +464,11 @@ impl<L: Lane> SessionContext<L> {
     /// For the time of one poll.
     pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
         self.relay.buffers.borrow_mut()
+    }
+
+    /// Who is bound here.
+    pub(super) fn ports(&self) -> &Ports<L> {
+        &self.relay.ports
     }
 
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {

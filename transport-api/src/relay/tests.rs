@@ -1,5 +1,6 @@
 //! Client and relay end to end, over lanes in memory and real sockets on loopback.
 
+mod bind;
 mod grants;
 
 use std::future::Future;

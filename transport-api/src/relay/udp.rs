@@ -18,12 +18,8 @@ use crate::tunnel::{UdpSender, UdpStream};
 /// Packets of a client carried before other tunnels have their turn.
 pub(super) const BATCH: usize = 64;
 /// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
-pub(super) fn max_payload(target: SocketAddr) -> usize {
-    if target.is_ipv4() {
-        1500 - 20 - 8
-    } else {
-        1500 - 40 - 8
-    }
+pub(super) fn max_payload(v4: bool) -> usize {
+    if v4 { 1500 - 20 - 8 } else { 1500 - 40 - 8 }
 }
 
 /// Ends a tunnel that carries nothing for long. The clock is read once a turn.
@@ -77,7 +73,7 @@ pub(super) async fn serve<L: Lane>(
     target: SocketAddr,
     idle: Duration,
 ) -> End {
-    let max_payload = max_payload(target);
+    let max_payload = max_payload(target.is_ipv4());
     let mut tunnel = Tunnel {
         context,
         sender: UdpSender::new(&stream.route),

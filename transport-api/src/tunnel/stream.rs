@@ -121,6 +121,17 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
         frame::put(&mut self.unsent, frame::kind::DATA, capsules);
     }
 
+    /// Writes what was told as far as it goes, without waiting. Who receives is woken when more may go.
+    pub(crate) fn push(&mut self) {
+        let waker = match (&self.watch, &self.receiver) {
+            (Some(watch), _) => watch.waker.clone(),
+            (None, Some(receiver)) => receiver.clone(),
+            (None, None) => Waker::noop().clone(),
+        };
+        // An error comes again, to who receives.
+        let _ = self.write(&mut Context::from_waker(&waker));
+    }
+
     /// Whether some of what was told has not been taken yet.
     pub(crate) fn is_writing(&self) -> bool {
         !self.unsent.is_empty()

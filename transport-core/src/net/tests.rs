@@ -406,7 +406,10 @@ fn a_connected_socket_hears_one_remote_and_of_its_absence() {
     assert_eq!(found.len(), 1, "strangers are not heard");
     assert_eq!((found[0].0.remote, found[0].1.len()), (from, 0));
     drop(sender);
-    let route = Route { remote: from, local: None };
+    let route = Route {
+        remote: from,
+        local: None,
+    };
     receiver.send_batch(route, &mut batch(1, 10, 0)).unwrap();
     assert!(receive(&mut receiver, 1).is_empty());
     assert_eq!(receiver.send_stats().unreachable, 1);

@@ -93,7 +93,9 @@ impl Busy {
             return false;
         };
         self.given.remove(&peer);
-        contexts.compressed(peer).is_some_and(|context| contexts.close(context))
+        contexts
+            .compressed(peer)
+            .is_some_and(|context| contexts.close(context))
     }
 
     /// The peer's context is somebody else's business from now on.
@@ -177,7 +179,9 @@ mod tests {
             busy.note(start, peer(1), &mut contexts);
         }
         let context = contexts.compressed(peer(1)).expect("opened");
-        let refused = contexts.on_capsule(BindCapsule::Close(context), |_| true).expect("legal");
+        let refused = contexts
+            .on_capsule(BindCapsule::Close(context), |_| true)
+            .expect("legal");
         assert!(refused.is_some());
         busy.closed(start, Some(peer(1)));
         for second in 1..20 {

@@ -62,7 +62,8 @@ impl BindOptions {
 /// A UDP port of the relay's, over which packets go to and come from anybody; or, where the relay knows no bind, from the one
 /// target that was named. Clones are the same one; it ends when the last is dropped, senders aside.
 ///
-/// Capsules to the relay leave while somebody receives: a program that only sends should receive all the same.
+/// What the relay says of contexts is heard, and peers found busy get theirs, while somebody receives: a program that only sends
+/// should receive all the same.
 #[derive(Debug)]
 pub struct BoundUdp<L: Lane = Connection> {
     sender: BindSender<L>,
@@ -162,7 +163,7 @@ impl<L: Lane> BoundUdp<L> {
         loop {
             // The relay may name whom it likes.
             return Poll::Ready(match ready!(stream.poll_recv(cx, |_| true)) {
-                Ok(Some(BindEvent::Packet { peer, payload, .. })) => Ok((payload, peer)),
+                Ok(Some(BindEvent::Packet { peer, payload })) => Ok((payload, peer)),
                 Ok(Some(_)) => continue,
                 Ok(None) => Err(ended(None)),
                 Err(error) => Err(error.into()),
@@ -176,7 +177,7 @@ impl<L: Lane> BoundUdp<L> {
     /// # Errors
     /// As many contexts are open as may be, or too many wait for the relay's answer.
     pub fn compress(&self, peer: SocketAddr) -> Result<(), OpenError> {
-        self.sender.desk().open(Some(canonical(peer)))
+        self.open(Some(canonical(peer)))
     }
 
     /// Closes the peer's context, if it has one.
@@ -186,8 +187,11 @@ impl<L: Lane> BoundUdp<L> {
             if let Some(busy) = busy {
                 busy.forget(peer);
             }
-            contexts.compressed(peer).is_some_and(|context| contexts.close(context))
+            contexts
+                .compressed(peer)
+                .is_some_and(|context| contexts.close(context))
         });
+        self.push();
     }
 
     /// Whether the peer has a context of its own.
@@ -202,15 +206,28 @@ impl<L: Lane> BoundUdp<L> {
     /// # Errors
     /// Nothing can be registered now, see [`BoundUdp::compress`]; the relay knows no bind.
     pub fn firewall(&self, on: bool) -> Result<(), OpenError> {
-        let desk = self.sender.desk();
         if !on {
-            return desk.open(None);
+            return self.open(None);
         }
-        let closed = desk.change(|contexts, _| {
+        let closed = self.sender.desk().change(|contexts, _| {
             let open = contexts.uncompressed();
             open.is_some_and(|context| contexts.close(context))
         });
+        self.push();
         closed.map(drop).ok_or(OpenError::Uncompressed(None))
+    }
+
+    fn open(&self, peer: Option<SocketAddr>) -> Result<(), OpenError> {
+        let opened = self.sender.desk().open(peer);
+        self.push();
+        opened
+    }
+
+    /// Tells the relay at once. Who receives just now does it instead, having been woken.
+    fn push(&self) {
+        if let Ok(mut stream) = self.stream.try_lock() {
+            stream.push();
+        }
     }
 
     /// Waits for the tunnel's end and says why it came: as the error of [`BoundUdp::recv_from`], whether somebody receives or not.

@@ -75,7 +75,10 @@ impl Desk {
     }
 
     fn way(&self, state: &State, peer: SocketAddr) -> Option<Outgoing> {
-        let chosen = state.contexts.as_ref().and_then(|contexts| contexts.outgoing(peer));
+        let chosen = state
+            .contexts
+            .as_ref()
+            .and_then(|contexts| contexts.outgoing(peer));
         match chosen {
             Some(Outgoing::Compressed(_)) => chosen,
             // It needs no address, and is there at once.
@@ -89,7 +92,10 @@ impl Desk {
         let (result, writer) = {
             let mut state = self.state();
             let State {
-                contexts, busy, writer, ..
+                contexts,
+                busy,
+                writer,
+                ..
             } = &mut *state;
             let result = change(contexts.as_mut()?, busy.as_mut());
             (result, writer.take())

@@ -99,7 +99,7 @@ impl<L: Lane> BindSender<L> {
     pub fn send_to(&self, payload: &[u8], peer: SocketAddr) -> Result<(), BindSendError> {
         let peer = canonical(peer);
         let way = self.desk.outgoing_now(peer).ok_or_else(|| self.why_not())?;
-        if !self.families.has(peer) && self.desk.target() != Some(peer) {
+        if !self.reaches(peer) && self.desk.target() != Some(peer) {
             return Err(BindSendError::Unsupported);
         }
         let max = self.room(way, peer);
@@ -130,9 +130,17 @@ impl<L: Lane> BindSender<L> {
         self.outlet.changed(known, || self.max_payload(peer)).await
     }
 
+    /// Whether the relay has an address of the peer's family.
+    pub(crate) fn reaches(&self, peer: SocketAddr) -> bool {
+        self.families.has(peer)
+    }
+
     /// The largest payload on this way, bytes.
     pub(crate) fn room(&self, way: Outgoing, peer: SocketAddr) -> usize {
-        let max = self.outlet.max_datagram().saturating_sub(self.overhead(way, peer));
+        let max = self
+            .outlet
+            .max_datagram()
+            .saturating_sub(self.overhead(way, peer));
         max.min(MAX_UDP_PAYLOAD)
     }
 

@@ -63,12 +63,7 @@ impl Reader for BindReader {
 #[derive(Debug)]
 pub(crate) enum BindEvent {
     /// A packet from, for a relay to, `peer`.
-    Packet {
-        peer: SocketAddr,
-        /// The datagram itself said so, so nobody has agreed to this peer yet.
-        named: bool,
-        payload: Datagram,
-    },
+    Packet { peer: SocketAddr, payload: Datagram },
     /// A context was opened, refused or closed.
     Changed(Change),
     /// A datagram came on a context that nobody registered.
@@ -165,7 +160,7 @@ impl<L: Lane> BindStream<L> {
     }
 
     fn packet(&mut self, context: u64, datagram: Datagram) -> Result<Option<BindEvent>, BindFault> {
-        let (peer, named, len) = {
+        let (peer, len) = {
             let state = self.desk.state();
             let target = self.desk.target();
             let received = match &state.contexts {
@@ -174,8 +169,8 @@ impl<L: Lane> BindStream<L> {
                 None => Received::Closed,
             };
             match (received, target) {
-                (Received::Udp(payload), Some(target)) => (target, false, payload.len()),
-                (Received::Peer(peer, payload), _) => (peer, payload.len() < datagram.len(), payload.len()),
+                (Received::Udp(payload), Some(target)) => (target, payload.len()),
+                (Received::Peer(peer, payload), _) => (peer, payload.len()),
                 (Received::Closed | Received::Udp(_), _) => return Ok(None),
                 (Received::Unreadable, _) => return Ok(Some(BindEvent::Unreadable)),
                 (Received::Unknown, _) => {
@@ -187,7 +182,6 @@ impl<L: Lane> BindStream<L> {
         let header = datagram.len() - len;
         Ok(Some(BindEvent::Packet {
             peer,
-            named,
             payload: datagram.advance(header),
         }))
     }
@@ -245,9 +239,26 @@ impl<L: Lane> BindStream<L> {
     fn flush(&mut self, cx: &Context<'_>) -> bool {
         self.in_a_row = 0;
         let mut state = self.desk.state();
-        if state.writer.as_ref().is_none_or(|writer| !writer.will_wake(cx.waker())) {
+        if state
+            .writer
+            .as_ref()
+            .is_none_or(|writer| !writer.will_wake(cx.waker()))
+        {
             state.writer = Some(cx.waker().clone());
         }
+        drop(state);
+        self.hand_over()
+    }
+
+    /// The same for who does not receive, and does not wait.
+    pub(crate) fn push(&mut self) {
+        if self.hand_over() {
+            self.stream.push();
+        }
+    }
+
+    fn hand_over(&mut self) -> bool {
+        let mut state = self.desk.state();
         let Some(contexts) = state.contexts.as_mut().filter(|contexts| contexts.has_outgoing()) else {
             return false;
         };
