@@ -122,9 +122,10 @@ fn number(payload: &[u8]) -> Option<u32> {
 /// What was sent and what came back.
 struct Tally {
     /// When each was sent, the oldest first; `None` once it is back.
-    on_the_way: VecDeque<Option<Instant>>,
+    awaited: VecDeque<Option<Instant>>,
     /// The number of the oldest.
     oldest: u32,
+    on_the_way: usize,
     sent: u32,
     returned: u32,
     trips_us: Vec<u32>,
@@ -135,8 +136,9 @@ struct Tally {
 impl Tally {
     fn new(count: u32) -> Self {
         Self {
-            on_the_way: VecDeque::with_capacity(WINDOW),
+            awaited: VecDeque::with_capacity(WINDOW),
             oldest: 0,
+            on_the_way: 0,
             sent: 0,
             returned: 0,
             trips_us: Vec::with_capacity(count as usize),
@@ -145,12 +147,19 @@ impl Tally {
         }
     }
 
+    fn sent(&mut self) {
+        self.awaited.push_back(Some(now().instant));
+        self.on_the_way += 1;
+        self.sent += 1;
+    }
+
     /// Forgets those at the head that are back, or lost.
     fn advance(&mut self, at: Instant) {
-        while let Some(oldest) = self.on_the_way.front()
+        while let Some(oldest) = self.awaited.front()
             && oldest.is_none_or(|sent| at >= sent + LATE)
         {
-            self.on_the_way.pop_front();
+            self.on_the_way -= usize::from(oldest.is_some());
+            self.awaited.pop_front();
             self.oldest += 1;
         }
     }
@@ -159,9 +168,10 @@ impl Tally {
         let at = now().instant;
         let index = number.wrapping_sub(self.oldest) as usize;
         // Once only; one that was given up does not count.
-        if let Some(sent) = self.on_the_way.get_mut(index).and_then(Option::take) {
+        if let Some(sent) = self.awaited.get_mut(index).and_then(Option::take) {
             self.trips_us
                 .push((at - sent).as_micros().try_into().unwrap_or(u32::MAX));
+            self.on_the_way -= 1;
             self.returned += 1;
             self.longest_gap = self.longest_gap.max(at - self.last);
             self.last = at;
@@ -175,18 +185,17 @@ async fn near(at: &Handle, bound: &BoundUdp, peer: SocketAddr, count: u32) -> Ou
     let mut tally = Tally::new(count);
     let mut room = WINDOW;
     loop {
-        while tally.sent < count && tally.on_the_way.len() < room {
+        while tally.sent < count && tally.on_the_way < room {
             // One that is dropped here is missed like any other.
             let _ = bound.send_to(&payload(tally.sent), peer);
-            tally.on_the_way.push_back(Some(now().instant));
-            tally.sent += 1;
+            tally.sent();
         }
-        if tally.on_the_way.is_empty() {
+        if tally.on_the_way == 0 {
             break;
         }
         let Ok(received) = at.timeout(NUDGE, bound.recv_from()).await else {
             tally.advance(now().instant);
-            room = WINDOW.max(tally.on_the_way.len() + 1);
+            room = WINDOW.max(tally.on_the_way + 1);
             continue;
         };
         room = WINDOW;
