@@ -7,6 +7,8 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
+use super::event::{DropCause, TunnelEnd};
+use super::ledger::{Ledger, Way};
 use super::service::SessionContext;
 use crate::driver::clock;
 use crate::engine::net::is_too_long;
@@ -37,6 +39,22 @@ pub(super) enum End {
     ByClient,
     Fault(Fault),
     Idle,
+    /// What it was granted is used up.
+    Over(TunnelEnd),
+}
+
+impl End {
+    /// What the accountant is told.
+    pub(super) fn reason(&self) -> TunnelEnd {
+        match self {
+            Self::Finished => TunnelEnd::Finished,
+            Self::ByTarget => TunnelEnd::Target,
+            Self::ByClient => TunnelEnd::Client,
+            Self::Fault(_) => TunnelEnd::Fault,
+            Self::Idle => TunnelEnd::Idle,
+            Self::Over(why) => *why,
+        }
+    }
 }
 
 impl From<StreamError> for End {
@@ -57,6 +75,7 @@ impl From<LaneError> for End {
 /// Carries TCP both ways until both are finished, or one breaks.
 pub(super) async fn tcp<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     target: TcpStream,
 ) -> End {
@@ -66,8 +85,9 @@ pub(super) async fn tcp<L: Lane>(
         route,
     } = stream;
     let end = {
-        let mut up = pin!(tcp_up(context, &mut frames, &target));
-        let mut down = pin!(tcp_down(context, &mut send, &target));
+        let mut up = pin!(tcp_up(context, ledger, &mut frames, &target));
+        let mut down = pin!(tcp_down(context, ledger, &mut send, &target));
+        let mut over = pin!(ledger.over(context.local()));
         let mut stray = pin!(no_datagrams(&route));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
@@ -85,13 +105,16 @@ pub(super) async fn tcp<L: Lane>(
             if up_done && down_done {
                 return Poll::Ready(End::Finished);
             }
+            if let Poll::Ready(why) = over.as_mut().poll(cx) {
+                return Poll::Ready(End::Over(why));
+            }
             stray.as_mut().poll(cx)
         })
         .await
     };
     let code = match &end {
         End::Finished => return end,
-        End::ByTarget | End::ByClient | End::Idle => Code::CONNECT_ERROR,
+        End::ByTarget | End::ByClient | End::Idle | End::Over(_) => Code::CONNECT_ERROR,
         End::Fault(fault) => {
             context.session.fault(*fault);
             fault.code()
@@ -107,6 +130,7 @@ pub(super) async fn tcp<L: Lane>(
 /// Client to target.
 async fn tcp_up<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     frames: &mut FrameReader<L::Recv>,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -117,8 +141,7 @@ async fn tcp_up<L: Lane>(
             .write_all(buffer.get(..n).unwrap_or_default())
             .await
             .map_err(|_| End::ByTarget)?;
-        context.accounting().tcp_bytes_up.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Up, n).await;
         if n == buffer.len() && n < MAX_PIECE {
             buffer.resize(n * 2, 0);
         }
@@ -135,6 +158,7 @@ async fn tcp_up<L: Lane>(
 /// Target to client: each read becomes one DATA frame, its header written in front of it.
 async fn tcp_down<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     send: &mut L::Send,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -155,8 +179,7 @@ async fn tcp_down<L: Lane>(
             place.copy_from_slice(&header);
         }
         write_all(send, buffer.get(start..DATA_HEADER + n).unwrap_or_default()).await?;
-        context.accounting().tcp_bytes_down.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Down, n).await;
         if n + DATA_HEADER == buffer.len() && n < MAX_PIECE {
             buffer.resize(DATA_HEADER + n * 2, 0);
         }
@@ -184,11 +207,13 @@ enum Event {
     FromClient(Result<Option<Datagram>, StreamError>),
     FromTarget(io::Result<usize>),
     Quiet,
+    Over(TunnelEnd),
 }
 
 /// Carries UDP both ways until the client closes, the socket dies, or nothing was carried for `idle`.
 pub(super) async fn udp<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     socket: UdpSocket,
     max_payload: usize,
@@ -198,6 +223,7 @@ pub(super) async fn udp<L: Lane>(
     let mut stream = UdpStream::new(stream, max_payload);
     let mut buffer = vec![0; MAX_UDP_PAYLOAD.min(MAX_PIECE)];
     let mut timer = context.local().sleep(idle);
+    let mut over = pin!(ledger.over(context.local()));
     let mut last = clock::now().instant;
     let mut carried = 0usize;
     loop {
@@ -214,23 +240,30 @@ pub(super) async fn udp<L: Lane>(
                     return event;
                 }
             }
+            if let Poll::Ready(why) = over.as_mut().poll(cx) {
+                return Poll::Ready(Event::Over(why));
+            }
             Pin::new(&mut timer).poll(cx).map(|()| Event::Quiet)
         })
         .await;
         match event {
             Event::FromClient(Ok(Some(packet))) => {
-                if let Err(end) = udp_up(context, &socket, &packet, max_payload) {
+                if let Err(end) = udp_up(ledger, &socket, &packet, max_payload) {
                     stream.close();
                     return end;
                 }
             }
             Event::FromClient(Ok(None)) => return End::Finished,
             Event::FromClient(Err(error)) => return error.into(),
-            Event::FromTarget(Ok(n)) => udp_down(context, &sender, buffer.get(..n).unwrap_or_default()),
-            Event::FromTarget(Err(e)) if is_too_long(&e) => context.accounting().dropped_too_large.inc(),
+            Event::FromTarget(Ok(n)) => udp_down(ledger, &sender, buffer.get(..n).unwrap_or_default()),
+            Event::FromTarget(Err(e)) if is_too_long(&e) => ledger.dropped(DropCause::TooLarge, 1),
             Event::FromTarget(Err(_)) => {
                 stream.close();
                 return End::ByTarget;
+            }
+            Event::Over(why) => {
+                stream.close();
+                return End::Over(why);
             }
             Event::Quiet => {
                 let quiet = clock::now().instant.saturating_duration_since(last);
@@ -251,26 +284,16 @@ pub(super) async fn udp<L: Lane>(
 }
 
 /// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
-fn udp_up<L: Lane>(
-    context: &SessionContext<L>,
-    socket: &UdpSocket,
-    packet: &[u8],
-    max: usize,
-) -> Result<(), End> {
-    let accounting = context.accounting();
+fn udp_up(ledger: &Ledger, socket: &UdpSocket, packet: &[u8], max: usize) -> Result<(), End> {
     if packet.len() > max {
-        accounting.dropped_too_large.inc();
+        ledger.dropped(DropCause::TooLarge, 1);
         return Ok(());
     }
-    if !context.try_pay(packet.len()) {
-        accounting.dropped_rate.inc();
+    if !ledger.admit(1, packet.len()) {
         return Ok(());
     }
     match socket.try_send(packet) {
-        Ok(_) => {
-            accounting.udp_packets_up.inc();
-            accounting.udp_bytes_up.add(packet.len() as u64);
-        }
+        Ok(_) => ledger.carried(Way::Up, 1, packet.len() as u64),
         Err(e)
             if matches!(
                 e.kind(),
@@ -281,24 +304,19 @@ fn udp_up<L: Lane>(
         {
             return Err(End::ByTarget);
         }
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => accounting.dropped_queue_full.inc(),
-        Err(_) => accounting.dropped_too_large.inc(),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => ledger.dropped(DropCause::QueueFull, 1),
+        Err(_) => ledger.dropped(DropCause::TooLarge, 1),
     }
     Ok(())
 }
 
-fn udp_down<L: Lane>(context: &SessionContext<L>, sender: &UdpSender<L>, packet: &[u8]) {
-    let accounting = context.accounting();
-    if !context.try_pay(packet.len()) {
-        accounting.dropped_rate.inc();
+fn udp_down<L: Lane>(ledger: &Ledger, sender: &UdpSender<L>, packet: &[u8]) {
+    if !ledger.admit(1, packet.len()) {
         return;
     }
     match sender.send(packet) {
-        Ok(()) => {
-            accounting.udp_packets_down.inc();
-            accounting.udp_bytes_down.add(packet.len() as u64);
-        }
-        Err(UdpSendError::TooLarge(_)) => accounting.dropped_too_large.inc(),
-        Err(UdpSendError::Dropped) => accounting.dropped_queue_full.inc(),
+        Ok(()) => ledger.carried(Way::Down, 1, packet.len() as u64),
+        Err(UdpSendError::TooLarge(_)) => ledger.dropped(DropCause::TooLarge, 1),
+        Err(UdpSendError::Dropped) => ledger.dropped(DropCause::QueueFull, 1),
     }
 }
