@@ -61,6 +61,10 @@ counters! {
     closed_idle,
     /// Tunnels ended because the client broke the protocol.
     closed_fault,
+    /// Tunnels ended because their time or their bytes were spent.
+    closed_by_limit,
+    /// Tunnels that the relay's end cut off.
+    closed_by_relay,
     /// Requests that were malformed or came incomplete.
     rejected_malformed,
     /// Requests for something that is not served (404, 405, 501).
@@ -129,8 +133,10 @@ counters! {
     dropped_refused,
     /// Packets dropped: the next hop's queue was full.
     dropped_queue_full,
-    /// Packets dropped: beyond the session's rate.
+    /// Packets dropped: beyond a rate of the session, the tunnel or the tenant.
     dropped_rate,
+    /// Packets dropped: before the answer to their request, beyond what is kept for it.
+    dropped_early,
     /// Received datagrams dropped: no such request.
     dropped_no_request,
 }

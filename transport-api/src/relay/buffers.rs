@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::accounting::Accounting;
+use super::event::DropCause;
+use super::ledger::{Ledger, Way};
 use crate::engine::{Batch, RecvBatch, Route};
 use crate::local::BatchSocket;
 use crate::masque::lane::Lane;
@@ -33,18 +34,18 @@ impl Buffers {
 pub(super) struct Outgoing<'a> {
     socket: &'a BatchSocket,
     batch: &'a mut Batch,
-    accounting: &'a Accounting,
+    ledger: &'a Ledger,
     to: Option<SocketAddr>,
     sources: [Option<IpAddr>; 2],
 }
 
 impl<'a> Outgoing<'a> {
-    pub(super) fn new(socket: &'a BatchSocket, batch: &'a mut Batch, accounting: &'a Accounting) -> Self {
+    pub(super) fn new(socket: &'a BatchSocket, batch: &'a mut Batch, ledger: &'a Ledger) -> Self {
         batch.clear();
         Self {
             socket,
             batch,
-            accounting,
+            ledger,
             to: None,
             sources: [None; 2],
         }
@@ -65,11 +66,11 @@ impl<'a> Outgoing<'a> {
         if packet.is_empty() {
             self.flush();
             match self.socket.try_send_empty(to) {
-                Ok(()) => self.accounting.udp_packets_up.inc(),
-                Err(_) => self.accounting.dropped_refused.inc(),
+                Ok(()) => self.ledger.carried(Way::Up, 1, 0),
+                Err(_) => self.ledger.dropped(DropCause::Refused, 1),
             }
         } else if self.batch.push(packet).is_err() {
-            self.accounting.dropped_too_large.inc();
+            self.ledger.dropped(DropCause::TooLarge, 1);
         }
     }
 
@@ -93,17 +94,11 @@ impl<'a> Outgoing<'a> {
         } else {
             sent * self.batch.segment_size() as u64
         };
-        self.accounting.udp_packets_up.add(sent);
-        self.accounting.udp_bytes_up.add(bytes);
-        self.accounting
-            .dropped_too_large
-            .add(after.too_long - before.too_long);
-        self.accounting
-            .dropped_refused
-            .add(after.refused - before.refused);
-        self.accounting
-            .dropped_queue_full
-            .add(self.batch.unsent().len() as u64);
+        let ledger = self.ledger;
+        ledger.carried(Way::Up, sent, bytes);
+        ledger.dropped(DropCause::TooLarge, after.too_long - before.too_long);
+        ledger.dropped(DropCause::Refused, after.refused - before.refused);
+        ledger.dropped(DropCause::QueueFull, self.batch.unsent().len() as u64);
         self.batch.clear();
     }
 }
@@ -118,20 +113,16 @@ impl Drop for Outgoing<'_> {
 pub(super) struct Downward<'a, L: Lane> {
     outlet: &'a Outlet<L>,
     datagrams: &'a mut Vec<Vec<u8>>,
-    accounting: &'a Accounting,
+    ledger: &'a Ledger,
     bytes: u64,
 }
 
 impl<'a, L: Lane> Downward<'a, L> {
-    pub(super) fn new(
-        outlet: &'a Outlet<L>,
-        datagrams: &'a mut Vec<Vec<u8>>,
-        accounting: &'a Accounting,
-    ) -> Self {
+    pub(super) fn new(outlet: &'a Outlet<L>, datagrams: &'a mut Vec<Vec<u8>>, ledger: &'a Ledger) -> Self {
         Self {
             outlet,
             datagrams,
-            accounting,
+            ledger,
             bytes: 0,
         }
     }
@@ -146,12 +137,13 @@ impl<'a, L: Lane> Downward<'a, L> {
 impl<L: Lane> Drop for Downward<'_, L> {
     fn drop(&mut self) {
         let packets = self.datagrams.len() as u64;
+        if packets == 0 {
+            return;
+        }
         // Older ones may have gone instead: what is told is how many, not which.
         let dropped = (self.outlet.send_all(self.datagrams) as u64).min(packets);
-        self.accounting.dropped_queue_full.add(dropped);
-        self.accounting.udp_packets_down.add(packets - dropped);
-        self.accounting
-            .udp_bytes_down
-            .add(self.bytes.saturating_sub(self.bytes / packets.max(1) * dropped));
+        self.ledger.dropped(DropCause::QueueFull, dropped);
+        let bytes = self.bytes - self.bytes / packets.max(1) * dropped;
+        self.ledger.carried(Way::Down, packets - dropped, bytes);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::policy::TargetPolicy;
+use super::rate::SharedRate;
 
 /// Whose a tunnel is: 1 to 32 characters of ASCII, printable and without spaces.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,7 +80,7 @@ pub struct TunnelLimits {
     pub bytes: Option<u64>,
     /// Compression contexts of a bound tunnel at a time.
     pub contexts: Option<usize>,
-    /// The tunnel ends when it carried nothing for this time, instead of after the relay's own; TCP has none of its own.
+    /// A UDP tunnel ends when it carried nothing for this time, instead of the relay's own.
     pub idle: Option<Duration>,
     /// The tunnel ends after this time.
     pub lifetime: Option<Duration>,
@@ -148,6 +149,8 @@ pub struct Grant {
     pub egress: Egress,
     /// On whose account; its quota holds as well.
     pub tenant: Option<TenantId>,
+    /// A rate that it shares with other tunnels.
+    pub rate: Option<Arc<SharedRate>>,
 }
 
 impl Grant {
@@ -174,6 +177,13 @@ impl Grant {
     #[must_use]
     pub fn with_egress(mut self, egress: Egress) -> Self {
         self.egress = egress;
+        self
+    }
+
+    /// At a rate that it shares with whoever is granted the same.
+    #[must_use]
+    pub fn with_rate(mut self, rate: Arc<SharedRate>) -> Self {
+        self.rate = Some(rate);
         self
     }
 

@@ -62,6 +62,8 @@ pub struct RequestMeta<'a> {
     pub fields: &'a [Field],
     /// Who asks, as the handshake proved it.
     pub peer: &'a Peer,
+    /// The session's number; no other session of this process has it.
+    pub session: u64,
     /// From where it is asked now; `None` in tests without a network.
     pub remote: Option<SocketAddr>,
     /// Where this relay listens.
@@ -99,6 +101,7 @@ impl<'a> RequestMeta<'a> {
             path: head.path.as_deref().unwrap_or_default(),
             fields: &head.fields,
             peer,
+            session: 0,
             remote: lane.remote(),
             local: None,
             early: false,

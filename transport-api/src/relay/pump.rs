@@ -5,6 +5,8 @@ use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use super::event::TunnelEnd;
+use super::ledger::{Ledger, Way};
 use super::service::SessionContext;
 use crate::http::frame::{DATA_HEADER, data_header};
 use crate::http::{Code, Fault};
@@ -28,6 +30,22 @@ pub(super) enum End {
     ByClient,
     Fault(Fault),
     Idle,
+    /// What it was granted is used up.
+    Over(TunnelEnd),
+}
+
+impl End {
+    /// What the accountant is told.
+    pub(super) fn reason(&self) -> TunnelEnd {
+        match self {
+            Self::Finished => TunnelEnd::Finished,
+            Self::ByTarget => TunnelEnd::Target,
+            Self::ByClient => TunnelEnd::Client,
+            Self::Fault(_) => TunnelEnd::Fault,
+            Self::Idle => TunnelEnd::Idle,
+            Self::Over(why) => *why,
+        }
+    }
 }
 
 impl From<StreamError> for End {
@@ -48,6 +66,7 @@ impl From<LaneError> for End {
 /// Carries TCP both ways until both are finished, or one breaks.
 pub(super) async fn tcp<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     target: TcpStream,
 ) -> End {
@@ -57,8 +76,9 @@ pub(super) async fn tcp<L: Lane>(
         route,
     } = stream;
     let end = {
-        let mut up = pin!(tcp_up(context, &mut frames, &target));
-        let mut down = pin!(tcp_down(context, &mut send, &target));
+        let mut up = pin!(tcp_up(context, ledger, &mut frames, &target));
+        let mut down = pin!(tcp_down(context, ledger, &mut send, &target));
+        let mut over = pin!(ledger.over(context.local()));
         let mut stray = pin!(no_datagrams(&route));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
@@ -76,13 +96,16 @@ pub(super) async fn tcp<L: Lane>(
             if up_done && down_done {
                 return Poll::Ready(End::Finished);
             }
+            if let Poll::Ready(why) = over.as_mut().poll(cx) {
+                return Poll::Ready(End::Over(why));
+            }
             stray.as_mut().poll(cx)
         })
         .await
     };
     let code = match &end {
         End::Finished => return end,
-        End::ByTarget | End::ByClient | End::Idle => Code::CONNECT_ERROR,
+        End::ByTarget | End::ByClient | End::Idle | End::Over(_) => Code::CONNECT_ERROR,
         End::Fault(fault) => {
             context.session.fault(*fault);
             fault.code()
@@ -98,6 +121,7 @@ pub(super) async fn tcp<L: Lane>(
 /// Client to target.
 async fn tcp_up<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     frames: &mut FrameReader<L::Recv>,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -108,8 +132,7 @@ async fn tcp_up<L: Lane>(
             .write_all(buffer.get(..n).unwrap_or_default())
             .await
             .map_err(|_| End::ByTarget)?;
-        context.accounting().tcp_bytes_up.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Up, n).await;
         if n == buffer.len() && n < MAX_PIECE {
             buffer.resize(n * 2, 0);
         }
@@ -126,6 +149,7 @@ async fn tcp_up<L: Lane>(
 /// Target to client: each read becomes one DATA frame, its header written in front of it.
 async fn tcp_down<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     send: &mut L::Send,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -146,8 +170,7 @@ async fn tcp_down<L: Lane>(
             place.copy_from_slice(&header);
         }
         write_all(send, buffer.get(start..DATA_HEADER + n).unwrap_or_default()).await?;
-        context.accounting().tcp_bytes_down.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Down, n).await;
         if n + DATA_HEADER == buffer.len() && n < MAX_PIECE {
             buffer.resize(DATA_HEADER + n * 2, 0);
         }

@@ -2,11 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::buffers::{Buffers, Downward, Outgoing};
+use super::event::DropCause;
+use super::ledger::Ledger;
 use super::pump::End;
 use super::service::SessionContext;
 use crate::driver::clock;
@@ -68,6 +70,7 @@ pub(super) enum Moved {
 /// Carries UDP both ways until the client closes, the socket dies, or nothing was carried for `idle`.
 pub(super) async fn serve<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     socket: BatchSocket,
     target: SocketAddr,
@@ -76,6 +79,7 @@ pub(super) async fn serve<L: Lane>(
     let max_payload = max_payload(target.is_ipv4());
     let mut tunnel = Tunnel {
         context,
+        ledger,
         sender: UdpSender::new(&stream.route),
         stream: UdpStream::new(stream, max_payload),
         socket,
@@ -83,13 +87,19 @@ pub(super) async fn serve<L: Lane>(
         max_payload,
         idle: Idle::new(context.local(), idle),
     };
-    let end = poll_fn(|cx| tunnel.poll(cx)).await;
+    let mut over = pin!(ledger.over(context.local()));
+    let end = poll_fn(|cx| match over.as_mut().poll(cx) {
+        Poll::Ready(why) => Poll::Ready(End::Over(why)),
+        Poll::Pending => tunnel.poll(cx),
+    })
+    .await;
     tunnel.stream.close();
     end
 }
 
 struct Tunnel<'a, L: Lane> {
     context: &'a SessionContext<L>,
+    ledger: &'a Ledger,
     sender: UdpSender<L>,
     stream: UdpStream<L>,
     socket: BatchSocket,
@@ -125,8 +135,8 @@ impl<L: Lane> Tunnel<'_, L> {
 
     /// Client to target.
     fn up(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<Moved, End> {
-        let accounting = self.context.accounting();
-        let mut out = Outgoing::new(&self.socket, &mut buffers.sending, accounting);
+        let ledger = self.ledger;
+        let mut out = Outgoing::new(&self.socket, &mut buffers.sending, ledger);
         for carried in 0..BATCH {
             let packet = match self.stream.poll_recv(cx) {
                 Poll::Pending if carried == 0 => return Ok(Moved::Nothing),
@@ -136,11 +146,9 @@ impl<L: Lane> Tunnel<'_, L> {
                 Poll::Ready(Err(error)) => return Err(error.into()),
             };
             if packet.len() > self.max_payload {
-                accounting.dropped_too_large.inc();
-            } else if self.context.try_pay(packet.len()) {
+                ledger.dropped(DropCause::TooLarge, 1);
+            } else if ledger.admit(1, packet.len()) {
                 out.push(self.target, &packet);
-            } else {
-                accounting.dropped_rate.inc();
             }
         }
         Ok(Moved::More)
@@ -153,16 +161,14 @@ impl<L: Lane> Tunnel<'_, L> {
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(_)) => return Err(End::ByTarget),
         }
-        let (context, sender) = (self.context, &self.sender);
+        let (ledger, sender) = (self.ledger, &self.sender);
         let max = sender.max_payload();
-        let mut down = Downward::new(sender.outlet(), &mut buffers.down, context.accounting());
+        let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         for (_, packet) in buffers.received.datagrams() {
             if packet.len() > max {
-                context.accounting().dropped_too_large.inc();
-            } else if context.try_pay(packet.len()) {
+                ledger.dropped(DropCause::TooLarge, 1);
+            } else if ledger.admit(1, packet.len()) {
                 down.push(sender.datagram(packet), packet.len());
-            } else {
-                context.accounting().dropped_rate.inc();
             }
         }
         drop(down);

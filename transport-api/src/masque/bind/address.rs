@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         assert_eq!(parse(&[]), Err(BadAddress), "missing");
-        let nine = vec![r#""192.0.2.1:1""#; 9].join(", ");
+        let nine = [r#""192.0.2.1:1""#; 9].join(", ");
         for bad in [
             "",
             "192.0.2.1:1",

@@ -17,7 +17,7 @@ const MAX_ASSIGN: u64 = 8 + 1 + 16 + 2;
 const MAX_ID: u64 = 8;
 
 /// COMPRESSION_ASSIGN: registers a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Assign {
     /// Its id; the sender allocates it.
     pub context: u64,
@@ -26,7 +26,7 @@ pub struct Assign {
 }
 
 /// What is told about contexts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BindCapsule {
     /// COMPRESSION_ASSIGN.
     Assign(Assign),

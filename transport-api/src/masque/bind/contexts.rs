@@ -16,7 +16,7 @@ mod ranges;
 use ranges::Used;
 
 /// Bounds of one request's contexts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Contexts open at once, of both ends together. What the peer registers beyond is refused.
     pub contexts: usize,
@@ -137,7 +137,7 @@ pub enum Received<'a> {
 }
 
 /// The contexts of one request, as one end sees them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contexts {
     role: Role,
     dialect: Dialect,
@@ -155,6 +155,8 @@ pub struct Contexts {
     next: u64,
     /// What the peer ever registered.
     used: Used,
+    /// Capsules to write: at most `2 * contexts + 3 * unanswered`. Registrations of this end stop at the sum of both, each brings
+    /// a context that may be closed once, and so does a registration of the peer with its answer.
     outbox: VecDeque<BindCapsule>,
     /// Answers to registrations in the outbox.
     answers: usize,
@@ -222,7 +224,7 @@ impl Contexts {
         allow: impl FnOnce(Option<SocketAddr>) -> bool,
     ) -> Result<Change, BindFault> {
         self.check(assign)?;
-        if self.answers >= self.limits.unanswered || self.outbox.len() >= self.queue_limit() {
+        if self.answers >= self.limits.unanswered {
             return Err(BindFault::Overrun);
         }
         match self.used.insert(assign.context) {
@@ -481,16 +483,12 @@ impl Contexts {
         self.outbox.push_back(capsule);
         self.answers += 1;
     }
-
-    /// Capsules that may wait when a registration arrives. Honest peers never make so many: this end's own registrations
-    /// stop earlier, each open context may be closed once, and answers have their own limit.
-    fn queue_limit(&self) -> usize {
-        let both = self.limits.contexts.saturating_add(self.limits.unanswered);
-        both.saturating_mul(2)
-    }
 }
 
 /// A tuple is address and port; a socket also knows scopes and flow labels, which no capsule carries.
 fn tuple(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip(), peer.port())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ pub const ADDRESS_FIELD: &str = "proxy-public-address";
 pub const WRAP_UP: u64 = 0x272d_da5e;
 
 /// Which end of the request this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Made the request; its contexts are even, and only it registers uncompressed ones.
     Client,
@@ -45,7 +45,7 @@ impl Role {
 }
 
 /// Which revision of the draft is spoken. It is configured, never guessed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// Revision 8 and later: COMPRESSION_ASSIGN, ACK and CLOSE.
     #[default]

@@ -237,3 +237,48 @@ fn no_path_panics() {
         Ok(())
     });
 }
+
+#[test]
+fn bind_has_a_target_or_two_wildcards() {
+    let forms = [
+        (
+            "https://p/.well-known/masque/udp/{target_host}/{target_port}/",
+            "/.well-known/masque/udp/%2A/%2A/",
+        ),
+        (
+            "https://p/m{?target_host,target_port}",
+            "/m?target_host=%2A&target_port=%2A",
+        ),
+    ];
+    for (text, path) in forms {
+        let template = template(text);
+        assert_eq!(template.expand_bind_any(), path);
+        for path in [path.to_owned(), path.replace("%2A", "%2a")] {
+            assert_eq!(template.matches_bind(&path), Some(Ok(BindTarget::Any)));
+            assert_eq!(template.matches(&path), Some(Err(BadTarget)), "without bind");
+        }
+        let target = target("192.0.2.1", 443);
+        let path = template.expand(&target);
+        assert_eq!(template.matches_bind(&path), Some(Ok(BindTarget::Host(target))));
+    }
+    let template = Template::relay();
+    assert_eq!(template.matches_bind("/elsewhere"), None);
+    // X21: one wildcard, or one that is not encoded, and all that is no target.
+    for bad in [
+        "%2A/443",
+        "192.0.2.1/%2A",
+        "*/*",
+        "%2A/*",
+        "*/%2A",
+        "%2A%2A/%2A",
+        "%2A/0",
+        "a/0",
+        "a/70000",
+        "/443",
+        "[::1]/1",
+        "::1/1",
+    ] {
+        let path = format!("/.well-known/masque/udp/{bad}/");
+        assert_eq!(template.matches_bind(&path), Some(Err(BadTarget)), "{bad}");
+    }
+}

@@ -1,13 +1,17 @@
 //! One bound port: packets between its client and anybody.
 
-use std::future::poll_fn;
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::super::buffers::{Buffers, Downward, Outgoing};
+use super::super::event::DropCause;
 use super::super::grant::Grant;
+use super::super::ledger::{ContextSlot, Ledger, Way};
 use super::super::pump::End;
 use super::super::service::SessionContext;
 use super::super::udp::{BATCH, Idle, Moved, max_payload};
@@ -27,16 +31,13 @@ use crate::tunnel::{BindSender, Outlet};
 pub(in crate::relay) async fn serve<L: Lane>(
     context: &SessionContext<L>,
     grant: &Grant,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     (socket, public): (BatchSocket, Public),
     target: Option<SocketAddr>,
 ) -> End {
     let config = &context.config().bind;
-    let mut limits = config.limits;
-    if let Some(contexts) = grant.limits.contexts {
-        limits.contexts = contexts;
-    }
-    let contexts = Contexts::new(Role::Proxy, config.dialect, target.is_none(), limits);
+    let contexts = Contexts::new(Role::Proxy, config.dialect, target.is_none(), config.limits);
     let desk = Arc::new(Desk::new(target, Some(contexts), None));
     let outlet = Outlet::new(&stream.route);
     let sender = BindSender::new(outlet, Arc::clone(&desk), public.addresses());
@@ -44,8 +45,9 @@ pub(in crate::relay) async fn serve<L: Lane>(
     context.ports().enter(public.addresses(), &door);
     let mut tunnel = Tunnel {
         context,
+        ledger,
         sender,
-        stream: BindStream::new(stream, Role::Proxy, config.dialect, max_payload(false), desk),
+        stream: BindStream::new(stream, Role::Proxy, config.dialect, max_payload(true), desk),
         socket,
         judge: Judge::new(context.policy_for(grant), public.addresses()),
         public,
@@ -54,15 +56,21 @@ pub(in crate::relay) async fn serve<L: Lane>(
             context.local(),
             grant.limits.idle.unwrap_or(context.config().udp_idle),
         ),
-        open: 0,
+        slots: BTreeMap::new(),
     };
-    let end = poll_fn(|cx| tunnel.poll(cx)).await;
+    let mut over = pin!(ledger.over(context.local()));
+    let end = poll_fn(|cx| match over.as_mut().poll(cx) {
+        Poll::Ready(why) => Poll::Ready(End::Over(why)),
+        Poll::Pending => tunnel.poll(cx),
+    })
+    .await;
     tunnel.stream.close();
     end
 }
 
 struct Tunnel<'a, L: Lane> {
     context: &'a SessionContext<L>,
+    ledger: &'a Ledger,
     sender: BindSender<L>,
     stream: BindStream<L>,
     socket: BatchSocket,
@@ -70,14 +78,13 @@ struct Tunnel<'a, L: Lane> {
     public: Public,
     door: Rc<Door<L>>,
     idle: Idle,
-    /// Contexts that are counted as open.
-    open: u64,
+    /// The places of open contexts.
+    slots: BTreeMap<u64, ContextSlot>,
 }
 
 impl<L: Lane> Drop for Tunnel<'_, L> {
     fn drop(&mut self) {
         self.context.ports().leave(self.public.addresses());
-        self.context.accounting().bind_contexts_open.sub(self.open);
     }
 }
 
@@ -102,19 +109,19 @@ impl<L: Lane> Tunnel<'_, L> {
 
     /// From the client.
     fn up(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<Moved, End> {
-        let context = self.context;
-        let accounting = context.accounting();
+        let (context, ledger) = (self.context, self.ledger);
         let now = clock::now().instant;
         let sources = self.public.sources();
-        let mut out = Outgoing::new(&self.socket, &mut buffers.sending, accounting).from(sources);
+        let mut out = Outgoing::new(&self.socket, &mut buffers.sending, ledger).from(sources);
         for carried in 0..BATCH {
-            let judge = &mut self.judge;
-            let sender = &self.sender;
+            let (judge, sender, mut slot) = (&mut self.judge, &self.sender, None);
             let allow = |peer: Option<SocketAddr>| {
-                peer.is_none_or(|peer| {
+                let allowed = peer.is_none_or(|peer| {
                     let neighbour = context.ports().find(peer).is_some();
                     sender.reaches(peer) && (neighbour || judge.allows(now, peer))
-                })
+                });
+                slot = allowed.then(|| ledger.take_context()).flatten();
+                slot.is_some()
             };
             let event = match self.stream.poll_recv(cx, allow) {
                 Poll::Pending if carried == 0 => return Ok(Moved::Nothing),
@@ -125,21 +132,23 @@ impl<L: Lane> Tunnel<'_, L> {
             };
             match event {
                 BindEvent::Packet { peer, payload } if payload.len() <= max_payload(peer.is_ipv4()) => {
-                    if !context.try_pay(payload.len()) {
-                        accounting.dropped_rate.inc();
-                    } else if let Some(neighbour) = context.ports().find(peer) {
-                        deliver(context, &neighbour, self.public.of_family(peer), &payload);
-                    } else if self.sender.reaches(peer) && self.judge.allows(now, peer) {
+                    if let Some(neighbour) = context.ports().find(peer) {
+                        deliver(ledger, &neighbour, self.public.of_family(peer), &payload);
+                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer) {
+                        ledger.dropped(DropCause::Policy, 1);
+                    } else if ledger.admit(1, payload.len()) {
                         out.push(peer, &payload);
-                    } else {
-                        accounting.bind_dropped_policy.inc();
                     }
                 }
-                BindEvent::Packet { .. } => accounting.dropped_too_large.inc(),
-                BindEvent::Changed(change) => self.open = note(context, &change, self.open),
-                BindEvent::Unknown => accounting.bind_dropped_unknown.inc(),
-                BindEvent::Unreadable => accounting.bind_dropped_unreadable.inc(),
-                BindEvent::WrapUp => {}
+                BindEvent::Packet { .. } => ledger.dropped(DropCause::TooLarge, 1),
+                BindEvent::Changed(Change::Opened { assign, .. }) => {
+                    self.slots.extend(slot.map(|slot| (assign.context, slot)));
+                }
+                BindEvent::Changed(Change::Closed(assign)) => drop(self.slots.remove(&assign.context)),
+                BindEvent::Changed(Change::Refused { .. }) => ledger.refused_context(),
+                BindEvent::Changed(Change::Accepted(_)) | BindEvent::WrapUp => {}
+                BindEvent::Unknown => ledger.dropped(DropCause::UnknownContext, 1),
+                BindEvent::Unreadable => ledger.dropped(DropCause::Malformed, 1),
             }
         }
         Ok(Moved::More)
@@ -153,9 +162,8 @@ impl<L: Lane> Tunnel<'_, L> {
             // Sockets without a fixed peer have no errors that last; there is nothing to be told to the client.
             Poll::Ready(Err(_)) => return Moved::Some,
         }
-        let (context, sender) = (self.context, &self.sender);
-        let accounting = context.accounting();
-        let mut down = Downward::new(sender.outlet(), &mut buffers.down, accounting);
+        let (ledger, sender) = (self.ledger, &self.sender);
+        let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         // Packets come in runs.
         let mut last = None;
         for (arrived, packet) in buffers.received.datagrams() {
@@ -166,9 +174,9 @@ impl<L: Lane> Tunnel<'_, L> {
             };
             last = Some((peer, way));
             match way {
-                None => accounting.bind_dropped_no_context.inc(),
-                Some(way) if packet.len() > sender.room(way, peer) => accounting.dropped_too_large.inc(),
-                Some(_) if !context.try_pay(packet.len()) => accounting.dropped_rate.inc(),
+                None => ledger.dropped(DropCause::NoContext, 1),
+                Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
+                Some(_) if !ledger.admit(1, packet.len()) => {}
                 Some(way) => down.push(sender.datagram(way, peer, packet), packet.len()),
             }
         }
@@ -186,55 +194,24 @@ impl<L: Lane> Tunnel<'_, L> {
         if waiting.is_empty() {
             return Moved::Nothing;
         }
-        let accounting = self.context.accounting();
-        let mut down = Downward::new(self.sender.outlet(), &mut buffers.down, accounting);
+        let mut down = Downward::new(self.sender.outlet(), &mut buffers.down, self.ledger);
         for (datagram, payload) in waiting {
-            if self.context.try_pay(payload) {
+            if self.ledger.admit(1, payload) {
                 down.push(datagram, payload);
-            } else {
-                accounting.dropped_rate.inc();
             }
         }
         Moved::Some
     }
 }
 
-fn deliver<L: Lane>(
-    context: &SessionContext<L>,
-    neighbour: &Door<L>,
-    from: Option<SocketAddr>,
-    packet: &[u8],
-) {
-    let accounting = context.accounting();
-    let delivered = from.map_or(Delivered::NoContext, |from| neighbour.deliver(from, packet));
-    match delivered {
-        Delivered::Queued => {
-            accounting.udp_packets_up.inc();
-            accounting.udp_bytes_up.add(packet.len() as u64);
-        }
-        Delivered::NoContext => accounting.bind_dropped_no_context.inc(),
-        Delivered::TooLarge => accounting.dropped_too_large.inc(),
-        Delivered::Full => accounting.dropped_queue_full.inc(),
+fn deliver<L: Lane>(ledger: &Ledger, neighbour: &Door<L>, from: Option<SocketAddr>, packet: &[u8]) {
+    if !ledger.admit(1, packet.len()) {
+        return;
     }
-}
-
-/// Counts what happened to contexts; how many are open now.
-fn note<L: Lane>(context: &SessionContext<L>, change: &Change, open: u64) -> u64 {
-    let accounting = context.accounting();
-    match change {
-        Change::Opened { .. } => {
-            accounting.bind_contexts_opened.inc();
-            accounting.bind_contexts_open.inc();
-            open + 1
-        }
-        Change::Refused { .. } => {
-            accounting.bind_contexts_refused.inc();
-            open
-        }
-        Change::Closed(_) => {
-            accounting.bind_contexts_open.dec();
-            open.saturating_sub(1)
-        }
-        Change::Accepted(_) => open,
+    match from.map_or(Delivered::NoContext, |from| neighbour.deliver(from, packet)) {
+        Delivered::Queued => ledger.carried(Way::Up, 1, packet.len() as u64),
+        Delivered::NoContext => ledger.dropped(DropCause::NoContext, 1),
+        Delivered::TooLarge => ledger.dropped(DropCause::TooLarge, 1),
+        Delivered::Full => ledger.dropped(DropCause::QueueFull, 1),
     }
 }

@@ -8,7 +8,7 @@ pub(super) const MAX_RUNS: usize = 64;
 pub(super) struct TooScattered;
 
 /// Sorted, disjoint, never adjacent runs of ordinals (an end's ids, halved), both ends included.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Used {
     runs: Vec<(u64, u64)>,
 }
