@@ -18,8 +18,8 @@ use transport_api::{Bundle, ConnectOptions, Endpoint, EndpointConfig, now, resol
 
 /// Payload bytes of a datagram; fits before the path's width is known.
 const SIZE: usize = 1000;
-/// Datagrams on the way at a time.
-const WINDOW: usize = 64;
+/// Datagrams on the way at a time: so many fit the queue of a connection that has just begun.
+const WINDOW: usize = 32;
 /// When nothing has come back for so long one more is sent all the same, so that the end of a silence shows.
 const NUDGE: Duration = Duration::from_millis(20);
 /// What has not come back by then is lost; who hears nothing for twice as long ends.
