@@ -356,7 +356,8 @@ impl Contexts {
     }
 
     /// The context that carries a packet to (for a proxy: from) `peer`. Of those that are accepted the compressed one, else the
-    /// uncompressed one; of those that are not yet the same, if they may be used. `None`: no packet may pass.
+    /// uncompressed one; of those that are not yet the older, if they may be used: its registration left first, and datagrams on
+    /// the other could overtake theirs. `None`: no packet may pass.
     pub fn outgoing(&self, peer: SocketAddr) -> Option<Outgoing> {
         let compressed = self.by_target.get(&tuple(peer)).copied();
         let accepted = |context: &u64| !self.unanswered.contains(context);
@@ -366,7 +367,10 @@ impl Contexts {
                 .or(uncompressed.map(Outgoing::Uncompressed))
         };
         choose(compressed.filter(accepted), self.uncompressed.filter(accepted))
-            .or_else(|| choose(compressed, self.uncompressed).filter(|_| self.preemptive))
+            .or_else(|| {
+                let older = |context: &u64| self.uncompressed.is_none_or(|other| *context < other);
+                choose(compressed.filter(older), self.uncompressed).filter(|_| self.preemptive)
+            })
     }
 
     /// What a datagram of the peer on `context` means.

@@ -236,21 +236,15 @@ impl Model {
     }
 
     pub(super) fn outgoing(&self, peer: SocketAddr) -> Option<Outgoing> {
-        // From the best to the worst: accepted before not, and then compressed before not.
-        for answered in [true, false] {
-            for target in [Some(peer), None] {
-                let found = self.opened(target).map(|at| &self.all[at]);
-                if let Some(one) =
-                    found.filter(|one| one.answered == answered && (answered || self.is_client()))
-                {
-                    return Some(match target {
-                        Some(_) => Outgoing::Compressed(one.context),
-                        None => Outgoing::Uncompressed(one.context),
-                    });
-                }
-            }
-        }
-        None
+        let found = [Some(peer), None].map(|target| self.opened(target).map(|at| &self.all[at]));
+        let answered = found.iter().flatten().find(|one| one.answered);
+        // Before the peer has answered the older one, which it hears of first.
+        let waiting = found.iter().flatten().min_by_key(|one| one.context);
+        let best = answered.or(waiting.filter(|_| self.is_client()))?;
+        Some(match best.target {
+            Some(_) => Outgoing::Compressed(best.context),
+            None => Outgoing::Uncompressed(best.context),
+        })
     }
 
     fn assign(&self, at: usize) -> Assign {
