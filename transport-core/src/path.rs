@@ -91,6 +91,10 @@ pub enum PathReason {
     Unproved,
     /// Nothing came for three probe timeouts.
     Silence,
+    /// It leads to the peer without a detour, and takes data.
+    Direct,
+    /// It takes small packets and loses large ones.
+    Starved,
 }
 
 impl PathReason {
@@ -109,6 +113,8 @@ impl PathReason {
             Self::Replaced => "replaced",
             Self::Unproved => "unproved",
             Self::Silence => "silence",
+            Self::Direct => "direct",
+            Self::Starved => "starved",
         }
     }
 }

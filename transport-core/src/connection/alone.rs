@@ -58,7 +58,7 @@ impl Connection {
             }
             at += 1;
         }
-        None
+        self.transmit_holes(now, batch, tracer)
     }
 
     fn transmit_proofs(
@@ -109,6 +109,9 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> bool {
+        if self.is_hole(id) {
+            return self.answer_hole(id, frame, route, now, batch, tracer);
+        }
         let Some(path) = self.paths.get(id) else {
             return false;
         };

@@ -67,6 +67,8 @@ pub enum PathError {
     NotReady,
     /// Data go there; another path must be chosen first.
     InUse,
+    /// The two ends did not agree to look for a direct path.
+    NoDirect,
 }
 
 impl fmt::Display for PathError {
@@ -80,6 +82,7 @@ impl fmt::Display for PathError {
             Self::Unknown => "there is no such path",
             Self::NotReady => "the path has not proved itself, or is over",
             Self::InUse => "the connection's data go by this path",
+            Self::NoDirect => "the two ends did not agree to look for a direct path",
         })
     }
 }
@@ -106,9 +109,7 @@ impl Connection {
         let mut path = self.newcomer(id, route);
         path.candidate = Some(Box::new(Candidate::of_ours(route, now.instant)));
         path.recovery.disarm_probe(true);
-        self.paths.admit(path);
-        self.ids.set_used(id.get(), &mut self.random);
-        self.tell_state(id, PathReason::Opened);
+        self.open_path(path, PathReason::Opened);
         Ok(id)
     }
 
@@ -153,6 +154,7 @@ impl Connection {
             let Some(id) = self.paths.nth(at) else { break };
             self.doubt(id, PathReason::NetworkChanged, now.instant);
         }
+        self.hasten_punch(now.instant);
     }
 
     /// Moves the one path there is over another `route`, with another connection id (RFC 9000 §9): for peers that know of one path
@@ -209,19 +211,28 @@ impl Connection {
         path
     }
 
-    /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.
-    pub(super) fn welcome_path(&mut self, mut path: Box<Path>, now: Instant, tracer: &mut Tracer<'_>) {
-        let (id, remote) = (path.id, path.route.remote);
-        path.candidate = Some(Box::new(Candidate::new(path.route, 0, now)));
-        path.limit();
+    /// One path more.
+    pub(super) fn open_path(&mut self, path: Box<Path>, reason: PathReason) {
+        let id = path.id;
         self.paths.admit(path);
         self.ids.set_used(id.get(), &mut self.random);
-        self.tell_state(id, PathReason::Opened);
+        self.tell_state(id, reason);
+    }
+
+    /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.
+    pub(super) fn welcome_path(&mut self, mut path: Box<Path>, now: Instant, tracer: &mut Tracer<'_>) {
+        let remote = path.route.remote;
+        path.candidate = Some(Box::new(Candidate::new(path.route, 0, now)));
+        path.limit();
+        self.open_path(path, PathReason::Opened);
         tracer.tell(|connection| trace::Event::PathChallenged { connection, remote });
     }
 
     pub(super) fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
         let (id, now) = (arrival.path, arrival.now.instant);
+        if self.is_hole(id) {
+            return self.prove_hole(arrival, data);
+        }
         let Some(path) = self.paths.get_mut(id) else {
             return;
         };
@@ -427,11 +438,14 @@ impl Connection {
         now: Instant,
         tracer: &mut Tracer<'_>,
     ) -> bool {
-        let before = self.paths.active.route.remote;
+        let (left, before) = (self.paths.active.id, self.paths.active.route.remote);
         let chosen = self.hand_over(id, reason, now);
         let remote = self.paths.active.route.remote;
         if chosen && remote != before {
             tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
+        }
+        if chosen {
+            self.note_direct(left, reason, now, tracer);
         }
         chosen
     }
@@ -510,6 +524,9 @@ impl Connection {
         path.watch.gone_at = Some(now + keep);
         path.recovery.abandon(now, &mut path.outcome);
         self.paths.signals.abandon(id.get(), code);
+        if let Some(punch) = &mut self.pending.punch {
+            punch.on_end(id, now);
+        }
         self.tell_state(id, reason);
         if self.paths.active.abandoned_by_peer.is_some() && !self.paths.has_others() {
             self.end_for(Breach::new(code::NO_VIABLE_PATH, kind::PATH_ABANDON), now);
