@@ -34,10 +34,12 @@ pub mod wire;
 
 pub use buffer::{Arrived, Batch, Ecn, Joined, RecvBatch, Route};
 pub use config::{
-    Access, AddressOptions, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
-    TransportConfig,
+    Access, AddressOptions, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice,
+    TicketOptions, TransportConfig,
 };
-pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket, is_host, is_public};
+pub use connection::{
+    Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket, is_host, is_public,
+};
 pub use endpoint::{
     Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage, Whose, Worker,
 };

@@ -10,8 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use transport_core::{
-    Batch, CloseReason, Connect, ConnectError, Connection, Endpoint, Event, Handle, Info, Now, Output,
-    Route,
+    Batch, CloseReason, Connect, ConnectError, Connection, Endpoint, Event, Handle, Info, Now, Output, Route,
 };
 
 use crate::sim::clock::Clock;

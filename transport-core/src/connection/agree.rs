@@ -61,10 +61,7 @@ pub(super) fn peer_limits(params: &TransportParameters) -> PeerLimits {
 }
 
 /// Who tells whom from where its packets come.
-pub(super) fn observing(
-    transport: &TransportConfig,
-    params: &TransportParameters,
-) -> Option<Box<Observing>> {
+pub(super) fn observing(transport: &TransportConfig, params: &TransportParameters) -> Option<Box<Observing>> {
     let (ours, theirs) = (address_bits(transport), params.addresses);
     let agreed = |one: u64, other: u64| ours & one != 0 && theirs & other != 0;
     let (tells, asks) = (addresses::TELLS, addresses::ASKS);

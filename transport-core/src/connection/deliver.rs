@@ -56,7 +56,8 @@ impl Connection {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) | Item::Observed { .. } => {}
+                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) | Item::Observed { .. } => {
+                }
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid { path, sequence } => self.ids.retirement_acked(path, sequence),
                 Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {

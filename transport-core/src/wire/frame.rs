@@ -311,7 +311,9 @@ impl<'a> Frame<'a> {
     /// Whether this side of a connection may send the frame at all.
     pub fn is_allowed_from(&self, server: bool) -> bool {
         match self {
-            Self::HandshakeDone | Self::NewTicket(_) | Self::AddAddress(_) | Self::RemoveAddress { .. } => server,
+            Self::HandshakeDone | Self::NewTicket(_) | Self::AddAddress(_) | Self::RemoveAddress { .. } => {
+                server
+            }
             Self::PunchMeNow(_) => !server,
             // A client has no bundle to give.
             Self::ControlData(data) => server || data.kind != ControlKind::Bundle,
@@ -341,7 +343,9 @@ impl<'a> Frame<'a> {
             Self::PathNewConnectionId(frame) => return frame.encoded_len(),
             Self::PathRetireConnectionId(frame) => return frame.encoded_len(),
             Self::ControlData(frame) => return frame.encoded_len(),
-            Self::ObservedAddress(frame) | Self::AddAddress(frame) => return frame.encoded_len(self.frame_type()),
+            Self::ObservedAddress(frame) | Self::AddAddress(frame) => {
+                return frame.encoded_len(self.frame_type());
+            }
             Self::PunchMeNow(frame) => return frame.encoded_len(self.frame_type()),
             Self::PathChallenge(_) | Self::PathResponse(_) => return 9,
             Self::ResetStream { id, code, final_size } => &[*id, *code, *final_size],

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use transport_core::wire::frame::{
-    AckFrequency, Close, Datagram, Frame, Frames, PathNewConnectionId, Stream,
+    AckFrequency, Close, Datagram, Frame, Frames, NumberedAddress, PathNewConnectionId, PunchMeNow, Stream,
 };
 use transport_core::wire::varint;
 use transport_core::wire::{ConnectionId, Reader, TransportParameters};
@@ -46,6 +46,7 @@ pub fn frame_fields(data: &[u8]) {
     let (id, code, third) = (field(), field(), field() >> 3);
     let rest = input.take_rest();
     let rest = &rest[..rest.len().min(1200)];
+    let port = (id as u16).max(1);
     let made = [
         Frame::Ping,
         Frame::ImmediateAck,
@@ -94,6 +95,20 @@ pub fn frame_fields(data: &[u8]) {
             retire_prior_to: third.min(code),
             cid: ConnectionId([id as u8; 9]),
         }),
+        Frame::ObservedAddress(NumberedAddress {
+            sequence: id,
+            address: stranger(port),
+        }),
+        Frame::AddAddress(NumberedAddress {
+            sequence: code,
+            address: (std::net::Ipv6Addr::from_bits(u128::from(id) << 66 | 1), port).into(),
+        }),
+        Frame::PunchMeNow(PunchMeNow {
+            round: third,
+            path: code as u32,
+            address: stranger(port),
+        }),
+        Frame::RemoveAddress { sequence: third },
     ];
     let bytes = encode(&made);
     let read: Result<Vec<Frame<'_>>, _> = Frames::new(&bytes).collect();

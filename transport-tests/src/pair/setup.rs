@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use transport_core::{
     Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Endpoint, EndpointAddress,
-    EndpointConfig, Grant, RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig, SuiteChoice, TicketKeys,
-    TicketOptions, TransportConfig,
+    EndpointConfig, Grant, RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig,
+    SuiteChoice, TicketKeys, TicketOptions, TransportConfig,
 };
 
 use crate::sim::clock::EPOCH_UNIX_MS;
@@ -191,6 +191,15 @@ impl Options {
     pub fn with_early(mut self) -> Self {
         self.tickets.early_bytes = TicketOptions::MAX_EARLY;
         self
+    }
+
+    /// With ends that tell one another where they see them, and look for a direct path.
+    #[must_use]
+    pub fn outgoing(self) -> Self {
+        self.with(|transport| {
+            transport.addresses.ask = true;
+            transport.addresses.direct = true;
+        })
     }
 
     /// The same knobs at both ends.

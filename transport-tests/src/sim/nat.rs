@@ -103,9 +103,8 @@ impl Nat {
     /// A packet comes: the host inside it is for, if it is let in.
     pub fn inward(&self, now: Duration, from: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
         let fresh = |at: Duration| now.saturating_sub(at) < self.timeout;
-        let meant = |mapping: &&Mapping| {
-            to == SocketAddr::new(self.public, mapping.port) && fresh(mapping.used)
-        };
+        let meant =
+            |mapping: &&Mapping| to == SocketAddr::new(self.public, mapping.port) && fresh(mapping.used);
         let (key, mapping) = self.mappings.iter().find(|(_, mapping)| meant(mapping))?;
         let mut sent_to = mapping.sent_to.iter().filter(|(_, at)| fresh(**at));
         let open = match self.kind {

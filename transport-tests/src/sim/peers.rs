@@ -73,6 +73,9 @@ pub struct Passing {
     pub lost: bool,
 }
 
+/// Whom a datagram is on its way to, from where, where to, and its bytes.
+type UnderWay = (Who, SocketAddr, SocketAddr, Vec<u8>);
+
 /// Both ends, what is between them, and the time.
 pub struct Peers {
     /// The end that dials.
@@ -85,7 +88,7 @@ pub struct Peers {
     pub delays: [Duration; 2],
     clock: Clock,
     hook: Box<dyn FnMut(&mut Passing)>,
-    under_way: BTreeMap<(Duration, u64), (Who, SocketAddr, SocketAddr, Vec<u8>)>,
+    under_way: BTreeMap<(Duration, u64), UnderWay>,
     sequence: u64,
 }
 
@@ -207,7 +210,7 @@ impl Peers {
             let times = || std::iter::once(&from).chain(&peer.arrivals);
             let gaps = times().skip(1).zip(times());
             let last = peer.arrivals.last().copied().unwrap_or(from);
-            gaps.map(|(later, before)| *later - *before)
+            gaps.map(|(later, before)| later.saturating_sub(*before))
                 .chain([end.saturating_sub(last)])
                 .max()
         };
@@ -239,7 +242,11 @@ impl Peers {
                 return done(self);
             };
             self.clock.advance(next.max(self.clock.elapsed()));
-            steps = if self.clock.elapsed() > moment { 0 } else { steps + 1 };
+            steps = if self.clock.elapsed() > moment {
+                0
+            } else {
+                steps + 1
+            };
             assert!(steps < 10_000, "time stands still");
             moment = self.clock.elapsed();
             self.happen();

@@ -148,7 +148,9 @@ impl Holes {
     }
 
     fn target(&mut self, remote: SocketAddr) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|target| target.route.remote == remote)
+        self.targets
+            .iter_mut()
+            .find(|target| target.route.remote == remote)
     }
 
     // --- whom to ask ---

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::HASTE;
 use super::offers::Round;
+use super::{HASTE, Hunger, Punch};
 use crate::buffer::Route;
 use crate::connection::Connection;
 use crate::connection::content::Content;
 use crate::connection::multipath::{SILENT, UNWANTED};
+use crate::connection::path::Path;
 use crate::connection::path::holes::{Holes, Verdict};
-use crate::connection::path::{Path, mtu::Mtu};
 use crate::connection::state::State;
 use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{self, Tracer};
@@ -20,9 +20,8 @@ impl Connection {
 
     /// Does what is due: begins an attempt, chooses, judges, gives up.
     pub(in crate::connection) fn advance_punch(&mut self, now: Instant, tracer: &mut Tracer<'_>) {
-        let due = |punch: &&mut Box<super::Punch>| {
-            punch.holes.is_none() && punch.plan.due_at.is_some_and(|at| at <= now)
-        };
+        let due =
+            |punch: &&mut Box<Punch>| punch.holes.is_none() && punch.plan.due_at.is_some_and(|at| at <= now);
         if let Some(punch) = self.pending.punch.as_mut().filter(due) {
             punch.plan.due_at = None;
             self.begin_attempt(now, tracer);
@@ -61,11 +60,20 @@ impl Connection {
         let Some(&(_, first)) = punch.peers.known.first() else {
             return;
         };
-        let free = self.paths.next_id().filter(|id| self.ids.current(id.get()).is_some());
+        let free = self
+            .paths
+            .next_id()
+            .filter(|id| self.ids.current(id.get()).is_some());
         let Some(id) = free else {
             return self.retry_soon(now);
         };
-        let path = self.newcomer(id, Route { remote: first, local: None });
+        let path = self.newcomer(
+            id,
+            Route {
+                remote: first,
+                local: None,
+            },
+        );
         self.open_path(path, PathReason::Opened);
         // The peer hears of it half a round trip later: both shall speak at once.
         let begins_at = now + self.paths.active.recovery.rtt().smoothed() / 2;
@@ -128,13 +136,13 @@ impl Connection {
         let client = punch.client;
         punch.holes = None;
         punch.own.name_for(None);
-        (punch.direct, punch.hunger) = (Some((id, now)), super::Hunger::default());
+        (punch.direct, punch.hunger) = (Some((id, now)), Hunger::default());
         if let Some(path) = self.paths.get_mut(id) {
             path.direct = true;
             if narrow {
                 path.mtu.start_low();
             }
-            path.recovery.set_max_datagram(Mtu::current(&path.mtu));
+            path.recovery.set_max_datagram(path.mtu.current());
         }
         self.step(id, Step::Proved, PathReason::Proved);
         if client {
@@ -165,7 +173,9 @@ impl Connection {
         let Some(punch) = &mut self.pending.punch else {
             return;
         };
-        let Path { id, route, recovery, .. } = &*self.paths.active;
+        let Path {
+            id, route, recovery, ..
+        } = &*self.paths.active;
         let (path, remote, rtt) = (*id, route.remote, recovery.rtt().smoothed());
         if punch.direct() == Some(path) {
             punch.plan.due_at = None;
@@ -194,19 +204,33 @@ impl Connection {
         lost: &[Content],
         now: Instant,
     ) {
-        let Some(punch) = self.pending.punch.as_mut().filter(|punch| punch.direct() == Some(id)) else {
+        let Some(punch) = self
+            .pending
+            .punch
+            .as_mut()
+            .filter(|punch| punch.direct() == Some(id))
+        else {
             return;
         };
-        lost.iter().for_each(|content| punch.hunger.lost(content, now));
-        acked.iter().for_each(|content| punch.hunger.acked(content));
+        for content in lost {
+            punch.hunger.lost(content, now);
+        }
+        for content in acked {
+            punch.hunger.acked(content);
+        }
     }
 
     /// A direct path that starves the data is left, and is over.
-    pub(in crate::connection) fn leave_starving(&mut self, id: PathId, now: Instant, tracer: &mut Tracer<'_>) {
-        let starves = |punch: &Box<super::Punch>| punch.direct() == Some(id) && punch.hunger.starves(now);
+    pub(in crate::connection) fn leave_starving(
+        &mut self,
+        id: PathId,
+        now: Instant,
+        tracer: &mut Tracer<'_>,
+    ) {
+        let starves = |punch: &Punch| punch.direct() == Some(id) && punch.hunger.starves(now);
         let active = id == self.paths.active.id && self.paths.active.state != PathState::Abandoned;
         if active
-            && self.pending.punch.as_ref().is_some_and(starves)
+            && self.pending.punch.as_deref().is_some_and(starves)
             && self.take_over(PathReason::Starved, now, tracer)
         {
             self.give_up(id, SILENT, PathReason::Starved, now, tracer);

@@ -117,13 +117,7 @@ impl Connection {
     }
 
     /// At a server: the client's next attempt begins. False: too many of them came.
-    fn join_round(
-        &mut self,
-        ask: &PunchMeNow,
-        id: PathId,
-        now: Instant,
-        tracer: &mut Tracer<'_>,
-    ) -> bool {
+    fn join_round(&mut self, ask: &PunchMeNow, id: PathId, now: Instant, tracer: &mut Tracer<'_>) -> bool {
         let Some(punch) = &mut self.pending.punch else {
             return false;
         };
@@ -158,7 +152,11 @@ impl Connection {
             punch.holes = Some(holes);
         }
         let (round, path) = (ask.round, id);
-        tracer.tell(|connection| trace::Event::PunchBegun { connection, round, path });
+        tracer.tell(|connection| trace::Event::PunchBegun {
+            connection,
+            round,
+            path,
+        });
         true
     }
 

@@ -148,7 +148,9 @@ impl Plan {
         if since.is_some_and(|since| now.saturating_duration_since(since) >= LASTING) {
             self.failures = 0;
         }
-        let pause = PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        let pause = PAUSE
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         self.due_at = Some(now + pause);
     }
@@ -189,7 +191,11 @@ impl Peers {
         let same = |(sequence, _): &&(u64, SocketAddr)| *sequence == new.sequence;
         if let Some((_, address)) = self.known.iter().find(same) {
             let lie = Breach::new(code::PROTOCOL_VIOLATION, kind::ADD_ADDRESS_V4);
-            return if *address == new.address { Ok(false) } else { Err(lie) };
+            return if *address == new.address {
+                Ok(false)
+            } else {
+                Err(lie)
+            };
         }
         let again = self.known.iter().any(|(_, address)| *address == new.address);
         if again || self.gone.contains(&new.sequence) || self.known.len() >= MAX_ADDRESSES {
@@ -237,7 +243,10 @@ mod tests {
             assert_eq!(taken.ok(), Some(number < MAX_ADDRESSES as u64));
         }
         assert_eq!(peers.add(numbered(3, 4)).ok(), Some(false));
-        assert!(peers.add(numbered(3, 5)).is_err(), "another address under its number");
+        assert!(
+            peers.add(numbered(3, 5)).is_err(),
+            "another address under its number"
+        );
         assert_eq!(peers.remove(3), Some(numbered(3, 4).address));
         assert_eq!(peers.add(numbered(3, 4)).ok(), Some(false), "a late copy");
         assert_eq!(peers.add(numbered(1001, 4)).ok(), Some(true));
@@ -270,7 +279,14 @@ mod tests {
     fn a_peer_has_credit_for_few_attempts() {
         let now = start();
         let mut credit = Credit::default();
-        let mut took = |at: u64| (0..100).filter(|_| credit.take(now + Duration::from_secs(at))).count();
-        assert_eq!([took(0), took(9), took(10), took(35), took(1000)], [5, 0, 1, 2, 5]);
+        let mut took = |at: u64| {
+            (0..100)
+                .filter(|_| credit.take(now + Duration::from_secs(at)))
+                .count()
+        };
+        assert_eq!(
+            [took(0), took(9), took(10), took(35), took(1000)],
+            [5, 0, 1, 2, 5]
+        );
     }
 }

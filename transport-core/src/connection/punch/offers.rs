@@ -111,7 +111,9 @@ impl Offers {
         let round = self.round.filter(|_| !self.server);
         let mut offers = self.offers.iter();
         let offer = offers.find(|offer| offer.telling == Telling::Waiting)?;
-        let Offer { sequence, address, .. } = *offer;
+        let Offer {
+            sequence, address, ..
+        } = *offer;
         if self.server {
             let own = NumberedAddress { sequence, address };
             return Some((Frame::AddAddress(own), Item::AddAddress(sequence)));

@@ -45,7 +45,10 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     // Global unicast, without Teredo, ORCHID, documentation and 6to4.
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && (b < 0x0200 || b == 0x0db8)) && a != 0x2002 && a & 0xfff0 != 0x3ff0
+    a & 0xe000 == 0x2000
+        && !(a == 0x2001 && (b < 0x0200 || b == 0x0db8))
+        && a != 0x2002
+        && a & 0xfff0 != 0x3ff0
 }
 
 #[cfg(test)]
