@@ -91,6 +91,8 @@ pub enum PathReason {
     Unproved,
     /// Nothing came for three probe timeouts.
     Silence,
+    /// This machine has the address no more at which it began.
+    AddressLost,
 }
 
 impl PathReason {
@@ -109,6 +111,7 @@ impl PathReason {
             Self::Replaced => "replaced",
             Self::Unproved => "unproved",
             Self::Silence => "silence",
+            Self::AddressLost => "address_lost",
         }
     }
 }

@@ -267,6 +267,8 @@ impl Pair {
             identity: options.identity.clone(),
             grant: Grant::default(),
             remote: server_address(),
+            local: None,
+            width: None,
             app: options.app.clone(),
             suite: options.suite,
             resume: None,
