@@ -9,7 +9,7 @@
     )
 )]
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::driver::trace::Tracing;
@@ -290,6 +290,8 @@ pub struct ConnectOptions {
     /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used; one
     /// that the relay does not take leads to a full handshake.
     pub ticket: Option<ClientTicket>,
+    /// Leave by the [carrier](crate::Endpoint::attach) with this address instead of the socket; never by anything else, then.
+    pub via: Option<IpAddr>,
 }
 
 impl ConnectOptions {
@@ -303,6 +305,7 @@ impl ConnectOptions {
             server: None,
             suite: SuiteChoice::default(),
             ticket: None,
+            via: None,
         }
     }
 

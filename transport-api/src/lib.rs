@@ -11,6 +11,7 @@
 //! * The clock is read in one place (`driver/clock.rs`), and so is the system's randomness (`driver/entropy.rs`).
 #![deny(unsafe_code)]
 
+mod carrier;
 mod config;
 mod connection;
 mod datagram;
@@ -42,6 +43,7 @@ pub use datagram::{
     DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
     SendTracked,
 };
+pub use driver::carriers::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
@@ -255,6 +255,10 @@ pub struct Connect {
     pub grant: Grant,
     /// Where the relay is.
     pub remote: SocketAddr,
+    /// The address of this machine it begins at; `None` leaves that to the system.
+    pub local: Option<IpAddr>,
+    /// Bytes of UDP payload that can leave from there, where that is known; at least 1,000. See [`crate::Endpoint::set_width`].
+    pub width: Option<u16>,
     /// What the streams carry; the relay must say the same. At most 64 bytes.
     pub app: Vec<u8>,
     /// Cipher preference.

@@ -95,6 +95,8 @@ pub enum PathReason {
     Direct,
     /// It takes small packets and loses large ones.
     Starved,
+    /// This machine has the address no more at which it began.
+    AddressLost,
 }
 
 impl PathReason {
@@ -115,6 +117,7 @@ impl PathReason {
             Self::Silence => "silence",
             Self::Direct => "direct",
             Self::Starved => "starved",
+            Self::AddressLost => "address_lost",
         }
     }
 }

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use super::carriers::Carriers;
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
@@ -402,6 +403,7 @@ pub(crate) struct EndpointShared {
     pub(crate) marked: Marked,
     pub(crate) socket_buffer: usize,
     pub(crate) mark: Option<u32>,
+    pub(crate) carriers: Arc<Carriers>,
     pub(crate) state: Mutex<EndpointState>,
 }
 
@@ -410,6 +412,8 @@ pub(crate) struct EndpointShared {
 pub(crate) enum Change {
     Access(Access),
     Revoke(Vec<ClientId>),
+    /// A carrier was detached.
+    AddressLost(IpAddr),
     Epochs(Vec<RelayEpoch>, Option<Bundle>),
     /// Taken by whoever comes first: workers share them.
     TicketKeys(Arc<Mutex<Option<TicketKeys>>>),

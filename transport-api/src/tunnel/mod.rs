@@ -14,6 +14,7 @@
     )
 )]
 
+mod chain;
 mod client;
 mod connection;
 mod error;
@@ -29,6 +30,7 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use chain::{Chain, ChainError, ChainErrorKind, ChainWork, MAX_HOPS, connect_through};
 pub use client::Client;
 
 /// The application protocol of relays, as both sides name it in the handshake: HTTP/3 without QUIC.

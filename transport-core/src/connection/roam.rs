@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use transport_scheduler::Side;
@@ -19,7 +20,7 @@ use super::state::State;
 use super::{Connection, Event};
 use crate::buffer::Route;
 use crate::config::Now;
-use crate::error::{Breach, code};
+use crate::error::{Breach, CloseReason, code};
 use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{self, Tracer};
 use crate::wire::frame::kind;
@@ -69,6 +70,10 @@ pub enum PathError {
     InUse,
     /// The two ends did not agree to look for a direct path.
     NoDirect,
+    /// This machine does not have the address.
+    NoAddress,
+    /// Fewer than 1,000 bytes fit a datagram that leaves there.
+    TooNarrow,
 }
 
 impl fmt::Display for PathError {
@@ -83,6 +88,8 @@ impl fmt::Display for PathError {
             Self::NotReady => "the path has not proved itself, or is over",
             Self::InUse => "the connection's data go by this path",
             Self::NoDirect => "the two ends did not agree to look for a direct path",
+            Self::NoAddress => "this machine does not have the address",
+            Self::TooNarrow => "fewer than 1,000 bytes fit a datagram that leaves there",
         })
     }
 }
@@ -167,6 +174,60 @@ impl Connection {
         candidate.cid = Some(cid);
         self.paths.active.candidate = Some(Box::new(candidate));
         Ok(())
+    }
+
+    /// Paths that begin at `local` take datagrams of at most `payload` bytes, as [`Endpoint::set_width`](crate::Endpoint::set_width)
+    /// says for all connections. Whether there is such a path.
+    pub fn set_width(&mut self, local: IpAddr, payload: u16) -> bool {
+        let top = self.paths.template.mtu.limit();
+        let (mut any, mut adopted) = (false, false);
+        for (at, path) in self.paths.iter_mut().enumerate() {
+            if path.route.local != Some(local) {
+                continue;
+            }
+            any = true;
+            if path.mtu.bound(payload, top) {
+                path.recovery.set_max_datagram(path.mtu.current());
+                adopted |= at == 0;
+            }
+        }
+        if adopted {
+            self.adopt_mtu();
+        }
+        any
+    }
+
+    /// This machine has the address `local` no more, see [`Endpoint::lose_address`](crate::Endpoint::lose_address). Whether a path began
+    /// there.
+    pub(crate) fn lose_address(&mut self, now: Now, local: IpAddr) -> bool {
+        let lost = |path: &Path| path.route.local == Some(local) && path.state != PathState::Abandoned;
+        let ids: Vec<PathId> = self
+            .paths
+            .iter()
+            .filter(|path| lost(path))
+            .map(|path| path.id)
+            .collect();
+        for id in &ids {
+            if *id == self.paths.active.id {
+                let spare = self
+                    .paths
+                    .others
+                    .iter()
+                    .find(|path| path.state.is_usable() && !lost(path));
+                let spare = self
+                    .paths
+                    .best()
+                    .filter(|best| !ids.contains(best))
+                    .or(spare.map(|path| path.id));
+                let Some(spare) = spare else {
+                    self.end_silently(CloseReason::violation(code::NO_VIABLE_PATH));
+                    return true;
+                };
+                self.hand_over(spare, PathReason::Failover, now.instant);
+            }
+            self.end_path(*id, UNWANTED, PathReason::AddressLost, now.instant);
+        }
+        !ids.is_empty()
     }
 
     /// All paths that are not gone, the active one first.

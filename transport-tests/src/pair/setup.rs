@@ -179,6 +179,8 @@ impl Options {
             identity: self.identity.clone(),
             grant: Grant::default(),
             remote,
+            local: None,
+            width: None,
             app: self.app.clone(),
             suite: self.suite,
             resume: None,
