@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{loopback, relay};
 use transport_api::masque::{ProxyError, ProxyStatus, Target};
 use transport_api::relay::{
-    Asked, Decision, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy,
+    Asked, Decision, Grant, OnRequest, RelayConfig, RelayService, RequestMeta, TargetPolicy,
 };
 use transport_api::tunnel::{APP, Client};
 use transport_api::{ConnectOptions, Endpoint, EndpointConfig, Wait};
@@ -25,24 +25,20 @@ struct Ports {
 impl OnRequest for Ports {
     fn on_request(&self, request: &RequestMeta<'_>) -> Decision {
         let Asked::Host(target) = request.target else {
-            return Decision::Accept;
+            return Decision::accept();
         };
         if self.own.contains(target) {
             // The relay's policy forbids this machine's addresses; these targets are judged by a wider one.
-            return Decision::AcceptUnder(TargetPolicy {
+            return Decision::Accept(Grant::new().with_policy(TargetPolicy {
                 allow: "127.0.0.0/8".parse().into_iter().collect(),
                 ..TargetPolicy::default()
-            });
+            }));
         }
         if self.open.contains(&target.port()) {
-            return Decision::Accept;
+            return Decision::accept();
         }
         let why = ProxyStatus::new(ProxyError::HttpRequestDenied).with_details("this port is closed here");
-        Decision::Reject {
-            status: 403,
-            proxy_status: Some(why),
-            fields: Vec::new(),
-        }
+        Decision::reject(403, why)
     }
 }
 

@@ -9,5 +9,5 @@ pub(crate) use transport_core::{
     PathReason, PathState, Peer, Provider, ReadError as StreamReadError, RecvBatch, RelayEpoch, RelayId,
     RelayStatics, Route, Secret, ServerConfig, SessionInfo as EngineSession, StreamEvent, StreamId, Suite,
     SuiteChoice, Ticket, TicketKeys, TicketOptions, TransportConfig, Usage, Worker,
-    WriteError as StreamWriteError, code, net, trace,
+    WriteError as StreamWriteError, code, net, sha256, trace,
 };

@@ -62,6 +62,6 @@ pub use transport_core::{
     DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError,
     Grant, KeyLog, KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo, PathReason, PathState,
     Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret, StreamId, Suite, SuiteChoice,
-    TicketKeys, TicketOptions, TrafficSecrets, Usage, code, trace,
+    TicketKeys, TicketOptions, TokenIssuer, TokenKey, TrafficSecrets, Usage, code, trace,
 };
 pub use wait::Wait;

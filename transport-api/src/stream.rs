@@ -277,6 +277,12 @@ impl RecvStream {
         self.shared.id
     }
 
+    /// At a relay: whether the stream came along with the first flight of a client that had not yet shown that it is there. It may
+    /// be a copy of an earlier flight (RFC 8470): do only what is safe to be done twice.
+    pub fn is_early(&self) -> bool {
+        lock(&self.shared.state).early
+    }
+
     /// Reads some bytes, in order; `None` at the end of the stream. The peer may send more only as this is called.
     ///
     /// Cancel-safe: a dropped future has read nothing.

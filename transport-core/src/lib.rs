@@ -54,7 +54,7 @@ pub use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
 pub use transport_crypto::{
     Bundle, BundleDraft, BundleEndpoint, BundleError, ClientId, ClientIdentity, ClientTicket,
     EndpointAddress, Entropy, EntropyFailed, Grant, RelayId, RelayIdentity, RelayStatics, Secret,
-    SeededEntropy, Suite, TicketKeys, TrafficSecrets,
+    SeededEntropy, Suite, TicketKeys, TokenIssuer, TokenKey, TrafficSecrets, sha256,
 };
 pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{

@@ -24,6 +24,8 @@ pub(crate) mod label {
         STATICS = b"adit1 kh";
         /// Context of the bundle's ML-DSA signature.
         BUNDLE = b"adit1 bundle";
+        /// Context of an access token's ML-DSA signature.
+        TOKEN = b"adit1 token";
         /// Salt of the envelope keys.
         OUTER = b"adit1 outer";
         /// Salt of the hint keys.

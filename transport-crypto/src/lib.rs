@@ -22,6 +22,7 @@ mod fields;
 mod handshake;
 mod identity;
 mod ids;
+mod issuer;
 mod kdf;
 mod mask;
 pub mod provider;
@@ -51,6 +52,7 @@ pub use handshake::{
 };
 pub use identity::{ClientIdentity, RelayIdentity, RelayStatics};
 pub use ids::{ClientId, Grant, RelayId};
+pub use issuer::{TokenIssuer, TokenKey};
 pub use mask::{CidMask9, CidMasks, Direction, PacketMask, Sample};
 pub use resumption::{IssuedTicket, Resumption, TicketGrant};
 pub use schedule::Exporter;

@@ -158,6 +158,9 @@ impl Link {
         for direction in [Direction::Bi, Direction::Uni] {
             while let Some(id) = engine.accept(direction) {
                 let halves = self.halves(id, direction == Direction::Bi, true);
+                if let Some(recv) = &halves.recv {
+                    lock(&recv.state).early = engine.is_early();
+                }
                 let mut state = lock(&self.shared.state);
                 if direction == Direction::Bi {
                     state.accepted_bi.push_back(halves);

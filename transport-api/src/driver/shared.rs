@@ -157,6 +157,8 @@ pub(crate) struct RecvState {
     pub(crate) lost: Option<ConnectionError>,
     /// The scheduler may have more, and there was no room for it.
     pub(crate) starved: bool,
+    /// The peer opened it before it had shown that it is there.
+    pub(crate) early: bool,
     pub(crate) reader: Option<Waker>,
 }
 

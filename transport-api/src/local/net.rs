@@ -44,7 +44,21 @@ impl TcpStream {
 
     /// Connects. Dropping the future gives the attempt up.
     pub async fn connect(handle: &Handle, addr: SocketAddr) -> io::Result<Self> {
-        let stream = Registered::new(handle, mio::net::TcpStream::connect(addr)?)?;
+        Self::connected(handle, mio::net::TcpStream::connect(addr)?).await
+    }
+
+    /// Waits for the end of an attempt to connect that was begun without blocking, for instance from an address of its own.
+    /// Dropping the future gives the attempt up.
+    ///
+    /// # Errors
+    /// What became of the attempt.
+    pub async fn finish_connect(handle: &Handle, begun: std::net::TcpStream) -> io::Result<Self> {
+        begun.set_nonblocking(true)?;
+        Self::connected(handle, mio::net::TcpStream::from_std(begun)).await
+    }
+
+    async fn connected(handle: &Handle, stream: mio::net::TcpStream) -> io::Result<Self> {
+        let stream = Registered::new(handle, stream)?;
         poll_fn(|cx| stream.poll(Way::Write, cx, connected)).await?;
         stream.get().set_nodelay(true)?;
         Ok(Self(Rc::new(stream)))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 /// Why a lane or one of its streams cannot go on.
@@ -71,8 +72,19 @@ pub trait Lane: Clone + fmt::Debug + 'static {
     }
     /// The largest datagram that fits now, bytes.
     fn max_datagram(&self) -> usize;
+    /// Waits until [`Lane::max_datagram`] is not `known`, and says what it is then. Cancel-safe.
+    fn max_datagram_changed(&self, known: usize) -> impl Future<Output = Result<usize, LaneError>>;
     /// Ends the connection.
     fn close(&self, code: u64, reason: &str);
+    /// Where the peer is now, if that is known.
+    fn remote(&self) -> Option<SocketAddr> {
+        None
+    }
+    /// Fills `out` with keying material that both ends share and nobody else knows; false when there is none.
+    fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
+        let _ = (label, out);
+        false
+    }
 }
 
 /// The sending half of a stream. Dropping it finishes the stream.
@@ -98,4 +110,8 @@ pub trait LaneRecv: fmt::Debug + 'static {
     ) -> Poll<Result<Option<usize>, LaneError>>;
     /// Asks the peer to give the stream up.
     fn stop(&mut self, code: u64);
+    /// Whether the peer opened it before it had shown that it is there: it may be a copy of an earlier one (RFC 8470).
+    fn is_early(&self) -> bool {
+        false
+    }
 }

@@ -41,10 +41,14 @@ counters! {
     tunnels_open,
     /// IP tunnels among them.
     ip_open,
+    /// Contexts of bound tunnels there are now.
+    bind_contexts_open,
     /// TCP tunnels opened.
     tcp_opened,
     /// UDP tunnels opened.
     udp_opened,
+    /// UDP tunnels with bind opened.
+    bind_opened,
     /// IP tunnels opened.
     ip_opened,
     /// Tunnels that ended properly.
@@ -57,6 +61,10 @@ counters! {
     closed_idle,
     /// Tunnels ended because the client broke the protocol.
     closed_fault,
+    /// Tunnels ended because their time or their bytes were spent.
+    closed_by_limit,
+    /// Tunnels that the relay's end cut off.
+    closed_by_relay,
     /// Requests that were malformed or came incomplete.
     rejected_malformed,
     /// Requests for something that is not served (404, 405, 501).
@@ -85,6 +93,18 @@ counters! {
     udp_bytes_up,
     /// Bytes of UDP from targets to clients.
     udp_bytes_down,
+    /// Contexts opened.
+    bind_contexts_opened,
+    /// Contexts refused: forbidden, or one too many.
+    bind_contexts_refused,
+    /// UDP packets dropped: their peer is forbidden.
+    bind_dropped_policy,
+    /// UDP packets dropped: their sender has no context, and the client keeps strangers out.
+    bind_dropped_no_context,
+    /// UDP packets dropped: nobody registered their context.
+    bind_dropped_unknown,
+    /// UDP packets dropped: not well-formed.
+    bind_dropped_unreadable,
     /// IP packets from clients.
     ip_packets_up,
     /// IP packets to clients.
@@ -109,10 +129,14 @@ counters! {
     ip_pool_exhausted,
     /// Packets dropped: too large to send on.
     dropped_too_large,
+    /// Packets dropped: the system would not send them there.
+    dropped_refused,
     /// Packets dropped: the next hop's queue was full.
     dropped_queue_full,
-    /// Packets dropped: beyond the session's rate.
+    /// Packets dropped: beyond a rate of the session, the tunnel or the tenant.
     dropped_rate,
+    /// Packets dropped: before the answer to their request, beyond what is kept for it.
+    dropped_early,
     /// Received datagrams dropped: no such request.
     dropped_no_request,
 }
@@ -131,7 +155,11 @@ impl Counter {
     }
 
     pub(super) fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.sub(1);
+    }
+
+    pub(super) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {

@@ -1,14 +1,14 @@
 //! The relay's own sockets: which address to use, and how to reach it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::grant::Egress;
 use super::policy::{Allowed, Forbidden, TargetPolicy};
 use super::resolve::Resolver;
-#[cfg(unix)]
-use crate::engine::net;
-use crate::local::{Handle, TcpStream, UdpSocket};
+use crate::engine::net::{self, SocketOptions};
+use crate::local::{BatchSocket, Handle, TcpStream};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
 use crate::masque::target::{Host, Target};
 
@@ -16,6 +16,8 @@ use crate::masque::target::{Host, Target};
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one target that are tried.
 const MAX_ATTEMPTS: usize = 4;
+/// Bytes the kernel may hold for a UDP socket, each way.
+const SOCKET_BUFFER: usize = 512 * 1024;
 
 /// The addresses of `target` the policy allows; an error when there is none.
 pub(super) async fn addresses(
@@ -76,7 +78,7 @@ fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
 }
 
 /// Only an address of this machine can be bound.
-fn is_own(ip: IpAddr) -> bool {
+pub(super) fn is_own(ip: IpAddr) -> bool {
     std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -84,12 +86,13 @@ fn is_own(ip: IpAddr) -> bool {
 pub(super) async fn connect_tcp(
     local: &Handle,
     addresses: &[SocketAddr],
+    egress: &Egress,
     limit: Duration,
 ) -> Result<TcpStream, ProxyStatus> {
     let share = limit / u32::try_from(addresses.len()).unwrap_or(1).max(1);
     let mut failure = ProxyStatus::new(ProxyError::DestinationUnavailable);
     for &address in addresses {
-        match local.timeout(share, TcpStream::connect(local, address)).await {
+        match local.timeout(share, begin_tcp(local, address, egress)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = explain(&error),
             Err(_) => failure = ProxyStatus::new(ProxyError::ConnectionTimeout),
@@ -102,15 +105,11 @@ pub(super) async fn connect_tcp(
 pub(super) fn connect_udp(
     local: &Handle,
     addresses: &[SocketAddr],
-) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
+    egress: &Egress,
+) -> Result<(BatchSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
-        let any: IpAddr = if address.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let socket = unfragmented(local, any);
+        let socket = unfragmented(local, egress, address.is_ipv4());
         match socket.and_then(|socket| socket.connect(address).map(|()| socket)) {
             Ok(socket) => return Ok((socket, address)),
             Err(error) => failure = explain(&error),
@@ -120,14 +119,46 @@ pub(super) fn connect_udp(
 }
 
 /// A socket that sends packets whole or not at all (RFC 9298 §3.1), where the system can.
-fn unfragmented(local: &Handle, any: IpAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind((any, 0))?;
+fn unfragmented(local: &Handle, egress: &Egress, v4: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, v4, egress.bind_address(v4))
+}
+
+/// A port of its own, for IPv4 and, if `v6`, IPv6 as well; as [`unfragmented`]. Whose address packets leave from is said with each.
+pub(super) fn port(local: &Handle, egress: &Egress, v6: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, !v6, Egress::new().bind_address(!v6))
+}
+
+fn socket(local: &Handle, egress: &Egress, v4: bool, at: SocketAddr) -> io::Result<BatchSocket> {
+    let options = SocketOptions {
+        recv_buffer: SOCKET_BUFFER,
+        send_buffer: SOCKET_BUFFER,
+        ..SocketOptions::default()
+    };
+    let socket = BatchSocket::bind(local, at, &options)?;
     #[cfg(unix)]
-    match net::set_dont_fragment(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
-        _ => {}
+    if !egress.is_any(v4) {
+        socket.set_source(&source(egress, v4))?;
     }
-    UdpSocket::from_std(local, socket)
+    Ok(socket)
+}
+
+/// A TCP connection that leaves as `egress` says.
+async fn begin_tcp(local: &Handle, address: SocketAddr, egress: &Egress) -> io::Result<TcpStream> {
+    #[cfg(unix)]
+    if !egress.is_any(address.is_ipv4()) {
+        let begun = net::begin_tcp(address, &source(egress, address.is_ipv4()))?;
+        return TcpStream::finish_connect(local, begun).await;
+    }
+    TcpStream::connect(local, address).await
+}
+
+#[cfg(unix)]
+fn source(egress: &Egress, v4: bool) -> net::Source<'_> {
+    net::Source {
+        address: egress.source(v4),
+        interface: egress.interface.as_deref(),
+        mark: egress.mark,
+    }
 }
 
 fn explain(error: &io::Error) -> ProxyStatus {
@@ -144,6 +175,8 @@ fn explain(error: &io::Error) -> ProxyStatus {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     /// The longest IPv6 packets need not fit loopback's 65536 bytes; a usual socket would cut them.
@@ -156,10 +189,18 @@ mod tests {
         let long = vec![1; 65_500];
         usual.send_to(&long, address).unwrap();
         let local = crate::local::Loop::new(4).unwrap();
-        let (socket, _) = connect_udp(&local.handle(), &[address]).unwrap();
-        let refusal = socket.try_send(&long).unwrap_err();
-        assert!(crate::engine::net::is_too_long(&refusal));
-        assert_eq!(socket.try_send(&long[..60_000]).unwrap(), 60_000);
+        let (socket, _) = connect_udp(&local.handle(), &[address], &Egress::new()).unwrap();
+        for (len, sent, too_long) in [(65_500, 0, 1), (60_000, 1, 1)] {
+            let mut batch = crate::engine::Batch::default();
+            batch.push(&long[..len]).unwrap();
+            let route = crate::engine::Route {
+                remote: address,
+                local: None,
+            };
+            socket.try_send(route, &mut batch).unwrap();
+            let stats = socket.send_stats();
+            assert_eq!((stats.sent, stats.too_long), (sent, too_long));
+        }
     }
 
     #[test]

@@ -13,24 +13,37 @@
 )]
 
 pub mod accounting;
+mod bind;
+mod buffers;
 mod egress;
+mod event;
+mod grant;
 mod hook;
 mod ip;
+mod ledger;
 pub mod policy;
 mod pump;
 mod quota;
+mod rate;
 mod request;
 mod resolve;
 mod service;
+mod tenants;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 pub use accounting::Snapshot;
+pub use bind::BindConfig;
+pub use event::{Accountant, AccountingEvent, Carried, DropCause, EventKind, TunnelDrops, TunnelEnd};
+pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};
 pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};
 pub use quota::Quota;
+pub use rate::SharedRate;
 pub use service::{RelayConfig, RelayService};
+pub use tenants::{MAX_TENANTS, Quotas, TenantQuota, TenantUsage, TooManyTenants};
 
 pub use crate::ip::Network;
 pub use crate::tunnel::APP;

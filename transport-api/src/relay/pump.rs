@@ -1,31 +1,24 @@
-//! Carrying bytes and packets between a request and a socket.
+//! Carrying bytes between a request and a socket.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Duration;
 
+use super::event::TunnelEnd;
+use super::ledger::{Ledger, Way};
 use super::service::SessionContext;
-use crate::driver::clock;
-use crate::engine::net::is_too_long;
 use crate::http::frame::{DATA_HEADER, data_header};
 use crate::http::{Code, Fault};
-use crate::local::{TcpStream, UdpSocket, yield_now};
+use crate::local::{TcpStream, yield_now};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
-use crate::masque::udp::MAX_UDP_PAYLOAD;
-use crate::tunnel::UdpStream;
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::inbox::InboxEnd;
 use crate::tunnel::session::{RequestStream, Route};
-use crate::tunnel::{Datagram, UdpSendError, UdpSender};
 
 /// The first buffer of a direction; it grows to `MAX_PIECE` when reads fill it.
 const MIN_PIECE: usize = 8 * 1024;
 const MAX_PIECE: usize = 64 * 1024;
-/// Packets carried before other tunnels have their turn.
-const UDP_BATCH: usize = 64;
 /// Pieces carried before other tunnels have their turn.
 const TCP_BATCH: usize = 16;
 
@@ -37,6 +30,22 @@ pub(super) enum End {
     ByClient,
     Fault(Fault),
     Idle,
+    /// What it was granted is used up.
+    Over(TunnelEnd),
+}
+
+impl End {
+    /// What the accountant is told.
+    pub(super) fn reason(&self) -> TunnelEnd {
+        match self {
+            Self::Finished => TunnelEnd::Finished,
+            Self::ByTarget => TunnelEnd::Target,
+            Self::ByClient => TunnelEnd::Client,
+            Self::Fault(_) => TunnelEnd::Fault,
+            Self::Idle => TunnelEnd::Idle,
+            Self::Over(why) => *why,
+        }
+    }
 }
 
 impl From<StreamError> for End {
@@ -57,6 +66,7 @@ impl From<LaneError> for End {
 /// Carries TCP both ways until both are finished, or one breaks.
 pub(super) async fn tcp<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     stream: RequestStream<L>,
     target: TcpStream,
 ) -> End {
@@ -66,8 +76,9 @@ pub(super) async fn tcp<L: Lane>(
         route,
     } = stream;
     let end = {
-        let mut up = pin!(tcp_up(context, &mut frames, &target));
-        let mut down = pin!(tcp_down(context, &mut send, &target));
+        let mut up = pin!(tcp_up(context, ledger, &mut frames, &target));
+        let mut down = pin!(tcp_down(context, ledger, &mut send, &target));
+        let mut over = pin!(ledger.over(context.local()));
         let mut stray = pin!(no_datagrams(&route));
         let (mut up_done, mut down_done) = (false, false);
         poll_fn(|cx| {
@@ -85,13 +96,16 @@ pub(super) async fn tcp<L: Lane>(
             if up_done && down_done {
                 return Poll::Ready(End::Finished);
             }
+            if let Poll::Ready(why) = over.as_mut().poll(cx) {
+                return Poll::Ready(End::Over(why));
+            }
             stray.as_mut().poll(cx)
         })
         .await
     };
     let code = match &end {
         End::Finished => return end,
-        End::ByTarget | End::ByClient | End::Idle => Code::CONNECT_ERROR,
+        End::ByTarget | End::ByClient | End::Idle | End::Over(_) => Code::CONNECT_ERROR,
         End::Fault(fault) => {
             context.session.fault(*fault);
             fault.code()
@@ -107,6 +121,7 @@ pub(super) async fn tcp<L: Lane>(
 /// Client to target.
 async fn tcp_up<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     frames: &mut FrameReader<L::Recv>,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -117,8 +132,7 @@ async fn tcp_up<L: Lane>(
             .write_all(buffer.get(..n).unwrap_or_default())
             .await
             .map_err(|_| End::ByTarget)?;
-        context.accounting().tcp_bytes_up.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Up, n).await;
         if n == buffer.len() && n < MAX_PIECE {
             buffer.resize(n * 2, 0);
         }
@@ -135,6 +149,7 @@ async fn tcp_up<L: Lane>(
 /// Target to client: each read becomes one DATA frame, its header written in front of it.
 async fn tcp_down<L: Lane>(
     context: &SessionContext<L>,
+    ledger: &Ledger,
     send: &mut L::Send,
     target: &TcpStream,
 ) -> Result<(), End> {
@@ -155,8 +170,7 @@ async fn tcp_down<L: Lane>(
             place.copy_from_slice(&header);
         }
         write_all(send, buffer.get(start..DATA_HEADER + n).unwrap_or_default()).await?;
-        context.accounting().tcp_bytes_down.add(n as u64);
-        context.pay(n).await;
+        ledger.pay(context.local(), Way::Down, n).await;
         if n + DATA_HEADER == buffer.len() && n < MAX_PIECE {
             buffer.resize(DATA_HEADER + n * 2, 0);
         }
@@ -177,128 +191,5 @@ async fn no_datagrams<L>(route: &Route<L>) -> End {
     match end {
         InboxEnd::NotForDatagrams => End::Fault(Fault::Stream(Code::DATAGRAM_ERROR)),
         InboxEnd::Closed => End::ByClient,
-    }
-}
-
-enum Event {
-    FromClient(Result<Option<Datagram>, StreamError>),
-    FromTarget(io::Result<usize>),
-    Quiet,
-}
-
-/// Carries UDP both ways until the client closes, the socket dies, or nothing was carried for `idle`.
-pub(super) async fn udp<L: Lane>(
-    context: &SessionContext<L>,
-    stream: RequestStream<L>,
-    socket: UdpSocket,
-    max_payload: usize,
-    idle: Duration,
-) -> End {
-    let sender = UdpSender::new(&stream.route);
-    let mut stream = UdpStream::new(stream, max_payload);
-    let mut buffer = vec![0; MAX_UDP_PAYLOAD.min(MAX_PIECE)];
-    let mut timer = context.local().sleep(idle);
-    let mut last = clock::now().instant;
-    let mut carried = 0usize;
-    loop {
-        // Whoever went first last time waits this time.
-        let client_first = carried.is_multiple_of(2);
-        let event = poll_fn(|cx| {
-            for turn in [client_first, !client_first] {
-                let event = if turn {
-                    stream.poll_recv(cx).map(Event::FromClient)
-                } else {
-                    socket.poll_recv(cx, &mut buffer).map(Event::FromTarget)
-                };
-                if event.is_ready() {
-                    return event;
-                }
-            }
-            Pin::new(&mut timer).poll(cx).map(|()| Event::Quiet)
-        })
-        .await;
-        match event {
-            Event::FromClient(Ok(Some(packet))) => {
-                if let Err(end) = udp_up(context, &socket, &packet, max_payload) {
-                    stream.close();
-                    return end;
-                }
-            }
-            Event::FromClient(Ok(None)) => return End::Finished,
-            Event::FromClient(Err(error)) => return error.into(),
-            Event::FromTarget(Ok(n)) => udp_down(context, &sender, buffer.get(..n).unwrap_or_default()),
-            Event::FromTarget(Err(e)) if is_too_long(&e) => context.accounting().dropped_too_large.inc(),
-            Event::FromTarget(Err(_)) => {
-                stream.close();
-                return End::ByTarget;
-            }
-            Event::Quiet => {
-                let quiet = clock::now().instant.saturating_duration_since(last);
-                if quiet >= idle {
-                    stream.close();
-                    return End::Idle;
-                }
-                timer.reset(idle.saturating_sub(quiet));
-                continue;
-            }
-        }
-        carried += 1;
-        if carried.is_multiple_of(UDP_BATCH) {
-            yield_now().await;
-        }
-        last = clock::now().instant;
-    }
-}
-
-/// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
-fn udp_up<L: Lane>(
-    context: &SessionContext<L>,
-    socket: &UdpSocket,
-    packet: &[u8],
-    max: usize,
-) -> Result<(), End> {
-    let accounting = context.accounting();
-    if packet.len() > max {
-        accounting.dropped_too_large.inc();
-        return Ok(());
-    }
-    if !context.try_pay(packet.len()) {
-        accounting.dropped_rate.inc();
-        return Ok(());
-    }
-    match socket.try_send(packet) {
-        Ok(_) => {
-            accounting.udp_packets_up.inc();
-            accounting.udp_bytes_up.add(packet.len() as u64);
-        }
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-            ) =>
-        {
-            return Err(End::ByTarget);
-        }
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => accounting.dropped_queue_full.inc(),
-        Err(_) => accounting.dropped_too_large.inc(),
-    }
-    Ok(())
-}
-
-fn udp_down<L: Lane>(context: &SessionContext<L>, sender: &UdpSender<L>, packet: &[u8]) {
-    let accounting = context.accounting();
-    if !context.try_pay(packet.len()) {
-        accounting.dropped_rate.inc();
-        return;
-    }
-    match sender.send(packet) {
-        Ok(()) => {
-            accounting.udp_packets_down.inc();
-            accounting.udp_bytes_down.add(packet.len() as u64);
-        }
-        Err(UdpSendError::TooLarge(_)) => accounting.dropped_too_large.inc(),
-        Err(UdpSendError::Dropped) => accounting.dropped_queue_full.inc(),
     }
 }

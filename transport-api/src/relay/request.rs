@@ -2,25 +2,34 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::bind as bound;
 use super::egress;
+use super::event::DropCause;
+use super::grant::{Grant, TenantId};
 use super::hook::{Asked, Decision, Protocol, RequestMeta};
+use super::ledger::{Account, Holder, Ledger};
 use super::pump::{self, End};
 use super::service::SessionContext;
+use super::tenants::Countable;
+use super::udp as udp_tunnel;
+use crate::driver::clock;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::{Target, ip, is_true, udp};
+use crate::masque::target::BindTarget;
+use crate::masque::{IpScope, Target, bind, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
 
 /// Time for the head of a request to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
-const MAX_PAYLOAD_V4: usize = 1500 - 20 - 8;
-const MAX_PAYLOAD_V6: usize = 1500 - 40 - 8;
+/// When a tenant that has too many sessions or tunnels may ask again.
+const RETRY: Duration = Duration::from_secs(4);
 
 /// An answer other than 2xx.
 struct Refusal {
@@ -39,6 +48,17 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The tenant has no more of something for now (RFC 6585 §4).
+    fn beyond_quota(details: &str, retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs().saturating_add(1);
+        Self {
+            fields: vec![Field::new("retry-after", seconds.to_string())],
+            ..Self::plain(429, ProxyError::ConnectionLimitReached, details)
+        }
+    }
+}
+
 impl From<ProxyStatus> for Refusal {
     fn from(status: ProxyStatus) -> Self {
         let code = status.error.map_or(500, ProxyError::status);
@@ -51,13 +71,11 @@ impl From<ProxyStatus> for Refusal {
 }
 
 /// Serves the request on one stream.
-pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send, recv: L::Recv) {
+pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, mut stream: RequestStream<L>) {
     let slot = context.take_tunnel();
-    let mut send = send;
-    let mut frames = FrameReader::new(recv);
     let head = match context
         .local()
-        .timeout(HEAD_TIMEOUT, read_head(&mut frames))
+        .timeout(HEAD_TIMEOUT, read_head(&mut stream.frames))
         .await
     {
         Ok(Ok(head)) => head,
@@ -71,37 +89,24 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, send: L::Send
                 }
                 _ => Code::REQUEST_INCOMPLETE,
             };
-            send.reset(code.0);
-            frames.stop(code);
+            stream.send.reset(code.0);
+            stream.frames.stop(code);
             return;
         }
     };
-    frames.head_done();
-    let planned = match slot {
-        Some(_) => plan(&context, &head),
+    stream.frames.head_done();
+    let admitted = match slot {
+        Some(_) => plan(&context, &head, stream.frames.is_early()).and_then(|plan| admit(&context, plan)),
         None => Err(Refusal::plain(
             503,
             ProxyError::ConnectionLimitReached,
             "too many tunnels in this session",
         )),
     };
-    match planned {
-        Ok(plan) => {
-            run(
-                &context,
-                plan,
-                context
-                    .session
-                    .request_from(send, frames, head_takes_datagrams(&head)),
-            )
-            .await;
-        }
-        Err(refusal) => refuse(&context, refusal, send, frames).await,
+    match admitted {
+        Ok(admitted) => run(&context, admitted, stream).await,
+        Err(refusal) => refuse(&context, refusal, stream).await,
     }
-}
-
-fn head_takes_datagrams(head: &RequestHead) -> bool {
-    matches!(head.protocol.as_deref(), Some(udp::PROTOCOL | ip::PROTOCOL))
 }
 
 async fn read_head<R: crate::masque::LaneRecv>(
@@ -116,12 +121,41 @@ async fn read_head<R: crate::masque::LaneRecv>(
 /// What is to be done, before any name is resolved.
 struct Plan {
     wanted: Wanted,
-    policy: super::TargetPolicy,
+    grant: Grant,
+}
+
+/// The same, with the account it is done on.
+struct Admitted {
+    wanted: Wanted,
+    grant: Grant,
+    ledger: Rc<Ledger>,
+}
+
+/// Numbers of tunnels.
+static TUNNELS: AtomicU64 = AtomicU64::new(0);
+
+impl Wanted {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Udp(_) => Protocol::Udp,
+            Self::Bind(_) => Protocol::Bind,
+            Self::Ip(..) => Protocol::Ip,
+        }
+    }
+
+    fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Tcp(target) | Self::Udp(target) | Self::Bind(BindTarget::Host(target)) => Some(target),
+            Self::Bind(BindTarget::Any) | Self::Ip(..) => None,
+        }
+    }
 }
 
 enum Wanted {
     Tcp(Target),
     Udp(Target),
+    Bind(BindTarget),
     /// What it may reach, and whether it puts pieces together.
     Ip(Routes, bool),
 }
@@ -130,49 +164,87 @@ fn unsupported(status: u16, details: &str) -> Refusal {
     Refusal::plain(status, ProxyError::HttpRequestError, details)
 }
 
-fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> Result<Plan, Refusal> {
+fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -> Result<Plan, Refusal> {
+    let meta = |protocol, target| {
+        let mut meta = RequestMeta::new(protocol, target, head, &context.peer, context.session.lane());
+        (meta.session, meta.early, meta.local) = (context.number, early, context.listens_on());
+        meta
+    };
     let bad_target = |_| unsupported(400, "not a host and a port");
     let path = head.path.as_deref().unwrap_or_default();
     match (head.method.as_str(), head.protocol.as_deref()) {
         ("CONNECT", None) => {
             let authority = head.authority.as_deref().unwrap_or_default();
             let target = Target::from_authority(authority).map_err(bad_target)?;
-            let policy = ask(context, head, Protocol::Tcp, Asked::Host(&target))?;
+            let grant = ask(context, &meta(Protocol::Tcp, Asked::Host(&target)))?;
             Ok(Plan {
                 wanted: Wanted::Tcp(target),
-                policy,
+                grant,
+            })
+        }
+        ("CONNECT", Some(udp::PROTOCOL)) if wants_bind(context, head) => {
+            let mut templates = context.config().templates.iter();
+            let matched = templates.find_map(|t| t.matches_bind(path));
+            let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
+            let target = target.map_err(bad_target)?;
+            let asked = match &target {
+                BindTarget::Host(target) => Asked::Host(target),
+                BindTarget::Any => Asked::Anybody,
+            };
+            let grant = ask(context, &meta(Protocol::Bind, asked))?;
+            Ok(Plan {
+                wanted: Wanted::Bind(target),
+                grant,
             })
         }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
             let target = target.map_err(bad_target)?;
-            let policy = ask(context, head, Protocol::Udp, Asked::Host(&target))?;
+            let grant = ask(context, &meta(Protocol::Udp, Asked::Host(&target)))?;
             Ok(Plan {
                 wanted: Wanted::Udp(target),
-                policy,
+                grant,
             })
         }
-        ("CONNECT", Some(ip::PROTOCOL)) => plan_ip(context, head, path),
+        ("CONNECT", Some(ip::PROTOCOL)) => {
+            let scope = ip_scope(context, path)?;
+            let grant = ask(context, &meta(Protocol::Ip, Asked::Ip(&scope)))?;
+            plan_ip(context, head, &scope, grant)
+        }
         ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
         _ => Err(unsupported(405, "only CONNECT is served")),
     }
 }
 
-fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str) -> Result<Plan, Refusal> {
-    let Some(gateway) = context.gateway() else {
-        return Err(unsupported(501, "this relay has no IP tunnels"));
-    };
+fn wants_bind<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> bool {
+    context.config().bind.enabled && is_true(&head.fields, bind::FIELD)
+}
+
+const NO_IP: &str = "this relay has no IP tunnels";
+
+fn ip_scope<L: Lane>(context: &SessionContext<L>, path: &str) -> Result<IpScope, Refusal> {
+    if context.gateway().is_none() {
+        return Err(unsupported(501, NO_IP));
+    }
     let matched = context
         .config()
         .ip_templates
         .iter()
         .find_map(|t| t.matches_ip(path));
     let scope = matched.ok_or_else(|| unsupported(404, "no such template"))?;
-    let scope = scope.map_err(|error| unsupported(400, &error.to_string()))?;
-    let policy = ask(context, head, Protocol::Ip, Asked::Ip(&scope))?;
+    scope.map_err(|error| unsupported(400, &error.to_string()))
+}
+
+fn plan_ip<L: Lane>(
+    context: &SessionContext<L>,
+    head: &RequestHead,
+    scope: &IpScope,
+    grant: Grant,
+) -> Result<Plan, Refusal> {
+    let gateway = context.gateway().ok_or_else(|| unsupported(501, NO_IP))?;
     let routes = gateway
-        .routes_for(&scope)
+        .routes_for(scope)
         .ok_or_else(|| unsupported(501, "name an address or a network instead of a host"))?;
     if routes.ranges().is_empty() {
         return Err(ProxyStatus::new(ProxyError::DestinationIpUnroutable).into());
@@ -180,26 +252,14 @@ fn plan_ip<L: Lane>(context: &SessionContext<L>, head: &RequestHead, path: &str)
     let pieces = is_true(&head.fields, ip::PIECES_FIELD);
     Ok(Plan {
         wanted: Wanted::Ip(routes, pieces),
-        policy,
+        grant,
     })
 }
 
 /// The embedder's word.
-fn ask<L: Lane>(
-    context: &SessionContext<L>,
-    head: &RequestHead,
-    protocol: Protocol,
-    target: Asked<'_>,
-) -> Result<super::TargetPolicy, Refusal> {
-    let meta = RequestMeta {
-        protocol,
-        target,
-        fields: &head.fields,
-        peer: &context.peer,
-    };
-    match context.config().hook.on_request(&meta) {
-        Decision::Accept => Ok(context.policy()),
-        Decision::AcceptUnder(policy) => Ok(policy),
+fn ask<L: Lane>(context: &SessionContext<L>, meta: &RequestMeta<'_>) -> Result<Grant, Refusal> {
+    match context.config().hook.on_request(meta) {
+        Decision::Accept(grant) => Ok(grant),
         Decision::Reject {
             status,
             proxy_status,
@@ -215,118 +275,191 @@ fn ask<L: Lane>(
     }
 }
 
-/// Resolves, connects, answers, carries.
-async fn run<L: Lane>(context: &SessionContext<L>, plan: Plan, stream: RequestStream<L>) {
-    let accounting = context.accounting();
-    let end = match plan.wanted {
-        Wanted::Ip(routes, pieces) => {
-            accounting.ip_opened.inc();
-            serve_ip(context, routes, pieces, stream).await
-        }
-        Wanted::Tcp(target) => {
-            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
-                return;
-            };
-            accounting.tcp_opened.inc();
-            serve_tcp(context, &addresses, stream).await
-        }
-        Wanted::Udp(target) => {
-            let Some((addresses, stream)) = resolve(context, &plan.policy, &target, stream).await else {
-                return;
-            };
-            accounting.udp_opened.inc();
-            serve_udp(context, &addresses, stream).await
-        }
+/// Opens the account: there must be room in the tenant's quota.
+fn admit<L: Lane>(context: &SessionContext<L>, plan: Plan) -> Result<Admitted, Refusal> {
+    let Plan { wanted, grant } = plan;
+    let account = grant.tenant.map(|tenant| account(context, tenant)).transpose()?;
+    let target = wanted.target().filter(|_| context.config().account_targets);
+    let holder = Holder {
+        session: context.number,
+        number: TUNNELS.fetch_add(1, Ordering::Relaxed),
+        peer: context.peer,
+        protocol: wanted.protocol(),
+        target: target.cloned(),
+        account,
     };
-    let Some(end) = end else { return };
-    let counter = match end {
-        End::Finished => &accounting.closed_finished,
-        End::ByTarget => &accounting.closed_by_target,
-        End::ByClient => &accounting.closed_by_client,
-        End::Fault(_) => &accounting.closed_fault,
-        End::Idle => &accounting.closed_idle,
-    };
-    counter.inc();
+    let ledger = Ledger::new(
+        Arc::clone(context.shared()),
+        holder,
+        &grant,
+        Rc::clone(&context.pace),
+    );
+    Ok(Admitted {
+        wanted,
+        grant,
+        ledger: Rc::new(ledger),
+    })
 }
 
-/// The addresses of a target that the policy allows, or an answer that says why there are none.
-async fn resolve<L: Lane>(
-    context: &SessionContext<L>,
-    policy: &super::TargetPolicy,
-    target: &Target,
-    stream: RequestStream<L>,
-) -> Option<(Vec<SocketAddr>, RequestStream<L>)> {
-    match egress::addresses(context.local(), context.resolver(), policy, target).await {
-        Ok(addresses) => Some((addresses, stream)),
-        Err(status) => {
-            refuse(context, status.into(), stream.send, stream.frames).await;
-            None
-        }
+fn account<L: Lane>(context: &SessionContext<L>, id: TenantId) -> Result<Account, Refusal> {
+    let tenant = context.tenant(id).ok_or_else(|| Refusal {
+        status: 503,
+        ..Refusal::beyond_quota("too many tenants", RETRY)
+    })?;
+    if let Some(left) = tenant.spent_for(clock::now().instant) {
+        return Err(Refusal::beyond_quota("the tenant's bytes are spent", left));
+    }
+    if !context.enter(id, &tenant) {
+        return Err(Refusal::beyond_quota("too many sessions of the tenant", RETRY));
+    }
+    let tunnel = tenant
+        .take(Countable::Tunnels)
+        .ok_or_else(|| Refusal::beyond_quota("too many tunnels of the tenant", RETRY))?;
+    Ok(Account { id, tenant, tunnel })
+}
+
+/// Resolves, connects, answers, carries.
+async fn run<L: Lane>(context: &SessionContext<L>, admitted: Admitted, stream: RequestStream<L>) {
+    let end = match &admitted.wanted {
+        Wanted::Ip(routes, pieces) => serve_ip(context, &admitted, routes, *pieces, stream).await,
+        Wanted::Tcp(target) => serve_tcp(context, &admitted, target, stream).await,
+        Wanted::Udp(target) => serve_udp(context, &admitted, target, stream).await,
+        Wanted::Bind(target) => serve_bind(context, &admitted, target, stream).await,
+    };
+    match end {
+        Ok(end) => admitted.ledger.close(end.reason()),
+        Err((status, stream)) => refuse(context, status.into(), stream).await,
     }
 }
 
+/// How a tunnel ended, or why there is none.
+type Served<L> = Result<End, (ProxyStatus, RequestStream<L>)>;
+
 async fn serve_ip<L: Lane>(
     context: &SessionContext<L>,
-    routes: Routes,
+    admitted: &Admitted,
+    routes: &Routes,
     pieces: bool,
     mut stream: RequestStream<L>,
-) -> Option<End> {
-    let gateway = context.gateway()?;
-    let _open = context.count_ip_tunnel();
+) -> Served<L> {
+    let Some(gateway) = context.gateway() else {
+        return Err((ProxyStatus::new(ProxyError::ProxyInternalError), stream));
+    };
     let mut head = ResponseHead::new(200).with("capsule-protocol", "?1");
     if pieces {
         head = head.with(ip::PIECES_FIELD, "?1");
     }
-    if answer(&mut stream.send, &head).await.is_err() {
-        return Some(End::ByClient);
+    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+        return Ok(End::ByClient);
     }
-    Some(super::ip::serve(context, gateway, stream, routes, pieces).await)
+    let Admitted { grant, ledger, .. } = admitted;
+    Ok(super::ip::serve(context, gateway, grant, ledger, stream, routes.clone(), pieces).await)
 }
 
 async fn serve_tcp<L: Lane>(
     context: &SessionContext<L>,
-    addresses: &[SocketAddr],
+    admitted: &Admitted,
+    target: &Target,
     mut stream: RequestStream<L>,
-) -> Option<End> {
-    match egress::connect_tcp(context.local(), addresses, context.config().connect_timeout).await {
-        Ok(target) => {
-            let _open = context.count_tunnel();
-            if answer(&mut stream.send, &ResponseHead::new(200)).await.is_err() {
-                return Some(End::ByClient);
-            }
-            Some(pump::tcp(context, stream, target).await)
-        }
-        Err(status) => {
-            refuse(context, status.into(), stream.send, stream.frames).await;
-            None
-        }
+) -> Served<L> {
+    let egress = &admitted.grant.egress;
+    let connected = async {
+        let addresses = resolve(context, admitted, target).await?;
+        egress::connect_tcp(
+            context.local(),
+            &addresses,
+            egress,
+            context.config().connect_timeout,
+        )
+        .await
+    };
+    let target = match connected.await {
+        Ok(target) => target,
+        Err(status) => return Err((status, stream)),
+    };
+    let head = ResponseHead::new(200);
+    if accept(&admitted.ledger, &mut stream, &head, false).await.is_err() {
+        return Ok(End::ByClient);
     }
+    Ok(pump::tcp(context, &admitted.ledger, stream, target).await)
 }
 
 async fn serve_udp<L: Lane>(
     context: &SessionContext<L>,
-    addresses: &[SocketAddr],
+    admitted: &Admitted,
+    target: &Target,
     mut stream: RequestStream<L>,
-) -> Option<End> {
-    match egress::connect_udp(context.local(), addresses) {
-        Ok((socket, address)) => {
-            let _open = context.count_tunnel();
-            let head = ResponseHead::new(200).with("capsule-protocol", "?1");
-            if answer(&mut stream.send, &head).await.is_err() {
-                return Some(End::ByClient);
-            }
-            let max = if address.is_ipv4() {
-                MAX_PAYLOAD_V4
-            } else {
-                MAX_PAYLOAD_V6
-            };
-            Some(pump::udp(context, stream, socket, max, context.config().udp_idle).await)
-        }
-        Err(status) => {
-            refuse(context, status.into(), stream.send, stream.frames).await;
-            None
-        }
+) -> Served<L> {
+    let connected = resolve(context, admitted, target)
+        .await
+        .and_then(|addresses| egress::connect_udp(context.local(), &addresses, &admitted.grant.egress));
+    let (socket, address) = match connected {
+        Ok(connected) => connected,
+        Err(status) => return Err((status, stream)),
+    };
+    let head = ResponseHead::new(200).with("capsule-protocol", "?1");
+    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+        return Ok(End::ByClient);
     }
+    let idle = admitted.grant.limits.idle.unwrap_or(context.config().udp_idle);
+    Ok(udp_tunnel::serve(context, &admitted.ledger, stream, socket, address, idle).await)
+}
+
+/// The addresses of a target that the policy allows.
+async fn resolve<L: Lane>(
+    context: &SessionContext<L>,
+    admitted: &Admitted,
+    target: &Target,
+) -> Result<Vec<SocketAddr>, ProxyStatus> {
+    let policy = context.policy_for(&admitted.grant);
+    egress::addresses(context.local(), context.resolver(), &policy, target).await
+}
+
+/// Answers with 2xx: the tunnel is open, and what came before the answer is part of it.
+async fn accept<L: Lane>(
+    ledger: &Ledger,
+    stream: &mut RequestStream<L>,
+    head: &ResponseHead,
+    takes_datagrams: bool,
+) -> Result<(), LaneError> {
+    ledger.open();
+    ledger.dropped(DropCause::Early, stream.route.inbox.open(takes_datagrams));
+    answer(&mut stream.send, head).await
+}
+
+async fn serve_bind<L: Lane>(
+    context: &SessionContext<L>,
+    admitted: &Admitted,
+    target: &BindTarget,
+    mut stream: RequestStream<L>,
+) -> Served<L> {
+    let addresses = match target {
+        BindTarget::Any => Vec::new(),
+        BindTarget::Host(target) => match resolve(context, admitted, target).await {
+            Ok(addresses) => addresses,
+            Err(status) => return Err((status, stream)),
+        },
+    };
+    let bound = match (bound::Public::bind(context, &admitted.grant.egress), target) {
+        (Ok(bound), _) => bound,
+        // The target can be reached all the same.
+        (Err(_), BindTarget::Host(target)) => return serve_udp(context, admitted, target, stream).await,
+        (Err(_), BindTarget::Any) => {
+            let status = ProxyStatus::new(ProxyError::DestinationUnavailable);
+            return Err((status.with_details("no address to be reached at"), stream));
+        }
+    };
+    let mut head = ResponseHead::new(200)
+        .with("capsule-protocol", "?1")
+        .with(bind::FIELD, "?1");
+    head.fields.push(bind::address::field(bound.1.addresses()));
+    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+        return Ok(End::ByClient);
+    }
+    let reachable = |to: &&SocketAddr| bound.1.of_family(**to).is_some();
+    let target = addresses.iter().find(reachable).or(addresses.first()).copied();
+    let Admitted { grant, ledger, .. } = admitted;
+    Ok(bound::serve(context, grant, ledger, stream, bound, target).await)
 }
 
 async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {
@@ -335,13 +468,10 @@ async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), Lan
     write_all(send, &out).await
 }
 
-async fn refuse<L: Lane>(
-    context: &SessionContext<L>,
-    refusal: Refusal,
-    mut send: L::Send,
-    mut frames: FrameReader<L::Recv>,
-) {
+async fn refuse<L: Lane>(context: &SessionContext<L>, refusal: Refusal, mut stream: RequestStream<L>) {
     count_refusal(context, &refusal);
+    let early = stream.route.inbox.discard();
+    context.accounting().dropped_early.add(early);
     let mut head = ResponseHead {
         status: refusal.status,
         fields: refusal.fields,
@@ -350,10 +480,10 @@ async fn refuse<L: Lane>(
         head.fields.push(status.field(&context.config().name));
     }
     // The client may be gone; the answer is then lost on nobody.
-    if answer(&mut send, &head).await.is_ok() {
-        send.finish();
+    if answer(&mut stream.send, &head).await.is_ok() {
+        stream.send.finish();
     }
-    frames.stop(Code::NO_ERROR);
+    stream.frames.stop(Code::NO_ERROR);
 }
 
 fn count_refusal<L: Lane>(context: &SessionContext<L>, refusal: &Refusal) {

@@ -2,25 +2,33 @@
 //!
 //! A relay that serves IP has its driver on the same thread: packets change none between the network and the device.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::accounting::{Accounting, Counter, Snapshot};
+use super::accounting::{Accounting, Snapshot};
+use super::bind::{BindConfig, Ports};
+use super::buffers::Buffers;
+use super::event::Accountant;
+use super::grant::{Grant, TenantId};
 use super::hook::{AcceptAll, OnRequest};
 use super::ip::{self, Gateway, IpService};
 use super::policy::TargetPolicy;
-use super::quota::{Bucket, Quota, Slot, Slots};
+use super::quota::{Quota, Slot, Slots};
+use super::rate::Pace;
 use super::request;
 use super::resolve::Resolver;
+use super::tenants::{Countable, Quotas, Taken, Tenant, TenantQuota, TooManyTenants};
 use crate::driver::clock;
 use crate::http::Code;
 use crate::local::{Handle, Loop};
@@ -47,12 +55,22 @@ pub struct RelayConfig {
     pub policy: TargetPolicy,
     /// Limits of sessions.
     pub quota: Quota,
+    /// CONNECT-UDP bind.
+    pub bind: BindConfig,
     /// Time for a TCP connection to the target.
     pub connect_timeout: Duration,
     /// A UDP tunnel without packets ends after this time; RFC 9298 §3.1 wants 2 minutes at least.
     pub udp_idle: Duration,
     /// Decides about requests.
     pub hook: Arc<dyn OnRequest>,
+    /// What tenants may use; relays that are given clones of one table share it.
+    pub tenants: Quotas,
+    /// Hears of tunnels.
+    pub accountant: Option<Arc<dyn Accountant>>,
+    /// How often it hears of a tunnel that is open; `None`: only of openings and ends.
+    pub account_every: Option<Duration>,
+    /// Whether it hears where tunnels lead.
+    pub account_targets: bool,
 }
 
 impl Default for RelayConfig {
@@ -64,9 +82,14 @@ impl Default for RelayConfig {
             ip_templates: vec![Template::relay_ip()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
+            bind: BindConfig::default(),
             connect_timeout: Duration::from_secs(10),
             udp_idle: Duration::from_mins(2),
             hook: Arc::new(AcceptAll),
+            tenants: Quotas::new(),
+            accountant: None,
+            account_every: None,
+            account_targets: false,
         }
     }
 }
@@ -81,15 +104,31 @@ impl fmt::Debug for RelayConfig {
 }
 
 /// What the service's handle and its thread share.
-#[derive(Debug)]
 pub(super) struct Shared {
     accounting: Accounting,
+    pub(super) accountant: Option<Arc<dyn Accountant>>,
+    /// How often the accountant hears of a tunnel.
+    pub(super) interim: Option<Duration>,
+    tenants: Quotas,
+    /// Bits per second of each session; 0: no limit.
+    session_bits: AtomicU64,
+    /// Sessions are being closed.
+    ending: AtomicBool,
     live: Mutex<Live>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("tenants", &self.tenants)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 struct Live {
-    policy: TargetPolicy,
+    policy: Arc<TargetPolicy>,
     quota: Quota,
     drain: Option<Duration>,
     waiting: Option<Waker>,
@@ -98,15 +137,29 @@ struct Live {
 impl Shared {
     pub(super) fn new(config: &RelayConfig) -> Self {
         let live = Live {
-            policy: config.policy.clone(),
+            policy: Arc::new(config.policy.clone()),
             quota: config.quota,
             drain: None,
             waiting: None,
         };
         Self {
             accounting: Accounting::default(),
+            accountant: config.accountant.clone(),
+            interim: config.account_every,
+            tenants: config.tenants.clone(),
+            session_bits: AtomicU64::new(config.quota.session_bits()),
+            ending: AtomicBool::new(false),
             live: Mutex::new(live),
         }
+    }
+
+    pub(super) fn session_bits(&self) -> u64 {
+        self.session_bits.load(Ordering::Relaxed)
+    }
+
+    /// Whether what ends now is ended by the relay.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -121,9 +174,9 @@ impl Shared {
         &self.accounting
     }
 
-    /// Looks at the policy that is in force now.
-    pub(super) fn with_policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
-        look(&self.live().policy)
+    /// The policy that is in force now.
+    pub(super) fn policy(&self) -> Arc<TargetPolicy> {
+        Arc::clone(&self.live().policy)
     }
 }
 
@@ -201,8 +254,24 @@ impl RelayService {
     /// Other wishes for new requests and sessions; a changed rate applies at once.
     pub fn update(&self, policy: TargetPolicy, quota: Quota) {
         let mut live = self.shared.live();
-        live.policy = policy;
+        live.policy = Arc::new(policy);
         live.quota = quota;
+        self.shared
+            .session_bits
+            .store(quota.session_bits(), Ordering::Relaxed);
+    }
+
+    /// What a tenant may use from now on, running tunnels included ([`Quotas::set`]).
+    ///
+    /// # Errors
+    /// When too many tenants have quotas.
+    pub fn set_quota(&self, tenant: TenantId, quota: TenantQuota) -> Result<(), TooManyTenants> {
+        self.shared.tenants.set(tenant, quota)
+    }
+
+    /// What tenants may use, and use.
+    pub fn tenants(&self) -> &Quotas {
+        &self.shared.tenants
     }
 
     /// Takes no new connections and requests; closes the endpoint when the last tunnel has ended, or after `deadline`.
@@ -250,10 +319,12 @@ pub(super) struct Relay<L: Lane> {
     shared: Arc<Shared>,
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
+    buffers: RefCell<Buffers>,
+    ports: Ports<L>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
-    /// The number of the next tunnel of a client nobody knows.
-    next_number: Cell<u64>,
+    /// The endpoint's address, as soon as there is one.
+    listens_on: Cell<Option<SocketAddr>>,
 }
 
 impl<L: Lane> Relay<L> {
@@ -265,8 +336,10 @@ impl<L: Lane> Relay<L> {
             shared,
             sessions: RefCell::default(),
             slots: Slots::default(),
+            buffers: RefCell::new(Buffers::new()),
+            ports: Ports::default(),
             gateway: None,
-            next_number: Cell::new(0),
+            listens_on: Cell::new(None),
         }
     }
 
@@ -328,6 +401,7 @@ impl<L: Lane> Relay<L> {
                 break;
             }
         }
+        self.shared.ending.store(true, Ordering::Relaxed);
         for session in self.sessions.borrow().values() {
             session.lane().close(Code::NO_ERROR.0, "the relay shuts down");
         }
@@ -336,6 +410,7 @@ impl<L: Lane> Relay<L> {
 
 /// Accepts connections until the endpoint is closed or the relay is drained.
 async fn accept(endpoint: &Endpoint, relay: &Rc<Relay<Connection>>) {
+    relay.listens_on.set(Some(endpoint.local_addr()));
     let deadline = loop {
         let next = {
             let mut accept = pin!(endpoint.accept());
@@ -377,35 +452,30 @@ pub(super) struct SessionContext<L: Lane> {
     relay: Rc<Relay<L>>,
     pub(super) session: Session<L>,
     pub(super) peer: Peer,
+    /// No other session of this process has it.
+    pub(super) number: u64,
     tunnels: Slots,
-    bucket: RefCell<Bucket>,
+    /// Tenants that this session counts for, to its end.
+    tenants: RefCell<BTreeMap<TenantId, Taken>>,
+    /// What all its tunnels together have let pass.
+    pub(super) pace: Rc<Pace>,
 }
 
-/// Counts a tunnel as open until it is dropped.
-pub(super) struct OpenTunnel<'a>(&'a Counter);
-
-impl<'a> OpenTunnel<'a> {
-    fn in_counter(counter: &'a Counter) -> Self {
-        counter.inc();
-        Self(counter)
-    }
-}
-
-impl Drop for OpenTunnel<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
+/// Numbers of sessions.
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
+/// Tenants of one session.
+const MAX_SESSION_TENANTS: usize = 16;
 
 impl<L: Lane> SessionContext<L> {
     fn new(relay: Rc<Relay<L>>, session: Session<L>, peer: Peer) -> Self {
-        let bucket = RefCell::new(Bucket::new(clock::now().instant));
         Self {
             relay,
             session,
             peer,
+            number: SESSIONS.fetch_add(1, Ordering::Relaxed),
             tunnels: Slots::default(),
-            bucket,
+            tenants: RefCell::default(),
+            pace: Rc::new(Pace::new(clock::now().instant)),
         }
     }
 
@@ -413,8 +483,8 @@ impl<L: Lane> SessionContext<L> {
     async fn run(self: &Rc<Self>) {
         let mut own = pin!(self.session.run());
         let mut requests = pin!(async {
-            while let Ok((send, recv)) = self.session.accept_request().await {
-                let task = request::serve(Rc::clone(self), send, recv);
+            while let Ok(stream) = self.session.accept_request().await {
+                let task = request::serve(Rc::clone(self), stream);
                 if self.local().spawn(task).is_err() {
                     self.accounting().rejected_limit.inc();
                 }
@@ -446,19 +516,32 @@ impl<L: Lane> SessionContext<L> {
         &self.relay.shared.accounting
     }
 
+    /// For the time of one poll.
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.relay.buffers.borrow_mut()
+    }
+
+    /// Who is bound here.
+    pub(super) fn ports(&self) -> &Ports<L> {
+        &self.relay.ports
+    }
+
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {
         self.relay.gateway.as_ref()
     }
 
-    /// A number no other tunnel has.
-    pub(super) fn next_number(&self) -> u64 {
-        let number = self.relay.next_number.get();
-        self.relay.next_number.set(number + 1);
-        number
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.relay.shared
     }
 
-    pub(super) fn policy(&self) -> TargetPolicy {
-        self.relay.shared.live().policy.clone()
+    /// The endpoint's address.
+    pub(super) fn listens_on(&self) -> Option<SocketAddr> {
+        self.relay.listens_on.get()
+    }
+
+    /// The policy that targets of a request are judged by.
+    pub(super) fn policy_for(&self, grant: &Grant) -> Arc<TargetPolicy> {
+        grant.policy.clone().unwrap_or_else(|| self.relay.shared.policy())
     }
 
     /// Room for one more tunnel of this session.
@@ -467,37 +550,21 @@ impl<L: Lane> SessionContext<L> {
         self.tunnels.take(max)
     }
 
-    pub(super) fn count_tunnel(&self) -> [OpenTunnel<'_>; 1] {
-        [OpenTunnel::in_counter(&self.accounting().tunnels_open)]
+    /// The entry of a tenant; `None` when there are too many.
+    pub(super) fn tenant(&self, id: TenantId) -> Option<Arc<Tenant>> {
+        self.relay.shared.tenants.tenant(id)
     }
 
-    pub(super) fn count_ip_tunnel(&self) -> [OpenTunnel<'_>; 2] {
-        let accounting = self.accounting();
-        [&accounting.tunnels_open, &accounting.ip_open].map(OpenTunnel::in_counter)
-    }
-
-    fn rate(&self) -> u32 {
-        self.relay.shared.live().quota.mbit_per_session
-    }
-
-    /// Waits as long as the session's rate demands after `bytes`.
-    pub(super) async fn pay(&self, bytes: usize) {
-        let rate = self.rate();
-        if rate > 0 {
-            let wait = self.bucket.borrow_mut().charge(clock::now().instant, rate, bytes);
-            if !wait.is_zero() {
-                self.local().sleep(wait).await;
-            }
+    /// Counts this session for a tenant, if it is not yet. False when the tenant or this session has too many.
+    pub(super) fn enter(&self, id: TenantId, tenant: &Arc<Tenant>) -> bool {
+        let mut entered = self.tenants.borrow_mut();
+        if entered.contains_key(&id) {
+            return true;
         }
-    }
-
-    /// Whether the session's rate has room for a packet.
-    pub(super) fn try_pay(&self, bytes: usize) -> bool {
-        let rate = self.rate();
-        rate == 0
-            || self
-                .bucket
-                .borrow_mut()
-                .try_charge(clock::now().instant, rate, bytes)
+        if entered.len() >= MAX_SESSION_TENANTS {
+            return false;
+        }
+        let taken = tenant.take(Countable::Sessions);
+        taken.map(|taken| entered.insert(id, taken)).is_some()
     }
 }

@@ -1,11 +1,15 @@
 //! Client and relay end to end, over lanes in memory and real sockets on loopback.
 
+mod bind;
+mod grants;
+
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::grant::Grant;
 use super::hook::{Decision, OnRequest, RequestMeta};
 use super::resolve::Resolver;
 use super::service::{Relay, Shared};
@@ -461,7 +465,7 @@ struct OnlyUdp;
 impl OnRequest for OnlyUdp {
     fn on_request(&self, request: &RequestMeta<'_>) -> Decision {
         if request.protocol == super::Protocol::Udp {
-            return Decision::AcceptUnder(TargetPolicy::default());
+            return Decision::Accept(Grant::new().with_policy(TargetPolicy::default()));
         }
         Decision::Reject {
             status: 407,

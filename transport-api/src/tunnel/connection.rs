@@ -1,5 +1,6 @@
 //! Our own transport as a lane.
 
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use crate::masque::lane::{Lane, LaneDatagramError, LaneError, LaneRecv, LaneSend};
@@ -67,8 +68,22 @@ impl Lane for Connection {
         self.max_datagram_size()
     }
 
+    async fn max_datagram_changed(&self, known: usize) -> Result<usize, LaneError> {
+        self.max_datagram_size_changed(known)
+            .await
+            .map_err(|e| closed(&e))
+    }
+
     fn close(&self, code: u64, reason: &str) {
         Connection::close(self, code, reason.as_bytes());
+    }
+
+    fn remote(&self) -> Option<SocketAddr> {
+        Some(self.remote_address())
+    }
+
+    fn export(&self, label: &[u8], out: &mut [u8]) -> bool {
+        Connection::export(self, label, out)
     }
 }
 
@@ -111,5 +126,9 @@ impl LaneRecv for RecvStream {
 
     fn stop(&mut self, code: u64) {
         let _ = RecvStream::stop(self, code);
+    }
+
+    fn is_early(&self) -> bool {
+        RecvStream::is_early(self)
     }
 }

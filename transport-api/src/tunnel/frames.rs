@@ -125,6 +125,11 @@ impl<R: LaneRecv> FrameReader<R> {
         }
     }
 
+    /// Whether the stream may be a copy of an earlier one ([`LaneRecv::is_early`]).
+    pub(crate) fn is_early(&self) -> bool {
+        self.recv.is_early()
+    }
+
     /// From here on DATA may come, and no further head.
     pub(crate) fn head_done(&mut self) {
         self.head_seen = true;

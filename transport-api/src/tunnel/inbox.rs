@@ -2,13 +2,43 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Datagrams held at most; the oldest go first.
 pub(crate) const MAX_LEN: usize = 1024;
 /// Bytes held at most.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// Datagrams held for a request that is not answered yet; further ones are dropped.
+pub(crate) const EARLY_LEN: usize = 8;
+/// Bytes of them, for one request and for all of a connection.
+pub(crate) const EARLY_BYTES: usize = 64 * 1024;
+
+/// Bytes that wait on one connection for answers to their requests.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyBytes(AtomicUsize);
+
+impl EarlyBytes {
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| Some(used + bytes).filter(|used| *used <= EARLY_BYTES);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+struct Pending {
+    budget: Arc<EarlyBytes>,
+    dropped: u64,
+}
 
 /// One received payload; reads as a byte slice.
 #[derive(Clone, Debug)]
@@ -59,6 +89,8 @@ pub(crate) enum Pushed {
     DroppedOldest,
     /// The request has no datagrams.
     Refused,
+    /// The request is not answered yet, and no more is kept for it.
+    Early,
 }
 
 /// Why no datagram will come any more.
@@ -72,25 +104,86 @@ pub(crate) enum InboxEnd {
 
 #[derive(Debug, Default)]
 struct State {
+    pending: Option<Pending>,
+    takes_datagrams: bool,
     queue: VecDeque<Datagram>,
     bytes: usize,
     waiting: Option<Waker>,
     end: Option<InboxEnd>,
 }
 
+impl State {
+    /// Whether a datagram has room before the answer; `None` when there was one.
+    fn push_early(&mut self, datagram: &Datagram) -> Option<Pushed> {
+        let pending = self.pending.as_mut()?;
+        let len = datagram.len();
+        let room = self.queue.len() < EARLY_LEN && self.bytes + len <= EARLY_BYTES;
+        if !(room && pending.budget.take(len)) {
+            pending.dropped += 1;
+            return Some(Pushed::Early);
+        }
+        self.bytes += len;
+        Some(Pushed::Queued)
+    }
+}
+
 /// A bounded queue between the session and one tunnel.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    takes_datagrams: bool,
     state: Mutex<State>,
 }
 
 impl Inbox {
     pub(crate) fn new(takes_datagrams: bool) -> Self {
-        Self {
+        let state = State {
             takes_datagrams,
-            state: Mutex::default(),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
         }
+    }
+
+    /// For a request that is not answered yet.
+    pub(crate) fn pending(budget: Arc<EarlyBytes>) -> Self {
+        let state = State {
+            pending: Some(Pending { budget, dropped: 0 }),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The request is answered: from now on the usual bounds hold. How many datagrams were dropped before.
+    pub(crate) fn open(&self, takes_datagrams: bool) -> u64 {
+        let (dropped, stray) = {
+            let mut state = self.state();
+            let Some(pending) = state.pending.take() else {
+                return 0;
+            };
+            pending.budget.give_back(state.bytes);
+            state.takes_datagrams = takes_datagrams;
+            (pending.dropped, !takes_datagrams && !state.queue.is_empty())
+        };
+        if stray {
+            self.discard();
+            self.end(InboxEnd::NotForDatagrams);
+        }
+        dropped
+    }
+
+    /// Nobody will read; how many datagrams are lost with it, those that were dropped before an answer included.
+    pub(crate) fn discard(&self) -> u64 {
+        let mut state = self.state();
+        let mut lost = state.queue.len() as u64;
+        state.queue.clear();
+        let bytes = std::mem::take(&mut state.bytes);
+        if let Some(pending) = state.pending.take() {
+            pending.budget.give_back(bytes);
+            lost += pending.dropped;
+        }
+        lost
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -98,13 +191,20 @@ impl Inbox {
     }
 
     pub(crate) fn push(&self, datagram: Datagram) -> Pushed {
-        if !self.takes_datagrams {
-            self.end(InboxEnd::NotForDatagrams);
-            return Pushed::Refused;
-        }
         let mut outcome = Pushed::Queued;
         let waiting = {
             let mut state = self.state();
+            if let Some(early) = state.push_early(&datagram) {
+                if early == Pushed::Queued {
+                    state.queue.push_back(datagram);
+                }
+                return early;
+            }
+            if !state.takes_datagrams {
+                drop(state);
+                self.end(InboxEnd::NotForDatagrams);
+                return Pushed::Refused;
+            }
             state.bytes += datagram.len();
             state.queue.push_back(datagram);
             while state.queue.len() > MAX_LEN || state.bytes > MAX_BYTES {
@@ -171,6 +271,36 @@ mod tests {
         let big = Inbox::new(true);
         big.push(Datagram::new(vec![0; MAX_BYTES], 0));
         assert_eq!(big.push(Datagram::new(vec![1], 0)), Pushed::DroppedOldest);
+    }
+
+    #[test]
+    fn little_is_kept_before_the_answer() {
+        let budget = Arc::new(EarlyBytes::default());
+        let (one, two) = (
+            Inbox::pending(Arc::clone(&budget)),
+            Inbox::pending(Arc::clone(&budget)),
+        );
+        let push = |inbox: &Inbox, len| inbox.push(Datagram::new(vec![0; len], 0));
+        for _ in 0..EARLY_LEN {
+            assert_eq!(push(&one, 1000), Pushed::Queued);
+        }
+        assert_eq!(push(&one, 1), Pushed::Early);
+        let room = EARLY_BYTES - EARLY_LEN * 1000;
+        assert_eq!(push(&two, room + 1), Pushed::Early, "beyond the connection's");
+        assert_eq!(push(&two, room), Pushed::Queued);
+        assert_eq!(push(&two, 1), Pushed::Early);
+        assert_eq!(one.open(true), 1);
+        assert_eq!(push(&one, 1000), Pushed::Queued, "as usual from here on");
+        assert_eq!(push(&two, EARLY_LEN * 1000 + 1), Pushed::Early);
+        assert_eq!(two.discard(), 1 + 3);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+        let stream = Inbox::pending(budget);
+        push(&stream, 5);
+        stream.open(false);
+        assert!(matches!(
+            next(&stream),
+            Poll::Ready(Err(InboxEnd::NotForDatagrams))
+        ));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use super::frames::{FrameReader, StreamError};
-use super::inbox::{Datagram, Inbox, InboxEnd, Pushed};
+use super::inbox::{Datagram, EarlyBytes, Inbox, InboxEnd, Pushed};
 use crate::http::{Code, Fault, Settings};
 use crate::local::yield_now;
 use crate::masque::lane::{Lane, LaneError, LaneRecv, LaneSend};
@@ -103,6 +103,7 @@ struct Inner<L> {
     lane: L,
     role: Role,
     state: Mutex<State>,
+    early: Arc<EarlyBytes>,
     drops: DropCounters,
 }
 
@@ -146,6 +147,7 @@ impl<L> Route<L> {
 impl<L> Drop for Route<L> {
     fn drop(&mut self) {
         self.session.state().inboxes.remove(&self.ordinal);
+        self.inbox.discard();
     }
 }
 
@@ -224,6 +226,7 @@ impl<L: Lane> Session<L> {
             lane,
             role,
             state: Mutex::default(),
+            early: Arc::default(),
             drops: DropCounters::default(),
         }))
     }
@@ -275,11 +278,12 @@ impl<L: Lane> Session<L> {
     /// Opens a request stream (client).
     pub(crate) async fn open_request(&self, takes_datagrams: bool) -> Result<RequestStream<L>, LaneError> {
         let (send, recv) = self.0.lane.open_bi().await?;
-        Ok(self.request(send, recv, takes_datagrams))
+        Ok(self.request(send, recv, Inbox::new(takes_datagrams)))
     }
 
-    /// The next request stream (server). Streams after this side's GOAWAY are turned away.
-    pub(crate) async fn accept_request(&self) -> Result<(L::Send, L::Recv), LaneError> {
+    /// The next request stream (server), for which few datagrams are kept until it is answered ([`Inbox::open`]). Streams after
+    /// this side's GOAWAY are turned away.
+    pub(crate) async fn accept_request(&self) -> Result<RequestStream<L>, LaneError> {
         loop {
             let (mut send, mut recv) = self.0.lane.accept_bi().await?;
             let ordinal = send.ordinal();
@@ -291,26 +295,18 @@ impl<L: Lane> Session<L> {
                     .is_none_or(|first_refused| ordinal * 4 < first_refused)
             };
             if served {
-                return Ok((send, recv));
+                let inbox = Inbox::pending(Arc::clone(&self.0.early));
+                return Ok(self.request(send, recv, inbox));
             }
             send.reset(Code::REQUEST_REJECTED.0);
             recv.stop(Code::REQUEST_REJECTED.0);
         }
     }
 
-    fn request(&self, send: L::Send, recv: L::Recv, takes_datagrams: bool) -> RequestStream<L> {
-        self.request_from(send, FrameReader::new(recv), takes_datagrams)
-    }
-
     /// Gives a request stream its place among those that get datagrams.
-    pub(crate) fn request_from(
-        &self,
-        send: L::Send,
-        frames: FrameReader<L::Recv>,
-        takes_datagrams: bool,
-    ) -> RequestStream<L> {
+    fn request(&self, send: L::Send, recv: L::Recv, inbox: Inbox) -> RequestStream<L> {
         let ordinal = send.ordinal();
-        let inbox = Arc::new(Inbox::new(takes_datagrams));
+        let inbox = Arc::new(inbox);
         let ended = {
             let mut state = self.state();
             state.inboxes.insert(ordinal, Arc::clone(&inbox));
@@ -324,6 +320,7 @@ impl<L: Lane> Session<L> {
             ordinal,
             inbox,
         };
+        let frames = FrameReader::new(recv);
         RequestStream { send, frames, route }
     }
 
@@ -353,6 +350,8 @@ impl<L: Lane> Session<L> {
             Some(Pushed::Queued) => return Ok(()),
             Some(Pushed::DroppedOldest) => &drops.queue_full,
             Some(Pushed::Refused) => &drops.refused,
+            // Counted when the request is answered.
+            Some(Pushed::Early) => return Ok(()),
             None => &drops.no_request,
         };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -50,6 +50,17 @@ pub struct Caps {
     pub send_buffer: usize,
 }
 
+/// Where what a socket sends leaves this machine; what is `None` the system chooses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Source<'a> {
+    /// An address of this machine, of the family of what is sent to.
+    pub address: Option<IpAddr>,
+    /// The name of an interface (`SO_BINDTODEVICE`), whatever the routing table prefers. Linux alone.
+    pub interface: Option<&'a str>,
+    /// A mark for the system's routing rules (`SO_MARK`). Linux alone.
+    pub mark: Option<u32>,
+}
+
 /// An address of this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
@@ -74,6 +85,8 @@ pub struct SendStats {
     pub too_long: u64,
     /// Segments it refused for another reason.
     pub refused: u64,
+    /// Words of the network, heard by sending or receiving, that nobody takes what was sent: ICMP errors, and routes that are missing.
+    pub unreachable: u64,
     /// System calls that took something.
     pub calls: u64,
 }
@@ -88,7 +101,15 @@ pub(super) fn normal(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A pending ICMP error that a receive call happened to fetch.
+/// The reverse: what an IPv6 socket calls an IPv4 address.
+pub(super) fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        v6 @ SocketAddr::V6(_) => v6,
+    }
+}
+
+/// A pending ICMP error that a call happened to fetch.
 pub(super) fn is_about_an_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(

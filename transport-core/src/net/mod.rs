@@ -19,7 +19,7 @@ use crate::buffer::{Batch, RecvBatch, Route};
 pub mod meta;
 mod sys;
 
-pub use meta::{Caps, Interface, SendStats, SocketOptions};
+pub use meta::{Caps, Interface, SendStats, SocketOptions, Source};
 #[cfg(target_os = "linux")]
 pub use sys::Timer;
 
@@ -38,6 +38,27 @@ pub fn is_too_long(error: &io::Error) -> bool {
 #[cfg(unix)]
 pub fn set_dont_fragment(socket: &impl std::os::fd::AsFd) -> io::Result<()> {
     sys::set_dont_fragment(socket.as_fd())
+}
+
+/// Lets what `socket` sends leave by the interface and with the mark of `source`; its address is for whoever binds.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] without the privilege (Linux: `CAP_NET_ADMIN` or `CAP_NET_RAW` for a mark, and before
+/// 5.7 `CAP_NET_RAW` for an interface), [`io::ErrorKind::Unsupported`] where the system has no such option, and what it says
+/// of an interface it does not know.
+#[cfg(unix)]
+pub fn set_source(socket: &impl std::os::fd::AsFd, source: &Source<'_>) -> io::Result<()> {
+    sys::set_source(socket.as_fd(), source)
+}
+
+/// Begins a TCP connection to `to` that leaves as `source` says; it stands once the socket is writable and has no error. The
+/// socket does not block.
+///
+/// # Errors
+/// As [`set_source`], and what the system says at once: an address that is not this machine's, no route.
+#[cfg(unix)]
+pub fn begin_tcp(to: SocketAddr, source: &Source<'_>) -> io::Result<std::net::TcpStream> {
+    sys::begin_tcp(to, source)
 }
 
 /// The addresses of this machine.
@@ -88,7 +109,7 @@ impl UdpSocket {
         loop {
             match self.inner.recv(batch) {
                 // An ICMP message about something sent earlier; reported once, and no concern of the receiver.
-                Err(error) if meta::is_about_an_earlier_send(&error) => {}
+                Err(error) if meta::is_about_an_earlier_send(&error) => self.inner.note_unreachable(),
                 result => return result,
             }
         }
@@ -109,6 +130,22 @@ impl UdpSocket {
             ));
         }
         self.inner.send(route, batch)
+    }
+
+    /// Hears `remote` alone from now on, and its ICMP errors ([`SendStats::unreachable`]).
+    ///
+    /// # Errors
+    /// What the system says, such as that no route leads there.
+    pub fn connect(&self, remote: SocketAddr) -> io::Result<()> {
+        self.inner.connect(remote)
+    }
+
+    /// Sends a datagram without content, which no batch can hold.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
+        self.inner.send_empty(remote)
     }
 
     /// From now on what leaves from `local` ([`Route::local`]) leaves by the interface of this number, whatever the routing

@@ -13,39 +13,52 @@ pub(crate) const ML_DSA_SIGNATURE: usize = 3309;
 /// Length of an Ed25519 signature.
 pub(crate) const ED25519_SIGNATURE: usize = 64;
 
-/// Both signing keys, expanded; the libraries erase them on drop. Boxed, so that moving them leaves nothing behind.
+/// An ML-DSA-65 signing key, expanded; the library erases it on drop. Boxed, so that moving it leaves nothing behind.
+pub(crate) struct MlDsaKey(Box<ml_dsa::SigningKey<MlDsa65>>);
+
+impl MlDsaKey {
+    pub(crate) fn new(seed: &Secret<32>) -> Self {
+        let mut seed = (*seed.expose()).into();
+        let key = Box::new(ml_dsa::SigningKey::from_seed(&seed));
+        seed.as_mut_slice().zeroize();
+        Self(key)
+    }
+
+    pub(crate) fn public(&self) -> Box<[u8; ML_DSA_KEY]> {
+        Box::new(self.0.expanded_key().verifying_key().to_bytes().into())
+    }
+
+    /// With `context`, without randomness (FIPS 204 §5.2).
+    pub(crate) fn sign(&self, message: &[u8], context: &[u8]) -> Option<[u8; ML_DSA_SIGNATURE]> {
+        let signature = self.0.expanded_key().sign_deterministic(message, context).ok()?;
+        Some(signature.encode().into())
+    }
+}
+
+/// Both signing keys of a relay, expanded and boxed.
 pub(crate) struct SigningKeys {
-    ml_dsa: Box<ml_dsa::SigningKey<MlDsa65>>,
+    ml_dsa: MlDsaKey,
     ed25519: Box<ed25519_dalek::SigningKey>,
 }
 
 impl SigningKeys {
     pub(crate) fn new(ml_dsa_seed: &Secret<32>, ed25519_seed: &Secret<32>) -> Self {
-        let mut seed = (*ml_dsa_seed.expose()).into();
-        let ml_dsa = Box::new(ml_dsa::SigningKey::from_seed(&seed));
-        seed.as_mut_slice().zeroize();
         Self {
-            ml_dsa,
+            ml_dsa: MlDsaKey::new(ml_dsa_seed),
             ed25519: Box::new(ed25519_dalek::SigningKey::from_bytes(ed25519_seed.expose())),
         }
     }
 
     pub(crate) fn ml_dsa_public(&self) -> Box<[u8; ML_DSA_KEY]> {
-        Box::new(self.ml_dsa.expanded_key().verifying_key().to_bytes().into())
+        self.ml_dsa.public()
     }
 
     pub(crate) fn ed25519_public(&self) -> [u8; 32] {
         self.ed25519.verifying_key().to_bytes()
     }
 
-    /// ML-DSA-65 with `context`, without randomness (FIPS 204 §5.2).
     pub(crate) fn sign_ml_dsa(&self, message: &[u8], context: &[u8]) -> Option<[u8; ML_DSA_SIGNATURE]> {
-        let signature = self
-            .ml_dsa
-            .expanded_key()
-            .sign_deterministic(message, context)
-            .ok()?;
-        Some(signature.encode().into())
+        self.ml_dsa.sign(message, context)
     }
 
     pub(crate) fn sign_ed25519(&self, message: &[u8]) -> [u8; ED25519_SIGNATURE] {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::accounting::Accounting;
+use super::super::event::DropCause;
+use super::super::ledger::{Ledger, Way};
 use super::super::policy::TargetPolicy;
 use super::super::service::Shared;
 use super::pool::{Holder, Lease, Pool, PoolError};
@@ -26,6 +28,9 @@ use crate::tunnel::ip::{Device, ErrorLimit, IpSender, Outbound, mtu};
 #[derive(Debug)]
 pub(super) struct Member<L: Lane> {
     pub(super) holder: Holder,
+    ledger: Rc<Ledger>,
+    /// Its own, instead of the relay's.
+    policy: Option<Arc<TargetPolicy>>,
     sender: IpSender<L>,
     /// What it may reach: the relay's routes within what it asked for.
     routes: Routes,
@@ -59,9 +64,17 @@ pub(in crate::relay) struct Plan {
 }
 
 impl<L: Lane> Member<L> {
-    pub(super) fn new(holder: Holder, sender: IpSender<L>, routes: Routes) -> Rc<Self> {
+    pub(super) fn new(
+        holder: Holder,
+        sender: IpSender<L>,
+        routes: Routes,
+        policy: Option<Arc<TargetPolicy>>,
+        ledger: Rc<Ledger>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             holder,
+            ledger,
+            policy,
             sender,
             routes,
             addresses: RefCell::default(),
@@ -166,7 +179,7 @@ impl<L: Lane> Gateway<L> {
     /// A packet out of a client's tunnel.
     pub(super) fn take_from_client(&self, now: Instant, member: &Member<L>, bytes: &mut [u8]) {
         let Ok(packet) = Packet::parse(bytes) else {
-            self.accounting().ip_dropped_malformed.inc();
+            member.ledger.dropped(DropCause::Malformed, 1);
             return;
         };
         match self.judge(member, &packet) {
@@ -174,17 +187,17 @@ impl<L: Lane> Gateway<L> {
                 if packet.is_tcp_syn() {
                     mss::clamp(bytes, member.sender.mtu());
                 }
-                self.count_up(bytes.len());
+                member.ledger.carried(Way::Up, 1, bytes.len() as u64);
                 self.device.put(bytes);
             }
             Verdict::ToClient(other) => self.forward(now, member, &other, bytes),
-            Verdict::Drop => self.accounting().ip_dropped_policy.inc(),
+            Verdict::Drop => member.ledger.dropped(DropCause::Policy, 1),
             Verdict::Refuse(problem) => {
-                let counter = match problem {
-                    Problem::SourcePolicy => &self.accounting().ip_dropped_source,
-                    _ => &self.accounting().ip_dropped_policy,
+                let cause = match problem {
+                    Problem::SourcePolicy => DropCause::Source,
+                    _ => DropCause::Policy,
                 };
-                counter.inc();
+                member.ledger.dropped(cause, 1);
                 self.answer(now, member, &packet, problem);
             }
         }
@@ -224,7 +237,11 @@ impl<L: Lane> Gateway<L> {
                 None => Verdict::Refuse(Problem::AddressUnreachable),
             };
         }
-        if self.policy(|policy| self.is_allowed(policy, destination)) {
+        let allowed = match &member.policy {
+            Some(policy) => self.is_allowed(policy, destination),
+            None => self.is_allowed(&self.shared.policy(), destination),
+        };
+        if allowed {
             Verdict::ToDevice
         } else {
             Verdict::Refuse(Problem::Prohibited)
@@ -249,12 +266,12 @@ impl<L: Lane> Gateway<L> {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let flow = packet.flow_hash(0);
         match to.sender.send(flow, bytes) {
-            Ok(()) => self.count_up(bytes.len()),
+            Ok(()) => from.ledger.carried(Way::Up, 1, bytes.len() as u64),
             Err(crate::tunnel::IpSendError::TooLarge(max)) => {
-                self.accounting().dropped_too_large.inc();
+                from.ledger.dropped(DropCause::TooLarge, 1);
                 self.answer(now, from, &packet, Problem::TooBig { mtu: mtu(max) });
             }
-            Err(crate::tunnel::IpSendError::Dropped) => self.accounting().dropped_queue_full.inc(),
+            Err(crate::tunnel::IpSendError::Dropped) => from.ledger.dropped(DropCause::QueueFull, 1),
         }
     }
 
@@ -290,16 +307,22 @@ impl<L: Lane> Gateway<L> {
             return None;
         };
         if !self.may_enter(&member, &packet) {
-            accounting.ip_dropped_policy.inc();
+            member.ledger.dropped(DropCause::Policy, 1);
+            return None;
+        }
+        if !member
+            .ledger
+            .admit(segments.count() as u64, segments.packet().len())
+        {
             return None;
         }
         let mut outbound = self.outbound.borrow_mut();
         let sent = outbound.send(now, &member.sender, &packet, &mut segments, &*self.device);
         drop(outbound);
-        accounting.ip_packets_down.add(sent.packets);
-        accounting.ip_bytes_down.add(sent.bytes);
-        accounting.dropped_queue_full.add(sent.queue_full);
-        accounting.dropped_too_large.add(sent.too_large);
+        let ledger = &member.ledger;
+        ledger.carried(Way::Down, sent.packets, sent.bytes);
+        ledger.dropped(DropCause::QueueFull, sent.queue_full);
+        ledger.dropped(DropCause::TooLarge, sent.too_large);
         Some(member)
     }
 
@@ -327,15 +350,6 @@ impl<L: Lane> Gateway<L> {
         icmp::quoted(packet).is_some_and(|quoted| {
             quoted.source == packet.destination() && member.routes.admit(quoted.destination, quoted.protocol)
         })
-    }
-
-    fn policy<T>(&self, look: impl FnOnce(&TargetPolicy) -> T) -> T {
-        self.shared.with_policy(look)
-    }
-
-    fn count_up(&self, bytes: usize) {
-        self.accounting().ip_packets_up.inc();
-        self.accounting().ip_bytes_up.add(bytes as u64);
     }
 
     fn accounting(&self) -> &Accounting {

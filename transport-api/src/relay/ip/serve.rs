@@ -1,10 +1,13 @@
 //! One CONNECT-IP request, from its answer to its end.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::super::grant::Grant;
+use super::super::ledger::Ledger;
 use super::super::pump::End;
 use super::super::service::SessionContext;
 use super::gateway::{Gateway, Member};
@@ -23,19 +26,28 @@ const BATCH: usize = 256;
 pub(in crate::relay) async fn serve<L: Lane>(
     context: &SessionContext<L>,
     gateway: &Gateway<L>,
+    grant: &Grant,
+    ledger: &Rc<Ledger>,
     stream: RequestStream<L>,
     routes: Routes,
     pieces: bool,
 ) -> End {
     let holder = match context.peer {
         crate::Peer::Client(id) => Holder::Known(id),
-        _ => Holder::Anonymous(context.next_number()),
+        _ => Holder::Anonymous(ledger.number()),
     };
     let sender = IpSender::new(&stream.route, pieces);
     let stream = IpStream::new(stream, pieces);
-    let member = Member::new(holder, sender, routes.clone());
+    let member = Member::new(
+        holder,
+        sender,
+        routes.clone(),
+        grant.policy.clone(),
+        Rc::clone(ledger),
+    );
     let mut tunnel = Tunnel {
         gateway,
+        ledger,
         member,
         stream,
         assigned: Vec::new(),
@@ -43,11 +55,17 @@ pub(in crate::relay) async fn serve<L: Lane>(
     let mut told = Vec::new();
     put_routes(&mut told, &routes);
     tunnel.stream.tell(&told);
-    poll_fn(|cx| tunnel.poll(context, cx)).await
+    let mut over = pin!(ledger.over(context.local()));
+    poll_fn(|cx| match over.as_mut().poll(cx) {
+        Poll::Ready(why) => Poll::Ready(End::Over(why)),
+        Poll::Pending => tunnel.poll(cx),
+    })
+    .await
 }
 
 struct Tunnel<'a, L: Lane> {
     gateway: &'a Gateway<L>,
+    ledger: &'a Ledger,
     member: Rc<Member<L>>,
     stream: IpStream<L>,
     /// Everything the client was given, since each answer repeats it.
@@ -61,7 +79,7 @@ impl<L: Lane> Drop for Tunnel<'_, L> {
 }
 
 impl<L: Lane> Tunnel<'_, L> {
-    fn poll(&mut self, context: &SessionContext<L>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let now = clock::now().instant;
         for _ in 0..BATCH {
             let item = match self.stream.poll_recv(cx) {
@@ -73,10 +91,8 @@ impl<L: Lane> Tunnel<'_, L> {
             };
             match item {
                 Ok(Some(IpItem::Packet(mut packet))) => {
-                    if context.try_pay(packet.len()) {
+                    if self.ledger.admit(1, packet.len()) {
                         self.gateway.take_from_client(now, &self.member, &mut packet);
-                    } else {
-                        context.accounting().dropped_rate.inc();
                     }
                 }
                 Ok(Some(IpItem::Requested(wishes))) => self.assign(&wishes),

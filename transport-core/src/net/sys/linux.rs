@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cmsg::{Address, Control, zero};
 use crate::buffer::{Batch, Ecn, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
-use crate::net::meta::{Caps, SendStats, SocketOptions};
+use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, mapped};
 
 /// The most slots one receive call fills, and those it fills while it expects joined datagrams, or few: what they hold
 /// stays in the cache until it is opened.
@@ -34,7 +34,7 @@ const MAX_INTERFACES: usize = 16;
 impl Socket {
     pub(in crate::net) fn bind(addr: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
         let ipv6 = addr.is_ipv6();
-        let fd = open(ipv6)?;
+        let fd = open(ipv6, libc::SOCK_DGRAM)?;
         let caps = configure(fd.as_fd(), ipv6, options)?;
         let address = Address::new(addr, ipv6);
         // SAFETY: `address` holds `length` bytes of a valid socket address and outlives the call.
@@ -68,7 +68,7 @@ impl Socket {
     /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
     /// program that binds it by mistake still hears that it is in use.
     fn beside(&self, local: SocketAddr) -> io::Result<Self> {
-        let fd = open(self.ipv6)?;
+        let fd = open(self.ipv6, libc::SOCK_DGRAM)?;
         for socket in [self.as_fd(), fd.as_fd()] {
             set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
@@ -252,7 +252,25 @@ impl Socket {
             self.stats.too_long += 1;
         } else {
             self.stats.refused += 1;
+            self.stats.unreachable += u64::from(is_about_an_earlier_send(error));
         }
+    }
+
+    pub(in crate::net) fn note_unreachable(&mut self) {
+        self.stats.unreachable += 1;
+    }
+
+    pub(in crate::net) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.connect(self.reachable(remote))
+    }
+
+    pub(in crate::net) fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(&[], self.reachable(remote)).map(drop)
+    }
+
+    /// As the standard library names it on this socket.
+    fn reachable(&self, remote: SocketAddr) -> SocketAddr {
+        if self.ipv6 { mapped(remote) } else { remote }
     }
 
     /// One sendmmsg; the segments it took, at least one.
@@ -365,12 +383,12 @@ fn is_fatal(error: &io::Error) -> bool {
         )
 }
 
-fn check(result: libc::c_int) -> io::Result<usize> {
+pub(super) fn check(result: libc::c_int) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 /// Repeats a call that a signal interrupted.
-fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+pub(super) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
     loop {
         match check(call()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -379,9 +397,9 @@ fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
     }
 }
 
-fn open(ipv6: bool) -> io::Result<OwnedFd> {
+pub(super) fn open(ipv6: bool, kind: libc::c_int) -> io::Result<OwnedFd> {
     let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
-    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes three integers and gives a new descriptor or −1.
     let fd = unsafe { libc::socket(family, kind, 0) };
     check(fd)?;
@@ -451,7 +469,12 @@ fn buffer(fd: BorrowedFd<'_>, name: libc::c_int, force: libc::c_int, bytes: usiz
     granted().unwrap_or(0)
 }
 
-fn set(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: `value` is `length` readable bytes for the time of the call.
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length) })?;

@@ -11,6 +11,8 @@ mod interfaces;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+mod source;
+#[cfg(target_os = "linux")]
 mod timer;
 // Compiled for tests everywhere, so that it cannot rot.
 #[cfg(any(not(target_os = "linux"), test))]
@@ -23,6 +25,8 @@ pub(super) use linux::{Socket, set_dont_fragment};
 #[cfg(not(target_os = "linux"))]
 pub(super) use portable::Socket;
 #[cfg(all(unix, not(target_os = "linux")))]
-pub(super) use portable::set_dont_fragment;
+pub(super) use portable::{begin_tcp, set_dont_fragment, set_source};
+#[cfg(target_os = "linux")]
+pub(super) use source::{begin_tcp, set_source};
 #[cfg(target_os = "linux")]
 pub use timer::Timer;
