@@ -274,6 +274,7 @@ impl App {
                         let change = PathChange { path, state, reason };
                         roam::on_change(now, change, &self.options.failover, link, engine, &mut self.out);
                     }
+                    Event::AddressObserved { .. } => link.observe(engine, &mut self.out),
                     // The path changed, or its size.
                     _ => link.publish_size(engine, &mut self.out),
                 }

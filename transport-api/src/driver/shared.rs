@@ -224,6 +224,7 @@ pub(crate) enum Query {
     Early(Arc<Reply<Option<bool>>>),
     Paths(Arc<Reply<Option<Vec<PathInfo>>>>),
     Path(PathOrder, Arc<PathReply>),
+    Offer(Vec<SocketAddr>, Arc<OfferReply>),
 }
 
 /// What shall happen to a path.
@@ -235,6 +236,8 @@ pub(crate) enum PathOrder {
 }
 
 pub(crate) type PathReply = Reply<Result<PathId, PathError>>;
+
+pub(crate) type OfferReply = Reply<Result<(), PathError>>;
 
 /// Changes of paths kept for the application; the oldest goes first.
 pub(crate) const MAX_PATH_CHANGES: usize = 16;
@@ -272,6 +275,8 @@ pub(crate) struct ConnectionState {
     /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
     pub(crate) path_changes: VecDeque<PathChange>,
     pub(crate) path_waiters: Waiters,
+    /// Where the peer sees this end. Whoever waits for a change of it is among the waiters for paths.
+    pub(crate) observed: Option<Box<SocketAddr>>,
     pub(crate) stats: ConnectionStats,
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod frames;
 pub(crate) mod inbox;
 pub(crate) mod ip;
 mod outlet;
+mod peer;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
@@ -43,6 +44,7 @@ pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
 pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
 pub(crate) use outlet::Outlet;
+pub use peer::{PeerError, PeerLink};
 pub use session::{SessionDrops, SessionEnd};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;

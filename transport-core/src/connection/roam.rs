@@ -40,6 +40,8 @@ pub struct PathInfo {
     pub route: Route,
     /// How it stands.
     pub state: PathState,
+    /// It leads to the peer without the detour the connection began with.
+    pub direct: bool,
     /// Smoothed round-trip time.
     pub rtt: Duration,
     /// Largest UDP payload sent, bytes.
@@ -236,6 +238,7 @@ impl Connection {
             id: path.id,
             route: path.route,
             state: path.state,
+            direct: path.direct,
             rtt: path.recovery.rtt().smoothed(),
             mtu: path.mtu.current(),
             cwnd: path.recovery.stats().cwnd,

@@ -87,7 +87,12 @@ fn two_relays_carry_socks_and_neither_sees_both_ends() {
     until("both relays know their client", || {
         first.sessions().len() + second.sessions().len() == 2
     });
-    let remote = |relay: &Relay| relay.sessions()[0]["paths"][0]["remote"].as_str().unwrap().to_string();
+    let remote = |relay: &Relay| {
+        relay.sessions()[0]["paths"][0]["remote"]
+            .as_str()
+            .unwrap()
+            .to_string()
+    };
     // All stand on one address, so it is the port that tells who talks to whom: the second hears the first's socket.
     assert_ne!(remote(&first), remote(&second));
     assert_eq!(client.signal("INT"), Some(130));
