@@ -295,7 +295,7 @@ impl Default for AddressOptions {
             ask: false,
             direct: false,
             force_relay: false,
-            allow: crate::connection::is_public,
+            allow: crate::reach::is_public,
         }
     }
 }

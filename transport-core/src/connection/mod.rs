@@ -60,7 +60,6 @@ pub(crate) use ids::{CID_LIMIT, Change};
 use path::mtu::FLOOR;
 pub(crate) use path::set::MAX_PATHS;
 
-pub use punch::{is_host, is_public};
 pub use roam::{PathError, PathInfo};
 pub use stats::ConnectionStats;
 pub(crate) use tickets::Issued;

@@ -21,10 +21,7 @@ mod drive;
 mod frames;
 mod hunger;
 mod offers;
-mod reach;
 mod transmit;
-
-pub use reach::{is_host, is_public};
 
 use hunger::Hunger;
 use offers::{MAX_ADDRESSES, Offers};
