@@ -13,6 +13,7 @@
 )]
 
 pub mod accounting;
+pub mod auth;
 mod egress;
 mod event;
 mod grant;
@@ -38,6 +39,7 @@ pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};
 pub use quota::Quota;
 pub use rate::SharedRate;
+pub use resolve::{Names, SystemNames};
 pub use service::{RelayConfig, RelayService};
 pub use tenants::{MAX_TENANTS, Quotas, TenantQuota, TenantUsage, TooManyTenants};
 
