@@ -45,7 +45,7 @@ pub use inbox::Datagram;
 pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
 pub(crate) use outlet::Outlet;
 pub use peer::{PeerError, PeerLink};
-pub use session::{SessionDrops, SessionEnd};
+pub use session::{SessionDrops, SessionEnd, Successor};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;
 pub use udp::{UdpSendError, UdpSender, UdpTunnel};

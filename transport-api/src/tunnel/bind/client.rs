@@ -240,10 +240,4 @@ impl<L: Lane> BoundUdp<L> {
     fn stream(&self) -> MutexGuard<'_, BindStream<L>> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Capsules as they are, for tests of the other end.
-    #[cfg(test)]
-    pub(crate) fn tell(&self, capsules: &[u8]) {
-        self.stream().tell(capsules);
-    }
 }

@@ -8,6 +8,8 @@ mod client;
 mod desk;
 mod sender;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use client::{BindOptions, BoundUdp};
 pub(crate) use desk::Desk;

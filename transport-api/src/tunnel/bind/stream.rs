@@ -153,12 +153,6 @@ impl<L: Lane> BindStream<L> {
         self.stream.close();
     }
 
-    /// Capsules as they are, for tests of the other end.
-    #[cfg(test)]
-    pub(crate) fn tell(&mut self, capsules: &[u8]) {
-        self.stream.tell(capsules);
-    }
-
     fn packet(&mut self, context: u64, datagram: Datagram) -> Result<Option<BindEvent>, BindFault> {
         let (peer, len) = {
             let state = self.desk.state();

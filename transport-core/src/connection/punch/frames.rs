@@ -38,11 +38,6 @@ impl Connection {
         Ok(())
     }
 
-    /// The path that leads to the peer without a detour, if there is one. It may be in use or in waiting.
-    pub fn direct_path(&self) -> Option<PathId> {
-        self.pending.punch.as_ref()?.direct()
-    }
-
     // --- what the peer says ---
 
     pub(in crate::connection) fn on_add_address(
