@@ -6,14 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{APP, LOOPBACK, PATIENCE, bundle, checksum, pair, pattern, server_options};
+use common::{
+    APP, LOOPBACK, PATIENCE, bundle, checksum, eventually, instant, pair, pattern, pause, server_options,
+};
 use transport_api::local::Loop;
 use transport_api::{
     AttachError, By, Carrier, CarrierInput, CloseReason, ConnectError, ConnectOptions, Connection,
     ConnectionError, Endpoint, EndpointConfig, Failover, PathChange, PathError, PathReason, PathState,
-    TransportOptions, Wait, code,
+    ServerOptions, TicketOptions, TransportOptions, Wait, code,
 };
 
 /// One direction of a pipe.
@@ -76,7 +78,11 @@ struct Piped {
 }
 
 fn piped(lossy: usize) -> Piped {
-    let server = Endpoint::bind(EndpointConfig::server(LOOPBACK, server_options())).expect("a socket");
+    piped_to(server_options(), lossy)
+}
+
+fn piped_to(options: ServerOptions, lossy: usize) -> Piped {
+    let server = Endpoint::bind(EndpointConfig::server(LOOPBACK, options)).expect("a socket");
     let client = Endpoint::bind(EndpointConfig::client(LOOPBACK)).expect("a socket");
     let (up, down) = (Wire::new(CLIENT, lossy), Wire::new(SERVER, lossy));
     let at_client = client.attach(Arc::<Wire>::clone(&up)).expect("room");
@@ -156,14 +162,6 @@ fn mtu(connection: &Connection) -> u16 {
     connection.paths().first().expect("a path").mtu
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn a_connection_over_a_pipe_that_loses_a_tenth() {
     let piped = piped(10);
@@ -188,15 +186,15 @@ fn a_narrow_carrier_is_no_reason_to_wait_and_is_never_asked_for_more() {
         if knows {
             piped.down.width.store(1150, Relaxed);
         }
-        let begin = Instant::now();
+        let begin = instant();
         let (here, there) = piped.connect();
         carry_bytes(&here, &there, 100_000);
         carry_bytes(&there, &here, 100_000);
         // The first repetition of a hello would be due after a second.
         assert!(
-            begin.elapsed() < Duration::from_millis(900),
+            (instant() - begin) < Duration::from_millis(900),
             "{:?}, {knows}",
-            begin.elapsed()
+            (instant() - begin)
         );
         assert_eq!(mtu(&here), 1150);
         assert_eq!(piped.up.largest.load(Relaxed), 1150);
@@ -308,7 +306,7 @@ fn a_connection_ends_with_its_only_carrier() {
     let piped = piped(0);
     let (here, _there) = piped.connect();
     let dialing = piped.client.connect(way("192.0.2.9:9", piped.at_client.local()));
-    let begin = Instant::now();
+    let begin = instant();
     assert!(piped.client.detach(piped.at_client.local()));
     let over = CloseReason::Transport {
         code: code::NO_VIABLE_PATH,
@@ -322,7 +320,7 @@ fn a_connection_ends_with_its_only_carrier() {
         failed == Some(ConnectError::Handshake(over)) || failed == Some(ConnectError::NoCarrier),
         "{failed:?}"
     );
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!((instant() - begin) < Duration::from_secs(5));
     assert!(piped.at_server.figures().received > 0);
 }
 
@@ -387,14 +385,14 @@ fn a_path_over_a_carrier_stands_by_takes_over_and_ends_with_it() {
         .wait_timeout(PATIENCE)
         .expect("in time")
         .expect("a path");
-    let begin = Instant::now();
+    let begin = instant();
     change(&pair.at_client, |now| {
         now.path == path && now.state == PathState::Standby
     });
     assert!(
-        begin.elapsed() < Duration::from_millis(900),
+        (instant() - begin) < Duration::from_millis(900),
         "{:?}",
-        begin.elapsed()
+        (instant() - begin)
     );
     assert_eq!(piped.at_client.figures().dropped_too_long, 0);
     pair.at_client
@@ -435,7 +433,7 @@ fn who_goes_by_a_carrier_alone_never_shows_up_directly() {
     piped.down.passes.store(0, Relaxed);
     here.send_datagram(b"lost".to_vec()).expect("a live connection");
     change(&here, |now| now.state == PathState::Suspect);
-    thread::sleep(Duration::from_millis(300));
+    pause(Duration::from_millis(300));
     let paths = here.paths();
     assert_eq!(paths.len(), 1, "{paths:?}");
 }
@@ -482,12 +480,12 @@ fn connections_within_connections_of_the_same_endpoints() {
         let input = carried_by(&pair.client, &here, SERVER);
         carried_by(&pair.server, &there, CLIENT);
         (here, there) = connected(&pair.client, &pair.server, way(SERVER, input.local()));
-        let begin = Instant::now();
+        let begin = instant();
         carry_bytes(&here, &there, 500_000);
         carry_bytes(&there, &here, 500_000);
         println!(
             "level {level}: 1 MB in {:?}, payload {}, {:?}",
-            begin.elapsed(),
+            (instant() - begin),
             here.max_datagram_size(),
             input.figures()
         );
@@ -504,4 +502,76 @@ fn connections_within_connections_of_the_same_endpoints() {
         ),
         "{ended:?}"
     );
+}
+
+#[test]
+fn early_data_fits_a_narrow_carrier() {
+    let options = ServerOptions {
+        tickets: TicketOptions {
+            early_bytes: TicketOptions::MAX_EARLY,
+            ..TicketOptions::default()
+        },
+        ..server_options()
+    };
+    let piped = piped_to(options, 0);
+    piped.up.width.store(1100, Relaxed);
+    let (first, _there) = piped.connect();
+    let ticket = first
+        .tickets()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a ticket");
+    let options = ConnectOptions {
+        ticket: Some(ticket),
+        ..way(SERVER, piped.at_client.local())
+    };
+    // No answer comes through until all is there, so it can only have come early.
+    piped.down.passes.store(0, Relaxed);
+    piped.up.largest.store(0, Relaxed);
+    let early = piped
+        .client
+        .connect_early(options)
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("at once");
+    let mut stream = early
+        .open_uni()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a stream");
+    stream.allow_early();
+    let data = pattern(8_000);
+    stream
+        .write_all(&data)
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("taken");
+    stream.finish().expect("an open stream");
+    let there = piped
+        .server
+        .accept()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("open")
+        .accept();
+    let mut stream = there
+        .accept_uni()
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("a stream");
+    let got = stream
+        .read_to_end(10_000)
+        .wait_timeout(PATIENCE)
+        .expect("in time")
+        .expect("all of it");
+    assert_eq!(got, data);
+    assert!(
+        (900..=1000).contains(&piped.up.largest.load(Relaxed)),
+        "{:?}",
+        piped.up.largest
+    );
+    piped.down.passes.store(65_535, Relaxed);
+    let accepted = early.early_accepted().wait_timeout(PATIENCE).expect("in time");
+    assert_eq!(accepted, Ok(true));
+    assert_eq!(piped.at_client.figures().dropped_too_long, 0);
 }

@@ -6,9 +6,9 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{LOOPBACK, PATIENCE, checksum, pattern};
+use common::{LOOPBACK, PATIENCE, checksum, eventually, instant, pattern, tcp_echo};
 use transport_api::local::Loop;
 use transport_api::relay::{Asked, Decision, OnRequest, RelayConfig, RelayService, RequestMeta};
 use transport_api::tunnel::{
@@ -127,21 +127,6 @@ fn chain(endpoint: &Endpoint, relays: Vec<ConnectOptions>) -> Result<Chain, Chai
         .expect("in time")
 }
 
-fn tcp_echo() -> SocketAddr {
-    let listener = TcpListener::bind(LOOPBACK).expect("bind");
-    let address = listener.local_addr().expect("address");
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let (mut reader, mut writer) = (&stream, &stream);
-                drop(std::io::copy(&mut reader, &mut writer));
-                drop(stream.shutdown(std::net::Shutdown::Write));
-            });
-        }
-    });
-    address
-}
-
 /// Bytes there and back by TCP, and a packet by UDP, through the relay of `client`.
 fn use_it(client: &Client, bytes: usize) {
     let echo = tcp_echo();
@@ -220,11 +205,11 @@ fn as_deep_as_it_may_be_on_a_loop_and_not_deeper() {
     let work = async {
         // The driver lives on the same loop as all pumps.
         let endpoint = Endpoint::bind_on(EndpointConfig::client(LOOPBACK), &at).expect("a socket");
-        let begin = Instant::now();
+        let begin = instant();
         let chain = Chain::start(&at, &endpoint, ways(&relays[..MAX_HOPS]))
             .await
             .expect("a chain");
-        let built = begin.elapsed();
+        let built = instant() - begin;
         let client = Client::start(&at, chain.connection().clone()).expect("room");
         let sink = TcpListener::bind(LOOPBACK).expect("bind");
         let target = sink.local_addr().expect("address");
@@ -243,7 +228,7 @@ fn as_deep_as_it_may_be_on_a_loop_and_not_deeper() {
             .expect("a tunnel");
         let (mut send, _recv) = tunnel.split();
         let data = pattern(1_000_000);
-        let begin = Instant::now();
+        let begin = instant();
         send.write_all(&data).await.expect("taken");
         send.finish();
         while !reader.is_finished() {
@@ -251,7 +236,7 @@ fn as_deep_as_it_may_be_on_a_loop_and_not_deeper() {
         }
         println!(
             "{MAX_HOPS} relays: built in {built:?}, 1 MB in {:?}, payload {}",
-            begin.elapsed(),
+            (instant() - begin),
             chain.connection().max_datagram_size()
         );
         assert_eq!(
@@ -356,7 +341,7 @@ fn the_end_of_an_outer_relay_ends_the_chain_and_is_told() {
     let endpoint = client();
     let chain = chain(&endpoint, ways(&relays)).expect("a chain");
     relays[0].endpoint.close(0x100, b"gone");
-    let begin = Instant::now();
+    let begin = instant();
     let ended = chain
         .connection()
         .closed()
@@ -366,7 +351,7 @@ fn the_end_of_an_outer_relay_ends_the_chain_and_is_told() {
         matches!(ended, ConnectionError::Closed(_)) && ended.is_retryable(),
         "{ended:?}"
     );
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!((instant() - begin) < Duration::from_secs(3));
     let broken = chain.broken().expect("a reason");
     assert_eq!(broken.hop, 1, "the way from the first to the second: {broken}");
 }
@@ -377,22 +362,12 @@ fn who_closes_the_inner_connection_closes_them_all_politely() {
     let endpoint = client();
     let chain = chain(&endpoint, ways(&relays)).expect("a chain");
     // A relay knows its client by the first packet.
-    let begin = Instant::now();
-    while relays[2].clients().is_empty() {
-        assert!(begin.elapsed() < PATIENCE);
-        thread::sleep(Duration::from_millis(1));
-    }
+    eventually("the last one knows", || relays[2].clients().len() == 1);
     chain.connection().close(0x100, b"");
     endpoint.wait_idle().wait_timeout(PATIENCE).expect("in time");
     assert_eq!(chain.broken(), None);
     // The last relay heard of it, although its words came through two others.
-    let begin = Instant::now();
-    while relays.iter().any(|relay| !relay.clients().is_empty()) {
-        assert!(
-            begin.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            relays.iter().map(Relay::clients).collect::<Vec<_>>()
-        );
-        thread::sleep(Duration::from_millis(10));
-    }
+    eventually("nobody is left", || {
+        relays.iter().all(|relay| relay.clients().is_empty())
+    });
 }

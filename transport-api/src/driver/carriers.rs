@@ -292,7 +292,9 @@ impl Carriers {
             table.closed = true;
             std::mem::take(&mut table.attached)
         };
-        all.values().for_each(|one| one.port.detach());
+        for one in all.values() {
+            one.port.detach();
+        }
     }
 }
 

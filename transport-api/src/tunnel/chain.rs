@@ -75,7 +75,7 @@ impl fmt::Display for ChainError {
             ChainErrorKind::Loop => f.write_str(": it stands in the chain twice"),
             ChainErrorKind::NoAddress => f.write_str(": its bundle names no address"),
             ChainErrorKind::Connect(error) => write!(f, ": {error}"),
-            ChainErrorKind::Tunnel(error) => write!(f, ": the relay before it opens no way there: {error}"),
+            ChainErrorKind::Tunnel(error) => write!(f, ": no way there by the relay before it: {error}"),
             ChainErrorKind::Attach(error) => write!(f, ": {error}"),
             ChainErrorKind::Background(error) => write!(f, ": no background work: {error}"),
         }

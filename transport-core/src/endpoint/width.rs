@@ -35,7 +35,9 @@ impl Endpoint {
             heeded.then_some(slot)
         });
         let concerned: Vec<u32> = concerned.collect();
-        concerned.into_iter().for_each(|slot| self.slab.mark(slot));
+        for slot in concerned {
+            self.slab.mark(slot);
+        }
     }
 
     /// This machine has the address `local` no more: what begins there ends. A connection that has another path goes on by that; one

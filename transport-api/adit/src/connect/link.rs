@@ -58,6 +58,8 @@ pub(crate) struct Link {
     vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
+    /// Nothing is made anew any more.
+    leaving: Cell<bool>,
 }
 
 /// Between two attempts to reach the relay again: this, doubled each time, up to the limit.
@@ -107,7 +109,7 @@ impl Link {
             .collect::<Outcome<_>>()?;
         let place = hops.last().map(|last| last.place()).unwrap_or_default();
         let template = Template::well_known(&place).or_fail(Code::Failed, "relay address")?;
-        let (current, ever) = (RefCell::new(None), Cell::new(false));
+        let (current, ever, leaving) = (RefCell::new(None), Cell::new(false), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
             hops,
@@ -119,6 +121,7 @@ impl Link {
             vpn,
             current,
             ever,
+            leaving,
         }))
     }
 
@@ -236,6 +239,9 @@ impl Link {
                 .broken()
                 .map_or(ended.to_string(), |broken| broken.to_string());
             self.event("closed", json!({ "reason": reason }));
+            if self.leaving.get() {
+                return;
+            }
             (chain, bridge) = self.again().await;
         }
     }
@@ -288,6 +294,7 @@ impl Link {
 
     /// Says goodbye to the relay.
     pub(crate) async fn close(&self) {
+        self.leaving.set(true);
         // What the last relay hears comes through the others, which end after it.
         if let Some(connection) = self.connection().filter(|_| self.hops.len() > 1) {
             connection.close(0x100, b"");
@@ -382,7 +389,7 @@ impl Link {
                 let code = if forbidden { Code::Auth } else { Code::Unreachable };
                 (
                     code,
-                    format!("{place}: the relay before it opens no way there: {tunnel}"),
+                    format!("{place}: no way there by the relay before it: {tunnel}"),
                 )
             }
             _ => (Code::Failed, error.to_string()),

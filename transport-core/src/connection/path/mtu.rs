@@ -471,9 +471,8 @@ mod tests {
             assert_eq!(mtu.bound(width, 1472), width < BASE, "{width}");
             assert_eq!(mtu.current(), width.min(BASE));
             assert!(!mtu.bound(width, 1472));
-            search(&mut mtu, 1500)
-                .iter()
-                .for_each(|tried| assert!(*tried <= width, "{tried} of {width}"));
+            let tried = search(&mut mtu, 1500);
+            assert!(tried.iter().all(|tried| *tried <= width), "{tried:?} of {width}");
             assert_eq!(mtu.current(), width);
             mtu.reset();
             assert_eq!(
