@@ -28,7 +28,7 @@ impl OnRequest for Seen {
         if let Asked::Host(target) = request.target {
             self.0.lock().expect("no panic").push(target.to_string());
         }
-        Decision::Accept
+        Decision::accept()
     }
 }
 

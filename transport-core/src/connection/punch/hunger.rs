@@ -52,9 +52,10 @@ mod tests {
     use super::*;
 
     fn packet(size: u16) -> Content {
-        let mut content = Content::default();
-        content.size = size;
-        content
+        Content {
+            size,
+            ..Content::default()
+        }
     }
 
     #[test]
