@@ -142,6 +142,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         identity: None,
         grant: Grant::default(),
         remote: server.socket.local_addr()?,
+        local: None,
+        width: None,
         app: APP.to_vec(),
         suite: SuiteChoice::Auto,
         resume: None,

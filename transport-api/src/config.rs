@@ -9,14 +9,14 @@
     )
 )]
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::driver::trace::Tracing;
 use crate::engine::{
-    Access, Algorithm, Bundle, ClientIdentity, ClientTicket, DEFAULT_PROVIDER, EndpointAddress, EngineConfig,
-    Grant, KeyLog, Limits, Observer, Provider, RelayEpoch, RelayId, RelayStatics, ServerConfig, SuiteChoice,
-    TicketOptions, TransportConfig, Worker,
+    Access, AddressOptions, Algorithm, Bundle, ClientIdentity, ClientTicket, DEFAULT_PROVIDER,
+    EndpointAddress, EngineConfig, Grant, KeyLog, Limits, Observer, Provider, RelayEpoch, RelayId,
+    RelayStatics, ServerConfig, SuiteChoice, TicketOptions, TransportConfig, Worker,
 };
 use crate::paths::Failover;
 
@@ -214,6 +214,8 @@ pub struct TransportOptions {
     pub max_paths: u32,
     /// What a client does by itself when the path in use falls silent and no other waits.
     pub failover: Failover,
+    /// What is told and asked of addresses, and direct paths: [`crate::tunnel::PeerLink`] wants `ask` and `direct`.
+    pub addresses: AddressOptions,
 }
 
 impl Default for TransportOptions {
@@ -232,6 +234,7 @@ impl Default for TransportOptions {
             key_update_interval: Duration::from_mins(10),
             max_paths: 4,
             failover: Failover::Off,
+            addresses: AddressOptions::default(),
         }
     }
 }
@@ -267,6 +270,7 @@ impl TransportOptions {
             max_udp_payload: self.max_udp_payload,
             key_update_interval: self.key_update_interval,
             max_paths: self.max_paths,
+            addresses: self.addresses,
             datagram_receive_bytes: RECEIVE_QUEUE_BYTES,
             ..TransportConfig::default()
         }
@@ -290,6 +294,8 @@ pub struct ConnectOptions {
     /// A ticket of this relay, to come back with. One that does not fit (another relay or identity, too old) is not used; one
     /// that the relay does not take leads to a full handshake.
     pub ticket: Option<ClientTicket>,
+    /// Leave by the [carrier](crate::Endpoint::attach) with this address instead of the socket; never by anything else, then.
+    pub via: Option<IpAddr>,
 }
 
 impl ConnectOptions {
@@ -303,6 +309,7 @@ impl ConnectOptions {
             server: None,
             suite: SuiteChoice::default(),
             ticket: None,
+            via: None,
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
+use crate::driver::carriers::{NARROWEST, narrow};
 use crate::driver::shared::{
     Change, ConnectReply, ConnectionShared, EndpointQuery, EndpointShared, MAX_WAITING, Reply, lock,
 };
@@ -85,7 +86,7 @@ impl Endpoint {
     }
 
     /// The worker that leads: nearly always the only one.
-    fn shared(&self) -> &Arc<EndpointShared> {
+    pub(crate) fn shared(&self) -> &Arc<EndpointShared> {
         &self.guard.lead
     }
 
@@ -143,7 +144,10 @@ impl Endpoint {
             ));
         }
         let remote = options.address().ok_or(ConnectError::NoAddress)?;
+        let width = options.via.map(|local| self.width_of(local)).transpose()?;
         let connect = Connect {
+            local: options.via,
+            width,
             bundle: options.bundle,
             identity: options.identity,
             grant: options.grant,
@@ -158,7 +162,7 @@ impl Endpoint {
             if state.closed {
                 return Err(ConnectError::EndpointClosed);
             }
-            if state.local.is_ipv4() && !remote.is_ipv4() {
+            if width.is_none() && state.local.is_ipv4() && !remote.is_ipv4() {
                 return Err(ConnectError::AddressFamily);
             }
             if state.connects.len() >= MAX_WAITING {
@@ -168,6 +172,16 @@ impl Endpoint {
         }
         self.shared().post();
         Ok(())
+    }
+
+    /// How much leaves by the carrier with this address.
+    fn width_of(&self, local: IpAddr) -> Result<u16, ConnectError> {
+        let carrier = self.shared().carriers.get(local).ok_or(ConnectError::NoCarrier)?;
+        let width = carrier.width();
+        if width < NARROWEST {
+            return Err(ConnectError::TooNarrow);
+        }
+        Ok(narrow(width))
     }
 
     /// Waits for the next connection a client has made. `None` once the endpoint is closed.

@@ -86,6 +86,10 @@ pub enum ConnectError {
     FirstMessage,
     /// The endpoint is closed.
     EndpointClosed,
+    /// No carrier is attached with this address, or not any more.
+    NoCarrier,
+    /// The carrier takes fewer than 1,000 bytes at once.
+    TooNarrow,
 }
 
 impl ConnectError {
@@ -94,8 +98,10 @@ impl ConnectError {
         match self {
             Self::Handshake(reason) => close_fault(reason),
             Self::FirstMessage => Fault::System,
+            Self::TooNarrow => Fault::Network,
             Self::Bundle(_)
             | Self::NoAddress
+            | Self::NoCarrier
             | Self::AddressFamily
             | Self::Busy
             | Self::InvalidOption(_)
@@ -124,6 +130,8 @@ impl fmt::Display for ConnectError {
             Self::Handshake(reason) => write!(f, "no connection: {reason}"),
             Self::FirstMessage => f.write_str("the first handshake message could not be made"),
             Self::EndpointClosed => f.write_str("the endpoint is closed"),
+            Self::NoCarrier => f.write_str("no such carrier is attached"),
+            Self::TooNarrow => f.write_str("fewer than 1,000 bytes fit a datagram of the carrier"),
         }
     }
 }
@@ -382,8 +390,12 @@ fn connection_kind(error: &ConnectionError) -> io::ErrorKind {
 }
 
 fn close_fault(reason: &CloseReason) -> Fault {
-    use crate::engine::By;
+    use crate::engine::{By, code};
     match reason {
+        CloseReason::Transport {
+            code: code::NO_VIABLE_PATH,
+            by: By::Local,
+        } => Fault::Network,
         CloseReason::Application { by: By::Local, .. } | CloseReason::Transport { by: By::Local, .. } => {
             Fault::Caller
         }

@@ -11,6 +11,8 @@
 //! * The clock is read in one place (`driver/clock.rs`), and so is the system's randomness (`driver/entropy.rs`).
 #![deny(unsafe_code)]
 
+mod addresses;
+mod carrier;
 mod config;
 mod connection;
 mod datagram;
@@ -32,6 +34,7 @@ pub mod relay;
 pub mod tun;
 pub mod tunnel;
 
+pub use addresses::{Addresses, ObservedChanged, Offered};
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
@@ -42,6 +45,7 @@ pub use datagram::{
     DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
     SendTracked,
 };
+pub use driver::carriers::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
@@ -55,11 +59,12 @@ pub use resume::{EarlyAccepted, TicketUpdate};
 pub use sessions::{NextPage, SessionInfo, Sessions};
 pub use stream::{Read, ReadToEnd, RecvStream, SendStream, Stopped, Write, WriteAll};
 pub use transport_core::{
-    Access, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId, ClientIdentity,
-    ClientTicket, CloseReason, ConnectionStats, DEFAULT_PROVIDER, DatagramDrop, DatagramOptions, Direction,
-    DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed, EpochStats, EpochsError,
-    Grant, KeyLog, KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo, PathReason, PathState,
-    Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret, StreamId, Suite, SuiteChoice,
-    TicketKeys, TicketOptions, TokenIssuer, TokenKey, TrafficSecrets, Usage, code, trace,
+    Access, AddressOptions, Algorithm, Bundle, BundleDraft, BundleEndpoint, BundleError, By, Class, ClientId,
+    ClientIdentity, ClientTicket, CloseReason, ConnectionStats, DEFAULT_PROVIDER, DatagramDrop,
+    DatagramOptions, Direction, DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed,
+    EpochStats, EpochsError, Grant, KeyLog, KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo,
+    PathReason, PathState, Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
+    StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TokenIssuer, TokenKey, TrafficSecrets, Usage,
+    code, is_host, is_public, trace,
 };
 pub use wait::Wait;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use common::{LOOPBACK, PATIENCE, bundle, checksum, identity, pattern, statics};
+use common::{LOOPBACK, PATIENCE, bundle, checksum, identity, pattern, statics, tcp_echo};
 use transport_api::relay::{RelayConfig, RelayService};
 use transport_api::tunnel::{APP, Client, TunnelErrorKind};
 use transport_api::{ConnectOptions, Endpoint, EndpointConfig, ServerOptions, Wait};
@@ -37,21 +37,6 @@ fn world(change: impl FnOnce(&mut RelayConfig)) -> World {
         client: Client::start_thread(connection).expect("thread"),
         _endpoint: endpoint,
     }
-}
-
-fn tcp_echo() -> SocketAddr {
-    let listener = TcpListener::bind(LOOPBACK).expect("bind");
-    let address = listener.local_addr().expect("address");
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let (mut reader, mut writer) = (&stream, &stream);
-                drop(std::io::copy(&mut reader, &mut writer));
-                drop(stream.shutdown(std::net::Shutdown::Write));
-            });
-        }
-    });
-    address
 }
 
 /// Sends `len` bytes of the pattern to whoever connects.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
@@ -255,6 +255,10 @@ pub struct Connect {
     pub grant: Grant,
     /// Where the relay is.
     pub remote: SocketAddr,
+    /// The address of this machine it begins at; `None` leaves that to the system.
+    pub local: Option<IpAddr>,
+    /// Bytes of UDP payload that can leave from there, where that is known; at least 1,000. See [`crate::Endpoint::set_width`].
+    pub width: Option<u16>,
     /// What the streams carry; the relay must say the same. At most 64 bytes.
     pub app: Vec<u8>,
     /// Cipher preference.
@@ -264,6 +268,36 @@ pub struct Connect {
     /// With a ticket that allows it: the connection can be used at once, and what is marked as safe to be repeated
     /// ([`crate::Connection::allow_early`]) goes along with the first flight.
     pub early: bool,
+}
+
+/// What is told and asked of addresses, and whether a direct path is looked for. Nothing of it happens unless both ends want it.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressOptions {
+    /// A peer that asks is told from which address its packets come.
+    pub tell: bool,
+    /// The peer is asked for that: [`crate::Event::AddressObserved`].
+    pub ask: bool,
+    /// A connection by a detour looks for a direct path through NATs; see [`crate::Connection::offer_addresses`]. Needs two paths at
+    /// least.
+    pub direct: bool,
+    /// No direct path is looked for, whatever `direct` says, and no peer's attempt is answered: neither end learns the other's address.
+    pub force_relay: bool,
+    /// Which addresses may get a few packets because the peer named them. The default is [`crate::is_public`]; between peers that may
+    /// share a private network, [`crate::is_host`]. What lets loopback, link-local or multicast addresses pass makes this end a tool
+    /// against what listens there.
+    pub allow: fn(SocketAddr) -> bool,
+}
+
+impl Default for AddressOptions {
+    fn default() -> Self {
+        Self {
+            tell: true,
+            ask: false,
+            direct: false,
+            force_relay: false,
+            allow: crate::reach::is_public,
+        }
+    }
 }
 
 /// Knobs of a connection. The defaults suit the open Internet.
@@ -290,6 +324,8 @@ pub struct TransportConfig {
     /// Path ids alive at once, 1 to 4: one path carries the data, the others wait or come to their end. 1: the connection has one
     /// path for good, and the peer is told that there are no others. Both ends need at least 2.
     pub max_paths: u32,
+    /// Addresses told and asked, and direct paths.
+    pub addresses: AddressOptions,
     /// The largest datagram message taken, bytes; zero: none.
     pub max_datagram: u16,
     /// Bytes of received datagram messages kept for the application; what arrives beyond is dropped.
@@ -317,6 +353,7 @@ impl Default for TransportConfig {
             max_udp_payload: 1472,
             mtu_search: true,
             max_paths: 4,
+            addresses: AddressOptions::default(),
             max_datagram: u16::MAX,
             datagram_receive_bytes: 1 << 20,
             key_update_packets: u64::MAX,

@@ -27,6 +27,7 @@ pub mod net;
 pub mod packet;
 mod path;
 mod random;
+mod reach;
 mod seat;
 pub mod timer;
 pub mod trace;
@@ -34,8 +35,8 @@ pub mod wire;
 
 pub use buffer::{Arrived, Batch, Ecn, Joined, RecvBatch, Route};
 pub use config::{
-    Access, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice, TicketOptions,
-    TransportConfig,
+    Access, AddressOptions, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice,
+    TicketOptions, TransportConfig,
 };
 pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
 pub use endpoint::{
@@ -45,6 +46,7 @@ pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};
 pub use path::{PathId, PathReason, PathState};
+pub use reach::{is_host, is_public};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 

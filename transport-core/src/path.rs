@@ -91,6 +91,12 @@ pub enum PathReason {
     Unproved,
     /// Nothing came for three probe timeouts.
     Silence,
+    /// It leads to the peer without a detour, and takes data.
+    Direct,
+    /// It takes small packets and loses large ones.
+    Starved,
+    /// This machine has the address no more at which it began.
+    AddressLost,
 }
 
 impl PathReason {
@@ -109,6 +115,9 @@ impl PathReason {
             Self::Replaced => "replaced",
             Self::Unproved => "unproved",
             Self::Silence => "silence",
+            Self::Direct => "direct",
+            Self::Starved => "starved",
+            Self::AddressLost => "address_lost",
         }
     }
 }

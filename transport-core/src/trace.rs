@@ -148,6 +148,65 @@ pub enum Event<'a> {
         /// What is known now.
         ecn: EcnState,
     },
+    /// The peer sees this end's packets come from another address than before.
+    AddressObserved {
+        /// The connection.
+        connection: Handle,
+        /// The path it is about.
+        path: PathId,
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// The peer named an address it may be reached at.
+    CandidateAdded {
+        /// The connection.
+        connection: Handle,
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// The peer took an address back.
+    CandidateRemoved {
+        /// The connection.
+        connection: Handle,
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// An attempt at a direct path begins.
+    PunchBegun {
+        /// The connection.
+        connection: Handle,
+        /// Its number.
+        round: u64,
+        /// The path that shall become one.
+        path: PathId,
+    },
+    /// It came to nothing: no address answered, or none took packets of full size.
+    PunchFailed {
+        /// The connection.
+        connection: Handle,
+        /// Its number.
+        round: u64,
+    },
+    /// Data go to the peer without a detour from now on.
+    DirectChosen {
+        /// The connection.
+        connection: Handle,
+        /// The path.
+        path: PathId,
+        /// Where it leads.
+        remote: std::net::SocketAddr,
+        /// Its round trip.
+        rtt: std::time::Duration,
+    },
+    /// They no longer do.
+    DirectLeft {
+        /// The connection.
+        connection: Handle,
+        /// The path that was left.
+        path: PathId,
+        /// Why.
+        reason: PathReason,
+    },
     /// The connection is over.
     Closed {
         /// The connection.
@@ -238,6 +297,8 @@ drop_reasons! {
     ControlUnasked = "control_unasked",
     /// A bundle that is forged, another relay's, not valid now or not newer; or too many of them came.
     BundleRefused = "bundle_refused",
+    /// An address the peer named that may not get packets, one more than are kept, or an attempt more than are taken part in.
+    AddressRefused = "address_refused",
     /// A packet of another worker's connection, which has more of them waiting than it takes.
     ForwardFull = "forward_full",
     /// Another worker handed it over by its id, but the connection is no longer here.

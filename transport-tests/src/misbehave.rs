@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 use transport_core::packet::{Sealed, clear_cid, sample};
 use transport_core::wire::frame::{Frame, Frames, ack};
+use transport_core::wire::params::addresses;
 use transport_core::wire::{ConnectionId, Header, TransportParameters, Writer};
 use transport_core::{Grant, SeededEntropy};
 use transport_crypto::{
@@ -190,6 +191,15 @@ pub fn generous() -> TransportParameters {
         idle_timeout_ms: 30_000,
         app: APP.to_vec(),
         ..TransportParameters::default()
+    }
+}
+
+/// The same of one that opens paths as well, tells addresses, wants to hear its own, and looks for a direct path.
+pub fn outgoing() -> TransportParameters {
+    TransportParameters {
+        initial_max_path_id: 3,
+        addresses: addresses::TELLS | addresses::ASKS | addresses::PUNCHES,
+        ..generous()
     }
 }
 

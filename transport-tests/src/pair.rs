@@ -10,17 +10,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use transport_core::{
-    Batch, CloseReason, Connect, ConnectError, Connection, Endpoint, EndpointConfig, Event, Grant, Handle,
-    Info, Now, Output, Route, SeededEntropy,
+    Batch, CloseReason, Connect, ConnectError, Connection, Endpoint, Event, Handle, Info, Now, Output, Route,
 };
 
 use crate::sim::clock::Clock;
-use crate::sim::rng::{Rng, seed_bytes};
+use crate::sim::rng::Rng;
 
 pub use setup::{APP, Options, RELAY, Relay, client_address, client_identity, server_address, stranger};
 pub use transfer::{Transfer, drive_all};
 
-use setup::relay_endpoint;
+pub(crate) use setup::{client_endpoint, relay_endpoint};
 
 /// Polls or steps in a row without time going on, after which something spins.
 const SPIN: usize = 100_000;
@@ -214,13 +213,7 @@ impl Pair {
 
     /// A pair whose client does nothing yet.
     pub fn idle(options: Options) -> Self {
-        let config = EndpointConfig {
-            server: None,
-            transport: options.client.clone(),
-            observer: None,
-        };
-        let entropy = SeededEntropy::new(seed_bytes(options.seed, "pair client secrets"));
-        let client = Endpoint::new(config, seed_bytes(options.seed, "pair client"), Box::new(entropy));
+        let client = client_endpoint(&options);
         let server = relay_endpoint(&options, 0);
         Self {
             client: End::new(client, options.skew_ms),
@@ -261,17 +254,7 @@ impl Pair {
 
     /// What the client dials.
     pub fn target(&self) -> Connect {
-        let options = &self.options;
-        Connect {
-            bundle: options.bundle.clone(),
-            identity: options.identity.clone(),
-            grant: Grant::default(),
-            remote: server_address(),
-            app: options.app.clone(),
-            suite: options.suite,
-            resume: None,
-            early: false,
-        }
+        self.options.target(server_address())
     }
 
     /// The relay's process ends and starts again: it has its keys, and nothing else.

@@ -354,6 +354,7 @@ const INSIDE_API: &[Rule] = &[
         except: &[],
         bars: Bars::Paths(&[
             "crate::endpoint",
+            "crate::carrier",
             "crate::connection",
             "crate::stream",
             "crate::datagram",
@@ -365,6 +366,7 @@ const INSIDE_API: &[Rule] = &[
     Rule {
         within: &[
             "transport-api/src/endpoint",
+            "transport-api/src/carrier",
             "transport-api/src/connection",
             "transport-api/src/stream",
             "transport-api/src/datagram",

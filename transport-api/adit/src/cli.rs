@@ -69,7 +69,7 @@ pub(crate) enum Command {
     },
     /// Connect to a relay and offer it to local programs.
     #[command(
-        after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53"
+        after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53\n  adit connect second.bundle --via first.bundle --socks 127.0.0.1:1080"
     )]
     Connect(Connect),
     /// Measure.
@@ -220,6 +220,13 @@ pub(crate) struct Connect {
     /// This client's key; without it a throw-away anonymous key.
     #[arg(long)]
     pub(crate) identity: Option<PathBuf>,
+    /// Go through this relay first, which then sees where this client is but not what it does there; the relay of BUNDLE sees the
+    /// reverse. Up to three, the outermost first.
+    #[arg(long, value_name = "BUNDLE")]
+    pub(crate) via: Vec<PathBuf>,
+    /// This client's key for the relays of --via. Another one than --identity, or they can tell together who it is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) via_identity: Option<PathBuf>,
     /// Serve SOCKS5 (CONNECT and UDP ASSOCIATE) here.
     #[arg(long, value_name = "ADDR")]
     pub(crate) socks: Option<SocketAddr>,
@@ -249,10 +256,10 @@ pub(crate) struct Connect {
     #[arg(long, value_enum, default_value_t = Cc::Bbr)]
     pub(crate) cc: Cc,
     /// Send so many megabits a second, whatever is lost: for links that are this client's alone.
-    #[arg(long, value_name = "MBIT", conflicts_with = "cc", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, value_name = "MBIT", conflicts_with_all = ["cc", "via"], value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) fixed_rate: Option<u64>,
     /// With --tun alone, where all that goes through it is TCP or adapts like it: leave that to the inner connections.
-    #[arg(long, conflicts_with_all = ["cc", "fixed_rate"])]
+    #[arg(long, conflicts_with_all = ["cc", "fixed_rate", "via"])]
     pub(crate) no_cc: bool,
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]

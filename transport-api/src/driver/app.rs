@@ -47,6 +47,10 @@ impl App {
         options: TransportOptions,
         (number, workers): (usize, usize),
     ) -> Self {
+        let out = Outbox {
+            carriers: Arc::clone(&shared.carriers),
+            ..Outbox::default()
+        };
         Self {
             shared,
             options,
@@ -57,7 +61,7 @@ impl App {
             next_id: number as u64,
             id_step: workers as u64,
             closed: false,
-            out: Outbox::default(),
+            out,
         }
     }
 
@@ -106,7 +110,7 @@ impl App {
                 });
             }
             // The driver looks by itself.
-            Mark::Forwarded => {}
+            Mark::Forwarded | Mark::Carried(_) => {}
         }
     }
 
@@ -148,6 +152,14 @@ impl App {
             self.answer(now, engine, query);
         }
         for (target, reply) in connects {
+            if target
+                .local
+                .is_some_and(|local| self.shared.carriers.get(local).is_none())
+            {
+                // It was detached meanwhile.
+                drop(reply.put(Err(ConnectError::NoCarrier)));
+                continue;
+            }
             match engine.connect(now, *target) {
                 Ok(handle) => self.begin(now, engine, handle, reply),
                 Err(error) => drop(reply.put(Err(start_error(error)))),
@@ -262,6 +274,7 @@ impl App {
                         let change = PathChange { path, state, reason };
                         roam::on_change(now, change, &self.options.failover, link, engine, &mut self.out);
                     }
+                    Event::AddressObserved { .. } => link.observe(engine, &mut self.out),
                     // The path changed, or its size.
                     _ => link.publish_size(engine, &mut self.out),
                 }
@@ -404,6 +417,7 @@ impl App {
     /// The driver ends, in order or not: nobody may wait for it any longer.
     pub(crate) fn end(&mut self) {
         self.shared.mailbox.end();
+        self.shared.carriers.end();
         let (connects, queries) = {
             let mut state = lock(&self.shared.state);
             state.closed = true;
@@ -441,6 +455,7 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
     match change {
         Change::Access(access) => engine.replace_access(now, access),
         Change::Revoke(clients) => engine.revoke(now, &clients),
+        Change::AddressLost(local) => engine.lose_address(now, local),
         Change::TicketKeys(keys) => {
             if let Some(keys) = lock(&keys).take() {
                 engine.install_ticket_keys(keys);

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::carriers::Port;
 use super::shared::{ConnectionShared, RecvShared, SendShared, lock};
 
 /// One changed object.
@@ -19,6 +20,8 @@ pub(crate) enum Mark {
     Recv(Arc<RecvShared>),
     /// Another worker heard something for us.
     Forwarded,
+    /// A carrier did.
+    Carried(Arc<Port>),
 }
 
 /// "This object is in the mailbox."

@@ -362,6 +362,13 @@ impl Link {
         self.finishes.iter().map(|finish| finish.deadline).min()
     }
 
+    /// The peer sees this end somewhere else.
+    pub(crate) fn observe(&self, engine: &Connection, out: &mut Outbox) {
+        let mut state = lock(&self.shared.state);
+        state.observed = engine.observed_address().map(Box::new);
+        state.path_waiters.take_into(&mut out.wakers);
+    }
+
     /// Tells handles the size that fits now.
     pub(crate) fn publish_size(&self, engine: &Connection, out: &mut Outbox) {
         self.shared
@@ -426,6 +433,7 @@ impl Link {
                 Query::Early(reply) => drop(reply.put(None)),
                 Query::Paths(reply) => drop(reply.put(None)),
                 Query::Path(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
+                Query::Offer(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
             }
         }
         let unsent = {
@@ -463,6 +471,9 @@ impl Link {
             }
             Query::Path(order, reply) => {
                 let _ = reply.put(roam::obey(now, order, engine, out));
+            }
+            Query::Offer(addresses, reply) => {
+                let _ = reply.put(engine.offer_addresses(now, &addresses));
             }
         }
     }

@@ -15,6 +15,7 @@
 )]
 
 mod app;
+pub(crate) mod carriers;
 pub(crate) mod clock;
 pub(crate) mod command;
 mod effort;
@@ -33,11 +34,12 @@ pub(crate) mod trace;
 mod workers;
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use self::app::App;
+use self::carriers::carried;
 use self::command::{Alarm, Mailbox, Mark, Marked};
 use self::effort::Effort;
 use self::entropy::OsEntropy;
@@ -161,6 +163,7 @@ fn make(
         marked: Marked::default(),
         socket_buffer,
         mark,
+        carriers: Arc::default(),
         state: Mutex::new(EndpointState {
             local,
             connects: std::collections::VecDeque::new(),
@@ -265,7 +268,10 @@ impl<I: Io> Driver<I> {
         let mut marks = std::mem::take(&mut self.marks);
         self.shared.mailbox.take(&mut marks);
         for mark in marks.drain(..) {
-            self.app.feed(now, &mut self.engine, mark);
+            match mark {
+                Mark::Carried(port) => port.take(now, &mut self.engine),
+                mark => self.app.feed(now, &mut self.engine, mark),
+            }
         }
         self.marks = marks;
         self.know_interfaces();
@@ -365,7 +371,9 @@ impl<I: Io> Driver<I> {
         loop {
             match self.effort.poll(&mut self.engine, now, &mut self.batch) {
                 Output::Transmit(route) => {
-                    if self.io.send(route, &mut self.batch) == Sent::Blocked {
+                    if let Some(local) = carried(route) {
+                        self.carry(local, route.remote);
+                    } else if self.io.send(route, &mut self.batch) == Sent::Blocked {
                         self.blocked = Some(route);
                         return false;
                     }
@@ -377,6 +385,15 @@ impl<I: Io> Driver<I> {
                     return true;
                 }
             }
+        }
+    }
+
+    /// Sends the batch by a carrier. Nothing waits for that: a carrier that is gone, or full, loses packets as a network does.
+    fn carry(&mut self, local: IpAddr, to: SocketAddr) {
+        if let Some(attached) = self.shared.carriers.get(local)
+            && let Some(width) = attached.carry(to, &self.batch)
+        {
+            self.engine.set_width(local, width);
         }
     }
 
@@ -399,7 +416,10 @@ impl<I: Io> Driver<I> {
             _ => false,
         };
         if wanted && let Some(connection) = self.engine.connection(handle) {
-            self.io.open_lane(now, handle, connection.route());
+            let route = connection.route();
+            if carried(route).is_none() {
+                self.io.open_lane(now, handle, route);
+            }
         }
     }
 

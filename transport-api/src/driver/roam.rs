@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use super::carriers::{NARROWEST, carried, is_carrier, narrow};
 use super::link::Link;
 use super::shared::{MAX_PATH_CHANGES, PathOrder, lock};
 use super::streams::Outbox;
@@ -19,22 +20,31 @@ pub(super) fn obey(
     match order {
         PathOrder::Add(local) => {
             out.interfaces = true;
-            open(now, local, engine)
+            open(now, local, engine, out)
         }
         PathOrder::Migrate(path) => engine.migrate(now, path).map(|()| path),
         PathOrder::Abandon(path) => engine.abandon_path(now, path).map(|()| path),
     }
 }
 
-fn open(now: Now, local: IpAddr, engine: &mut Connection) -> Result<PathId, PathError> {
+fn open(now: Now, local: IpAddr, engine: &mut Connection, out: &Outbox) -> Result<PathId, PathError> {
+    let width = match out.carriers.get(local) {
+        Some(carrier) if carrier.width() < NARROWEST => return Err(PathError::TooNarrow),
+        None if is_carrier(local) => return Err(PathError::NoAddress),
+        carrier => carrier.map(|carrier| narrow(carrier.width())),
+    };
     let route = Route {
         remote: engine.remote(),
         local: Some(local),
     };
-    match engine.add_path(now, route) {
+    let opened = match engine.add_path(now, route) {
         Err(PathError::Unsupported) => engine.move_to(now, route).map(|()| PathId::FIRST),
         result => result,
+    };
+    if let Some(width) = width {
+        engine.set_width(local, width);
     }
+    opened
 }
 
 /// A path changed: the handles are told, and if the one in use is silent, others are tried.
@@ -71,6 +81,10 @@ fn try_others(now: Now, reason: PathReason, failover: &Failover, engine: &mut Co
     if active != Some(PathState::Suspect) || engine.paths().any(|path| helps(path.state)) {
         return;
     }
+    if !matches!(failover, Failover::Among(_)) && carried(engine.route()).is_some() {
+        // Who goes through somebody else has a reason not to show up directly.
+        return;
+    }
     let remote = engine.remote();
     let used: Vec<Option<IpAddr>> = engine
         .paths()
@@ -84,7 +98,7 @@ fn try_others(now: Now, reason: PathReason, failover: &Failover, engine: &mut Co
             continue;
         }
         out.interfaces = true;
-        if let Err(error) = open(now, local, engine) {
+        if let Err(error) = open(now, local, engine, out) {
             tracing::info!(target: "adit::driver", %local, %error, reason = reason.name(), "no other path");
         }
     }

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use super::carriers::Carriers;
 use super::command::{Mailbox, Mark, Marked};
 use crate::config::DatagramPolicy;
 use crate::engine::net::Caps;
@@ -223,6 +224,7 @@ pub(crate) enum Query {
     Early(Arc<Reply<Option<bool>>>),
     Paths(Arc<Reply<Option<Vec<PathInfo>>>>),
     Path(PathOrder, Arc<PathReply>),
+    Offer(Vec<SocketAddr>, Arc<OfferReply>),
 }
 
 /// What shall happen to a path.
@@ -234,6 +236,8 @@ pub(crate) enum PathOrder {
 }
 
 pub(crate) type PathReply = Reply<Result<PathId, PathError>>;
+
+pub(crate) type OfferReply = Reply<Result<(), PathError>>;
 
 /// Changes of paths kept for the application; the oldest goes first.
 pub(crate) const MAX_PATH_CHANGES: usize = 16;
@@ -271,6 +275,8 @@ pub(crate) struct ConnectionState {
     /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
     pub(crate) path_changes: VecDeque<PathChange>,
     pub(crate) path_waiters: Waiters,
+    /// Where the peer sees this end. Whoever waits for a change of it is among the waiters for paths.
+    pub(crate) observed: Option<Box<SocketAddr>>,
     pub(crate) stats: ConnectionStats,
 }
 
@@ -404,6 +410,7 @@ pub(crate) struct EndpointShared {
     pub(crate) marked: Marked,
     pub(crate) socket_buffer: usize,
     pub(crate) mark: Option<u32>,
+    pub(crate) carriers: Arc<Carriers>,
     pub(crate) state: Mutex<EndpointState>,
 }
 
@@ -412,6 +419,8 @@ pub(crate) struct EndpointShared {
 pub(crate) enum Change {
     Access(Access),
     Revoke(Vec<ClientId>),
+    /// A carrier was detached.
+    AddressLost(IpAddr),
     Epochs(Vec<RelayEpoch>, Option<Bundle>),
     /// Taken by whoever comes first: workers share them.
     TicketKeys(Arc<Mutex<Option<TicketKeys>>>),

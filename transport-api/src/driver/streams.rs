@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::carriers::Carriers;
 use super::shared::{RECV_BUFFER, RecvShared, RecvState, SEND_BUFFER, SendShared, lock};
 use crate::engine::{Connection, StreamId, StreamReadError, StreamWriteError};
 use crate::error::ConnectionError;
@@ -15,6 +16,8 @@ pub(crate) struct Outbox {
     pub(crate) wakers: Vec<Waker>,
     /// A path begins at an address of this machine: the socket must know the interfaces.
     pub(crate) interfaces: bool,
+    /// Where else paths may begin.
+    pub(crate) carriers: Arc<Carriers>,
 }
 
 /// The sending half, seen by the driver.

@@ -19,6 +19,8 @@ pub mod kind {
     pub const GOAWAY: u64 = 0x07;
     /// Push is not used.
     pub const MAX_PUSH_ID: u64 = 0x0d;
+    /// Of ours: the bundle of the relay that goes on where this one ends. Who does not know it skips it (RFC 9114 §9).
+    pub const SUCCESSOR: u64 = 0x0ad1_7001;
 }
 
 /// Types of HTTP/2 that must not occur (RFC 9114 §7.2.8).
@@ -29,6 +31,8 @@ pub const MAX_SETTINGS: u64 = 4096;
 pub const MAX_HEADERS: u64 = 16 * 1024;
 /// Longest frame of an unknown type that is skipped, bytes.
 const MAX_UNKNOWN: u64 = 1 << 20;
+/// Longest bundle of a successor that is read, bytes; a longer one is skipped.
+const MAX_SUCCESSOR: u64 = 8192;
 /// Bytes the header of a DATA frame takes at most.
 pub const DATA_HEADER: usize = 9;
 
@@ -39,6 +43,8 @@ pub enum ControlFrame {
     Settings(usize),
     /// Its payload is read whole.
     GoAway(usize),
+    /// Its payload is read whole.
+    Successor(usize),
     /// Its payload is read and forgotten.
     Skip(u64),
 }
@@ -63,6 +69,7 @@ pub fn on_control(kind: u64, len: u64, settings_seen: bool) -> Result<ControlFra
         _ if !settings_seen => Err(Fault::Connection(Code::MISSING_SETTINGS)),
         kind::GOAWAY if len == 0 || len > 8 => Err(Fault::Connection(Code::FRAME_ERROR)),
         kind::GOAWAY => Ok(ControlFrame::GoAway(len as usize)),
+        kind::SUCCESSOR if len <= MAX_SUCCESSOR => Ok(ControlFrame::Successor(len as usize)),
         kind::DATA | kind::HEADERS | kind::PUSH_PROMISE => Err(Fault::Connection(Code::FRAME_UNEXPECTED)),
         // Without push no identifier in these can be right or wrong; they carry nothing for us.
         kind::CANCEL_PUSH | kind::MAX_PUSH_ID if len > 8 => Err(Fault::Connection(Code::FRAME_ERROR)),

@@ -56,6 +56,11 @@ impl RequestHead {
 
     /// Appends the HEADERS frame.
     pub fn put(&self, out: &mut Vec<u8>) {
+        self.put_with(&[], out);
+    }
+
+    /// Appends the HEADERS frame with `more` fields behind those of the head.
+    pub fn put_with(&self, more: &[Field], out: &mut Vec<u8>) {
         let pseudo = [
             (":method", Some(&self.method)),
             (":scheme", self.scheme.as_ref()),
@@ -66,7 +71,7 @@ impl RequestHead {
         let pseudo = pseudo
             .iter()
             .filter_map(|&(name, value)| Some((name, value?.as_str())));
-        put_head(pseudo, &self.fields, out);
+        put_head(pseudo, self.fields.iter().chain(more), out);
     }
 
     /// Reads the payload of a HEADERS frame.
@@ -167,9 +172,13 @@ fn parse_status(text: &str) -> Option<u16> {
     (status >= 100 && status != 101).then_some(status)
 }
 
-fn put_head<'a>(pseudo: impl Iterator<Item = (&'a str, &'a str)>, fields: &'a [Field], out: &mut Vec<u8>) {
+fn put_head<'a>(
+    pseudo: impl Iterator<Item = (&'a str, &'a str)>,
+    fields: impl IntoIterator<Item = &'a Field>,
+    out: &mut Vec<u8>,
+) {
     let mut section = Vec::with_capacity(128);
-    let ordinary = fields.iter().map(|f| (f.name.as_str(), f.value.as_str()));
+    let ordinary = fields.into_iter().map(|f| (f.name.as_str(), f.value.as_str()));
     fields::encode(pseudo.chain(ordinary), &mut section);
     frame::put(out, frame::kind::HEADERS, &section);
 }

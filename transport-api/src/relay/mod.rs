@@ -13,6 +13,7 @@
 )]
 
 pub mod accounting;
+pub mod auth;
 mod bind;
 mod buffers;
 mod egress;
@@ -42,6 +43,7 @@ pub use ip::{IpService, Lease, MAX_LEASES, PoolError};
 pub use policy::{Forbidden, TargetPolicy};
 pub use quota::Quota;
 pub use rate::SharedRate;
+pub use resolve::{Names, SystemNames};
 pub use service::{RelayConfig, RelayService};
 pub use tenants::{MAX_TENANTS, Quotas, TenantQuota, TenantUsage, TooManyTenants};
 

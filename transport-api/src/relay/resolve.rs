@@ -1,4 +1,4 @@
-//! Names to addresses without blocking the loop: a few threads ask the system's resolver.
+//! Names to addresses without blocking the loop: a few threads ask the system's resolver, or another one.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,6 +13,26 @@ const THREADS: usize = 4;
 const QUEUE: usize = 256;
 /// Addresses of one name that are looked at.
 const MAX_ADDRESSES: usize = 16;
+
+/// Knows the addresses of names. The relay asks on threads of its own, so it may block; an answer that takes more than 5 s comes
+/// too late. Whatever it says is judged by the target policy.
+pub trait Names: Send + Sync + 'static {
+    /// All addresses of `name`, with `port`; the first 16 are looked at.
+    ///
+    /// # Errors
+    /// The name does not resolve.
+    fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// What the system's resolver says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemNames;
+
+impl Names for SystemNames {
+    fn look_up(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok((name, port).to_socket_addrs()?.collect())
+    }
+}
 
 /// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +82,18 @@ impl Drop for Asker {
 }
 
 impl Resolver {
+    #[cfg(test)]
     pub(crate) fn start() -> io::Result<Self> {
+        Self::asking(Arc::new(SystemNames))
+    }
+
+    pub(crate) fn asking(names: Arc<dyn Names>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         for n in 0..THREADS {
-            let shared = Arc::clone(&shared);
+            let (shared, names) = (Arc::clone(&shared), Arc::clone(&names));
             std::thread::Builder::new()
                 .name(format!("adit-dns-{n}"))
-                .spawn(move || work(&shared))?;
+                .spawn(move || work(&shared, &*names))?;
         }
         Ok(Self(shared))
     }
@@ -113,13 +138,15 @@ impl Drop for Resolver {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, names: &dyn Names) {
     while let Some(question) = next(shared) {
         if lock(&question.answer).abandoned {
             continue;
         }
-        let looked_up = (question.name.as_str(), question.port).to_socket_addrs();
-        let result = looked_up.map(|found| found.take(MAX_ADDRESSES).collect());
+        let mut result = names.look_up(&question.name, question.port);
+        if let Ok(found) = &mut result {
+            found.truncate(MAX_ADDRESSES);
+        }
         let waiting = {
             let mut answer = lock(&question.answer);
             answer.result = Some(result);

@@ -27,7 +27,7 @@ use super::policy::TargetPolicy;
 use super::quota::{Quota, Slot, Slots};
 use super::rate::Pace;
 use super::request;
-use super::resolve::Resolver;
+use super::resolve::{Names, Resolver, SystemNames};
 use super::tenants::{Countable, Quotas, Taken, Tenant, TenantQuota, TooManyTenants};
 use crate::driver::clock;
 use crate::http::Code;
@@ -35,12 +35,14 @@ use crate::local::{Handle, Loop};
 use crate::masque::Template;
 use crate::masque::lane::Lane;
 use crate::tunnel::session::{Role, Session};
-use crate::{Connection, Endpoint, Peer};
+use crate::{Bundle, Connection, Endpoint, Peer};
 
 /// Tasks of the relay's loop: a few per session, one per request.
 const MAX_TASKS: usize = 1 << 20;
 /// How often a draining relay looks whether the last tunnel has ended.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// How long clients have at least to hear of a successor.
+const MOVE_TIME: Duration = Duration::from_millis(500);
 
 /// What a relay serves, and how.
 #[derive(Clone)]
@@ -61,6 +63,8 @@ pub struct RelayConfig {
     pub connect_timeout: Duration,
     /// A UDP tunnel without packets ends after this time; RFC 9298 §3.1 wants 2 minutes at least.
     pub udp_idle: Duration,
+    /// Knows the addresses of targets' names.
+    pub names: Arc<dyn Names>,
     /// Decides about requests.
     pub hook: Arc<dyn OnRequest>,
     /// What tenants may use; relays that are given clones of one table share it.
@@ -85,6 +89,7 @@ impl Default for RelayConfig {
             bind: BindConfig::default(),
             connect_timeout: Duration::from_secs(10),
             udp_idle: Duration::from_mins(2),
+            names: Arc::new(SystemNames),
             hook: Arc::new(AcceptAll),
             tenants: Quotas::new(),
             accountant: None,
@@ -131,6 +136,7 @@ struct Live {
     policy: Arc<TargetPolicy>,
     quota: Quota,
     drain: Option<Duration>,
+    successor: Option<Arc<[u8]>>,
     waiting: Option<Waker>,
 }
 
@@ -140,6 +146,7 @@ impl Shared {
             policy: Arc::new(config.policy.clone()),
             quota: config.quota,
             drain: None,
+            successor: None,
             waiting: None,
         };
         Self {
@@ -155,6 +162,15 @@ impl Shared {
 
     pub(super) fn session_bits(&self) -> u64 {
         self.session_bits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tenants(&self) -> &Quotas {
+        &self.tenants
+    }
+
+    /// Draining will tell clients of this relay.
+    pub(super) fn name_successor(&self, successor: &Bundle) {
+        self.live().successor = Some(successor.bytes().into());
     }
 
     /// Whether what ends now is ended by the relay.
@@ -191,7 +207,7 @@ impl RelayService {
     /// Serves the connections of `endpoint` until it is closed.
     pub fn start(endpoint: Endpoint, config: RelayConfig) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(&config));
-        let resolver = Resolver::start()?;
+        let resolver = Resolver::asking(Arc::clone(&config.names))?;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("adit-relay".into())
@@ -217,7 +233,7 @@ impl RelayService {
         ip: IpService,
     ) -> io::Result<(Self, Endpoint)> {
         let shared = Arc::new(Shared::new(&config));
-        let resolver = Resolver::start()?;
+        let resolver = Resolver::asking(Arc::clone(&config.names))?;
         let theirs = Arc::clone(&shared);
         let (tell, told) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -266,16 +282,23 @@ impl RelayService {
     /// # Errors
     /// When too many tenants have quotas.
     pub fn set_quota(&self, tenant: TenantId, quota: TenantQuota) -> Result<(), TooManyTenants> {
-        self.shared.tenants.set(tenant, quota)
+        self.shared.tenants().set(tenant, quota)
     }
 
     /// What tenants may use, and use.
     pub fn tenants(&self) -> &Quotas {
-        &self.shared.tenants
+        self.shared.tenants()
     }
 
     /// Takes no new connections and requests; closes the endpoint when the last tunnel has ended, or after `deadline`.
     pub fn drain(&self, deadline: Duration) {
+        self.end_within(deadline);
+    }
+
+    /// As [`RelayService::drain`], and tells the clients that `successor` goes on. Those that understand connect there
+    /// ([`Client::moved`](crate::tunnel::Client::moved)); it should be ready to take them.
+    pub fn drain_to(&self, deadline: Duration, successor: &Bundle) {
+        self.shared.name_successor(successor);
         self.end_within(deadline);
     }
 
@@ -382,7 +405,13 @@ impl<L: Lane> Relay<L> {
     /// GOAWAY to all, then the end of each: when the tunnels have ended, or after `deadline`, or the shorter one that
     /// was named meanwhile.
     pub(super) async fn drain(&self, deadline: Duration) {
+        let successor = self.shared.live().successor.clone();
+        // A frame that was lost is repeated within this time, before the connection goes.
+        let least = successor.as_ref().map_or(Duration::ZERO, |_| MOVE_TIME);
         for session in self.sessions.borrow().values() {
+            if let Some(bundle) = &successor {
+                session.name_successor(Arc::clone(bundle));
+            }
             session.go_away();
         }
         let began = clock::now().instant;
@@ -394,10 +423,12 @@ impl<L: Lane> Relay<L> {
                 .live()
                 .drain
                 .map_or(deadline, |latest| latest.min(deadline));
-            let over = clock::now().instant.saturating_duration_since(began) >= limit;
+            let lasts = clock::now().instant.saturating_duration_since(began);
+            let over = lasts >= limit;
             // An IP tunnel never ends by itself; its client finds the relay again.
             let accounting = &self.shared.accounting;
-            if over || accounting.tunnels_open.get() == accounting.ip_open.get() {
+            let quiet = accounting.tunnels_open.get() == accounting.ip_open.get();
+            if over || quiet && lasts >= least {
                 break;
             }
         }
@@ -552,7 +583,7 @@ impl<L: Lane> SessionContext<L> {
 
     /// The entry of a tenant; `None` when there are too many.
     pub(super) fn tenant(&self, id: TenantId) -> Option<Arc<Tenant>> {
-        self.relay.shared.tenants.tenant(id)
+        self.relay.shared.tenants().tenant(id)
     }
 
     /// Counts this session for a tenant, if it is not yet. False when the tenant or this session has too many.

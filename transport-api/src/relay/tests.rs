@@ -1,7 +1,11 @@
 //! Client and relay end to end, over lanes in memory and real sockets on loopback.
 
+mod access;
 mod bind;
+mod forbidden;
 mod grants;
+mod moving;
+mod tenants;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -50,10 +54,11 @@ fn with_relay<F: Future<Output = ()>>(config: RelayConfig, test: impl FnOnce(Wor
     let mut looper = Loop::new(1000).expect("loop");
     let local = looper.handle();
     let shared = Arc::new(Shared::new(&config));
+    let names = Arc::clone(&config.names);
     let relay = Rc::new(Relay::new(
         local.clone(),
         config,
-        Resolver::start().expect("threads"),
+        Resolver::asking(names).expect("threads"),
         Arc::clone(&shared),
     ));
     let (near, far) = lanes();

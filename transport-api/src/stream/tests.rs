@@ -71,7 +71,7 @@ fn marks(connection: &crate::Connection) -> usize {
             Mark::Send(shared) => shared.marked.clear(),
             Mark::Recv(shared) => shared.marked.clear(),
             Mark::Connection(shared) => shared.marked.clear(),
-            Mark::Endpoint | Mark::Forwarded => {}
+            Mark::Endpoint | Mark::Forwarded | Mark::Carried(_) => {}
         }
     }
     marks.len()

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::bind::{BindOptions, BoundUdp};
 use super::error::{TunnelError, TunnelErrorKind};
 use super::frames::{StreamError, write_all};
 use super::ip::{IpRequest, IpTunnel};
-use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd};
+use super::session::{RequestStream, Role, Session, SessionDrops, SessionEnd, Successor};
 use super::tcp::TcpTunnel;
 use super::udp::UdpTunnel;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead, frame};
@@ -26,6 +27,8 @@ pub struct Client<L: Lane = Connection> {
     session: Session<L>,
     template: Template,
     ip_template: Template,
+    /// Go along with every request.
+    fields: Arc<[Field]>,
 }
 
 impl<L: Lane> Clone for Client<L> {
@@ -34,6 +37,7 @@ impl<L: Lane> Clone for Client<L> {
             session: self.session.clone(),
             template: self.template.clone(),
             ip_template: self.ip_template.clone(),
+            fields: Arc::clone(&self.fields),
         }
     }
 }
@@ -70,6 +74,7 @@ impl<L: Lane> Client<L> {
             session: session.clone(),
             template,
             ip_template: Template::relay_ip(),
+            fields: Arc::default(),
         };
         (client, async move { session.run().await })
     }
@@ -82,6 +87,22 @@ impl<L: Lane> Client<L> {
     /// Whether the relay has said that it takes no further requests.
     pub fn is_draining(&self) -> bool {
         self.session.is_going_away()
+    }
+
+    /// The relay that goes on where this one ends, if this one has named it. It is this relay's word: connecting there trusts the
+    /// successor as far as this relay, and no further than its bundle proves who it is. Nothing is done about it here.
+    pub fn moved(&self) -> Option<Successor> {
+        self.session.successor()
+    }
+
+    /// Waits until the relay names a successor.
+    ///
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection ended without one.
+    pub async fn until_moved(&self) -> Result<Successor, TunnelError> {
+        Ok(self.session.until_moved().await?)
     }
 
     /// Datagrams that reached no tunnel.
@@ -188,6 +209,12 @@ impl<L: Lane> Client<L> {
         self
     }
 
+    /// The same client with fields that go along with every request, such as `authorization`.
+    pub fn with_fields(mut self, fields: Vec<Field>) -> Self {
+        self.fields = fields.into();
+        self
+    }
+
     /// RFC 9220 §3, RFC 9297 §2.1.1: not before the relay has said that it understands.
     async fn needs_datagrams(&self, what: &str) -> Result<(), TunnelError> {
         let settings = self.session.peer_settings().await?;
@@ -220,7 +247,7 @@ impl<L: Lane> Client<L> {
             .await
             .map_err(StreamError::Lane)?;
         let mut pending = Pending(Some(stream));
-        match exchange(&mut pending, head, data).await {
+        match exchange(&mut pending, &self.fields, head, data).await {
             Ok(response) if response.is_success() => match pending.0.take() {
                 Some(stream) => Ok((stream, response)),
                 None => Err(TunnelError::new(TunnelErrorKind::Transport, "cancelled")),
@@ -254,6 +281,7 @@ impl<L: Lane> Drop for Pending<L> {
 /// Sends the head, and `data` in a frame behind it, and reads the final response.
 async fn exchange<L: Lane>(
     pending: &mut Pending<L>,
+    fields: &[Field],
     head: &RequestHead,
     data: &[u8],
 ) -> Result<ResponseHead, StreamError> {
@@ -261,7 +289,7 @@ async fn exchange<L: Lane>(
         return Err(LaneError::Finished.into());
     };
     let mut out = Vec::with_capacity(256);
-    head.put(&mut out);
+    head.put_with(fields, &mut out);
     if !data.is_empty() {
         frame::put(&mut out, frame::kind::DATA, data);
     }

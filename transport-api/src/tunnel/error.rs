@@ -76,9 +76,12 @@ impl TunnelError {
     pub(crate) fn refused(head: &ResponseHead) -> Self {
         let proxy_status = ProxyStatus::from_fields(&head.fields);
         let error = proxy_status.as_ref().and_then(|s| s.error);
-        let kind = error
-            .and_then(kind_of_error)
-            .unwrap_or_else(|| kind_of_status(head.status));
+        let kind = match head.status {
+            // These say more than the words of the registry.
+            401 | 407 | 429 => None,
+            _ => error.and_then(kind_of_error),
+        };
+        let kind = kind.unwrap_or_else(|| kind_of_status(head.status));
         Self {
             kind,
             detail: Detail::Refusal(Refusal {

@@ -15,6 +15,7 @@
 )]
 
 pub(crate) mod bind;
+mod chain;
 mod client;
 mod connection;
 mod error;
@@ -22,6 +23,7 @@ pub(crate) mod frames;
 pub(crate) mod inbox;
 pub(crate) mod ip;
 mod outlet;
+mod peer;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
@@ -32,6 +34,7 @@ mod tests;
 mod udp;
 
 pub use bind::{BindOptions, BindSendError, BindSender, BoundUdp};
+pub use chain::{Chain, ChainError, ChainErrorKind, ChainWork, MAX_HOPS, connect_through};
 pub use client::Client;
 
 /// The application protocol of relays, as both sides name it in the handshake: HTTP/3 without QUIC.
@@ -41,7 +44,8 @@ pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
 pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
 pub(crate) use outlet::Outlet;
-pub use session::{SessionDrops, SessionEnd};
+pub use peer::{PeerError, PeerLink};
+pub use session::{SessionDrops, SessionEnd, Successor};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;
 pub use udp::{UdpSendError, UdpSender, UdpTunnel};

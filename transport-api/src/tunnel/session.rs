@@ -4,6 +4,7 @@
 //! [`Session::run`] does the work that belongs to no request; it must be polled as long as the session lives.
 
 mod control;
+mod successor;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,9 @@ use super::inbox::{Datagram, EarlyBytes, Inbox, InboxEnd, Pushed};
 use crate::http::{Code, Fault, Settings};
 use crate::local::yield_now;
 use crate::masque::lane::{Lane, LaneError, LaneRecv, LaneSend};
+
+use successor::Naming;
+pub use successor::Successor;
 
 /// Datagrams routed before other work has its turn.
 const DATAGRAM_BATCH: usize = 64;
@@ -94,6 +98,7 @@ struct State {
     /// Ordinal after the highest request seen.
     next_request: u64,
     inboxes: BTreeMap<u64, Arc<Inbox>>,
+    successor: Naming,
     end: Option<SessionEnd>,
     waiting: Vec<Waker>,
 }

@@ -1,8 +1,8 @@
 //! A relay and a client on loopback.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use transport_api::{
     Bundle, BundleDraft, BundleEndpoint, ConnectOptions, Connection, Endpoint, EndpointAddress,
@@ -83,6 +83,43 @@ pub fn pair_with(server: TransportOptions, client: TransportOptions) -> Pair {
         at_server: incoming.accept(),
         at_client,
     }
+}
+
+pub fn instant() -> Instant {
+    transport_api::now().instant
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "real sockets take real time, and nothing here is told when something happened elsewhere"
+)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = instant();
+    while !holds() {
+        assert!(instant() - begin < PATIENCE, "{what}");
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// A TCP server that says back what it hears.
+pub fn tcp_echo() -> SocketAddr {
+    let listener = TcpListener::bind(LOOPBACK).expect("bind");
+    let address = listener.local_addr().expect("address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let (mut reader, mut writer) = (&stream, &stream);
+                drop(std::io::copy(&mut reader, &mut writer));
+                drop(stream.shutdown(std::net::Shutdown::Write));
+            });
+        }
+    });
+    address
 }
 
 /// Bytes anybody can check: a position decides each.

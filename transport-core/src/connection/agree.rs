@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use transport_reliability::Config;
-use transport_scheduler::PeerLimits;
+use transport_scheduler::{PeerLimits, Side};
 
+use super::observe::Observing;
 use super::path::mtu::{BASE, Mtu};
+use super::punch::Punch;
 use super::{CID_LIMIT, MAX_ACK_DELAY_US, MAX_PATHS, MIN_ACK_DELAY_US};
-use crate::config::TransportConfig;
+use crate::config::{AddressOptions, TransportConfig};
 use crate::random::Random;
 use crate::wire::TransportParameters;
+use crate::wire::params::addresses;
 
 pub(super) fn recovery_config(
     transport: &TransportConfig,
@@ -57,6 +60,37 @@ pub(super) fn peer_limits(params: &TransportParameters) -> PeerLimits {
     }
 }
 
+/// Who tells whom from where its packets come.
+pub(super) fn observing(transport: &TransportConfig, params: &TransportParameters) -> Option<Box<Observing>> {
+    let (ours, theirs) = (address_bits(transport), params.addresses);
+    let agreed = |one: u64, other: u64| ours & one != 0 && theirs & other != 0;
+    let (tells, asks) = (addresses::TELLS, addresses::ASKS);
+    Observing::new(agreed(tells, asks), agreed(asks, tells))
+}
+
+/// Whether direct paths are looked for.
+pub(super) fn punch(
+    transport: &TransportConfig,
+    params: &TransportParameters,
+    side: Side,
+) -> Option<Box<Punch>> {
+    let agreed = address_bits(transport) & params.addresses & addresses::PUNCHES != 0;
+    agreed.then(|| Box::new(Punch::new(side == Side::Client, transport.addresses.allow)))
+}
+
+fn address_bits(transport: &TransportConfig) -> u64 {
+    let AddressOptions {
+        tell,
+        ask,
+        direct,
+        force_relay,
+        ..
+    } = transport.addresses;
+    let direct = direct && !force_relay && max_path_id(transport) > 0;
+    let bit = |on: bool, bit: u64| if on { bit } else { 0 };
+    bit(tell, addresses::TELLS) | bit(ask, addresses::ASKS) | bit(direct, addresses::PUNCHES)
+}
+
 /// What we announce of ourselves.
 pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportParameters {
     let limits = transport.limits.announce(u64::from(transport.max_datagram));
@@ -74,6 +108,7 @@ pub(crate) fn announce(transport: &TransportConfig, app: &[u8]) -> TransportPara
         cid_limit: CID_LIMIT,
         max_datagram: limits.max_datagram,
         initial_max_path_id: max_path_id(transport).into(),
+        addresses: address_bits(transport),
         app: app.to_vec(),
     }
 }

@@ -58,7 +58,7 @@ impl Connection {
             }
             at += 1;
         }
-        None
+        self.transmit_holes(now, batch, tracer)
     }
 
     fn transmit_proofs(
@@ -109,6 +109,9 @@ impl Connection {
         batch: &mut Batch,
         tracer: &mut Tracer<'_>,
     ) -> bool {
+        if self.is_hole(id) {
+            return self.answer_hole(id, frame, route, now, batch, tracer);
+        }
         let Some(path) = self.paths.get(id) else {
             return false;
         };
@@ -123,11 +126,15 @@ impl Connection {
             _ => path.allowance(),
         };
         let cid = candidate.and_then(|candidate| candidate.cid);
-        let little = narrow || (!foreign && usize::from(path.mtu.current()) < PADDED);
-        let (least, most) = if little {
+        let known = if foreign {
+            BASE
+        } else {
+            path.mtu.current().min(BASE)
+        };
+        let (least, most) = if narrow || usize::from(known) < PADDED {
             (PADDED_LITTLE, usize::from(FLOOR))
         } else {
-            (PADDED, usize::from(BASE))
+            (PADDED, usize::from(known))
         };
         let Some(mut draft) = self.draft(id, cid, batch, allowance.min(most)) else {
             return false;

@@ -4,6 +4,7 @@
 use transport_scheduler::Token;
 
 use super::control::Piece;
+use crate::path::PathId;
 
 /// One thing a packet carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,31 @@ pub(crate) enum Item {
     AckFrequency(u64),
     /// A search for a larger path MTU; its size is the packet's.
     MtuProbe,
+    /// Where packets of a path come from.
+    Observed {
+        /// The path.
+        path: PathId,
+        /// The number of the observation.
+        sequence: u64,
+    },
+    /// An address of ours, by number.
+    AddAddress(u64),
+    /// One that is none any more.
+    RemoveAddress(u64),
+    /// An address of ours, named for an attempt at a direct path.
+    PunchMeNow {
+        /// The attempt.
+        round: u32,
+        /// The number of the address.
+        sequence: u64,
+    },
+    /// A packet as large as data, on a path that is to carry them.
+    Trial {
+        /// Which trial.
+        number: u8,
+        /// Its bytes.
+        size: u16,
+    },
 }
 
 /// The items of one packet: a packet with [`Content::MAX`] of them is full.

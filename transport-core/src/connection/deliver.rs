@@ -28,6 +28,7 @@ impl Connection {
         if outcome.rtt_updated && id == self.paths.active.id {
             self.measure();
         }
+        self.note_food(id, &outcome.acked, &outcome.lost, now);
         for content in outcome.acked.drain(..) {
             self.acked(id, &content, tracer);
         }
@@ -44,6 +45,7 @@ impl Connection {
         if let Some(path) = self.paths.get_mut(id) {
             path.outcome = outcome;
         }
+        self.leave_starving(id, now, tracer);
     }
 
     fn acked(&mut self, id: PathId, content: &Content, tracer: &mut Tracer<'_>) {
@@ -54,7 +56,8 @@ impl Connection {
         for item in content.items() {
             match item {
                 Item::Scheduled(token) => self.scheduler.acked(token),
-                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) => {}
+                Item::HandshakeDone | Item::NewCid { .. } | Item::AckFrequency(_) | Item::Observed { .. } => {
+                }
                 Item::Ticket(serial) => self.pending.tickets.acked(serial),
                 Item::RetireCid { path, sequence } => self.ids.retirement_acked(path, sequence),
                 Item::PathStatus { .. } | Item::PathAbandon(_) | Item::MaxPathId(_) => {
@@ -62,6 +65,16 @@ impl Connection {
                 }
                 Item::Control(piece) => self.pending.control.piece_acked(piece),
                 Item::MtuProbe => self.mtu_probe_acked(id, content.size, tracer),
+                Item::AddAddress(_) | Item::RemoveAddress(_) | Item::PunchMeNow { .. } => {
+                    if let Some(punch) = &mut self.pending.punch {
+                        punch.told(item);
+                    }
+                }
+                Item::Trial { number, size } => {
+                    if let Some(punch) = &mut self.pending.punch {
+                        punch.trial_arrived(id, number, size);
+                    }
+                }
             }
         }
     }
@@ -135,7 +148,17 @@ impl Connection {
             }
             Item::Control(piece) => self.pending.control.piece_lost(piece),
             Item::AckFrequency(sequence) => self.rhythm_lost(sequence),
-            Item::Scheduled(_) | Item::MtuProbe => {}
+            Item::Observed { path, sequence } => {
+                if let Some(observing) = &mut self.pending.observing {
+                    observing.again(path, sequence);
+                }
+            }
+            Item::AddAddress(_) | Item::RemoveAddress(_) | Item::PunchMeNow { .. } => {
+                if let Some(punch) = &mut self.pending.punch {
+                    punch.tell_again(item);
+                }
+            }
+            Item::Scheduled(_) | Item::MtuProbe | Item::Trial { .. } => {}
         }
     }
 

@@ -172,6 +172,10 @@ impl Connection {
                 Ok(self.on_paths_blocked(*path, frame.frame_type())?)
             }
             Frame::ControlData(piece) => Ok(self.on_control(arrival, piece, tracer)?),
+            Frame::ObservedAddress(seen) => Ok(self.on_observed_address(arrival, *seen, tracer)?),
+            Frame::AddAddress(new) => Ok(self.on_add_address(arrival, *new, tracer)?),
+            Frame::RemoveAddress { sequence } => Ok(self.on_remove_address(*sequence, tracer)?),
+            Frame::PunchMeNow(ask) => Ok(self.on_punch_me_now(arrival, *ask, tracer)?),
         }
     }
 

@@ -42,7 +42,9 @@ mod ids;
 mod inbox;
 mod keys;
 mod multipath;
+mod observe;
 mod path;
+mod punch;
 mod receive;
 mod rhythm;
 mod roam;
@@ -63,13 +65,15 @@ pub use stats::ConnectionStats;
 pub(crate) use tickets::Issued;
 pub use tickets::Ticket;
 
-use agree::{idle_timeout, max_path_id, mtu, peer_limits, recovery_config};
+use agree::{idle_timeout, max_path_id, mtu, observing, peer_limits, punch, recovery_config};
 use close::Closing;
 use control::Control;
 use ids::Ids;
 use inbox::Inbox;
 use keys::{KeyLimits, Keys};
+use observe::Observing;
 use path::{Paths, set::Template};
+use punch::Punch;
 use rhythm::Rhythm;
 use state::State;
 use stats::Counters;
@@ -130,6 +134,13 @@ pub enum Event {
         /// Why.
         reason: PathReason,
     },
+    /// The peer sees this end at another address than before, on one of the paths: the newest of what it said.
+    AddressObserved {
+        /// Which path.
+        path: PathId,
+        /// The address.
+        address: SocketAddr,
+    },
     /// Datagram messages may have another length now.
     MtuChanged {
         /// The longest that fits, in bytes.
@@ -185,6 +196,9 @@ struct Pending {
     tickets: Tickets,
     control: Control,
     rhythm: Rhythm,
+    /// What is told of addresses, and direct paths; nothing unless both ends want it.
+    observing: Option<Box<Observing>>,
+    punch: Option<Box<Punch>>,
 }
 
 /// One connection. What is called here takes effect with the next [`crate::Endpoint::poll`].
@@ -251,6 +265,8 @@ impl Connection {
                 tickets: Tickets::default(),
                 control: Control::new(0),
                 rhythm: Rhythm::default(),
+                observing: None,
+                punch: None,
             },
             counters: Counters::default(),
             settings: Settings {
@@ -287,6 +303,9 @@ impl Connection {
             .negotiate(max_path_id(&self.settings.transport), theirs);
         let (alive, peer_max) = self.paths.usable();
         self.ids.set_paths(alive, peer_max);
+        self.pending.observing = observing(&self.settings.transport, params);
+        let several = self.paths.is_multipath();
+        self.pending.punch = punch(&self.settings.transport, params, made.side).filter(|_| several);
         self.paths.active.recovery.set_peer_max_ack_delay(delay);
         if let Some(sample) = made.rtt {
             self.paths.active.recovery.seed_rtt(sample);
@@ -542,6 +561,9 @@ impl Connection {
         }
         if let Some(event) = self.scheduler.poll_event() {
             return Some(Event::Stream(event));
+        }
+        if let Some(event) = self.take_observed() {
+            return Some(event);
         }
         self.closing.take_news().map(Event::Closed)
     }

@@ -136,7 +136,9 @@ impl Connection {
         let id = self.ids.path_of(cid).map(PathId).ok_or(DropReason::Unknown)?;
         let client = self.settings.side == Side::Client;
         match self.paths.get(id) {
-            Some(path) if client && path.route.remote != route.remote => Err(DropReason::WrongAddress),
+            Some(path) if client && path.route.remote != route.remote && !self.is_hole(id) => {
+                Err(DropReason::WrongAddress)
+            }
             // It is for clients to open paths.
             None if client => Err(DropReason::PathUnopened),
             _ if matches!(self.state, State::Draining | State::Closed) => Err(DropReason::Closing),
@@ -202,7 +204,9 @@ impl Connection {
         });
         if let Some(which) = key {
             self.note_keys(which, &arrival, tracer);
-            self.note_origin(&arrival, tracer);
+            if !self.note_hole(&arrival, frames) {
+                self.note_origin(&arrival, tracer);
+            }
             self.note_proof(tracer);
         }
         let told = self.inbox.len();
@@ -215,6 +219,7 @@ impl Connection {
                     self.note_heard(now.instant);
                 }
                 self.follow(now.instant, tracer);
+                self.advance_punch(now.instant, tracer);
             }
             Verdict::Refused => {
                 // Its number stays unknown, so a copy may still be taken. What the other frames before the refused one did,

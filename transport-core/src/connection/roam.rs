@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use transport_scheduler::Side;
@@ -19,7 +20,7 @@ use super::state::State;
 use super::{Connection, Event};
 use crate::buffer::Route;
 use crate::config::Now;
-use crate::error::{Breach, code};
+use crate::error::{Breach, CloseReason, code};
 use crate::path::{PathId, PathReason, PathState, Step};
 use crate::trace::{self, Tracer};
 use crate::wire::frame::kind;
@@ -39,6 +40,8 @@ pub struct PathInfo {
     pub route: Route,
     /// How it stands.
     pub state: PathState,
+    /// It leads to the peer without the detour the connection began with.
+    pub direct: bool,
     /// Smoothed round-trip time.
     pub rtt: Duration,
     /// Largest UDP payload sent, bytes.
@@ -67,6 +70,12 @@ pub enum PathError {
     NotReady,
     /// Data go there; another path must be chosen first.
     InUse,
+    /// The two ends did not agree to look for a direct path.
+    NoDirect,
+    /// This machine does not have the address.
+    NoAddress,
+    /// Fewer than 1,000 bytes fit a datagram that leaves there.
+    TooNarrow,
 }
 
 impl fmt::Display for PathError {
@@ -80,6 +89,9 @@ impl fmt::Display for PathError {
             Self::Unknown => "there is no such path",
             Self::NotReady => "the path has not proved itself, or is over",
             Self::InUse => "the connection's data go by this path",
+            Self::NoDirect => "the two ends did not agree to look for a direct path",
+            Self::NoAddress => "this machine does not have the address",
+            Self::TooNarrow => "fewer than 1,000 bytes fit a datagram that leaves there",
         })
     }
 }
@@ -106,9 +118,7 @@ impl Connection {
         let mut path = self.newcomer(id, route);
         path.candidate = Some(Box::new(Candidate::of_ours(route, now.instant)));
         path.recovery.disarm_probe(true);
-        self.paths.admit(path);
-        self.ids.set_used(id.get(), &mut self.random);
-        self.tell_state(id, PathReason::Opened);
+        self.open_path(path, PathReason::Opened);
         Ok(id)
     }
 
@@ -153,6 +163,7 @@ impl Connection {
             let Some(id) = self.paths.nth(at) else { break };
             self.doubt(id, PathReason::NetworkChanged, now.instant);
         }
+        self.hasten_punch(now.instant);
     }
 
     /// Moves the one path there is over another `route`, with another connection id (RFC 9000 §9): for peers that know of one path
@@ -167,12 +178,67 @@ impl Connection {
         Ok(())
     }
 
+    /// Paths that begin at `local` take datagrams of at most `payload` bytes, as [`Endpoint::set_width`](crate::Endpoint::set_width)
+    /// says for all connections. Whether there is such a path.
+    pub fn set_width(&mut self, local: IpAddr, payload: u16) -> bool {
+        let top = self.paths.template.mtu.limit();
+        let (mut any, mut adopted) = (false, false);
+        for (at, path) in self.paths.iter_mut().enumerate() {
+            if path.route.local != Some(local) {
+                continue;
+            }
+            any = true;
+            if path.mtu.bound(payload, top) {
+                path.recovery.set_max_datagram(path.mtu.current());
+                adopted |= at == 0;
+            }
+        }
+        if adopted {
+            self.adopt_mtu();
+        }
+        any
+    }
+
+    /// This machine has the address `local` no more, see [`Endpoint::lose_address`](crate::Endpoint::lose_address). Whether a path began
+    /// there.
+    pub(crate) fn lose_address(&mut self, now: Now, local: IpAddr) -> bool {
+        let lost = |path: &Path| path.route.local == Some(local) && path.state != PathState::Abandoned;
+        let ids: Vec<PathId> = self
+            .paths
+            .iter()
+            .filter(|path| lost(path))
+            .map(|path| path.id)
+            .collect();
+        for id in &ids {
+            if *id == self.paths.active.id {
+                let spare = self
+                    .paths
+                    .others
+                    .iter()
+                    .find(|path| path.state.is_usable() && !lost(path));
+                let spare = self
+                    .paths
+                    .best()
+                    .filter(|best| !ids.contains(best))
+                    .or(spare.map(|path| path.id));
+                let Some(spare) = spare else {
+                    self.end_silently(CloseReason::violation(code::NO_VIABLE_PATH));
+                    return true;
+                };
+                self.hand_over(spare, PathReason::Failover, now.instant);
+            }
+            self.end_path(*id, UNWANTED, PathReason::AddressLost, now.instant);
+        }
+        !ids.is_empty()
+    }
+
     /// All paths that are not gone, the active one first.
     pub fn paths(&self) -> impl Iterator<Item = PathInfo> + '_ {
         self.paths.iter().map(|path| PathInfo {
             id: path.id,
             route: path.route,
             state: path.state,
+            direct: path.direct,
             rtt: path.recovery.rtt().smoothed(),
             mtu: path.mtu.current(),
             cwnd: path.recovery.stats().cwnd,
@@ -209,19 +275,28 @@ impl Connection {
         path
     }
 
-    /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.
-    pub(super) fn welcome_path(&mut self, mut path: Box<Path>, now: Instant, tracer: &mut Tracer<'_>) {
-        let (id, remote) = (path.id, path.route.remote);
-        path.candidate = Some(Box::new(Candidate::new(path.route, 0, now)));
-        path.limit();
+    /// One path more.
+    pub(super) fn open_path(&mut self, path: Box<Path>, reason: PathReason) {
+        let id = path.id;
         self.paths.admit(path);
         self.ids.set_used(id.get(), &mut self.random);
-        self.tell_state(id, PathReason::Opened);
+        self.tell_state(id, reason);
+    }
+
+    /// A relay's client opened a path: its address must prove itself, and gets three bytes for one until then.
+    pub(super) fn welcome_path(&mut self, mut path: Box<Path>, now: Instant, tracer: &mut Tracer<'_>) {
+        let remote = path.route.remote;
+        path.candidate = Some(Box::new(Candidate::new(path.route, 0, now)));
+        path.limit();
+        self.open_path(path, PathReason::Opened);
         tracer.tell(|connection| trace::Event::PathChallenged { connection, remote });
     }
 
     pub(super) fn on_path_response(&mut self, arrival: &Arrival, data: [u8; 8], tracer: &mut Tracer<'_>) {
         let (id, now) = (arrival.path, arrival.now.instant);
+        if self.is_hole(id) {
+            return self.prove_hole(arrival, data);
+        }
         let Some(path) = self.paths.get_mut(id) else {
             return;
         };
@@ -427,11 +502,14 @@ impl Connection {
         now: Instant,
         tracer: &mut Tracer<'_>,
     ) -> bool {
-        let before = self.paths.active.route.remote;
+        let (left, before) = (self.paths.active.id, self.paths.active.route.remote);
         let chosen = self.hand_over(id, reason, now);
         let remote = self.paths.active.route.remote;
         if chosen && remote != before {
             tracer.tell(|connection| trace::Event::PathSwitched { connection, remote });
+        }
+        if chosen {
+            self.note_direct(left, reason, now, tracer);
         }
         chosen
     }
@@ -510,6 +588,9 @@ impl Connection {
         path.watch.gone_at = Some(now + keep);
         path.recovery.abandon(now, &mut path.outcome);
         self.paths.signals.abandon(id.get(), code);
+        if let Some(punch) = &mut self.pending.punch {
+            punch.on_end(id, now);
+        }
         self.tell_state(id, reason);
         if self.paths.active.abandoned_by_peer.is_some() && !self.paths.has_others() {
             self.end_for(Breach::new(code::NO_VIABLE_PATH, kind::PATH_ABANDON), now);

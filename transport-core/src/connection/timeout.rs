@@ -29,6 +29,8 @@ impl Connection {
             .min_by_key(|(at, _)| *at)
             .map(|(at, why)| (at, why_of(why)));
         let due = self.paths.next_due(self.keeps_paths());
+        let punch = self.pending.punch.as_ref().and_then(|punch| punch.next_due());
+        let due = [due, punch].into_iter().flatten().min();
         let recovery = earlier(recovery, due.map(|at| (at, Why::Timer(Timer::PathValidation))));
         let expiry = self.scheduler.next_timeout().map(|at| (at, Why::DatagramExpiry));
         earlier(earlier(own, recovery), earlier(expiry, self.pacing(now)))
@@ -59,6 +61,7 @@ impl Connection {
             self.on_recovery_timeout(id, now.instant, tracer);
             self.on_path_due(id, now.instant, tracer);
         }
+        self.advance_punch(now.instant, tracer);
         if self.scheduler.next_timeout().is_some_and(|at| at <= now.instant) {
             self.scheduler.on_timeout(now.instant);
         }

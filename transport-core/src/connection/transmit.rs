@@ -161,6 +161,7 @@ impl Connection {
     fn permit(&self, id: PathId, now: Instant) -> Permit {
         match self.paths.get(id) {
             Some(path) if path.state.is_usable() => path.recovery.permit(now),
+            Some(_) if self.is_unaimed(id) => Permit::Nothing,
             Some(path) if path.state == PathState::Probing => path.recovery.permit(now).min(Permit::AcksOnly),
             _ => Permit::Nothing,
         }
@@ -191,7 +192,7 @@ impl Connection {
     /// Whether there is anything but acknowledgements to say on a path. The connection's own things go by the active one.
     fn has_news(&self, id: PathId) -> bool {
         if id != self.paths.active.id {
-            return self.paths.get(id).is_some_and(|path| path.ping);
+            return self.paths.get(id).is_some_and(|path| path.ping) || self.owes_observation(id);
         }
         self.pending.handshake_done
             || self.pending.tickets.has_ready()
@@ -199,6 +200,8 @@ impl Connection {
             || self.ids.has_pending()
             || self.paths.signals.has_pending()
             || self.pending.control.has_pending()
+            || self.owes_addresses()
+            || self.owes_observation(id)
             || self.scheduler.has_pending()
     }
 
@@ -239,6 +242,7 @@ impl Connection {
             self.write_scheduled(now, &mut draft);
         }
         if may_ask {
+            self.write_observed(&mut draft);
             self.write_acks_riding(now, &mut draft);
             self.write_ping(&mut draft);
         }
@@ -362,6 +366,7 @@ impl Connection {
             self.pending.handshake_done = false;
         }
         self.write_paths(draft);
+        self.write_addresses(draft);
         self.write_tickets(draft);
         while let Some((frame, piece)) = self.pending.control.next_piece(draft.builder.room()) {
             if !draft.put(&Frame::ControlData(frame), Some(Item::Control(piece))) {

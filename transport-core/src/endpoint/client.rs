@@ -134,9 +134,9 @@ impl Endpoint {
             epoch: dial.epoch,
             narrow: dial.is_narrow(),
         };
-        let dial_domain = dial.domain;
+        let (dial_domain, width) = (dial.domain, dial.width.zip(dial.route.local));
         let handle = self.slab.handle(slot);
-        let connection = match dial.early {
+        let mut connection = match dial.early {
             Some(early) => self.confirm_early(now, handle, *early, made),
             None => Box::new(Connection::new(
                 now,
@@ -145,6 +145,9 @@ impl Endpoint {
                 self.random.fork(),
             )),
         };
+        if let Some((width, local)) = width {
+            connection.set_width(local, width);
+        }
         if let Some(place) = self.slab.get_mut(slot) {
             place.occupant = Occupant::Live(connection, Some(dial_domain));
         }

@@ -16,13 +16,14 @@
     )
 )]
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{ClientEstablished, Direction, Entropy, EnvelopeHeader, EnvelopeType, RelayId};
 
 use super::flight::{Body, Flight, Hid, SIZES, SMALL_SIZES, Token};
-use super::opening::{Attempt, Early, Opening, RESUME_SENDS, Words, open};
+use super::opening::{Attempt, EARLY_ROOM, Early, Opening, RESUME_SENDS, Words, open};
 use super::route::Domain;
 use crate::buffer::Route;
 use crate::config::{Connect, Now, TransportConfig};
@@ -68,6 +69,8 @@ pub(super) struct Dial {
     pub(super) started: Instant,
     /// Of the present hello.
     pub(super) sends: u32,
+    /// Bytes of payload that leave from here, where that is known.
+    pub(super) width: Option<u16>,
     first_wait: Duration,
     next_send: Instant,
     give_up: Instant,
@@ -122,7 +125,7 @@ impl Dial {
             domain,
             route: Route {
                 remote: target.remote,
-                local: None,
+                local: target.local,
             },
             relay_id: target.bundle.relay_id(),
             epoch: target.bundle.epoch(),
@@ -133,11 +136,26 @@ impl Dial {
             sent: None,
             started: now.instant,
             sends: 0,
+            width: target.width,
             first_wait: first_wait.unwrap_or(FIRST_WAIT),
             next_send: now.instant,
             give_up: now.instant + transport.handshake_timeout,
             refused: None,
         })
+    }
+
+    /// Sizes of its datagrams, until smaller ones are tried. Where few bytes leave from here small ones go at once, which tell the
+    /// relay as well: its answer shall come through.
+    fn sizes(&self) -> RangeInclusive<usize> {
+        match self.width {
+            Some(width) if usize::from(width) < *SIZES.end() => SMALL_SIZES,
+            _ => SIZES,
+        }
+    }
+
+    /// Bytes of frames in an early packet: what one datagram holds beside number and tag.
+    pub(super) fn early_room(&self) -> usize {
+        EARLY_ROOM.saturating_sub(SIZES.end().saturating_sub(*self.sizes().end()))
     }
 
     /// The names of its hellos: of the one that is sent, and of one that may yet be answered.
@@ -187,7 +205,7 @@ impl Dial {
             hid: self.attempt.hid,
             unix_ms: domain.relay_time(now.unix_ms),
             body: &body,
-            sizes: SIZES,
+            sizes: self.sizes(),
             parity: false,
             token: self.attempt.tokens.last().copied(),
         };
@@ -225,7 +243,7 @@ impl Dial {
             unix_ms: domain.relay_time(now.unix_ms),
             body: &self.attempt.body,
             sizes: if self.sends <= FULL_SIZE_SENDS {
-                SIZES
+                self.sizes()
             } else {
                 SMALL_SIZES
             },

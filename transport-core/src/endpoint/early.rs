@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::dial::{Dial, Due};
-use super::opening::{EARLY_ROOM, Early};
+use super::opening::Early;
 use super::slab::Occupant;
 use super::{Endpoint, Output};
 use crate::buffer::Batch;
@@ -46,10 +46,9 @@ impl Endpoint {
             return None;
         };
         let domain = self.routes.domain(dial.domain)?;
+        let room = dial.early_room();
         let early = dial.early.as_mut().filter(|early| early.seal.is_some())?;
-        let packet = early
-            .connection
-            .next_early(now, EARLY_ROOM.min(early.left), batch)?;
+        let packet = early.connection.next_early(now, room.min(early.left), batch)?;
         early.left = early.left.saturating_sub(packet.frames.len());
         let sealed = dial.seal_early(now, &packet, domain, &mut self.random, &mut *self.entropy);
         // Without randomness it is as good as lost.

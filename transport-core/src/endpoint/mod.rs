@@ -46,6 +46,7 @@ mod route;
 mod sessions;
 mod slab;
 mod stats;
+mod width;
 mod worker;
 
 pub use sessions::{SessionInfo, SessionPage, Usage};

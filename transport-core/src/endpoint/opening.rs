@@ -191,7 +191,7 @@ pub(super) fn open(
     let early = seal.zip(remembered).map(|(seal, remembered)| {
         let route = Route {
             remote: target.remote,
-            local: None,
+            local: target.local,
         };
         let peer = Peer::Relay(ticket.relay_id);
         let connection = Connection::early(

@@ -9,6 +9,7 @@ use super::cursor::{Reader, Truncated, WriteError, Writer};
 use super::varint;
 
 pub mod ack;
+pub mod address;
 pub mod close;
 pub mod control;
 pub mod datagram;
@@ -20,6 +21,7 @@ pub mod stream;
 pub mod ticket;
 
 pub use ack::{MAX_ACK_RANGES, PathAck};
+pub use address::{NumberedAddress, PunchMeNow};
 pub use close::Close;
 pub use control::{ControlData, ControlKind, MAX_CONTROL_DATA};
 pub use datagram::Datagram;
@@ -72,6 +74,15 @@ pub mod kind {
     pub const MAX_PATH_ID: u64 = 0x3e7a;
     pub const PATHS_BLOCKED: u64 = 0x3e7b;
     pub const PATH_CIDS_BLOCKED: u64 = 0x3e7c;
+    /// From here on draft-seemann-quic-nat-traversal §4.
+    pub const ADD_ADDRESS_V4: u64 = 0x003d_7e90;
+    pub const ADD_ADDRESS_V6: u64 = 0x003d_7e91;
+    pub const PUNCH_ME_NOW_V4: u64 = 0x003d_7e92;
+    pub const PUNCH_ME_NOW_V6: u64 = 0x003d_7e93;
+    pub const REMOVE_ADDRESS: u64 = 0x003d_7e94;
+    /// draft-ietf-quic-address-discovery §4.
+    pub const OBSERVED_ADDRESS_V4: u64 = 0x009f_81a6;
+    pub const OBSERVED_ADDRESS_V6: u64 = 0x009f_81a7;
 }
 
 /// One frame. Stream ids are the plain 62-bit integers of RFC 9000 §2.1.
@@ -185,6 +196,17 @@ pub enum Frame<'a> {
     },
     /// A piece of a bundle, a binding answer or a rekey message.
     ControlData(ControlData<'a>),
+    /// draft-ietf-quic-address-discovery §4: where packets of the path this frame comes by come from, as the sender sees it.
+    ObservedAddress(NumberedAddress),
+    /// draft-seemann-quic-nat-traversal §4.1: an address a server may be reached at; only a server sends it.
+    AddAddress(NumberedAddress),
+    /// draft-seemann-quic-nat-traversal §4.2, with the path in the place of the server's address; only a client sends it.
+    PunchMeNow(PunchMeNow),
+    /// draft-seemann-quic-nat-traversal §4.3: an address of before is none any more; only a server sends it.
+    RemoveAddress {
+        /// Its number.
+        sequence: u64,
+    },
 }
 
 /// What is wrong with a frame.
@@ -262,6 +284,10 @@ impl<'a> Frame<'a> {
             Self::PathsBlocked { .. } => kind::PATHS_BLOCKED,
             Self::PathCidsBlocked { .. } => kind::PATH_CIDS_BLOCKED,
             Self::ControlData(_) => kind::CONTROL_DATA,
+            Self::ObservedAddress(seen) => address::typed(kind::OBSERVED_ADDRESS_V4, seen.address),
+            Self::AddAddress(own) => address::typed(kind::ADD_ADDRESS_V4, own.address),
+            Self::PunchMeNow(punch) => address::typed(kind::PUNCH_ME_NOW_V4, punch.address),
+            Self::RemoveAddress { .. } => kind::REMOVE_ADDRESS,
         }
     }
 
@@ -278,13 +304,17 @@ impl<'a> Frame<'a> {
                 | Self::PathChallenge(_)
                 | Self::PathResponse(_)
                 | Self::PathNewConnectionId(_)
+                | Self::ObservedAddress(_)
         )
     }
 
     /// Whether this side of a connection may send the frame at all.
     pub fn is_allowed_from(&self, server: bool) -> bool {
         match self {
-            Self::HandshakeDone | Self::NewTicket(_) => server,
+            Self::HandshakeDone | Self::NewTicket(_) | Self::AddAddress(_) | Self::RemoveAddress { .. } => {
+                server
+            }
+            Self::PunchMeNow(_) => !server,
             // A client has no bundle to give.
             Self::ControlData(data) => server || data.kind != ControlKind::Bundle,
             _ => true,
@@ -313,6 +343,10 @@ impl<'a> Frame<'a> {
             Self::PathNewConnectionId(frame) => return frame.encoded_len(),
             Self::PathRetireConnectionId(frame) => return frame.encoded_len(),
             Self::ControlData(frame) => return frame.encoded_len(),
+            Self::ObservedAddress(frame) | Self::AddAddress(frame) => {
+                return frame.encoded_len(self.frame_type());
+            }
+            Self::PunchMeNow(frame) => return frame.encoded_len(self.frame_type()),
             Self::PathChallenge(_) | Self::PathResponse(_) => return 9,
             Self::ResetStream { id, code, final_size } => &[*id, *code, *final_size],
             Self::StopSending { id, code: second }
@@ -321,7 +355,8 @@ impl<'a> Frame<'a> {
             Self::MaxData { max: value }
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
-            | Self::StreamsBlocked { at: value, .. } => &[*value],
+            | Self::StreamsBlocked { at: value, .. }
+            | Self::RemoveAddress { sequence: value } => &[*value],
             Self::PathAbandon(PathAbandon { path, code: second })
             | Self::PathStatus(PathStatus {
                 path,
@@ -357,6 +392,8 @@ impl<'a> Frame<'a> {
             Self::PathNewConnectionId(frame) => frame.encode(out),
             Self::PathRetireConnectionId(frame) => frame.encode(out),
             Self::ControlData(frame) => frame.encode(out),
+            Self::ObservedAddress(frame) | Self::AddAddress(frame) => frame.encode(self.frame_type(), out),
+            Self::PunchMeNow(frame) => frame.encode(self.frame_type(), out),
             Self::PathChallenge(data) | Self::PathResponse(data) => {
                 out.varint(self.frame_type())?;
                 out.bytes(data)
@@ -372,7 +409,8 @@ impl<'a> Frame<'a> {
             Self::MaxData { max: value }
             | Self::MaxStreams { max: value, .. }
             | Self::DataBlocked { at: value }
-            | Self::StreamsBlocked { at: value, .. } => flow::encode(out, self.frame_type(), &[*value]),
+            | Self::StreamsBlocked { at: value, .. }
+            | Self::RemoveAddress { sequence: value } => flow::encode(out, self.frame_type(), &[*value]),
             Self::PathAbandon(PathAbandon { path, code: second })
             | Self::PathStatus(PathStatus {
                 path,
@@ -424,6 +462,8 @@ impl<'a> Frame<'a> {
             kind::PATH_ABANDON..=kind::PATH_STATUS_AVAILABLE
             | kind::MAX_PATH_ID..=kind::PATH_CIDS_BLOCKED => path::decode(frame_type, input)?,
             kind::CONTROL_DATA => Self::ControlData(ControlData::decode(input)?),
+            kind::ADD_ADDRESS_V4..=kind::REMOVE_ADDRESS
+            | kind::OBSERVED_ADDRESS_V4..=kind::OBSERVED_ADDRESS_V6 => address::decode(frame_type, input)?,
             _ => return Err(FrameFault::UnknownType),
         })
     }

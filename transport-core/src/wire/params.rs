@@ -14,7 +14,7 @@ pub const MAX_PARAMETERS: usize = 64;
 /// The longest application label, in bytes.
 pub const MAX_APP_LABEL: usize = 64;
 /// The longest encoding [`TransportParameters::encode`] makes, in bytes.
-pub const MAX_ENCODED: usize = 13 * 10 + 2 + MAX_APP_LABEL;
+pub const MAX_ENCODED: usize = 14 * 10 + 2 + MAX_APP_LABEL;
 /// The smallest `max_udp` a peer may announce, in bytes: the floor of the path MTU.
 pub const MIN_UDP_PAYLOAD: u64 = 1000;
 
@@ -31,10 +31,21 @@ mod id {
     pub(super) const MIN_ACK_DELAY: u64 = 0x14;
     pub(super) const CID_LIMIT: u64 = 0x16;
     pub(super) const MAX_DATAGRAM: u64 = 0x18;
+    pub(super) const ADDRESSES: u64 = 0x1a;
     /// draft-ietf-quic-multipath §2.1, under its number.
     pub(super) const INITIAL_MAX_PATH_ID: u64 = 0x3e;
     /// Critical.
     pub(super) const APP: u64 = 0x1b;
+}
+
+/// Bits of [`TransportParameters::addresses`].
+pub mod addresses {
+    /// Tells the peer from which address its packets come, if it wants to know (draft-ietf-quic-address-discovery §3).
+    pub const TELLS: u64 = 1;
+    /// Wants to know that of its own.
+    pub const ASKS: u64 = 2;
+    /// Takes part in making a direct path through NATs (draft-seemann-quic-nat-traversal §4).
+    pub const PUNCHES: u64 = 4;
 }
 
 /// What one side tells the other in the handshake. [`Default`] is what an absent parameter means.
@@ -66,6 +77,8 @@ pub struct TransportParameters {
     pub max_datagram: u64,
     /// The highest path id the peer may use, below 2^32; 0 for the first path alone.
     pub initial_max_path_id: u64,
+    /// What the sender does with addresses: bits of [`addresses`], others are ignored.
+    pub addresses: u64,
     /// What the streams carry (the role of ALPN, RFC 7301); at most [`MAX_APP_LABEL`] bytes, empty when absent.
     pub app: Vec<u8>,
 }
@@ -86,6 +99,7 @@ impl Default for TransportParameters {
             cid_limit: 2,
             max_datagram: 0,
             initial_max_path_id: 0,
+            addresses: 0,
             app: Vec::new(),
         }
     }
@@ -216,6 +230,7 @@ impl TransportParameters {
             id::MIN_ACK_DELAY => (&mut self.min_ack_delay_us, DELAY),
             id::CID_LIMIT => (&mut self.cid_limit, 2..=varint::MAX),
             id::MAX_DATAGRAM => (&mut self.max_datagram, ANY),
+            id::ADDRESSES => (&mut self.addresses, ANY),
             id::INITIAL_MAX_PATH_ID => (&mut self.initial_max_path_id, 0..=u64::from(u32::MAX)),
             _ => return None,
         })
@@ -242,6 +257,7 @@ impl TransportParameters {
             (id::CID_LIMIT, self.cid_limit),
             (id::MAX_DATAGRAM, self.max_datagram),
             (id::INITIAL_MAX_PATH_ID, self.initial_max_path_id),
+            (id::ADDRESSES, self.addresses),
         ] {
             writer.varint(id)?;
             writer.varint(varint::len(value) as u64)?;
@@ -283,6 +299,7 @@ mod tests {
             cid_limit: 4,
             max_datagram: 65_535,
             initial_max_path_id: 3,
+            addresses: 3,
             app: b"h3-nq".to_vec(),
         }
     }
@@ -291,7 +308,7 @@ mod tests {
     fn golden() {
         let mut bytes = Vec::new();
         sample().encode(&mut bytes).unwrap();
-        let golden: [&[u8]; 14] = [
+        let golden: [&[u8]; 15] = [
             b"\x02\x04\x80\x00\x75\x30",
             b"\x04\x02\x45\xc0",
             b"\x06\x04\x80\x0c\x00\x00",
@@ -305,6 +322,7 @@ mod tests {
             b"\x16\x01\x04",
             b"\x18\x04\x80\x00\xff\xff",
             b"\x3e\x01\x03",
+            b"\x1a\x01\x03",
             b"\x1b\x05h3-nq",
         ];
         assert_eq!(bytes, golden.concat());
@@ -372,7 +390,7 @@ mod tests {
             .filter(|cut| TransportParameters::parse(&bytes[..*cut]).is_ok())
             .count();
         // Cuts between parameters; the one after max_ack_delay alone is also a valid list.
-        assert_eq!(whole, 14);
+        assert_eq!(whole, 15);
     }
 
     #[test]

@@ -174,6 +174,8 @@ impl Net {
             identity: None,
             grant: Grant::default(),
             remote: SERVER.into(),
+            local: None,
+            width: None,
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
             resume: None,

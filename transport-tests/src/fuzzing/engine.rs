@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use transport_core::wire::frame::{
-    AckFrequency, Close, Datagram, Frame, Frames, PathNewConnectionId, Stream,
+    AckFrequency, Close, Datagram, Frame, Frames, NumberedAddress, PathNewConnectionId, PunchMeNow, Stream,
 };
 use transport_core::wire::varint;
 use transport_core::wire::{ConnectionId, Reader, TransportParameters};
@@ -95,9 +95,34 @@ pub fn frame_fields(data: &[u8]) {
             cid: ConnectionId([id as u8; 9]),
         }),
     ];
-    let bytes = encode(&made);
+    survives(&made);
+    survives(&frames_of_addresses(id, code, third));
+}
+
+fn survives(made: &[Frame<'_>]) {
+    let bytes = encode(made);
     let read: Result<Vec<Frame<'_>>, _> = Frames::new(&bytes).collect();
-    assert_eq!(read.as_deref(), Ok(&made[..]));
+    assert_eq!(read.as_deref(), Ok(made));
+}
+
+fn frames_of_addresses(id: u64, code: u64, third: u64) -> [Frame<'static>; 4] {
+    let port = (id as u16).max(1);
+    [
+        Frame::ObservedAddress(NumberedAddress {
+            sequence: id,
+            address: stranger(port),
+        }),
+        Frame::AddAddress(NumberedAddress {
+            sequence: code,
+            address: (std::net::Ipv6Addr::from_bits(u128::from(id) << 66 | 1), port).into(),
+        }),
+        Frame::PunchMeNow(PunchMeNow {
+            round: third,
+            path: code as u32,
+            address: stranger(port),
+        }),
+        Frame::RemoveAddress { sequence: third },
+    ]
 }
 
 /// Transport parameters: what parses can be announced, and reads the same.

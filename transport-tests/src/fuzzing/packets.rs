@@ -7,7 +7,7 @@ use transport_core::wire::frame::{Frame, Frames};
 use transport_core::{By, Class, CloseReason, DatagramOptions, Direction, StreamId};
 use transport_core::{Connection, Event};
 
-use crate::misbehave::{Raw, generous};
+use crate::misbehave::{Raw, outgoing};
 use crate::pair::{Options, Pair, Way, stranger};
 
 /// What one end may hold: the window of the connection, a block of 8 KiB for each of 512 streams, messages and what was written.
@@ -88,15 +88,15 @@ pub fn show(data: &[u8]) -> String {
 
 /// A client with keys before a relay.
 pub fn up(data: &[u8]) {
-    let mut pair = Pair::idle(Options::new(0xF1));
-    let raw = Raw::join(&mut pair, 0xF1);
+    let mut pair = Pair::idle(Options::new(0xF1).outgoing());
+    let raw = Raw::join_saying(&mut pair, 0xF1, &outgoing());
     Bout::new(pair, raw, Way::Up).fight(data);
 }
 
 /// A relay with keys before a client.
 pub fn down(data: &[u8]) {
-    let mut pair = Pair::new(Options::new(0xF4));
-    let mut raw = Raw::stand_in(&mut pair, 0xF4, &generous());
+    let mut pair = Pair::new(Options::new(0xF4).outgoing());
+    let mut raw = Raw::stand_in(&mut pair, 0xF4, &outgoing());
     raw.say(&mut pair, &[Frame::HandshakeDone]);
     Bout::new(pair, raw, Way::Down).fight(data);
 }
@@ -203,7 +203,10 @@ impl Bout {
                     }
                 }
             }
-            Act::Read => self.read += read_all(connection),
+            Act::Read => {
+                let _ = connection.offer_addresses(now, &[stranger(1), stranger(2)]);
+                self.read += read_all(connection);
+            }
             Act::Message(length) => {
                 let options = DatagramOptions {
                     class: Class::ALL[usize::from(length) % 5],

@@ -3,7 +3,8 @@
 use transport_api::http::{Field, RequestHead, ResponseHead, Settings, frame};
 use transport_api::masque::{Target, Template, capsule, udp};
 use transport_core::wire::frame::{
-    AckFrequency, Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathRetireConnectionId, Stream,
+    AckFrequency, Close, ControlData, ControlKind, Datagram, Frame, NewTicket, NumberedAddress,
+    PathRetireConnectionId, PunchMeNow, Stream,
 };
 use transport_core::wire::{ConnectionId, TransportParameters};
 use transport_crypto::TICKET_LEN;
@@ -101,6 +102,20 @@ fn frames_of_the_connection() -> Vec<Frame<'static>> {
         Frame::PathResponse([7; 8]),
         Frame::Datagram(Datagram { data: b"a message" }),
         Frame::PathRetireConnectionId(PathRetireConnectionId { path: 0, sequence: 1 }),
+        Frame::ObservedAddress(NumberedAddress {
+            sequence: 1,
+            address: ([11, 0, 0, 1], 4433).into(),
+        }),
+        Frame::AddAddress(NumberedAddress {
+            sequence: 1,
+            address: ([11, 0, 0, 1], 4433).into(),
+        }),
+        Frame::PunchMeNow(PunchMeNow {
+            round: 1,
+            path: 1,
+            address: ([11, 0, 0, 1], 4433).into(),
+        }),
+        Frame::RemoveAddress { sequence: 1 },
         Frame::ControlData(ControlData {
             kind: ControlKind::Bundle,
             message: 0,

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use transport_core::{
-    Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Endpoint, EndpointAddress, EndpointConfig,
-    RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig, SuiteChoice, TicketKeys,
-    TicketOptions, TransportConfig,
+    Access, Bundle, BundleDraft, BundleEndpoint, ClientIdentity, Connect, Endpoint, EndpointAddress,
+    EndpointConfig, Grant, RelayEpoch, RelayIdentity, RelayStatics, Secret, SeededEntropy, ServerConfig,
+    SuiteChoice, TicketKeys, TicketOptions, TransportConfig,
 };
 
 use crate::sim::clock::EPOCH_UNIX_MS;
@@ -172,11 +172,36 @@ impl Options {
         }
     }
 
+    /// What the client dials, and where.
+    pub fn target(&self, remote: SocketAddr) -> Connect {
+        Connect {
+            bundle: self.bundle.clone(),
+            identity: self.identity.clone(),
+            grant: Grant::default(),
+            remote,
+            local: None,
+            width: None,
+            app: self.app.clone(),
+            suite: self.suite,
+            resume: None,
+            early: false,
+        }
+    }
+
     /// With a relay that takes early data.
     #[must_use]
     pub fn with_early(mut self) -> Self {
         self.tickets.early_bytes = TicketOptions::MAX_EARLY;
         self
+    }
+
+    /// With ends that tell one another where they see them, and look for a direct path.
+    #[must_use]
+    pub fn outgoing(self) -> Self {
+        self.with(|transport| {
+            transport.addresses.ask = true;
+            transport.addresses.direct = true;
+        })
     }
 
     /// The same knobs at both ends.
@@ -187,7 +212,19 @@ impl Options {
     }
 }
 
-pub(super) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
+/// The end that dials.
+pub(crate) fn client_endpoint(options: &Options) -> Endpoint {
+    let config = EndpointConfig {
+        server: None,
+        transport: options.client.clone(),
+        observer: None,
+    };
+    let entropy = SeededEntropy::new(seed_bytes(options.seed, "pair client secrets"));
+    Endpoint::new(config, seed_bytes(options.seed, "pair client"), Box::new(entropy))
+}
+
+/// The end that answers, after so many starts.
+pub(crate) fn relay_endpoint(options: &Options, start: u64) -> Endpoint {
     let mut server = RELAY.config(options.access.clone(), APP);
     server.tickets = options.tickets;
     if let Some((epochs, bundle)) = options.epochs.clone() {

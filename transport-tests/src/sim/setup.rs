@@ -113,6 +113,8 @@ impl Setup {
             identity: None,
             grant: Grant::default(),
             remote,
+            local: None,
+            width: None,
             app: APP.to_vec(),
             suite: SuiteChoice::Auto,
             resume: ticket,

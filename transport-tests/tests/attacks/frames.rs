@@ -1,12 +1,14 @@
 //! Every frame in every state, frames that are cut off, and what is written down about them.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use transport_core::trace::{self, Observer};
 use transport_core::wire::ConnectionId;
 use transport_core::wire::frame::{
-    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, PathNewConnectionId, PathRetireConnectionId,
+    Close, ControlData, ControlKind, Datagram, Frame, NewTicket, NumberedAddress, PathNewConnectionId,
+    PathRetireConnectionId, PunchMeNow,
 };
 use transport_core::{
     Access, By, CloseReason, Endpoint, EndpointConfig, Event, Now, SeededEntropy, TransportConfig,
@@ -16,6 +18,16 @@ use transport_tests::misbehave::{Raw, encode, generous};
 use transport_tests::pair::{APP, End, Options, Pair, RELAY, Way};
 
 use crate::{ended, pair, stream};
+
+const ADDRESS: NumberedAddress = NumberedAddress {
+    sequence: 1,
+    address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)), 4433),
+};
+const PUNCH: PunchMeNow = PunchMeNow {
+    round: 1,
+    path: 0,
+    address: ADDRESS.address,
+};
 
 /// Frames with what a relay makes of them, and what a client does: a code, or nothing.
 fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
@@ -84,6 +96,11 @@ fn all() -> Vec<(Frame<'static>, Option<u64>, Option<u64>)> {
         both(Frame::PathRetireConnectionId(retire(0, 1 << 40)), breach),
         both(close(None), None),
         both(close(Some(0x1f)), None),
+        // Nobody asked for these, or agreed to take part.
+        both(Frame::ObservedAddress(ADDRESS), breach),
+        both(Frame::AddAddress(ADDRESS), breach),
+        both(Frame::RemoveAddress { sequence: 1 }, breach),
+        both(Frame::PunchMeNow(PUNCH), breach),
         (Frame::HandshakeDone, breach, None),
         // What the other side may not yet, or never, be told. Streams 0 and 2 are a client's, 1 and 3 a relay's.
         (stream(0, 0, b"hello", false), None, state),

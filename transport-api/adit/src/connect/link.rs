@@ -9,29 +9,24 @@ use std::{
 
 use serde_json::{Value, json};
 use transport_api::{
-    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint,
-    EndpointConfig, Failover, KeyLog, PathId, PathState,
-    local::Handle,
+    Algorithm, CloseReason, ConnectError, Connection, Endpoint, EndpointConfig, Failover, KeyLog, PathId,
+    PathState,
+    local::{Handle, LoopFull},
     masque::Template,
-    relay::APP,
-    tunnel::{Client, IpBridge},
+    tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, TunnelErrorKind},
 };
 
-use super::keeper::{self, Keeper};
+use super::hop::{Hop, Party};
 use super::tun::{MARK, Vpn, Wishes};
 use crate::{
-    exit::{Code, Context, Failure, Outcome},
+    exit::{Code, Context, Failure, Outcome, fail},
     output,
-    state::State,
-    tickets::Tickets,
 };
 
-/// Who is called, and as whom.
+/// What is wanted of a link.
 pub(crate) struct Target {
-    pub(crate) bundle: Bundle,
-    pub(crate) identity: Option<ClientIdentity>,
-    /// Where the relay's newest bundle is remembered; nowhere for tests and demos.
-    pub(crate) state: Option<State>,
+    /// The relays on the way, the outermost first; the last one is the one that is used.
+    pub(crate) relays: Vec<Party>,
     pub(crate) congestion: Algorithm,
     /// Where a second path begins that waits for its turn.
     pub(crate) standby: Option<IpAddr>,
@@ -39,19 +34,6 @@ pub(crate) struct Target {
     pub(crate) tun: Option<Wishes>,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
-}
-
-impl Target {
-    fn keeper(&self) -> Outcome<Option<Keeper>> {
-        let client = self.identity.as_ref().map(ClientIdentity::client_id);
-        let start =
-            |state: &State| Keeper::start(state.clone(), Tickets::of(state, self.bundle.relay_id(), client));
-        self.state
-            .as_ref()
-            .map(start)
-            .transpose()
-            .or_fail(Code::Failed, "thread")
-    }
 }
 
 /// How events are shown.
@@ -66,18 +48,18 @@ pub(crate) struct Shown {
 /// The relay, as listeners see it: sometimes there, always remade.
 pub(crate) struct Link {
     pub(crate) at: Handle,
-    target: Target,
-    /// The newest bundle: what the next connection is made with.
-    bundle: RefCell<Bundle>,
-    /// What the next process begins with; nowhere for tests and demos.
-    keeper: Option<Keeper>,
+    hops: Vec<Rc<Hop>>,
+    standby: Option<IpAddr>,
     shown: Shown,
     endpoint: Endpoint,
-    server: SocketAddr,
+    /// Where the last relay is, for people.
+    place: String,
     template: Template,
     vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
+    /// Nothing is made anew any more.
+    leaving: Cell<bool>,
 }
 
 /// Between two attempts to reach the relay again: this, doubled each time, up to the limit.
@@ -87,13 +69,18 @@ const RETRY_LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A relay that has not answered by now does not.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Goodbyes take so long at most, for each of chain and endpoint.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Keeps the bindings of common NATs alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 impl Link {
     /// Prepares the socket; nothing is sent yet.
     pub(crate) fn start(at: &Handle, mut target: Target, shown: Shown) -> Outcome<Rc<Self>> {
-        let server = super::addresses(&target.bundle)?[0];
+        let Some(first) = target.relays.first() else {
+            return fail(Code::Usage, "no relay is given");
+        };
+        let server = super::addresses(&first.bundle)?[0];
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.provider = crate::provider::best();
         config.transport.congestion = target.congestion;
@@ -115,35 +102,41 @@ impl Link {
             }
         };
         let endpoint = endpoint.or_fail(Code::Failed, "socket")?;
-        let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
-        let (current, ever) = (RefCell::new(None), Cell::new(false));
+        let servers = std::iter::once(Some(server)).chain(std::iter::repeat(None));
+        let hops = target.relays.into_iter().zip(servers);
+        let hops: Vec<Rc<Hop>> = hops
+            .map(|(party, server)| Hop::new(party, server))
+            .collect::<Outcome<_>>()?;
+        let place = hops.last().map(|last| last.place()).unwrap_or_default();
+        let template = Template::well_known(&place).or_fail(Code::Failed, "relay address")?;
+        let (current, ever, leaving) = (RefCell::new(None), Cell::new(false), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
-            bundle: RefCell::new(target.bundle.clone()),
-            keeper: target.keeper()?,
-            target,
+            hops,
+            standby: target.standby,
             shown,
             endpoint,
-            server,
+            place,
             template,
             vpn,
             current,
             ever,
+            leaving,
         }))
     }
 
     /// Connects, or fails with the exit code of the reason; then stays connected by itself.
     pub(crate) async fn connect_first(self: &Rc<Self>) -> Outcome {
-        let connection = match self.attempt().await {
-            Ok(connection) => connection,
+        let chain = match self.attempt().await {
+            Ok(chain) => chain,
             Err(error) => {
-                self.event("failed", json!({ "reason": error.to_string() }));
+                self.event("failed", json!({ "reason": reason(&error) }));
                 return Err(self.explain(&error));
             }
         };
-        let bridge = self.serve(&connection).await?;
+        let bridge = self.serve(chain.connection()).await?;
         self.at
-            .spawn(Rc::clone(self).stay(connection, bridge))
+            .spawn(Rc::clone(self).stay(chain, bridge))
             .or_fail(Code::Failed, "event loop")
     }
 
@@ -163,47 +156,16 @@ impl Link {
         Ok(bridge)
     }
 
-    async fn attempt(&self) -> Result<Connection, ConnectError> {
-        let bundle = self.bundle.borrow().clone();
-        let mut options = ConnectOptions::new(bundle.clone(), APP);
-        options.identity = self.target.identity.clone();
-        options.server = Some(self.server);
-        options.ticket = self.keeper.as_ref().and_then(Keeper::take_ticket);
-        let connection = self.endpoint.connect(options).await?;
-        self.remember(&bundle);
-        Ok(connection)
-    }
-
-    /// Keeps the bundle that this relay has proved to be its own, before anything is built on it.
-    fn remember(&self, bundle: &Bundle) {
-        if let Some(state) = &self.target.state {
-            keeper::remember(state, bundle);
-        }
-    }
-
-    /// Takes the relay's next bundles as they come, until the connection ends.
-    async fn follow_bundles(self: Rc<Self>, connection: Connection) {
-        while let Ok(bundle) = connection.bundle_updates().await {
-            if bundle.epoch() > self.bundle.borrow().epoch() {
-                tracing::info!(epoch = bundle.epoch(), "the relay's next bundle");
-                if let Some(keeper) = &self.keeper {
-                    keeper.put_bundle(bundle.clone());
-                }
-                *self.bundle.borrow_mut() = bundle;
-            }
-        }
-    }
-
-    /// Keeps the relay's tickets as they come, until the connection ends.
-    async fn follow_tickets(self: Rc<Self>, connection: Connection) {
-        while let (Some(keeper), Ok(ticket)) = (&self.keeper, connection.tickets().await) {
-            keeper.put_ticket(ticket);
-        }
+    async fn attempt(&self) -> Result<Chain, ChainError> {
+        let relays = self.hops.iter().map(|hop| hop.options()).collect();
+        let chain = Chain::start(&self.at, &self.endpoint, relays).await?;
+        self.hops.iter().for_each(|hop| hop.remember());
+        Ok(chain)
     }
 
     /// Opens the path that waits for its turn; the relay must first have given connection ids for it.
     async fn keep_standby(self: Rc<Self>, connection: Connection) {
-        let Some(local) = self.target.standby else { return };
+        let Some(local) = self.standby else { return };
         let mut pause = RETRY_FIRST;
         while let Err(error) = connection.add_path(local).await {
             if connection.close_reason().is_some() {
@@ -243,40 +205,59 @@ impl Link {
         }
     }
 
-    /// Stays with this connection and every one after it.
-    async fn stay(self: Rc<Self>, mut connection: Connection, mut bridge: Option<IpBridge>) {
+    /// Does what goes on beside a chain until it ends.
+    fn follow(self: &Rc<Self>, chain: &Chain) -> Result<(), LoopFull> {
+        let connections = chain.outer().iter().chain([chain.connection()]);
+        for (hop, connection) in self.hops.iter().zip(connections.clone()) {
+            self.at.spawn(Rc::clone(hop).follow_bundles(connection.clone()))?;
+            self.at.spawn(Rc::clone(hop).follow_tickets(connection.clone()))?;
+        }
+        // The network is under the outermost one alone.
+        for connection in connections.take(1) {
+            self.at.spawn(Rc::clone(self).follow_paths(connection.clone()))?;
+            self.at.spawn(Rc::clone(self).keep_standby(connection.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Stays with this chain and every one after it.
+    async fn stay(self: Rc<Self>, mut chain: Chain, mut bridge: Option<IpBridge>) {
         loop {
-            let bundles = self.at.spawn(Rc::clone(&self).follow_bundles(connection.clone()));
-            let tickets = self.at.spawn(Rc::clone(&self).follow_tickets(connection.clone()));
-            let paths = self.at.spawn(Rc::clone(&self).follow_paths(connection.clone()));
-            let standby = self.at.spawn(Rc::clone(&self).keep_standby(connection.clone()));
+            let connection = chain.connection().clone();
             let packets = match (self.vpn.clone(), bridge.take()) {
                 (Some(vpn), Some(bridge)) => self.at.spawn(vpn.run(bridge, connection.clone())),
                 _ => Ok(()),
             };
-            if let Err(error) = bundles.and(tickets).and(paths).and(standby).and(packets) {
+            if let Err(error) = self.follow(&chain).and(packets) {
                 tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection).await;
-            let reason = connection.closed().await;
+            let ended = connection.closed().await;
             self.current.borrow_mut().take();
-            self.event("closed", json!({ "reason": reason.to_string() }));
-            (connection, bridge) = self.again().await;
+            // Where a chain broke says more than that it did.
+            let reason = chain
+                .broken()
+                .map_or(ended.to_string(), |broken| broken.to_string());
+            self.event("closed", json!({ "reason": reason }));
+            if self.leaving.get() {
+                return;
+            }
+            (chain, bridge) = self.again().await;
         }
     }
 
-    async fn again(&self) -> (Connection, Option<IpBridge>) {
+    async fn again(&self) -> (Chain, Option<IpBridge>) {
         let mut pause = RETRY_FIRST;
         loop {
             let reason = match self.attempt().await {
-                Ok(connection) => match self.serve(&connection).await {
-                    Ok(bridge) => return (connection, bridge),
+                Ok(chain) => match self.serve(chain.connection()).await {
+                    Ok(bridge) => return (chain, bridge),
                     Err(failure) => {
-                        connection.close(0x100, b"");
+                        chain.connection().close(0x100, b"");
                         failure.message
                     }
                 },
-                Err(error) => error.to_string(),
+                Err(error) => reason(&error),
             };
             self.event("failed", json!({ "reason": reason }));
             self.at.sleep(pause).await;
@@ -313,12 +294,15 @@ impl Link {
 
     /// Says goodbye to the relay.
     pub(crate) async fn close(&self) {
+        self.leaving.set(true);
+        // What the last relay hears comes through the others, which end after it.
+        if let Some(connection) = self.connection().filter(|_| self.hops.len() > 1) {
+            connection.close(0x100, b"");
+            let _ = self.at.timeout(GOODBYE, self.endpoint.wait_idle()).await;
+        }
         self.endpoint.close(0x100, b"");
         // The relay hears of it, or it will see our silence.
-        let _ = self
-            .at
-            .timeout(Duration::from_secs(1), self.endpoint.wait_idle())
-            .await;
+        let _ = self.at.timeout(GOODBYE, self.endpoint.wait_idle()).await;
     }
 
     async fn say_connected(&self, connection: &Connection) {
@@ -329,10 +313,12 @@ impl Link {
         } else {
             "connected"
         };
+        let mut ids: Vec<String> = self.hops.iter().map(|hop| hop.relay_id().to_string()).collect();
         self.event(
             name,
             json!({
-                "relay_id": self.target.bundle.relay_id().to_string(),
+                "relay_id": ids.pop(),
+                "via": ids,
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
                 "resumed": connection.resumed(),
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
@@ -360,36 +346,63 @@ impl Link {
             .find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
         output::tell(format_args!(
             "{name} {}{}",
-            self.server,
+            self.place,
             detail.unwrap_or_default()
         ));
     }
 
     /// A relay is silent to whoever it does not serve, so silence has many causes.
-    fn explain(&self, error: &ConnectError) -> Failure {
-        let who = match &self.target.identity {
-            Some(identity) => format!("client_id {}", identity.client_id()),
-            None => "an anonymous client".to_string(),
-        };
-        match error {
-            ConnectError::Bundle(_) => Failure {
-                code: Code::Auth,
+    fn explain(&self, error: &ChainError) -> Failure {
+        let Some(hop) = self.hops.get(error.hop) else {
+            return Failure {
+                code: Code::Usage,
                 message: error.to_string(),
-            },
-            error if is_silence(error) => Failure {
-                code: Code::Unreachable,
-                message: format!(
-                    "{} does not answer. A relay is silent to everyone it does not serve; check the address, that the relay \
-                     runs and UDP passes, that this machine's clock is right, that the bundle is the relay's newest, and \
-                     that the relay lets in {who}",
-                    self.server
+            };
+        };
+        let place = match error.hops {
+            1 => hop.place(),
+            hops => format!(
+                "relay {} of {hops} ({}) at {}",
+                error.hop + 1,
+                hop.relay_id(),
+                hop.place()
+            ),
+        };
+        let (code, message) = match &error.kind {
+            ChainErrorKind::Loop | ChainErrorKind::Length => (Code::Usage, error.to_string()),
+            ChainErrorKind::Connect(error @ ConnectError::Bundle(_)) => (Code::Auth, error.to_string()),
+            ChainErrorKind::Connect(error) if is_silence(error) => (
+                Code::Unreachable,
+                format!(
+                    "{place} does not answer. A relay is silent to everyone it does not serve; check the address, that the \
+                     relay runs and UDP passes, that this machine's clock is right, that the bundle is the relay's newest, \
+                     and that the relay lets in {}",
+                    hop.client()
                 ),
-            },
-            error => Failure {
-                code: Code::Auth,
-                message: format!("{}: {error}", self.server),
-            },
-        }
+            ),
+            ChainErrorKind::Connect(error) => (Code::Auth, format!("{place}: {error}")),
+            ChainErrorKind::Tunnel(tunnel) => {
+                let forbidden = matches!(
+                    tunnel.kind(),
+                    TunnelErrorKind::Policy | TunnelErrorKind::Authentication
+                );
+                let code = if forbidden { Code::Auth } else { Code::Unreachable };
+                (
+                    code,
+                    format!("{place}: no way there by the relay before it: {tunnel}"),
+                )
+            }
+            _ => (Code::Failed, error.to_string()),
+        };
+        Failure { code, message }
+    }
+}
+
+/// Why there is no connection. One relay is no chain.
+fn reason(error: &ChainError) -> String {
+    match &error.kind {
+        ChainErrorKind::Connect(only) if error.hops == 1 => only.to_string(),
+        _ => error.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `adit connect`: one relay, offered to local programs through SOCKS5 and forwards.
 
 mod forward;
+mod hop;
 mod keeper;
 mod link;
 mod pump;
@@ -9,12 +10,14 @@ mod tun;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     rc::Rc,
     time::Duration,
 };
 
-use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint};
+use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint, tunnel::Chain};
 
+pub(crate) use hop::Party;
 pub(crate) use link::{Link, Shown, Target, is_silence};
 pub(crate) use socks::listen as serve_socks;
 use tun::Wishes;
@@ -46,26 +49,14 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         privilege::keep_network_alone()?;
     }
     secrets::protect();
-    let given = files::read_bundle(&options.bundle)?;
-    let state = State::of(&given.relay_id());
-    let bundle = state.choose(given)?;
-    crate::bundle::check(&bundle, None).or_fail(Code::Auth, options.bundle.display())?;
-    let identity = match &options.identity {
-        Some(path) => Some(ClientIdentity::from_seeds(*files::read_key(
-            path,
-            files::CLIENT_LABEL,
-        )?)),
-        None => None,
-    };
+    let relays = relays(options)?;
     let signals = Signals::listen()?;
-    let key_log = match &options.key_log {
-        Some(path) => Some(crate::key_log::open(path, &bundle.relay_id())?),
-        None => None,
+    let key_log = match (&options.key_log, relays.last()) {
+        (Some(path), Some(last)) => Some(crate::key_log::open(path, &last.bundle.relay_id())?),
+        _ => None,
     };
     let target = Target {
-        bundle,
-        identity,
-        state: Some(state),
+        relays,
         congestion: options.congestion()?,
         standby: options.standby,
         key_log,
@@ -98,6 +89,37 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         }
     };
     main.run(work).or_fail(Code::Failed, "event loop")?
+}
+
+/// The relays on the way, the outermost first.
+fn relays(options: &cli::Connect) -> Outcome<Vec<Party>> {
+    if options.via.is_empty() && options.via_identity.is_some() {
+        return fail(Code::Usage, "--via-identity goes with --via BUNDLE");
+    }
+    let outer = options.via.iter().map(|bundle| (bundle, &options.via_identity));
+    let all = outer.chain([(&options.bundle, &options.identity)]);
+    let relays: Vec<Party> = all
+        .map(|(bundle, identity)| party(bundle, identity.as_deref()))
+        .collect::<Outcome<_>>()?;
+    let ids: Vec<_> = relays.iter().map(|party| party.bundle.relay_id()).collect();
+    Chain::check(&ids).or_fail(Code::Usage, "--via")?;
+    Ok(relays)
+}
+
+fn party(bundle: &Path, identity: Option<&Path>) -> Outcome<Party> {
+    let given = files::read_bundle(bundle)?;
+    let state = State::of(&given.relay_id());
+    let newest = state.choose(given)?;
+    crate::bundle::check(&newest, None).or_fail(Code::Auth, bundle.display())?;
+    let key = |path: &Path| files::read_key(path, files::CLIENT_LABEL);
+    Ok(Party {
+        bundle: newest,
+        identity: identity
+            .map(key)
+            .transpose()?
+            .map(|seeds| ClientIdentity::from_seeds(*seeds)),
+        state: Some(state),
+    })
 }
 
 /// Opens every listener before the relay is called, so that a port in use is told at once.

@@ -15,7 +15,7 @@ use super::{
     traffic,
 };
 use crate::{
-    connect::{Link, Shown, Target, serve_socks},
+    connect::{Link, Party, Shown, Target, serve_socks},
     exit::{Code, Context, Outcome},
     init::bundle_endpoint,
     keyring::RelayKeys,
@@ -122,9 +122,11 @@ async fn connect(
 ) -> Outcome<(Rc<Link>, SocketAddr)> {
     let target = Target {
         tun: None,
-        bundle: stage.bundle(relay)?,
-        identity: None,
-        state: None,
+        relays: vec![Party {
+            bundle: stage.bundle(relay)?,
+            identity: None,
+            state: None,
+        }],
         congestion: Algorithm::default(),
         standby: None,
         key_log: None,

@@ -1,6 +1,7 @@
 //! The command as users run it: built program, real sockets on loopback.
 
 mod bad_input;
+mod chain;
 mod common;
 mod completions;
 mod machine;

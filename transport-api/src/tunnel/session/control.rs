@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::{Role, Session, SessionEnd};
+use super::{Role, Session, SessionEnd, State};
 use crate::http::fields::MAX_FIELD_SECTION;
 use crate::http::frame::{self, ControlFrame};
 use crate::http::varint::{self, PairReader};
@@ -42,19 +42,26 @@ impl<L: Lane> Session<L> {
         settings.put(&mut out);
         write_all(&mut control, &out).await?;
         loop {
-            let id = self
-                .until(|state| {
-                    let due = state.goaway_wanted && state.goaway_sent.is_none();
-                    due.then(|| *state.goaway_sent.insert(state.next_request * 4))
-                })
-                .await;
-            // A client names a push id; there are none.
-            let id = if self.0.role == Role::Server { id } else { 0 };
-            let (mut out, mut payload) = (Vec::new(), Vec::new());
-            varint::put(&mut payload, id);
-            frame::put(&mut out, frame::kind::GOAWAY, &payload);
+            let out = self.until(|state| self.due_frame(state)).await;
             write_all(&mut control, &out).await?;
         }
+    }
+
+    /// A successor first, so that whoever hears of the end knows where to go.
+    fn due_frame(&self, state: &mut State) -> Option<Vec<u8>> {
+        if let Some(named) = state.successor.take_frame() {
+            return Some(named);
+        }
+        if !state.goaway_wanted || state.goaway_sent.is_some() {
+            return None;
+        }
+        let id = *state.goaway_sent.insert(state.next_request * 4);
+        // A client names a push id; there are none.
+        let id = if self.0.role == Role::Server { id } else { 0 };
+        let (mut out, mut payload) = (Vec::new(), Vec::new());
+        varint::put(&mut payload, id);
+        frame::put(&mut out, frame::kind::GOAWAY, &payload);
+        Some(out)
     }
 
     /// Accepts the peer's unidirectional streams and reads them side by side.
@@ -144,6 +151,12 @@ impl<L: Lane> Session<L> {
                 };
                 let id = frame::goaway_id(&payload).map_err(StreamError::Fault)?;
                 self.on_goaway(id)?;
+            }
+            ControlFrame::Successor(len) => {
+                let Some(payload) = read_exact(recv, len).await? else {
+                    return Ok(false);
+                };
+                self.on_successor(&payload);
             }
             ControlFrame::Skip(mut left) => {
                 while left > 0 {

@@ -11,6 +11,7 @@ use crate::path::{PathId, PathState};
 use crate::wire::MAX_HEADER_LEN;
 use crate::wire::TAG_LEN;
 
+pub(crate) mod holes;
 pub(crate) mod mtu;
 pub(crate) mod set;
 pub(crate) mod shown;
@@ -67,6 +68,8 @@ pub(crate) struct Path {
     pub(crate) wanted: bool,
     /// What arrived here is to be acknowledged by the active path as well, once: this one may not carry it.
     pub(crate) ack_elsewhere: bool,
+    /// It leads to the peer without a detour, through NATs that forget.
+    pub(crate) direct: bool,
     /// The peer uses it no more, and gave this error code.
     pub(crate) abandoned_by_peer: Option<u64>,
     /// The number of the peer's newest status.
@@ -127,6 +130,7 @@ impl Path {
             ping: false,
             wanted: false,
             ack_elsewhere: false,
+            direct: false,
             abandoned_by_peer: None,
             told: None,
             watch: Watch::default(),
@@ -318,9 +322,10 @@ impl Path {
         Some(since + self.pause())
     }
 
-    /// When a path in waiting is to be asked whether it is still there.
+    /// When a path in waiting, or one that NATs would forget, is to be asked whether it is still there.
     fn kept_at(&self) -> Option<Instant> {
-        let waits = self.state.is_ready() && !self.ping && self.recovery.open_eliciting() == 0;
+        let kept = self.state.is_ready() || (self.direct && self.state == PathState::Active);
+        let waits = kept && !self.ping && self.recovery.open_eliciting() == 0;
         waits.then(|| self.last_eliciting.map(|at| at + STANDBY_QUIET))?
     }
 

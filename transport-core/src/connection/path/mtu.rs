@@ -71,6 +71,11 @@ impl Mtu {
         }
     }
 
+    /// UDP payload that is searched up to.
+    pub(crate) fn limit(&self) -> u16 {
+        self.limit
+    }
+
     /// UDP payload that may be used.
     pub(crate) fn current(&self) -> u16 {
         self.current
@@ -107,7 +112,11 @@ impl Mtu {
             *size > self.current && *size <= self.limit && self.failed_at.is_none_or(|failed| *size < failed)
         };
         // Most paths take the base, and the full Ethernet size, so these are tried first; only then by halves.
-        let first = if self.current < BASE { BASE } else { self.limit };
+        let first = if self.current < BASE {
+            BASE.min(self.limit)
+        } else {
+            self.limit
+        };
         let first = Some(first).filter(|_| self.failed_at.is_none());
         if let Some(likely) = self.claimed.or(first).filter(open) {
             return Some(likely);
@@ -216,6 +225,24 @@ impl Mtu {
         true
     }
 
+    /// What carries the path takes payloads of at most `width` bytes, which is known and need not be searched for; `top` limits a path
+    /// of which nothing is known. True when the size in use is another now: what grows is probed first.
+    pub(crate) fn bound(&mut self, width: u16, top: u16) -> bool {
+        let limit = top.min(width).max(FLOOR);
+        if limit == self.limit {
+            return false;
+        }
+        self.limit = limit;
+        if self.current <= limit {
+            self.search_again();
+            return false;
+        }
+        self.current = limit;
+        (self.probes, self.large_losses, self.vanished, self.in_flight) = (0, 0, None, None);
+        (self.doubt, self.claimed) = (false, None);
+        true
+    }
+
     /// Looks again for what failed.
     pub(crate) fn search_again(&mut self) {
         (self.failed_at, self.probes) = (None, 0);
@@ -229,7 +256,9 @@ impl Mtu {
 
     /// Another path: everything starts over.
     pub(crate) fn reset(&mut self) {
-        *self = Self::new(self.limit, true);
+        let limit = self.limit;
+        *self = Self::new(limit, true);
+        (self.limit, self.current) = (limit, self.current.min(limit));
     }
 
     fn begin_doubt(&mut self) {
@@ -432,6 +461,49 @@ mod tests {
         mtu.in_flight = None;
         mtu.doubt = false;
         assert_eq!(search(&mut mtu, 1390).first(), Some(&1390));
+    }
+
+    #[test]
+    fn a_width_that_is_known_is_used_at_once_and_never_passed() {
+        let top = Mtu::new(1472, true);
+        for width in [1000, 1150, 1205, 1232, 1340] {
+            let mut mtu = top.clone();
+            assert_eq!(mtu.bound(width, 1472), width < BASE, "{width}");
+            assert_eq!(mtu.current(), width.min(BASE));
+            assert!(!mtu.bound(width, 1472));
+            let tried = search(&mut mtu, 1500);
+            assert!(tried.iter().all(|tried| *tried <= width), "{tried:?} of {width}");
+            assert_eq!(mtu.current(), width);
+            mtu.reset();
+            assert_eq!(
+                mtu.current(),
+                width.min(BASE),
+                "another address of the same carrier"
+            );
+        }
+        let mut mtu = top.clone();
+        mtu.bound(300, 1472);
+        assert_eq!(mtu.current(), FLOOR, "less is refused elsewhere");
+    }
+
+    #[test]
+    fn a_path_follows_its_width_down_at_once_and_up_by_probes() {
+        let top = Mtu::new(1472, true);
+        let mut mtu = top.clone();
+        search(&mut mtu, 1472);
+        mtu.probe_sent(1472);
+        assert!(mtu.bound(1150, 1472));
+        assert_eq!(
+            (mtu.current(), mtu.for_data(), mtu.probe_due()),
+            (1150, 1150, None)
+        );
+        // What was under way says nothing any more.
+        assert!(!mtu.probe_acked(1472) && !mtu.probe_lost(1472));
+        assert_eq!(mtu.current(), 1150);
+        assert!(!mtu.bound(1190, 1472));
+        assert_eq!(search(&mut mtu, 1500), [1190]);
+        assert!(!mtu.bound(u16::MAX, 1472));
+        assert_eq!(search(&mut mtu, 1500), [BASE, 1472]);
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl Candidate {
             .saturating_sub(self.sent)
     }
 
+    /// Of the bytes that came from there, those nothing was sent for.
+    pub(crate) fn unspent(&self) -> usize {
+        self.allowance() / AMPLIFICATION
+    }
+
     /// Bytes were sent there.
     pub(crate) fn sent(&mut self, size: usize) {
         self.sent = self.sent.saturating_add(size);

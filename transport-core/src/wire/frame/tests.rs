@@ -32,6 +32,9 @@ fn ack_bytes(
     Ok((bytes[..used].to_vec(), count))
 }
 
+/// 2001:db8::5.
+const DOCUMENTATION: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
+
 /// Frames and the bytes they must be, now and in every later version.
 fn golden() -> Vec<(Frame<'static>, &'static str)> {
     let cid = ConnectionId(*b"\x01\x02\x03\x04\x05\x06\x07\x08\x09");
@@ -147,6 +150,51 @@ fn golden() -> Vec<(Frame<'static>, &'static str)> {
             }),
             "7c00 01 03 59c8 4040 02 7879",
         ),
+        (
+            Frame::ObservedAddress(NumberedAddress {
+                sequence: 3,
+                address: ([192, 0, 2, 1], 4433).into(),
+            }),
+            "809f81a6 03 c0000201 1151",
+        ),
+        (
+            Frame::ObservedAddress(NumberedAddress {
+                sequence: 64,
+                address: (DOCUMENTATION, 1).into(),
+            }),
+            "809f81a7 4040 20010db8000000000000000000000005 0001",
+        ),
+        (
+            Frame::AddAddress(NumberedAddress {
+                sequence: 0,
+                address: ([192, 0, 2, 1], 65_535).into(),
+            }),
+            "803d7e90 00 c0000201 ffff",
+        ),
+        (
+            Frame::AddAddress(NumberedAddress {
+                sequence: 1,
+                address: (DOCUMENTATION, 443).into(),
+            }),
+            "803d7e91 01 20010db8000000000000000000000005 01bb",
+        ),
+        (
+            Frame::PunchMeNow(PunchMeNow {
+                round: 2,
+                path: 1,
+                address: ([192, 0, 2, 1], 4433).into(),
+            }),
+            "803d7e92 02 01 c0000201 1151",
+        ),
+        (
+            Frame::PunchMeNow(PunchMeNow {
+                round: 70,
+                path: 3,
+                address: (DOCUMENTATION, 443).into(),
+            }),
+            "803d7e93 4046 03 20010db8000000000000000000000005 01bb",
+        ),
+        (Frame::RemoveAddress { sequence: 64 }, "803d7e94 4040"),
     ]
 }
 
@@ -236,6 +284,8 @@ fn broken_rules_are_refused() {
         ("06 00 00", FrameFault::UnknownType),
         ("18", FrameFault::UnknownType),
         ("7e7d", FrameFault::UnknownType),
+        ("803d7e95", FrameFault::UnknownType),
+        ("809f81a8", FrameFault::UnknownType),
         ("4001", FrameFault::LongType),
         ("80003e78 00", FrameFault::LongType),
     ] {
@@ -261,6 +311,10 @@ fn broken_rules_are_refused() {
         "7c00 01 00 6001 00 01 00",
         "7c00 01 00 01 00 00",
         "7c00 01 00 02 01 02 0000",
+        // Port 0, an IPv4 address in the form of IPv6, a path id of 33 bits.
+        "803d7e90 00 c0000201 0000",
+        "809f81a7 00 00000000000000000000ffffc0000201 0001",
+        "803d7e92 00 c000000100000000 c0000201 0001",
     ] {
         assert!(matches!(fault(text), FrameFault::Invalid(_)), "{text}");
     }
@@ -510,6 +564,16 @@ fn values_no_integer_can_carry_are_not_written() {
             path: 0,
             sequence: huge,
         }),
+        Frame::AddAddress(NumberedAddress {
+            sequence: huge,
+            address: ([192, 0, 2, 1], 1).into(),
+        }),
+        Frame::PunchMeNow(PunchMeNow {
+            round: huge,
+            path: 0,
+            address: ([192, 0, 2, 1], 1).into(),
+        }),
+        Frame::RemoveAddress { sequence: huge },
         Frame::ControlData(ControlData {
             kind: ControlKind::Bind,
             message: 0,
@@ -549,9 +613,13 @@ fn who_must_be_acknowledged_and_who_may_speak() {
     for (frame, _) in golden() {
         let silent = matches!(frame, Frame::Padding { .. } | Frame::Close(_));
         assert_eq!(frame.is_ack_eliciting(), !silent, "{frame:?}");
-        assert!(frame.is_allowed_from(true));
+        let a_clients = matches!(frame, Frame::PunchMeNow(_));
+        assert_eq!(frame.is_allowed_from(true), !a_clients, "{frame:?}");
         let a_relays = match frame {
-            Frame::HandshakeDone | Frame::NewTicket(_) => true,
+            Frame::HandshakeDone
+            | Frame::NewTicket(_)
+            | Frame::AddAddress(_)
+            | Frame::RemoveAddress { .. } => true,
             Frame::ControlData(data) => data.kind == ControlKind::Bundle,
             _ => false,
         };
