@@ -3,7 +3,7 @@
 //! Precedence: default < file < environment `ADIT_SECTION_KEY` (lists by commas).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 
 /// Workers of one address.
 pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
+/// Addresses of a bound port (`Proxy-Public-Address`).
+const MAX_PUBLIC: usize = transport_api::masque::bind::address::MAX_ADDRESSES;
 /// The fastest fixed rate, Mbit/s.
 const MAX_MBIT: u64 = 100_000;
 
@@ -36,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) targets: Targets,
     #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) bind: Bind,
     #[serde(default)]
     pub(crate) transport: Transport,
     #[serde(default)]
@@ -110,6 +114,18 @@ pub(crate) struct Limits {
     pub(crate) tunnels_per_session: usize,
     /// Each direction; 0: no limit.
     pub(crate) mbit_per_session: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bind {
+    /// Clients may have ports of this machine (CONNECT-UDP bind).
+    pub(crate) enabled: bool,
+    /// The addresses that clients are told they are reached at; empty: those by which this machine reaches the world.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) public: Vec<IpAddr>,
+    /// Compression contexts of one port at once.
+    pub(crate) max_contexts: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,6 +207,16 @@ impl Default for Limits {
             sessions: 100_000,
             tunnels_per_session: 128,
             mbit_per_session: 0,
+        }
+    }
+}
+
+impl Default for Bind {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            public: Vec::new(),
+            max_contexts: 256,
         }
     }
 }
@@ -331,6 +357,12 @@ impl Config {
         if self.tun.enabled {
             self.check_tun(shown)?;
         }
+        if self.bind.public.len() > MAX_PUBLIC {
+            return fail(
+                Code::Config,
+                format!("{shown}: [bind] public: at most {MAX_PUBLIC} addresses"),
+            );
+        }
         if self.transport.fixed_mbit > MAX_MBIT {
             return fail(
                 Code::Config,
@@ -388,6 +420,9 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("limits", "sessions", Shape::Number),
     ("limits", "tunnels_per_session", Shape::Number),
     ("limits", "mbit_per_session", Shape::Number),
+    ("bind", "enabled", Shape::Truth),
+    ("bind", "public", Shape::List),
+    ("bind", "max_contexts", Shape::Number),
     ("transport", "cc", Shape::Text),
     ("transport", "fixed_mbit", Shape::Number),
     ("tun", "enabled", Shape::Truth),
@@ -498,6 +533,11 @@ sessions = 100000
 tunnels_per_session = 128
 mbit_per_session = 0          # 0: no limit
 
+[bind]                        # ports of this machine for clients, who are then reached from everywhere (CONNECT-UDP bind)
+enabled = true
+public = []                   # what the world calls this machine, behind 1:1 NAT; empty: its own addresses
+max_contexts = 256            # peers of one port whose packets need no address
+
 [transport]
 cc = "bbr"                    # "bbr-lossy" for links that lose more than 2 % without a queue, or "cubic"
 
@@ -533,6 +573,8 @@ mod tests {
         assert_eq!(config.listen.workers, Listen::default().workers);
         assert_eq!(config.limits.sessions, Limits::default().sessions);
         assert_eq!(config.metrics.listen, Metrics::default().listen);
+        assert!(config.bind.enabled && config.bind.public.is_empty());
+        assert_eq!(config.bind.max_contexts, Bind::default().max_contexts);
         assert_eq!((config.identity.rotate, config.status.socket), (true, None));
     }
 
@@ -560,6 +602,7 @@ mod tests {
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
             ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
+            ("[bind]\npublic = [\"relay\"]\n", "relay.toml:2:"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),
