@@ -73,7 +73,7 @@ fn what_is_no_bundle_names_nobody() {
     let test = async move {
         let mut control = far.open_uni().await.expect("stream");
         let mut out = vec![0];
-        crate::http::Settings::default().put(&mut out);
+        crate::http::Settings::EMPTY.put(&mut out);
         let good = bundle();
         let mut forged = good.bytes().to_vec();
         *forged.last_mut().expect("bytes") ^= 1;
