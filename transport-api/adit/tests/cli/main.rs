@@ -5,4 +5,5 @@ mod common;
 mod completions;
 mod machine;
 mod operate;
+mod tenants;
 mod traffic;
