@@ -141,6 +141,18 @@ impl<S: mio::event::Source> Registered<S> {
         &self.io
     }
 
+    fn gate(&self, way: Way) -> &Gate {
+        match way {
+            Way::Read => &self.readiness.read,
+            Way::Write => &self.readiness.write,
+        }
+    }
+
+    /// The last operation found no more to do: the task is woken at the kernel's word, as if it had tried again.
+    pub(super) fn rest(&self, way: Way, cx: &Context<'_>) {
+        self.gate(way).wait(cx);
+    }
+
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -152,10 +164,7 @@ impl<S: mio::event::Source> Registered<S> {
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let gate = match way {
-            Way::Read => &self.readiness.read,
-            Way::Write => &self.readiness.write,
-        };
+        let gate = self.gate(way);
         if gate.open.get() {
             loop {
                 match operation(&self.io) {

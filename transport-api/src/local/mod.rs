@@ -9,6 +9,7 @@
 //! One turn of the loop: poll tasks that were woken (a bounded batch) → guests have their turn → wait for readiness, a timer or
 //! a wake-up from another thread → wake whom it concerns. Nothing here allocates per poll.
 
+mod batch;
 pub(crate) mod guest;
 mod io;
 mod net;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub(crate) use batch::BatchSocket;
 pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use task::{LoopFull, yield_now};
 pub(crate) use timer::now;

@@ -72,6 +72,8 @@ pub trait Lane: Clone + fmt::Debug + 'static {
     }
     /// The largest datagram that fits now, bytes.
     fn max_datagram(&self) -> usize;
+    /// Waits until [`Lane::max_datagram`] is not `known`, and says what it is then. Cancel-safe.
+    fn max_datagram_changed(&self, known: usize) -> impl Future<Output = Result<usize, LaneError>>;
     /// Ends the connection.
     fn close(&self, code: u64, reason: &str);
     /// Where the peer is now, if that is known.

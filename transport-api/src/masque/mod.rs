@@ -1,4 +1,4 @@
-//! The codecs of MASQUE: capsules and HTTP datagrams (RFC 9297), CONNECT-UDP (RFC 9298), CONNECT-IP
+//! The codecs of MASQUE: capsules and HTTP datagrams (RFC 9297), CONNECT-UDP (RFC 9298) and its extension bind, CONNECT-IP
 //! (RFC 9484), Proxy-Status (RFC 9209).
 //!
 //! Bytes in, bytes out, no I/O, and no knowledge of the transport below: what carries it is a [`Lane`]. The same
@@ -14,10 +14,12 @@
     )
 )]
 
+pub mod bind;
 pub mod capsule;
 pub mod datagram;
 pub mod ip;
 pub mod lane;
+mod payloads;
 pub mod proxy_status;
 pub mod target;
 pub mod template;
@@ -27,7 +29,7 @@ pub use capsule::CapsuleParser;
 pub use ip::{IpScope, ScopeTarget};
 pub use lane::{Lane, LaneRecv, LaneSend};
 pub use proxy_status::{ProxyError, ProxyStatus};
-pub use target::Target;
+pub use target::{BindTarget, Target};
 pub use template::Template;
 
 use crate::http::Field;

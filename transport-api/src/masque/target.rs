@@ -22,6 +22,15 @@ pub enum Host {
     Name(String),
 }
 
+/// The target of a CONNECT-UDP request with bind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BindTarget {
+    /// None: whatever is not on a registered context is an error.
+    Any,
+    /// Bind, and plain CONNECT-UDP to this target on context 0; all there is when the proxy knows no bind.
+    Host(Target),
+}
+
 /// The host or the port is not one (answered with 400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTarget;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use super::ip::{BadScope, IpScope};
-use super::target::{BadTarget, Host, Target};
+use super::target::{BadTarget, BindTarget, Host, Target};
 
 /// The path every relay serves for UDP (RFC 9298 §2).
 pub const DEFAULT_UDP_PATH: &str = "/.well-known/masque/udp/{target_host}/{target_port}/";
@@ -193,6 +193,11 @@ impl Template {
         self.fill(&host, &target.port().to_string())
     }
 
+    /// `:path` of a request for bind that has no target of its own, and so nothing to fall back to.
+    pub fn expand_bind_any(&self) -> String {
+        self.fill("*", "*")
+    }
+
     /// `:path` of a CONNECT-IP request for `scope`.
     pub fn expand_ip(&self, scope: &IpScope) -> String {
         let (target, protocol) = scope.variables();
@@ -221,6 +226,12 @@ impl Template {
     /// What a request for `path` asks for: `None` when it does not belong to this template.
     pub fn matches(&self, path: &str) -> Option<Result<Target, BadTarget>> {
         self.find(path).map(|found| found.target())
+    }
+
+    /// What a CONNECT-UDP request with bind for `path` asks for: `None` when it does not belong to this template. `*` stands for
+    /// no target in both variables or in none, and percent-encoded.
+    pub fn matches_bind(&self, path: &str) -> Option<Result<BindTarget, BadTarget>> {
+        self.find(path).map(|found| found.bind_target())
     }
 
     /// What a CONNECT-IP request for `path` asks for: `None` when it does not belong to this template.
@@ -327,9 +338,23 @@ impl<'a> Found<'a> {
         }
     }
 
+    fn decoded(&self) -> Result<(String, String), BadTarget> {
+        let decode = |value: Option<&str>| value.and_then(percent_decode).ok_or(BadTarget);
+        Ok((decode(self.host)?, decode(self.port)?))
+    }
+
     fn target(&self) -> Result<Target, BadTarget> {
-        let decoded = |value: Option<&str>| value.and_then(percent_decode).ok_or(BadTarget);
-        Target::from_variables(&decoded(self.host)?, &decoded(self.port)?)
+        let (host, port) = self.decoded()?;
+        Target::from_variables(&host, &port)
+    }
+
+    fn bind_target(&self) -> Result<BindTarget, BadTarget> {
+        let (host, port) = self.decoded()?;
+        if host == "*" && port == "*" {
+            return Ok(BindTarget::Any);
+        }
+        // One "*" alone is neither a host nor a port.
+        Target::from_variables(&host, &port).map(BindTarget::Host)
     }
 
     fn scope(&self) -> Result<IpScope, BadScope> {
@@ -465,244 +490,4 @@ fn percent_decode(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::masque::ip::ScopeTarget;
-
-    fn template(text: &str) -> Template {
-        Template::parse(text).expect(text)
-    }
-
-    fn target(host: &str, port: u16) -> Target {
-        Target::new(host, port).expect(host)
-    }
-
-    #[test]
-    fn connect_ip_paths_have_networks_and_wildcards() {
-        let template = Template::well_known_ip("proxy.example.org").expect("template");
-        let scope = |target, protocol| IpScope { target, protocol };
-        let network = |text: &str| ScopeTarget::Network(text.parse().expect(text));
-        for (path, expected) in [
-            ("/.well-known/masque/ip/%2A/%2A/", scope(ScopeTarget::Any, None)),
-            (
-                "/.well-known/masque/ip/192.0.2.42/6/",
-                scope(network("192.0.2.42"), Some(6)),
-            ),
-            (
-                "/.well-known/masque/ip/2001%3Adb8%3A%3A%2F32/%2A/",
-                scope(network("2001:db8::/32"), None),
-            ),
-            (
-                "/.well-known/masque/ip/target.example.com/17/",
-                scope(ScopeTarget::Name("target.example.com".into()), Some(17)),
-            ),
-        ] {
-            assert_eq!(template.expand_ip(&expected), path);
-            assert_eq!(template.matches_ip(path), Some(Ok(expected)));
-        }
-        let any = Some(Ok(IpScope::default()));
-        assert_eq!(template.matches_ip("/.well-known/masque/ip/*/*/"), any);
-        for bad in [
-            "192.0.2.42%2F24/6",
-            "192.0.2.42/256",
-            "192.0.2.42/+6",
-            "/6",
-            "%2A%2A/6",
-            "%2A/x",
-            "[::1]/6",
-        ] {
-            let path = format!("/.well-known/masque/ip/{bad}/");
-            assert_eq!(template.matches_ip(&path), Some(Err(BadScope)), "{bad}");
-        }
-        assert_eq!(template.matches_ip("/.well-known/masque/udp/%2A/%2A/"), None);
-        let bare = Template::parse_ip("https://proxy.example.org/vpn").expect("no variables");
-        assert_eq!(
-            (bare.matches_ip("/vpn"), bare.expand_ip(&IpScope::default())),
-            (any, "/vpn".into())
-        );
-        assert!(Template::parse_ip("https://p/{target}/{target}").is_err());
-    }
-
-    #[test]
-    fn expansion_and_matching_are_inverse() {
-        let forms = [
-            (
-                "https://example.org/.well-known/masque/udp/{target_host}/{target_port}/",
-                "/.well-known/masque/udp/2001%3Adb8%3A%3A42/443/",
-            ),
-            (
-                "https://proxy.example.org:4443/masque?h={target_host}&p={target_port}",
-                "/masque?h=2001%3Adb8%3A%3A42&p=443",
-            ),
-            (
-                "https://proxy.example.org:4443/masque{?target_host,target_port}",
-                "/masque?target_host=2001%3Adb8%3A%3A42&target_port=443",
-            ),
-            (
-                "https://p/m?v=1{&target_host,target_port}",
-                "/m?v=1&target_host=2001%3Adb8%3A%3A42&target_port=443",
-            ),
-            ("https://p/{target_host,target_port}", "/2001%3Adb8%3A%3A42,443"),
-            // What follows a value may look like its end.
-            (
-                "https://p/{target_host}2/{target_port}443",
-                "/2001%3Adb8%3A%3A422/443443",
-            ),
-            (
-                "https://p/{target_port}3%{target_host}2",
-                "/4433%2001%3Adb8%3A%3A422",
-            ),
-            (
-                "https://p/{target_host}%3A{target_port}",
-                "/2001%3Adb8%3A%3A42%3A443",
-            ),
-        ];
-        for (text, path) in forms {
-            let template = template(text);
-            let target = target("2001:db8::42", 443);
-            assert_eq!(template.expand(&target), path, "{text}");
-            assert_eq!(template.matches(path), Some(Ok(target)), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_told_apart_again_is_refused() {
-        for text in [
-            "https://p/{target_host}{target_port}",
-            "https://p/{target_port}0{target_host}",
-        ] {
-            assert_eq!(Template::parse(text), Err(TemplateError::BadExpression), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_default_is_the_well_known_one() {
-        assert_eq!(Template::well_known("relay"), Ok(Template::relay()));
-    }
-
-    #[test]
-    fn query_order_does_not_matter() {
-        let template = template("https://p/m?h={target_host}&p={target_port}");
-        assert_eq!(
-            template.matches("/m?x=y&p=53&h=example.org"),
-            Some(Ok(target("example.org", 53)))
-        );
-        assert_eq!(template.matches("/m?p=53"), None);
-        assert_eq!(template.matches("/other?h=a&p=1"), None);
-    }
-
-    #[test]
-    fn two_pairs_of_one_name_are_refused() {
-        for text in [
-            "h://e/?={target_host}&={target_port}",
-            "https://p/m?v=1&v=2{&target_host,target_port}",
-        ] {
-            assert_eq!(Template::parse(text), Err(TemplateError::BadExpression), "{text}");
-        }
-    }
-
-    #[test]
-    fn bad_targets_are_told_from_other_paths() {
-        let template = Template::well_known("relay.example").expect("default");
-        let bad = [
-            "%2A/443",
-            "a/0",
-            "a/70000",
-            "/443",
-            "%5B%3A%3A1%5D/443",
-            "[::1]/443",
-            "::1/443",
-            "fe80%3A%3A1%25x/1",
-            "a%2/1",
-            "a%zz/1",
-            "%ff/1",
-            "a/",
-            "a/+1",
-        ];
-        for bad in bad {
-            let path = format!("/.well-known/masque/udp/{bad}/");
-            assert_eq!(template.matches(&path), Some(Err(BadTarget)), "{path}");
-        }
-        for other in [
-            "/",
-            "/.well-known/masque/udp/a/1",
-            "/.well-known/masque/udp/a/1/x",
-            "/.well-known/masque/ip/*/*/",
-        ] {
-            assert_eq!(template.matches(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn validation_of_rfc_9298() {
-        let error = |text: &str| Template::parse(text).expect_err(text);
-        assert_eq!(
-            error("/udp/{target_host}/{target_port}/"),
-            TemplateError::NotAbsolute
-        );
-        assert_eq!(
-            error("https:///{target_host}/{target_port}/"),
-            TemplateError::NotAbsolute
-        );
-        assert_eq!(
-            error("https://p?h={target_host}&p={target_port}"),
-            TemplateError::NotAbsolute
-        );
-        assert_eq!(
-            error("https://{target_host}/{target_port}/"),
-            TemplateError::BadExpression
-        );
-        assert_eq!(
-            error("https://p/{target_host}/"),
-            TemplateError::MissingVariable("target_port")
-        );
-        assert_eq!(
-            error("https://p/{target_port}/"),
-            TemplateError::MissingVariable("target_host")
-        );
-        assert_eq!(
-            error("https://p/{target_host}/{target_host}/{target_port}"),
-            TemplateError::MissingVariable("target_host")
-        );
-        assert_eq!(
-            error("https://p/{target_host}/{target_port"),
-            TemplateError::BadExpression
-        );
-        assert_eq!(
-            error("https://p/ü/{target_host}/{target_port}/"),
-            TemplateError::BadCharacter
-        );
-        assert_eq!(
-            error("https://p/{target_host}/{target_port} "),
-            TemplateError::BadCharacter
-        );
-        for operator in ['+', '#', '.', '/', ';'] {
-            let text = format!("https://p/{{{operator}target_host}}/{{target_port}}/");
-            assert_eq!(error(&text), TemplateError::BadOperator(operator));
-        }
-        assert_eq!(
-            error("https://p/{target_host:3}/{target_port}/"),
-            TemplateError::BadOperator(':')
-        );
-        assert_eq!(
-            error("https://p/{target_host}/{target_port}/{x}"),
-            TemplateError::UnknownVariable("x".into())
-        );
-    }
-
-    #[test]
-    fn no_path_panics() {
-        let templates = [
-            Template::well_known("a").expect("ok"),
-            template("https://p/m{?target_host,target_port}"),
-        ];
-        arbtest::arbtest(|u| {
-            let path: &str = u.arbitrary()?;
-            for template in &templates {
-                let _ = template.matches(path);
-            }
-            let _ = Template::parse(path);
-            Ok(())
-        });
-    }
-}
+mod tests;

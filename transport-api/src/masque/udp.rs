@@ -1,6 +1,7 @@
 //! CONNECT-UDP payloads (RFC 9298 §5): a context id, and for context 0 the bytes of one UDP packet.
 
 use super::capsule::{self, CapsuleParser, Piece};
+use super::payloads::PayloadReader;
 use crate::http::varint;
 
 /// The token of extended CONNECT.
@@ -59,20 +60,7 @@ pub fn datagram(quarter_stream_id: u64, payload: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub struct UdpCapsules {
     parser: CapsuleParser,
-    state: State,
-    held: Vec<u8>,
-    /// Longest payload worth holding.
-    limit: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Between capsules, or in one that is ignored.
-    Ignore,
-    /// In a DATAGRAM capsule of which this many bytes are to come; `held` has the beginning of the context id.
-    Context { left: u64 },
-    /// In a payload on context 0.
-    Udp,
+    payloads: PayloadReader,
 }
 
 impl UdpCapsules {
@@ -80,61 +68,28 @@ impl UdpCapsules {
     pub fn new(limit: usize) -> Self {
         Self {
             parser: CapsuleParser::new(),
-            state: State::Ignore,
-            held: Vec::new(),
-            limit: limit.min(MAX_UDP_PAYLOAD),
+            payloads: PayloadReader::new(limit.min(MAX_UDP_PAYLOAD), false),
         }
     }
 
     /// The next payload in `input`, which is taken off it; `None` when `input` is used up.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, UdpFault> {
         while let Some(piece) = self.parser.next(input) {
-            match (piece, self.state) {
-                (
-                    Piece::Header {
-                        kind: capsule::kind::DATAGRAM,
-                        len,
-                    },
-                    _,
-                ) => {
-                    self.held.clear();
-                    self.state = State::Context { left: len };
+            match piece {
+                Piece::Header {
+                    kind: capsule::kind::DATAGRAM,
+                    len,
+                } => self.payloads.begin(len),
+                Piece::Header { .. } => {}
+                Piece::Chunk(chunk) => self.payloads.chunk(chunk)?,
+                Piece::End => {
+                    if let Some((_, payload)) = self.payloads.end()? {
+                        return Ok(Some(payload));
+                    }
                 }
-                (Piece::Chunk(chunk), State::Context { left }) => self.on_context(chunk, left)?,
-                (Piece::Chunk(chunk), State::Udp) => self.held.extend_from_slice(chunk),
-                (Piece::End, State::Context { .. }) => return Err(UdpFault::NoContext),
-                (Piece::End, State::Udp) => {
-                    self.state = State::Ignore;
-                    return Ok(Some(std::mem::take(&mut self.held)));
-                }
-                (Piece::Header { .. } | Piece::Chunk(_) | Piece::End, _) => {}
             }
         }
         Ok(None)
-    }
-
-    /// Bytes of a DATAGRAM capsule whose context id is not known yet.
-    fn on_context(&mut self, chunk: &[u8], left: u64) -> Result<(), UdpFault> {
-        self.held.extend_from_slice(chunk);
-        let left = left - chunk.len() as u64;
-        self.state = match varint::take(&self.held) {
-            None => State::Context { left },
-            Some((UDP_CONTEXT, begin)) => {
-                let total = begin.len() as u64 + left;
-                if total > MAX_UDP_PAYLOAD as u64 {
-                    return Err(UdpFault::TooLong);
-                }
-                if total > self.limit as u64 {
-                    State::Ignore
-                } else {
-                    let id = self.held.len() - begin.len();
-                    self.held.drain(..id);
-                    State::Udp
-                }
-            }
-            Some(_) => State::Ignore,
-        };
-        Ok(())
     }
 
     /// The stream ended cleanly.

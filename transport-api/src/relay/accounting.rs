@@ -41,10 +41,14 @@ counters! {
     tunnels_open,
     /// IP tunnels among them.
     ip_open,
+    /// Contexts of bound tunnels there are now.
+    bind_contexts_open,
     /// TCP tunnels opened.
     tcp_opened,
     /// UDP tunnels opened.
     udp_opened,
+    /// UDP tunnels with bind opened.
+    bind_opened,
     /// IP tunnels opened.
     ip_opened,
     /// Tunnels that ended properly.
@@ -89,6 +93,18 @@ counters! {
     udp_bytes_up,
     /// Bytes of UDP from targets to clients.
     udp_bytes_down,
+    /// Contexts opened.
+    bind_contexts_opened,
+    /// Contexts refused: forbidden, or one too many.
+    bind_contexts_refused,
+    /// UDP packets dropped: their peer is forbidden.
+    bind_dropped_policy,
+    /// UDP packets dropped: their sender has no context, and the client keeps strangers out.
+    bind_dropped_no_context,
+    /// UDP packets dropped: nobody registered their context.
+    bind_dropped_unknown,
+    /// UDP packets dropped: not well-formed.
+    bind_dropped_unreadable,
     /// IP packets from clients.
     ip_packets_up,
     /// IP packets to clients.
@@ -113,6 +129,8 @@ counters! {
     ip_pool_exhausted,
     /// Packets dropped: too large to send on.
     dropped_too_large,
+    /// Packets dropped: the system would not send them there.
+    dropped_refused,
     /// Packets dropped: the next hop's queue was full.
     dropped_queue_full,
     /// Packets dropped: beyond a rate of the session, the tunnel or the tenant.
@@ -137,7 +155,11 @@ impl Counter {
     }
 
     pub(super) fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.sub(1);
+    }
+
+    pub(super) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::grant::Egress;
 use super::policy::{Allowed, Forbidden, TargetPolicy};
 use super::resolve::Resolver;
-#[cfg(unix)]
-use crate::engine::net;
-use crate::local::{Handle, TcpStream, UdpSocket};
+use crate::engine::net::{self, SocketOptions};
+use crate::local::{BatchSocket, Handle, TcpStream};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
 use crate::masque::target::{Host, Target};
 
@@ -17,6 +16,8 @@ use crate::masque::target::{Host, Target};
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one target that are tried.
 const MAX_ATTEMPTS: usize = 4;
+/// Bytes the kernel may hold for a UDP socket, each way.
+const SOCKET_BUFFER: usize = 512 * 1024;
 
 /// The addresses of `target` the policy allows; an error when there is none.
 pub(super) async fn addresses(
@@ -77,7 +78,7 @@ fn judge(policy: &TargetPolicy, ip: IpAddr) -> Result<(), Forbidden> {
 }
 
 /// Only an address of this machine can be bound.
-fn is_own(ip: IpAddr) -> bool {
+pub(super) fn is_own(ip: IpAddr) -> bool {
     std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
@@ -105,7 +106,7 @@ pub(super) fn connect_udp(
     local: &Handle,
     addresses: &[SocketAddr],
     egress: &Egress,
-) -> Result<(UdpSocket, SocketAddr), ProxyStatus> {
+) -> Result<(BatchSocket, SocketAddr), ProxyStatus> {
     let mut failure = ProxyStatus::new(ProxyError::DestinationIpUnroutable);
     for &address in addresses {
         let socket = unfragmented(local, egress, address.is_ipv4());
@@ -118,18 +119,27 @@ pub(super) fn connect_udp(
 }
 
 /// A socket that sends packets whole or not at all (RFC 9298 §3.1), where the system can.
-fn unfragmented(local: &Handle, egress: &Egress, v4: bool) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(egress.bind_address(v4))?;
+fn unfragmented(local: &Handle, egress: &Egress, v4: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, v4, egress.bind_address(v4))
+}
+
+/// A port of its own, for IPv4 and, if `v6`, IPv6 as well; as [`unfragmented`]. Whose address packets leave from is said with each.
+pub(super) fn port(local: &Handle, egress: &Egress, v6: bool) -> io::Result<BatchSocket> {
+    socket(local, egress, !v6, Egress::new().bind_address(!v6))
+}
+
+fn socket(local: &Handle, egress: &Egress, v4: bool, at: SocketAddr) -> io::Result<BatchSocket> {
+    let options = SocketOptions {
+        recv_buffer: SOCKET_BUFFER,
+        send_buffer: SOCKET_BUFFER,
+        ..SocketOptions::default()
+    };
+    let socket = BatchSocket::bind(local, at, &options)?;
     #[cfg(unix)]
     if !egress.is_any(v4) {
-        net::set_source(&socket, &source(egress, v4))?;
+        socket.set_source(&source(egress, v4))?;
     }
-    #[cfg(unix)]
-    match net::set_dont_fragment(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
-        _ => {}
-    }
-    UdpSocket::from_std(local, socket)
+    Ok(socket)
 }
 
 /// A TCP connection that leaves as `egress` says.
@@ -180,9 +190,17 @@ mod tests {
         usual.send_to(&long, address).unwrap();
         let local = crate::local::Loop::new(4).unwrap();
         let (socket, _) = connect_udp(&local.handle(), &[address], &Egress::new()).unwrap();
-        let refusal = socket.try_send(&long).unwrap_err();
-        assert!(crate::engine::net::is_too_long(&refusal));
-        assert_eq!(socket.try_send(&long[..60_000]).unwrap(), 60_000);
+        for (len, sent, too_long) in [(65_500, 0, 1), (60_000, 1, 1)] {
+            let mut batch = crate::engine::Batch::default();
+            batch.push(&long[..len]).unwrap();
+            let route = crate::engine::Route {
+                remote: address,
+                local: None,
+            };
+            socket.try_send(route, &mut batch).unwrap();
+            let stats = socket.send_stats();
+            assert_eq!((stats.sent, stats.too_long), (sent, too_long));
+        }
     }
 
     #[test]

@@ -141,11 +141,17 @@ pub enum DropCause {
     Source,
     /// To or from where routes or policy do not let it pass.
     Policy,
+    /// The system would not send it there.
+    Refused,
+    /// From a sender without a context, where the client of a bound tunnel keeps strangers out.
+    NoContext,
+    /// On a context that nobody registered.
+    UnknownContext,
 }
 
 impl DropCause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::TooLarge,
         Self::QueueFull,
         Self::Rate,
@@ -153,6 +159,9 @@ impl DropCause {
         Self::Malformed,
         Self::Source,
         Self::Policy,
+        Self::Refused,
+        Self::NoContext,
+        Self::UnknownContext,
     ];
 
     /// A word for logs and metrics.
@@ -165,6 +174,9 @@ impl DropCause {
             Self::Malformed => "malformed",
             Self::Source => "source",
             Self::Policy => "policy",
+            Self::Refused => "refused",
+            Self::NoContext => "no_context",
+            Self::UnknownContext => "unknown_context",
         }
     }
 }

@@ -71,8 +71,15 @@ pub(super) struct Ledger {
 /// A compression context that is open.
 #[derive(Debug)]
 pub(super) struct ContextSlot {
+    shared: Arc<Shared>,
     _own: Slot,
     _tenant: Option<Taken>,
+}
+
+impl Drop for ContextSlot {
+    fn drop(&mut self) {
+        self.shared.accounting().bind_contexts_open.dec();
+    }
 }
 
 impl Ledger {
@@ -110,7 +117,8 @@ impl Ledger {
         accounting.tunnels_open.inc();
         match self.holder.protocol {
             Protocol::Tcp => accounting.tcp_opened.inc(),
-            Protocol::Udp | Protocol::Bind => accounting.udp_opened.inc(),
+            Protocol::Udp => accounting.udp_opened.inc(),
+            Protocol::Bind => accounting.bind_opened.inc(),
             Protocol::Ip => {
                 accounting.ip_open.inc();
                 accounting.ip_opened.inc();
@@ -273,7 +281,13 @@ impl Ledger {
         drops.add(cause, packets);
         self.drops.set(drops);
         let all = self.accounting();
+        let bound = self.holder.protocol == Protocol::Bind;
         let counter = match cause {
+            DropCause::Malformed if bound => &all.bind_dropped_unreadable,
+            DropCause::Policy if bound => &all.bind_dropped_policy,
+            DropCause::Refused => &all.dropped_refused,
+            DropCause::NoContext => &all.bind_dropped_no_context,
+            DropCause::UnknownContext => &all.bind_dropped_unknown,
             DropCause::TooLarge => &all.dropped_too_large,
             DropCause::QueueFull => &all.dropped_queue_full,
             DropCause::Rate => &all.dropped_rate,
@@ -292,10 +306,18 @@ impl Ledger {
             Some(account) => Some(account.tenant.take(Countable::Contexts)?),
             None => None,
         };
+        self.accounting().bind_contexts_opened.inc();
+        self.accounting().bind_contexts_open.inc();
         Some(ContextSlot {
+            shared: Arc::clone(&self.shared),
             _own: own,
             _tenant: tenant,
         })
+    }
+
+    /// A context was refused.
+    pub(super) fn refused_context(&self) {
+        self.accounting().bind_contexts_refused.inc();
     }
 
     /// The tunnel is to end, which [`Ledger::over`] tells whoever serves it.

@@ -14,6 +14,8 @@
 
 pub mod accounting;
 pub mod auth;
+mod bind;
+mod buffers;
 mod egress;
 mod event;
 mod grant;
@@ -30,8 +32,10 @@ mod service;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 pub use accounting::Snapshot;
+pub use bind::BindConfig;
 pub use event::{Accountant, AccountingEvent, Carried, DropCause, EventKind, TunnelDrops, TunnelEnd};
 pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};

@@ -1,33 +1,24 @@
-//! Carrying bytes and packets between a request and a socket.
+//! Carrying bytes between a request and a socket.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Duration;
 
-use super::event::{DropCause, TunnelEnd};
+use super::event::TunnelEnd;
 use super::ledger::{Ledger, Way};
 use super::service::SessionContext;
-use crate::driver::clock;
-use crate::engine::net::is_too_long;
 use crate::http::frame::{DATA_HEADER, data_header};
 use crate::http::{Code, Fault};
-use crate::local::{TcpStream, UdpSocket, yield_now};
+use crate::local::{TcpStream, yield_now};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
-use crate::masque::udp::MAX_UDP_PAYLOAD;
-use crate::tunnel::UdpStream;
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::inbox::InboxEnd;
 use crate::tunnel::session::{RequestStream, Route};
-use crate::tunnel::{Datagram, UdpSendError, UdpSender};
 
 /// The first buffer of a direction; it grows to `MAX_PIECE` when reads fill it.
 const MIN_PIECE: usize = 8 * 1024;
 const MAX_PIECE: usize = 64 * 1024;
-/// Packets carried before other tunnels have their turn.
-const UDP_BATCH: usize = 64;
 /// Pieces carried before other tunnels have their turn.
 const TCP_BATCH: usize = 16;
 
@@ -200,123 +191,5 @@ async fn no_datagrams<L>(route: &Route<L>) -> End {
     match end {
         InboxEnd::NotForDatagrams => End::Fault(Fault::Stream(Code::DATAGRAM_ERROR)),
         InboxEnd::Closed => End::ByClient,
-    }
-}
-
-enum Event {
-    FromClient(Result<Option<Datagram>, StreamError>),
-    FromTarget(io::Result<usize>),
-    Quiet,
-    Over(TunnelEnd),
-}
-
-/// Carries UDP both ways until the client closes, the socket dies, or nothing was carried for `idle`.
-pub(super) async fn udp<L: Lane>(
-    context: &SessionContext<L>,
-    ledger: &Ledger,
-    stream: RequestStream<L>,
-    socket: UdpSocket,
-    max_payload: usize,
-    idle: Duration,
-) -> End {
-    let sender = UdpSender::new(&stream.route);
-    let mut stream = UdpStream::new(stream, max_payload);
-    let mut buffer = vec![0; MAX_UDP_PAYLOAD.min(MAX_PIECE)];
-    let mut timer = context.local().sleep(idle);
-    let mut over = pin!(ledger.over(context.local()));
-    let mut last = clock::now().instant;
-    let mut carried = 0usize;
-    loop {
-        // Whoever went first last time waits this time.
-        let client_first = carried.is_multiple_of(2);
-        let event = poll_fn(|cx| {
-            for turn in [client_first, !client_first] {
-                let event = if turn {
-                    stream.poll_recv(cx).map(Event::FromClient)
-                } else {
-                    socket.poll_recv(cx, &mut buffer).map(Event::FromTarget)
-                };
-                if event.is_ready() {
-                    return event;
-                }
-            }
-            if let Poll::Ready(why) = over.as_mut().poll(cx) {
-                return Poll::Ready(Event::Over(why));
-            }
-            Pin::new(&mut timer).poll(cx).map(|()| Event::Quiet)
-        })
-        .await;
-        match event {
-            Event::FromClient(Ok(Some(packet))) => {
-                if let Err(end) = udp_up(ledger, &socket, &packet, max_payload) {
-                    stream.close();
-                    return end;
-                }
-            }
-            Event::FromClient(Ok(None)) => return End::Finished,
-            Event::FromClient(Err(error)) => return error.into(),
-            Event::FromTarget(Ok(n)) => udp_down(ledger, &sender, buffer.get(..n).unwrap_or_default()),
-            Event::FromTarget(Err(e)) if is_too_long(&e) => ledger.dropped(DropCause::TooLarge, 1),
-            Event::FromTarget(Err(_)) => {
-                stream.close();
-                return End::ByTarget;
-            }
-            Event::Over(why) => {
-                stream.close();
-                return End::Over(why);
-            }
-            Event::Quiet => {
-                let quiet = clock::now().instant.saturating_duration_since(last);
-                if quiet >= idle {
-                    stream.close();
-                    return End::Idle;
-                }
-                timer.reset(idle.saturating_sub(quiet));
-                continue;
-            }
-        }
-        carried += 1;
-        if carried.is_multiple_of(UDP_BATCH) {
-            yield_now().await;
-        }
-        last = clock::now().instant;
-    }
-}
-
-/// Sends one packet on, or drops it; an error when the socket is dead (RFC 9298 §3.1).
-fn udp_up(ledger: &Ledger, socket: &UdpSocket, packet: &[u8], max: usize) -> Result<(), End> {
-    if packet.len() > max {
-        ledger.dropped(DropCause::TooLarge, 1);
-        return Ok(());
-    }
-    if !ledger.admit(1, packet.len()) {
-        return Ok(());
-    }
-    match socket.try_send(packet) {
-        Ok(_) => ledger.carried(Way::Up, 1, packet.len() as u64),
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-            ) =>
-        {
-            return Err(End::ByTarget);
-        }
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => ledger.dropped(DropCause::QueueFull, 1),
-        Err(_) => ledger.dropped(DropCause::TooLarge, 1),
-    }
-    Ok(())
-}
-
-fn udp_down<L: Lane>(ledger: &Ledger, sender: &UdpSender<L>, packet: &[u8]) {
-    if !ledger.admit(1, packet.len()) {
-        return;
-    }
-    match sender.send(packet) {
-        Ok(()) => ledger.carried(Way::Down, 1, packet.len() as u64),
-        Err(UdpSendError::TooLarge(_)) => ledger.dropped(DropCause::TooLarge, 1),
-        Err(UdpSendError::Dropped) => ledger.dropped(DropCause::QueueFull, 1),
     }
 }

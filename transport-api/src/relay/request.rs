@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::bind as bound;
 use super::egress;
 use super::event::DropCause;
 use super::grant::{Grant, TenantId};
@@ -14,12 +15,14 @@ use super::ledger::{Account, Holder, Ledger};
 use super::pump::{self, End};
 use super::service::SessionContext;
 use super::tenants::Countable;
+use super::udp as udp_tunnel;
 use crate::driver::clock;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead};
 use crate::masque::ip::Routes;
 use crate::masque::lane::{Lane, LaneError, LaneSend};
 use crate::masque::proxy_status::{ProxyError, ProxyStatus};
-use crate::masque::{IpScope, Target, ip, is_true, udp};
+use crate::masque::target::BindTarget;
+use crate::masque::{IpScope, Target, bind, ip, is_true, udp};
 use crate::tunnel::frames::{FrameReader, StreamError, write_all};
 use crate::tunnel::session::RequestStream;
 
@@ -27,9 +30,6 @@ use crate::tunnel::session::RequestStream;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// When a tenant that has too many sessions or tunnels may ask again.
 const RETRY: Duration = Duration::from_secs(4);
-/// UDP payloads that fit an unfragmented packet on Ethernet; larger ones are dropped (RFC 9298 §3.1).
-const MAX_PAYLOAD_V4: usize = 1500 - 20 - 8;
-const MAX_PAYLOAD_V6: usize = 1500 - 40 - 8;
 
 /// An answer other than 2xx.
 struct Refusal {
@@ -139,14 +139,15 @@ impl Wanted {
         match self {
             Self::Tcp(_) => Protocol::Tcp,
             Self::Udp(_) => Protocol::Udp,
+            Self::Bind(_) => Protocol::Bind,
             Self::Ip(..) => Protocol::Ip,
         }
     }
 
     fn target(&self) -> Option<&Target> {
         match self {
-            Self::Tcp(target) | Self::Udp(target) => Some(target),
-            Self::Ip(..) => None,
+            Self::Tcp(target) | Self::Udp(target) | Self::Bind(BindTarget::Host(target)) => Some(target),
+            Self::Bind(BindTarget::Any) | Self::Ip(..) => None,
         }
     }
 }
@@ -154,6 +155,7 @@ impl Wanted {
 enum Wanted {
     Tcp(Target),
     Udp(Target),
+    Bind(BindTarget),
     /// What it may reach, and whether it puts pieces together.
     Ip(Routes, bool),
 }
@@ -180,6 +182,21 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -
                 grant,
             })
         }
+        ("CONNECT", Some(udp::PROTOCOL)) if wants_bind(context, head) => {
+            let mut templates = context.config().templates.iter();
+            let matched = templates.find_map(|t| t.matches_bind(path));
+            let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
+            let target = target.map_err(bad_target)?;
+            let asked = match &target {
+                BindTarget::Host(target) => Asked::Host(target),
+                BindTarget::Any => Asked::Anybody,
+            };
+            let grant = ask(context, &meta(Protocol::Bind, asked))?;
+            Ok(Plan {
+                wanted: Wanted::Bind(target),
+                grant,
+            })
+        }
         ("CONNECT", Some(udp::PROTOCOL)) => {
             let matched = context.config().templates.iter().find_map(|t| t.matches(path));
             let target = matched.ok_or_else(|| unsupported(404, "no such template"))?;
@@ -198,6 +215,10 @@ fn plan<L: Lane>(context: &SessionContext<L>, head: &RequestHead, early: bool) -
         ("CONNECT", Some(_)) => Err(unsupported(501, "this protocol is not served")),
         _ => Err(unsupported(405, "only CONNECT is served")),
     }
+}
+
+fn wants_bind<L: Lane>(context: &SessionContext<L>, head: &RequestHead) -> bool {
+    context.config().bind.enabled && is_true(&head.fields, bind::FIELD)
 }
 
 const NO_IP: &str = "this relay has no IP tunnels";
@@ -303,6 +324,7 @@ async fn run<L: Lane>(context: &SessionContext<L>, admitted: Admitted, stream: R
         Wanted::Ip(routes, pieces) => serve_ip(context, &admitted, routes, *pieces, stream).await,
         Wanted::Tcp(target) => serve_tcp(context, &admitted, target, stream).await,
         Wanted::Udp(target) => serve_udp(context, &admitted, target, stream).await,
+        Wanted::Bind(target) => serve_bind(context, &admitted, target, stream).await,
     };
     match end {
         Ok(end) => admitted.ledger.close(end.reason()),
@@ -379,13 +401,8 @@ async fn serve_udp<L: Lane>(
     if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
         return Ok(End::ByClient);
     }
-    let max = if address.is_ipv4() {
-        MAX_PAYLOAD_V4
-    } else {
-        MAX_PAYLOAD_V6
-    };
     let idle = admitted.grant.limits.idle.unwrap_or(context.config().udp_idle);
-    Ok(pump::udp(context, &admitted.ledger, stream, socket, max, idle).await)
+    Ok(udp_tunnel::serve(context, &admitted.ledger, stream, socket, address, idle).await)
 }
 
 /// The addresses of a target that the policy allows.
@@ -408,6 +425,41 @@ async fn accept<L: Lane>(
     ledger.open();
     ledger.dropped(DropCause::Early, stream.route.inbox.open(takes_datagrams));
     answer(&mut stream.send, head).await
+}
+
+async fn serve_bind<L: Lane>(
+    context: &SessionContext<L>,
+    admitted: &Admitted,
+    target: &BindTarget,
+    mut stream: RequestStream<L>,
+) -> Served<L> {
+    let addresses = match target {
+        BindTarget::Any => Vec::new(),
+        BindTarget::Host(target) => match resolve(context, admitted, target).await {
+            Ok(addresses) => addresses,
+            Err(status) => return Err((status, stream)),
+        },
+    };
+    let bound = match (bound::Public::bind(context, &admitted.grant.egress), target) {
+        (Ok(bound), _) => bound,
+        // The target can be reached all the same.
+        (Err(_), BindTarget::Host(target)) => return serve_udp(context, admitted, target, stream).await,
+        (Err(_), BindTarget::Any) => {
+            let status = ProxyStatus::new(ProxyError::DestinationUnavailable);
+            return Err((status.with_details("no address to be reached at"), stream));
+        }
+    };
+    let mut head = ResponseHead::new(200)
+        .with("capsule-protocol", "?1")
+        .with(bind::FIELD, "?1");
+    head.fields.push(bind::address::field(bound.1.addresses()));
+    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+        return Ok(End::ByClient);
+    }
+    let reachable = |to: &&SocketAddr| bound.1.of_family(**to).is_some();
+    let target = addresses.iter().find(reachable).or(addresses.first()).copied();
+    let Admitted { grant, ledger, .. } = admitted;
+    Ok(bound::serve(context, grant, ledger, stream, bound, target).await)
 }
 
 async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {

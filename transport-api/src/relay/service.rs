@@ -2,7 +2,7 @@
 //!
 //! A relay that serves IP has its driver on the same thread: packets change none between the network and the device.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -17,6 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Snapshot};
+use super::bind::{BindConfig, Ports};
+use super::buffers::Buffers;
 use super::event::Accountant;
 use super::grant::{Grant, TenantId};
 use super::hook::{AcceptAll, OnRequest};
@@ -55,6 +57,8 @@ pub struct RelayConfig {
     pub policy: TargetPolicy,
     /// Limits of sessions.
     pub quota: Quota,
+    /// CONNECT-UDP bind.
+    pub bind: BindConfig,
     /// Time for a TCP connection to the target.
     pub connect_timeout: Duration,
     /// A UDP tunnel without packets ends after this time; RFC 9298 §3.1 wants 2 minutes at least.
@@ -82,6 +86,7 @@ impl Default for RelayConfig {
             ip_templates: vec![Template::relay_ip()],
             policy: TargetPolicy::default(),
             quota: Quota::default(),
+            bind: BindConfig::default(),
             connect_timeout: Duration::from_secs(10),
             udp_idle: Duration::from_mins(2),
             names: Arc::new(SystemNames),
@@ -337,6 +342,8 @@ pub(super) struct Relay<L: Lane> {
     shared: Arc<Shared>,
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
+    buffers: RefCell<Buffers>,
+    ports: Ports<L>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The endpoint's address, as soon as there is one.
@@ -352,6 +359,8 @@ impl<L: Lane> Relay<L> {
             shared,
             sessions: RefCell::default(),
             slots: Slots::default(),
+            buffers: RefCell::new(Buffers::new()),
+            ports: Ports::default(),
             gateway: None,
             listens_on: Cell::new(None),
         }
@@ -536,6 +545,16 @@ impl<L: Lane> SessionContext<L> {
 
     pub(super) fn accounting(&self) -> &Accounting {
         &self.relay.shared.accounting
+    }
+
+    /// For the time of one poll.
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.relay.buffers.borrow_mut()
+    }
+
+    /// Who is bound here.
+    pub(super) fn ports(&self) -> &Ports<L> {
+        &self.relay.ports
     }
 
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {

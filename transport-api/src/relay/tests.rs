@@ -1,6 +1,7 @@
 //! Client and relay end to end, over lanes in memory and real sockets on loopback.
 
 mod access;
+mod bind;
 mod forbidden;
 mod grants;
 mod moving;

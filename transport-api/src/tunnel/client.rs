@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::bind::{BindOptions, BoundUdp};
 use super::error::{TunnelError, TunnelErrorKind};
 use super::frames::{StreamError, write_all};
 use super::ip::{IpRequest, IpTunnel};
@@ -13,7 +15,7 @@ use super::udp::UdpTunnel;
 use crate::http::{Code, Fault, Field, RequestHead, ResponseHead, frame};
 use crate::local::{Handle, LoopFull};
 use crate::masque::lane::{Lane, LaneError, LaneSend};
-use crate::masque::{Target, Template, ip, is_true, udp};
+use crate::masque::{Target, Template, bind, ip, is_true, udp};
 use crate::{Connection, Wait};
 
 /// Interim responses read before the final one.
@@ -128,6 +130,52 @@ impl<L: Lane> Client<L> {
         let head = RequestHead::extended(udp::PROTOCOL, self.template.authority(), &path);
         let (request, _) = self.request(&head, &[], true).await?;
         Ok(UdpTunnel::new(request))
+    }
+
+    /// Binds a UDP port of the relay, for packets to and from anybody.
+    ///
+    /// Cancel-safe: dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// As for [`Client::connect_udp`]; [`TunnelErrorKind::BadTarget`] or `Rejected` when the relay knows no bind.
+    pub async fn bind_udp(&self, options: &BindOptions) -> Result<BoundUdp<L>, TunnelError> {
+        self.bind(None, options).await
+    }
+
+    /// As [`Client::bind_udp`], and where the relay knows no bind the tunnel goes to `target` alone, as
+    /// [`BoundUdp::is_bound`] tells.
+    ///
+    /// Cancel-safe: dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// As for [`Client::connect_udp`].
+    pub async fn bind_udp_to(
+        &self,
+        target: SocketAddr,
+        options: &BindOptions,
+    ) -> Result<BoundUdp<L>, TunnelError> {
+        let target = SocketAddr::new(target.ip().to_canonical(), target.port());
+        self.bind(Some(target), options).await
+    }
+
+    async fn bind(
+        &self,
+        target: Option<SocketAddr>,
+        options: &BindOptions,
+    ) -> Result<BoundUdp<L>, TunnelError> {
+        let path = match target {
+            Some(address) => {
+                let host = address.ip().to_string();
+                self.template.expand(&self::target(&host, address.port())?)
+            }
+            None => self.template.expand_bind_any(),
+        };
+        self.needs_datagrams("CONNECT-UDP").await?;
+        let mut head = RequestHead::extended(udp::PROTOCOL, self.template.authority(), &path);
+        head.fields.push(Field::new(bind::FIELD, "?1"));
+        let (contexts, capsules) = options.begin(target.is_none());
+        let (request, response) = self.request(&head, &capsules, true).await?;
+        BoundUdp::new(request, &response.fields, target, contexts, options)
     }
 
     /// Opens an IP tunnel: the relay gives addresses and says what it routes to. Another template than the default one is

@@ -68,6 +68,12 @@ impl Lane for Connection {
         self.max_datagram_size()
     }
 
+    async fn max_datagram_changed(&self, known: usize) -> Result<usize, LaneError> {
+        self.max_datagram_size_changed(known)
+            .await
+            .map_err(|e| closed(&e))
+    }
+
     fn close(&self, code: u64, reason: &str) {
         Connection::close(self, code, reason.as_bytes());
     }

@@ -1,4 +1,4 @@
-//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298), IP by CONNECT-IP (RFC 9484).
+//! Tunnels through a relay: TCP by CONNECT (RFC 9114 §4.4), UDP by CONNECT-UDP (RFC 9298) and its extension bind, IP by CONNECT-IP (RFC 9484).
 //!
 //! A [`Client`] speaks the HTTP/3 profile over a [`crate::Connection`]. It needs one future driven in the background:
 //! [`Client::start`] spawns it on a [`crate::local::Loop`], [`Client::start_thread`] gives it a thread, and
@@ -14,12 +14,14 @@
     )
 )]
 
+pub(crate) mod bind;
 mod client;
 mod connection;
 mod error;
 pub(crate) mod frames;
 pub(crate) mod inbox;
 pub(crate) mod ip;
+mod outlet;
 #[cfg(test)]
 pub(crate) mod pipe;
 pub(crate) mod session;
@@ -29,6 +31,7 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use bind::{BindOptions, BindSendError, BindSender, BoundUdp};
 pub use client::Client;
 
 /// The application protocol of relays, as both sides name it in the handshake: HTTP/3 without QUIC.
@@ -37,6 +40,7 @@ pub const APP: &[u8] = b"h3-nq";
 pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
 pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
+pub(crate) use outlet::Outlet;
 pub use session::{SessionDrops, SessionEnd, Successor};
 pub use tcp::{TcpReceiver, TcpSender, TcpTunnel};
 pub(crate) use udp::UdpStream;

@@ -120,6 +120,8 @@ struct Mailbox {
     opened_bi: u64,
     opened_uni: u64,
     closed: Option<u64>,
+    /// As if the path had become narrower.
+    max_datagram: Option<usize>,
     wakers: Vec<Waker>,
 }
 
@@ -148,6 +150,13 @@ impl PipeLane {
     /// The code the connection was closed with.
     pub(crate) fn closed(&self) -> Option<u64> {
         self.mine.borrow().closed
+    }
+
+    /// Both ends carry datagrams of so many bytes from now on.
+    pub(crate) fn set_max_datagram(&self, max: usize) {
+        self.mine.borrow_mut().max_datagram = Some(max);
+        self.put(|theirs| theirs.max_datagram = Some(max));
+        self.mine.borrow_mut().wakers.drain(..).for_each(Waker::wake);
     }
 
     fn put(&self, put: impl FnOnce(&mut Mailbox)) {
@@ -215,7 +224,11 @@ impl Lane for PipeLane {
     }
 
     fn max_datagram(&self) -> usize {
-        1200
+        self.mine.borrow().max_datagram.unwrap_or(1200)
+    }
+
+    async fn max_datagram_changed(&self, known: usize) -> Result<usize, LaneError> {
+        self.next(|m| m.max_datagram.filter(|&now| now != known)).await
     }
 
     fn close(&self, code: u64, _: &str) {

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::error::{TunnelError, TunnelErrorKind};
 use super::frames::StreamError;
 use super::inbox::Datagram;
-use super::session::{RequestStream, Route, Session};
+use super::outlet::Outlet;
+use super::session::{RequestStream, Route};
 use super::stream::{Reader, TunnelStream};
 use crate::Connection;
 use crate::http::{Code, Fault};
@@ -53,26 +54,30 @@ impl<L: Lane> Clone for UdpTunnel<L> {
 
 /// Sends packets into a [`UdpTunnel`]; clones send into the same one.
 #[derive(Debug)]
-pub struct UdpSender<L: Lane = Connection> {
-    session: Session<L>,
-    quarter: u64,
-}
+pub struct UdpSender<L: Lane = Connection>(Outlet<L>);
 
 impl<L: Lane> Clone for UdpSender<L> {
     fn clone(&self) -> Self {
-        Self {
-            session: self.session.clone(),
-            quarter: self.quarter,
-        }
+        Self(self.0.clone())
     }
 }
 
 impl<L: Lane> UdpSender<L> {
     pub(crate) fn new(route: &Route<L>) -> Self {
-        Self {
-            session: route.session().clone(),
-            quarter: route.ordinal(),
-        }
+        Self(Outlet::new(route))
+    }
+
+    pub(crate) fn outlet(&self) -> &Outlet<L> {
+        &self.0
+    }
+
+    /// The datagram that carries a packet.
+    pub(crate) fn datagram(&self, payload: &[u8]) -> Vec<u8> {
+        udp::datagram(self.0.quarter(), payload)
+    }
+
+    fn overhead(&self) -> usize {
+        udp::overhead(self.0.quarter())
     }
 
     /// Sends one packet, or drops it; never waits.
@@ -81,25 +86,24 @@ impl<L: Lane> UdpSender<L> {
         if payload.len() > max {
             return Err(UdpSendError::TooLarge(max));
         }
-        let datagram = udp::datagram(self.quarter, payload);
-        self.session
-            .lane()
-            .send_datagram(datagram)
-            .map_err(|error| match error {
-                LaneDatagramError::TooLarge(max) => {
-                    UdpSendError::TooLarge(max.saturating_sub(udp::overhead(self.quarter)))
-                }
-                LaneDatagramError::Dropped => UdpSendError::Dropped,
-            })
+        self.0.send(self.datagram(payload)).map_err(|error| match error {
+            LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(self.overhead())),
+            LaneDatagramError::Dropped => UdpSendError::Dropped,
+        })
     }
 
     /// The largest payload that fits now, in bytes; it changes with the path.
     pub fn max_payload(&self) -> usize {
-        self.session
-            .lane()
-            .max_datagram()
-            .saturating_sub(udp::overhead(self.quarter))
-            .min(MAX_UDP_PAYLOAD)
+        let max = self.0.max_datagram().saturating_sub(self.overhead());
+        max.min(MAX_UDP_PAYLOAD)
+    }
+
+    /// Waits until [`UdpSender::max_payload`] is not `known`, larger or smaller, and says what it is now; at once if it is so
+    /// already. The error says why the connection ended.
+    ///
+    /// Cancel-safe.
+    pub async fn max_payload_changed(&self, known: usize) -> Result<usize, TunnelError> {
+        self.0.changed(known, || self.max_payload()).await
     }
 }
 
@@ -127,6 +131,22 @@ impl<L: Lane> UdpTunnel<L> {
         self.sender.max_payload()
     }
 
+    /// As [`UdpSender::max_payload_changed`].
+    pub async fn max_payload_changed(&self, known: usize) -> Result<usize, TunnelError> {
+        self.sender.max_payload_changed(known).await
+    }
+
+    /// Waits for the tunnel's end and says why it came: as the error of [`UdpTunnel::recv`], whether somebody receives or not.
+    ///
+    /// Cancel-safe. Any number of tasks may wait.
+    pub async fn closed(&self) -> TunnelError {
+        poll_fn(|cx| self.stream().poll_closed(cx).map(ended)).await
+    }
+
+    fn stream(&self) -> MutexGuard<'_, UdpStream<L>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The next packet from the target. The error says why the tunnel ended: `Refused` when the relay closed it, as it
     /// does when the target is unreachable or nothing was sent for long.
     ///
@@ -137,15 +157,20 @@ impl<L: Lane> UdpTunnel<L> {
 
     /// As [`UdpTunnel::recv`].
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<Datagram, TunnelError>> {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        match ready!(stream.poll_recv(cx)) {
-            Ok(Some(packet)) => Poll::Ready(Ok(packet)),
-            Ok(None) => Poll::Ready(Err(TunnelError::new(
-                TunnelErrorKind::Refused,
-                "the relay closed the UDP tunnel",
-            ))),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
+        let next = ready!(self.stream().poll_recv(cx));
+        Poll::Ready(match next {
+            Ok(Some(packet)) => Ok(packet),
+            Ok(None) => Err(ended(None)),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+/// Why a tunnel is over; `None`: the relay closed it.
+pub(super) fn ended(error: Option<StreamError>) -> TunnelError {
+    match error {
+        Some(error) => error.into(),
+        None => TunnelError::new(TunnelErrorKind::Refused, "the relay closed the UDP tunnel"),
     }
 }
 

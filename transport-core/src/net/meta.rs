@@ -85,6 +85,8 @@ pub struct SendStats {
     pub too_long: u64,
     /// Segments it refused for another reason.
     pub refused: u64,
+    /// Words of the network, heard by sending or receiving, that nobody takes what was sent: ICMP errors, and routes that are missing.
+    pub unreachable: u64,
     /// System calls that took something.
     pub calls: u64,
 }
@@ -99,7 +101,15 @@ pub(super) fn normal(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A pending ICMP error that a receive call happened to fetch.
+/// The reverse: what an IPv6 socket calls an IPv4 address.
+pub(super) fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        v6 @ SocketAddr::V6(_) => v6,
+    }
+}
+
+/// A pending ICMP error that a call happened to fetch.
 pub(super) fn is_about_an_earlier_send(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(

@@ -109,7 +109,7 @@ impl UdpSocket {
         loop {
             match self.inner.recv(batch) {
                 // An ICMP message about something sent earlier; reported once, and no concern of the receiver.
-                Err(error) if meta::is_about_an_earlier_send(&error) => {}
+                Err(error) if meta::is_about_an_earlier_send(&error) => self.inner.note_unreachable(),
                 result => return result,
             }
         }
@@ -130,6 +130,22 @@ impl UdpSocket {
             ));
         }
         self.inner.send(route, batch)
+    }
+
+    /// Hears `remote` alone from now on, and its ICMP errors ([`SendStats::unreachable`]).
+    ///
+    /// # Errors
+    /// What the system says, such as that no route leads there.
+    pub fn connect(&self, remote: SocketAddr) -> io::Result<()> {
+        self.inner.connect(remote)
+    }
+
+    /// Sends a datagram without content, which no batch can hold.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
+        self.inner.send_empty(remote)
     }
 
     /// From now on what leaves from `local` ([`Route::local`]) leaves by the interface of this number, whatever the routing

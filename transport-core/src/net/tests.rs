@@ -394,3 +394,23 @@ fn codepoints_cross_in_either_family_joined_or_not() {
         }
     }
 }
+
+#[test]
+fn a_connected_socket_hears_one_remote_and_of_its_absence() {
+    let (sender, mut receiver, stranger) = (v4(), v4(), v4());
+    let (from, at) = (sender.local_addr().unwrap(), receiver.local_addr().unwrap());
+    receiver.connect(from).unwrap();
+    stranger.send_empty(at).unwrap();
+    sender.send_empty(at).unwrap();
+    let found = receive(&mut receiver, 1);
+    assert_eq!(found.len(), 1, "strangers are not heard");
+    assert_eq!((found[0].0.remote, found[0].1.len()), (from, 0));
+    drop(sender);
+    let route = Route {
+        remote: from,
+        local: None,
+    };
+    receiver.send_batch(route, &mut batch(1, 10, 0)).unwrap();
+    assert!(receive(&mut receiver, 1).is_empty());
+    assert_eq!(receiver.send_stats().unreachable, 1);
+}

@@ -4,6 +4,7 @@
 //! arbitrary bytes (`tests/parsers.rs`); grouped into [`TARGETS`] they are what `fuzz/` runs, and what replays its corpora
 //! (`tests/corpus.rs`). A target that is a program rather than a text can show an input in words.
 
+pub mod bind;
 pub mod engine;
 pub mod handshake;
 pub mod ip;
@@ -126,6 +127,15 @@ pub const TARGETS: &[Target] = &[
         "templates",
         &[("templates", tunnel::templates), ("targets", tunnel::targets)],
     ),
+    Target {
+        name: "bind",
+        properties: &[
+            ("bind_capsules", bind::bind_capsules),
+            ("bind_contexts", bind::bind_contexts),
+            ("bind_datagrams", bind::bind_datagrams),
+        ],
+        show: bind::show,
+    },
     plain(
         "ip",
         &[

@@ -8,7 +8,7 @@ use transport_core::wire::frame::{
 use transport_core::wire::{ConnectionId, TransportParameters};
 use transport_crypto::TICKET_LEN;
 
-use super::{ip, tickets};
+use super::{bind, ip, tickets};
 use crate::house::root;
 use crate::misbehave::{Raw, encode, generous};
 use crate::pair::RELAY;
@@ -23,6 +23,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "capsules" => capsules(),
         "http" => http(),
         "templates" => templates(),
+        "bind" => [bind::seeds(), random(target, 80, 200)].concat(),
         "ip" => [ip::seeds(), random(target, 60, 300)].concat(),
         "scenario" => scenarios(),
         "bundle" => bundles(),

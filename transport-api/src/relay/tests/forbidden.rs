@@ -9,7 +9,7 @@ use super::super::Names;
 use super::*;
 
 /// One of each, in every way to write it.
-const FORBIDDEN: &[&str] = &[
+pub(super) const FORBIDDEN: &[&str] = &[
     // Of IPv4: this machine, private, shared, link-local, metadata, multicast, broadcast, reserved, unspecified.
     "127.0.0.1",
     "127.8.9.10",

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cmsg::{Address, Control, zero};
 use crate::buffer::{Batch, Ecn, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
-use crate::net::meta::{Caps, SendStats, SocketOptions};
+use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, mapped};
 
 /// The most slots one receive call fills, and those it fills while it expects joined datagrams, or few: what they hold
 /// stays in the cache until it is opened.
@@ -252,7 +252,25 @@ impl Socket {
             self.stats.too_long += 1;
         } else {
             self.stats.refused += 1;
+            self.stats.unreachable += u64::from(is_about_an_earlier_send(error));
         }
+    }
+
+    pub(in crate::net) fn note_unreachable(&mut self) {
+        self.stats.unreachable += 1;
+    }
+
+    pub(in crate::net) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.connect(self.reachable(remote))
+    }
+
+    pub(in crate::net) fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(&[], self.reachable(remote)).map(drop)
+    }
+
+    /// As the standard library names it on this socket.
+    fn reachable(&self, remote: SocketAddr) -> SocketAddr {
+        if self.ipv6 { mapped(remote) } else { remote }
     }
 
     /// One sendmmsg; the segments it took, at least one.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::buffer::{Batch, RecvBatch, RecvMeta, Route};
-use crate::net::meta::{Caps, SendStats, SocketOptions, normal};
+use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, mapped, normal};
 
 #[derive(Debug)]
 pub(in crate::net) struct Socket {
@@ -74,10 +74,7 @@ impl Socket {
     }
 
     pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
-        let remote = match route.remote {
-            SocketAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
-            remote => remote,
-        };
+        let remote = self.reachable(route.remote);
         while let Some(segment) = batch.unsent().next() {
             match self.socket.send_to(segment, remote) {
                 Ok(_) => {
@@ -86,11 +83,30 @@ impl Socket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => self.stats.refused += 1,
+                Err(error) => {
+                    self.stats.refused += 1;
+                    self.stats.unreachable += u64::from(is_about_an_earlier_send(&error));
+                }
             }
             batch.advance(1);
         }
         Ok(())
+    }
+
+    pub(in crate::net) fn note_unreachable(&mut self) {
+        self.stats.unreachable += 1;
+    }
+
+    pub(in crate::net) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.connect(self.reachable(remote))
+    }
+
+    pub(in crate::net) fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(&[], self.reachable(remote)).map(drop)
+    }
+
+    fn reachable(&self, remote: SocketAddr) -> SocketAddr {
+        if self.ipv6 { mapped(remote) } else { remote }
     }
 
     pub(in crate::net) fn caps(&self) -> Caps {
