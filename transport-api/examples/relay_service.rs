@@ -141,6 +141,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{name} {value}");
     }
     service.join()?;
-    billed.iter().for_each(|line| eprintln!("{line}"));
+    for line in billed {
+        eprintln!("{line}");
+    }
     Ok(())
 }

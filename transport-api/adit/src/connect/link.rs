@@ -274,7 +274,7 @@ impl Link {
             {
                 return;
             }
-            pending().await
+            pending::<()>().await;
         });
         poll_fn(|cx| match moved.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
