@@ -2,28 +2,31 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, pending, poll_fn},
     net::{IpAddr, SocketAddr},
+    pin::pin,
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use transport_api::{
-    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection, Endpoint,
-    EndpointConfig, Failover, KeyLog, PathId, PathState,
+    Algorithm, Bundle, ClientIdentity, CloseReason, ConnectError, ConnectOptions, Connection,
+    ConnectionError, Endpoint, EndpointConfig, Failover, KeyLog, PathId, PathState,
+    http::Field,
     local::Handle,
-    masque::Template,
     relay::APP,
-    tunnel::{Client, IpBridge},
+    tunnel::{Client, IpBridge, Successor},
 };
 
-use super::keeper::{self, Keeper};
+use super::keeper::Keeper;
+use super::place::{self, Place, Places};
 use super::tun::{MARK, Vpn, Wishes};
 use crate::{
-    exit::{Code, Context, Failure, Outcome},
+    exit::{Code, Context, Failure, Outcome, fail},
     output,
     state::State,
-    tickets::Tickets,
 };
 
 /// Who is called, and as whom.
@@ -37,21 +40,12 @@ pub(crate) struct Target {
     pub(crate) standby: Option<IpAddr>,
     /// The IP tunnel that is wanted.
     pub(crate) tun: Option<Wishes>,
+    /// Goes along with every request.
+    pub(crate) token: Option<String>,
+    /// Whether to go where the relay says that it goes on.
+    pub(crate) follow: bool,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
-}
-
-impl Target {
-    fn keeper(&self) -> Outcome<Option<Keeper>> {
-        let client = self.identity.as_ref().map(ClientIdentity::client_id);
-        let start =
-            |state: &State| Keeper::start(state.clone(), Tickets::of(state, self.bundle.relay_id(), client));
-        self.state
-            .as_ref()
-            .map(start)
-            .transpose()
-            .or_fail(Code::Failed, "thread")
-    }
 }
 
 /// How events are shown.
@@ -67,14 +61,9 @@ pub(crate) struct Shown {
 pub(crate) struct Link {
     pub(crate) at: Handle,
     target: Target,
-    /// The newest bundle: what the next connection is made with.
-    bundle: RefCell<Bundle>,
-    /// What the next process begins with; nowhere for tests and demos.
-    keeper: Option<Keeper>,
+    places: Places,
     shown: Shown,
     endpoint: Endpoint,
-    server: SocketAddr,
-    template: Template,
     vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
@@ -115,17 +104,19 @@ impl Link {
             }
         };
         let endpoint = endpoint.or_fail(Code::Failed, "socket")?;
-        let template = Template::well_known(&server.to_string()).or_fail(Code::Failed, "relay address")?;
+        let home = Place::new(
+            target.bundle.clone(),
+            server,
+            target.state.clone(),
+            target.identity.as_ref(),
+        )?;
         let (current, ever) = (RefCell::new(None), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
-            bundle: RefCell::new(target.bundle.clone()),
-            keeper: target.keeper()?,
+            places: Places::new(home),
             target,
             shown,
             endpoint,
-            server,
-            template,
             vpn,
             current,
             ever,
@@ -149,7 +140,14 @@ impl Link {
 
     /// Makes a client of a connection, with its IP tunnel where one is wanted.
     async fn serve(&self, connection: &Connection) -> Outcome<Option<IpBridge>> {
-        let (client, work) = Client::new(connection.clone(), self.template.clone());
+        let (client, work) = Client::new(connection.clone(), self.places.now().template.clone());
+        let token = self.target.token.as_deref();
+        let client = client.with_fields(
+            token
+                .map(|token| Field::new("authorization", token))
+                .into_iter()
+                .collect(),
+        );
         let work = async move {
             let end = work.await;
             tracing::info!(%end, "session");
@@ -164,39 +162,35 @@ impl Link {
     }
 
     async fn attempt(&self) -> Result<Connection, ConnectError> {
-        let bundle = self.bundle.borrow().clone();
+        let place = self.places.now();
+        let bundle = place.bundle.borrow().clone();
         let mut options = ConnectOptions::new(bundle.clone(), APP);
         options.identity = self.target.identity.clone();
-        options.server = Some(self.server);
-        options.ticket = self.keeper.as_ref().and_then(Keeper::take_ticket);
+        options.server = Some(place.server);
+        options.ticket = place.keeper.as_ref().and_then(Keeper::take_ticket);
         let connection = self.endpoint.connect(options).await?;
-        self.remember(&bundle);
+        place.remember(&bundle);
         Ok(connection)
-    }
-
-    /// Keeps the bundle that this relay has proved to be its own, before anything is built on it.
-    fn remember(&self, bundle: &Bundle) {
-        if let Some(state) = &self.target.state {
-            keeper::remember(state, bundle);
-        }
     }
 
     /// Takes the relay's next bundles as they come, until the connection ends.
     async fn follow_bundles(self: Rc<Self>, connection: Connection) {
+        let place = self.places.now();
         while let Ok(bundle) = connection.bundle_updates().await {
-            if bundle.epoch() > self.bundle.borrow().epoch() {
+            if bundle.epoch() > place.bundle.borrow().epoch() {
                 tracing::info!(epoch = bundle.epoch(), "the relay's next bundle");
-                if let Some(keeper) = &self.keeper {
+                if let Some(keeper) = &place.keeper {
                     keeper.put_bundle(bundle.clone());
                 }
-                *self.bundle.borrow_mut() = bundle;
+                *place.bundle.borrow_mut() = bundle;
             }
         }
     }
 
     /// Keeps the relay's tickets as they come, until the connection ends.
     async fn follow_tickets(self: Rc<Self>, connection: Connection) {
-        while let (Some(keeper), Ok(ticket)) = (&self.keeper, connection.tickets().await) {
+        let place = self.places.now();
+        while let (Some(keeper), Ok(ticket)) = (&place.keeper, connection.tickets().await) {
             keeper.put_ticket(ticket);
         }
     }
@@ -258,10 +252,65 @@ impl Link {
                 tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection).await;
-            let reason = connection.closed().await;
+            let closed = self.until_left(&connection).await;
             self.current.borrow_mut().take();
-            self.event("closed", json!({ "reason": reason.to_string() }));
+            if let Some(reason) = closed {
+                self.event("closed", json!({ "reason": reason.to_string() }));
+            }
             (connection, bridge) = self.again().await;
+        }
+    }
+
+    /// Waits until the connection ends, and says why, or until there is a better place. What is open then stays on the old
+    /// connection to its end; an IP tunnel can only be in one place, so it waits for the relay to end it.
+    async fn until_left(&self, connection: &Connection) -> Option<ConnectionError> {
+        let client = self.current.borrow().clone();
+        let mut closed = pin!(connection.closed());
+        let mut moved = pin!(async {
+            if let Some(client) = client
+                && let Ok(successor) = client.until_moved().await
+                && self.follow(&successor).await
+                && self.vpn.is_none()
+            {
+                return;
+            }
+            pending::<()>().await;
+        });
+        poll_fn(|cx| match moved.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => closed.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Goes on with the relay that the present one names, from the next connection on.
+    async fn follow(&self, successor: &Successor) -> bool {
+        let relay_id = successor.relay_id();
+        if !self.target.follow {
+            tracing::info!(%relay_id, "the relay names a successor; --stay");
+            return false;
+        }
+        let (identity, state) = (self.target.identity.as_ref(), State::of(&relay_id));
+        let state = self.target.state.as_ref().map(|_| state);
+        let home = self.places.now().server;
+        let found = place::find(&self.at, successor, home, state.as_ref()).await;
+        let found = found.and_then(|(bundle, server)| match &self.vpn {
+            Some(vpn) if vpn.covers(server.ip()) => fail(
+                Code::Failed,
+                "the successor's address lies in a route of the tunnel",
+            ),
+            _ => Place::new(bundle, server, state, identity),
+        });
+        match found {
+            Ok(place) => {
+                self.places.move_to(place);
+                self.event("moved", json!({ "relay_id": relay_id.to_string() }));
+                true
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, %relay_id, "the relay names a successor that cannot be followed");
+                false
+            }
         }
     }
 
@@ -279,6 +328,7 @@ impl Link {
                 Err(error) => error.to_string(),
             };
             self.event("failed", json!({ "reason": reason }));
+            self.places.try_other();
             self.at.sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         }
@@ -332,7 +382,7 @@ impl Link {
         self.event(
             name,
             json!({
-                "relay_id": self.target.bundle.relay_id().to_string(),
+                "relay_id": self.places.now().bundle.borrow().relay_id().to_string(),
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
                 "resumed": connection.resumed(),
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
@@ -360,13 +410,14 @@ impl Link {
             .find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
         output::tell(format_args!(
             "{name} {}{}",
-            self.server,
+            self.places.now().server,
             detail.unwrap_or_default()
         ));
     }
 
     /// A relay is silent to whoever it does not serve, so silence has many causes.
     fn explain(&self, error: &ConnectError) -> Failure {
+        let server = self.places.now().server;
         let who = match &self.target.identity {
             Some(identity) => format!("client_id {}", identity.client_id()),
             None => "an anonymous client".to_string(),
@@ -379,15 +430,14 @@ impl Link {
             error if is_silence(error) => Failure {
                 code: Code::Unreachable,
                 message: format!(
-                    "{} does not answer. A relay is silent to everyone it does not serve; check the address, that the relay \
+                    "{server} does not answer. A relay is silent to everyone it does not serve; check the address, that the relay \
                      runs and UDP passes, that this machine's clock is right, that the bundle is the relay's newest, and \
-                     that the relay lets in {who}",
-                    self.server
+                     that the relay lets in {who}"
                 ),
             },
             error => Failure {
                 code: Code::Auth,
-                message: format!("{}: {error}", self.server),
+                message: format!("{server}: {error}"),
             },
         }
     }

@@ -138,7 +138,7 @@ async fn connect(link: &Rc<Link>, local: TcpStream, host: &str, port: u16) {
 
 fn code_of(error: &TunnelError) -> Reply {
     match error.kind() {
-        TunnelErrorKind::Policy => Reply::NotAllowed,
+        TunnelErrorKind::Policy | TunnelErrorKind::Authentication => Reply::NotAllowed,
         TunnelErrorKind::Dns => Reply::HostUnreachable,
         TunnelErrorKind::Refused => Reply::Refused,
         TunnelErrorKind::Timeout => Reply::TtlExpired,

@@ -121,6 +121,8 @@ async fn connect(
     name: &str,
 ) -> Outcome<(Rc<Link>, SocketAddr)> {
     let target = Target {
+        token: None,
+        follow: true,
         tun: None,
         bundle: stage.bundle(relay)?,
         identity: None,

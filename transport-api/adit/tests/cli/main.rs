@@ -6,4 +6,5 @@ mod completions;
 mod datagrams;
 mod machine;
 mod operate;
+mod tenants;
 mod traffic;
