@@ -10,7 +10,7 @@
     )
 )]
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     Entropy, EntropyFailed, Secret,
@@ -50,7 +50,7 @@ impl TokenIssuer {
 
     /// What a relay must know to verify what this key signs.
     pub fn verifier(&self) -> TokenKey {
-        TokenKey(self.key.public())
+        TokenKey(self.key.public().into())
     }
 
     /// Signs what a token says. `None` cannot happen with a context of this length.
@@ -59,9 +59,9 @@ impl TokenIssuer {
     }
 }
 
-/// The public half of a [`TokenIssuer`].
+/// The public half of a [`TokenIssuer`]. Clones share one copy.
 #[derive(Clone, PartialEq, Eq)]
-pub struct TokenKey(Box<[u8; ML_DSA_KEY]>);
+pub struct TokenKey(Arc<[u8; ML_DSA_KEY]>);
 
 impl TokenKey {
     /// Length of the key, bytes.
@@ -71,7 +71,7 @@ impl TokenKey {
 
     /// From its bytes (FIPS 204, `pkEncode`); every string of this length is a key.
     pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Self {
-        Self(Box::new(*bytes))
+        Self(Arc::new(*bytes))
     }
 
     /// Its bytes.

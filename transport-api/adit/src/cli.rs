@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use transport_api::{Algorithm, ip::Network};
+use transport_api::{Algorithm, ClientId, ip::Network, relay::TenantId};
 
 use crate::{
     exit::{Code, Outcome, fail},
@@ -72,6 +72,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53\n  adit connect second.bundle --via first.bundle --socks 127.0.0.1:1080"
     )]
     Connect(Connect),
+    /// Make and read access tokens, which a relay with `[access] issuers` asks for.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        what: Token,
+    },
     /// Measure.
     #[command(
         after_help = "Examples:\n  adit bench server --dir /tmp/b --listen 127.0.0.1:4433\n  adit bench client /tmp/b/relay.bundle --workload bulk --json\n  adit bench client /tmp/b/relay.bundle --workload mixed --seconds 10 --json"
@@ -168,6 +174,12 @@ pub(crate) enum Init {
         #[arg(long, value_enum, default_value_t = Access::Open)]
         access: Access,
     },
+    /// issuer.key, which signs access tokens, and issuer.pub, which relays verify them with.
+    Issuer {
+        /// Where to put them.
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// client.key; prints client_id.
     Client {
         /// Where to put it.
@@ -213,6 +225,45 @@ pub(crate) enum Bundle {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Sign a token and print it.
+    #[command(
+        after_help = "Examples:\n  adit token issue --key issuer.key --tenant acme --client CLIENT_ID --hours 720 > acme.token\n  adit token issue --key issuer.key --tenant guests --mbit 20 --json"
+    )]
+    Issue(Issue),
+    /// What a token says, and whether it is an issuer's.
+    #[command(
+        after_help = "Examples:\n  adit token show acme.token\n  adit token show acme.token --issuer issuer.pub --json"
+    )]
+    Show {
+        /// The file with the token.
+        file: PathBuf,
+        /// The public key of the issuer that it should be from.
+        #[arg(long, value_name = "FILE")]
+        issuer: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Issue {
+    /// The issuer's key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// On whose account its tunnels are.
+    #[arg(long)]
+    pub(crate) tenant: TenantId,
+    /// The one client that may show it; without it, it is for the one session that shows it first.
+    #[arg(long, value_name = "CLIENT_ID")]
+    pub(crate) client: Option<ClientId>,
+    /// Megabits per second for all its tunnels together; 0: no limit.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) mbit: u32,
+    /// For how long from now.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=744))]
+    pub(crate) hours: u64,
+}
+
 #[derive(Args)]
 pub(crate) struct Connect {
     /// The relay's bundle.
@@ -227,6 +278,12 @@ pub(crate) struct Connect {
     /// This client's key for the relays of --via. Another one than --identity, or they can tell together who it is.
     #[arg(long, value_name = "FILE")]
     pub(crate) via_identity: Option<PathBuf>,
+    /// What the relay asks for: a file with an access token, or with another value of `authorization` such as "Bearer …".
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
+    /// Do not go where the relay says that it goes on when it ends.
+    #[arg(long)]
+    pub(crate) stay: bool,
     /// Serve SOCKS5 (CONNECT and UDP ASSOCIATE) here.
     #[arg(long, value_name = "ADDR")]
     pub(crate) socks: Option<SocketAddr>,

@@ -3,13 +3,16 @@
 //! Precedence: default < file < environment `ADIT_SECTION_KEY` (lists by commas).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
 use serde::Deserialize;
-use transport_api::{Algorithm, ClientId, EndpointConfig, relay::Network};
+use transport_api::{
+    Algorithm, ClientId, EndpointConfig,
+    relay::{Network, TenantId},
+};
 
 use crate::{
     cli::{self, Access as AccessMode, Cc},
@@ -19,6 +22,8 @@ use crate::{
 
 /// Workers of one address.
 pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
+/// Addresses of a bound port (`Proxy-Public-Address`).
+const MAX_PUBLIC: usize = transport_api::masque::bind::address::MAX_ADDRESSES;
 /// The fastest fixed rate, Mbit/s.
 const MAX_MBIT: u64 = 100_000;
 
@@ -36,6 +41,10 @@ pub(crate) struct Config {
     pub(crate) targets: Targets,
     #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) bind: Bind,
+    #[serde(default)]
+    pub(crate) drain: Drain,
     #[serde(default)]
     pub(crate) transport: Transport,
     #[serde(default)]
@@ -88,6 +97,43 @@ pub(crate) struct Access {
     /// `client_id`s kept out in either mode.
     #[serde(deserialize_with = "parsed_list")]
     pub(crate) revoked: Vec<ClientId>,
+    /// Bearer tokens, each with its tenant.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) tokens: Vec<Word>,
+    /// `user:password`, each with its tenant.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) users: Vec<Word>,
+    /// Public keys of who issues access tokens, relative to the configuration.
+    pub(crate) issuers: Vec<PathBuf>,
+}
+
+/// `TENANT:SHA256`: a secret word, of which only the hash is known here.
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    pub(crate) tenant: TenantId,
+    pub(crate) hash: [u8; 32],
+}
+
+impl std::str::FromStr for Word {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || "wanted TENANT:SHA256, with 64 lower-case hex digits".to_string();
+        let (tenant, hash) = text.rsplit_once(':').ok_or_else(wanted)?;
+        // Ids have the same form.
+        let hash: ClientId = hash.parse().map_err(|_| wanted())?;
+        Ok(Self {
+            tenant: tenant.parse().map_err(|error| format!("{tenant:?}: {error}"))?,
+            hash: *hash.as_bytes(),
+        })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Drain {
+    /// The bundle of the relay that goes on when this one drains, relative to the configuration.
+    pub(crate) successor: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,6 +156,20 @@ pub(crate) struct Limits {
     pub(crate) tunnels_per_session: usize,
     /// Each direction; 0: no limit.
     pub(crate) mbit_per_session: u64,
+    /// A file that says what each tenant may use, relative to the configuration.
+    pub(crate) tenants: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bind {
+    /// Clients may have ports of this machine (CONNECT-UDP bind).
+    pub(crate) enabled: bool,
+    /// The addresses that clients are told they are reached at; empty: those by which this machine reaches the world.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) public: Vec<IpAddr>,
+    /// Compression contexts of one port at once.
+    pub(crate) max_contexts: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,6 +241,9 @@ impl Default for Access {
             mode: AccessMode::Open,
             clients: Vec::new(),
             revoked: Vec::new(),
+            tokens: Vec::new(),
+            users: Vec::new(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -191,6 +254,17 @@ impl Default for Limits {
             sessions: 100_000,
             tunnels_per_session: 128,
             mbit_per_session: 0,
+            tenants: None,
+        }
+    }
+}
+
+impl Default for Bind {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            public: Vec::new(),
+            max_contexts: 256,
         }
     }
 }
@@ -291,6 +365,10 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("."));
         config.identity.key = folder.join(&config.identity.key);
         config.identity.bundle = folder.join(&config.identity.bundle);
+        let named = [&mut config.limits.tenants, &mut config.drain.successor];
+        for path in named.into_iter().flatten().chain(&mut config.access.issuers) {
+            *path = folder.join(&path);
+        }
         if let Some(socket) = config
             .status
             .socket
@@ -330,6 +408,12 @@ impl Config {
         }
         if self.tun.enabled {
             self.check_tun(shown)?;
+        }
+        if self.bind.public.len() > MAX_PUBLIC {
+            return fail(
+                Code::Config,
+                format!("{shown}: [bind] public: at most {MAX_PUBLIC} addresses"),
+            );
         }
         if self.transport.fixed_mbit > MAX_MBIT {
             return fail(
@@ -383,11 +467,19 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("access", "mode", Shape::Text),
     ("access", "clients", Shape::List),
     ("access", "revoked", Shape::List),
+    ("access", "tokens", Shape::List),
+    ("access", "users", Shape::List),
+    ("access", "issuers", Shape::List),
+    ("drain", "successor", Shape::Text),
     ("targets", "allow", Shape::List),
     ("targets", "deny", Shape::List),
     ("limits", "sessions", Shape::Number),
     ("limits", "tunnels_per_session", Shape::Number),
     ("limits", "mbit_per_session", Shape::Number),
+    ("limits", "tenants", Shape::Text),
+    ("bind", "enabled", Shape::Truth),
+    ("bind", "public", Shape::List),
+    ("bind", "max_contexts", Shape::Number),
     ("transport", "cc", Shape::Text),
     ("transport", "fixed_mbit", Shape::Number),
     ("tun", "enabled", Shape::Truth),
@@ -488,6 +580,7 @@ bundle = "relay.bundle"       # what clients need; hand it out
 [access]                      # revoked = ["client_id"]: kept out in either mode
 mode = "{mode}"                 # open | allowlist
 clients = []
+# tokens = ["TENANT:SHA256"]  # bearer tokens, users = the same of user:password, issuers = ["issuer.pub"] of access tokens
 
 [targets]                     # everything public is allowed; nothing private, loopback, link-local, multicast or metadata is
 allow = []
@@ -497,6 +590,15 @@ deny = []
 sessions = 100000
 tunnels_per_session = 128
 mbit_per_session = 0          # 0: no limit
+# tenants = "tenants.toml"    # what each tenant may use
+
+# [drain]
+# successor = "other.bundle"  # on SIGTERM clients are told to go on there
+
+[bind]                        # ports of this machine for clients, who are then reached from everywhere (CONNECT-UDP bind)
+enabled = true
+public = []                   # what the world calls this machine, behind 1:1 NAT; empty: its own addresses
+max_contexts = 256            # peers of one port whose packets need no address
 
 [transport]
 cc = "bbr"                    # "bbr-lossy" for links that lose more than 2 % without a queue, or "cubic"
@@ -533,6 +635,8 @@ mod tests {
         assert_eq!(config.listen.workers, Listen::default().workers);
         assert_eq!(config.limits.sessions, Limits::default().sessions);
         assert_eq!(config.metrics.listen, Metrics::default().listen);
+        assert!(config.bind.enabled && config.bind.public.is_empty());
+        assert_eq!(config.bind.max_contexts, Bind::default().max_contexts);
         assert_eq!((config.identity.rotate, config.status.socket), (true, None));
     }
 
@@ -560,9 +664,13 @@ mod tests {
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
             ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
+            ("[bind]\npublic = [\"relay\"]\n", "relay.toml:2:"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),
+            ("[access]\ntokens = [\"acme\"]\n", "wanted TENANT:SHA256"),
+            ("[access]\nusers = [\"a b:00\"]\n", "relay.toml:2:"),
+            ("[drain]\nsucessor = \"x\"\n", "did you mean `successor`?"),
             ("[status]\nsocked = \"\"\n", "did you mean `socket`?"),
         ] {
             let failure = parse(text).unwrap_err();

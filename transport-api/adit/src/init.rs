@@ -11,7 +11,7 @@ use crate::{
     exit::{Code, Context, Outcome},
     files,
     keyring::RelayKeys,
-    output, secrets,
+    output, secrets, token,
 };
 
 pub(crate) fn run(who: cli::Init, json: bool) -> Outcome {
@@ -23,6 +23,7 @@ pub(crate) fn run(who: cli::Init, json: bool) -> Outcome {
             access,
         } => relay(&dir, &endpoint, access, json),
         cli::Init::Client { dir } => client(&dir, json),
+        cli::Init::Issuer { dir } => issuer(&dir, json),
     }
 }
 
@@ -78,6 +79,28 @@ fn refuse_existing(paths: &[std::path::PathBuf]) -> Outcome {
         ),
         None => Ok(()),
     }
+}
+
+fn issuer(dir: &Path, as_json: bool) -> Outcome {
+    std::fs::create_dir_all(dir).or_fail(Code::Config, dir.display())?;
+    let paths = ["issuer.key", "issuer.pub"].map(|name| dir.join(name));
+    let [key, public] = &paths;
+    refuse_existing(&paths)?;
+    let id = u64::from_be_bytes(token::create_issuer(key, public)?.id());
+    let files: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    if as_json {
+        let issuer = format!("{id:016x}");
+        output::json_line(&json!({ "relay_id": null, "client_id": null, "issuer": issuer, "files": files }));
+    } else {
+        output::line(format_args!("issuer {id:016x}"));
+        output::line(format_args!("Wrote {}", files.join(", ")));
+        output::line(format_args!(
+            "Next: [access] issuers = [\"{}\"] in relay.toml; adit token issue --key {}",
+            public.display(),
+            key.display()
+        ));
+    }
+    Ok(())
 }
 
 fn client(dir: &Path, as_json: bool) -> Outcome {

@@ -23,6 +23,7 @@ mod signals;
 mod state;
 mod status;
 mod tickets;
+mod token;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Bundle { what } => bundle::run(what, json),
         Command::Relay { config, key_log } => relay::run(&config, key_log.as_deref(), json),
         Command::Connect(options) => connect::run(&options, json),
+        Command::Token { what } => token::run(what, json),
         Command::Bench { end } => bench::run(end, json),
         Command::Version => output::version(json),
         Command::Completions { shell } => {

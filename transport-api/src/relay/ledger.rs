@@ -37,7 +37,7 @@ pub(super) enum Way {
 pub(super) struct Account {
     pub(super) id: TenantId,
     pub(super) tenant: Arc<Tenant>,
-    pub(super) tunnel: Taken,
+    pub(super) _tunnel: Taken,
 }
 
 /// Whose tunnel it is.

@@ -315,7 +315,11 @@ fn account<L: Lane>(context: &SessionContext<L>, id: TenantId) -> Result<Account
     let tunnel = tenant
         .take(Countable::Tunnels)
         .ok_or_else(|| Refusal::beyond_quota("too many tunnels of the tenant", RETRY))?;
-    Ok(Account { id, tenant, tunnel })
+    Ok(Account {
+        id,
+        tenant,
+        _tunnel: tunnel,
+    })
 }
 
 /// Resolves, connects, answers, carries.

@@ -3,12 +3,14 @@
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use transport_api::{
-    Bundle, ClientIdentity, ConnectOptions, Connection, EndpointAddress, RelayId, relay::APP,
+    Bundle, ClientIdentity, ConnectOptions, Connection, EndpointAddress, RelayId, masque::Template,
+    relay::APP, tunnel::Successor,
 };
 
 use super::keeper::{self, Keeper};
 use crate::{
     exit::{Code, Context, Outcome},
+    keyring::unix_now,
     state::State,
     tickets::Tickets,
 };
@@ -55,6 +57,33 @@ impl Hop {
 
     pub(super) fn relay_id(&self) -> RelayId {
         self.bundle.borrow().relay_id()
+    }
+
+    /// Where the socket reaches it; `None` in a chain, where the relay before finds it.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        self.server
+    }
+
+    /// How requests to it name it.
+    pub(super) fn template(&self) -> Outcome<Template> {
+        Template::well_known(&self.place()).or_fail(Code::Failed, "relay address")
+    }
+
+    /// The relay it names to go on with, for the same client. Its bundle must be valid, and no older than what this machine knows of it.
+    pub(super) fn succeeded_by(&self, successor: &Successor) -> Outcome<Party> {
+        let state = self.state.as_ref().map(|_| State::of(&successor.relay_id()));
+        let mut bundle = successor.bundle().clone();
+        if let Some(state) = &state {
+            bundle = state.choose(bundle)?;
+        }
+        bundle
+            .check_time(unix_now())
+            .or_fail(Code::Auth, "the successor's bundle")?;
+        Ok(Party {
+            bundle,
+            identity: self.identity.clone(),
+            state,
+        })
     }
 
     /// Where it is, for people and for the names of requests.

@@ -2,21 +2,25 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, pending, poll_fn},
     net::{IpAddr, SocketAddr},
+    pin::pin,
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use transport_api::{
-    Algorithm, CloseReason, ConnectError, Connection, Endpoint, EndpointConfig, Failover, KeyLog, PathId,
-    PathState,
+    Algorithm, CloseReason, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, Failover,
+    KeyLog, PathId, PathState,
+    http::Field,
     local::{Handle, LoopFull},
-    masque::Template,
-    tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, TunnelErrorKind},
+    tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, Successor, TunnelErrorKind},
 };
 
 use super::hop::{Hop, Party};
+use super::place::{self, Places};
 use super::tun::{MARK, Vpn, Wishes};
 use crate::{
     exit::{Code, Context, Failure, Outcome, fail},
@@ -32,6 +36,10 @@ pub(crate) struct Target {
     pub(crate) standby: Option<IpAddr>,
     /// The IP tunnel that is wanted.
     pub(crate) tun: Option<Wishes>,
+    /// Goes along with every request.
+    pub(crate) token: Option<String>,
+    /// Whether to go where the relay says that it goes on.
+    pub(crate) follow: bool,
     /// Taken by the endpoint.
     pub(crate) key_log: Option<Box<dyn KeyLog + Send>>,
 }
@@ -48,13 +56,14 @@ pub(crate) struct Shown {
 /// The relay, as listeners see it: sometimes there, always remade.
 pub(crate) struct Link {
     pub(crate) at: Handle,
-    hops: Vec<Rc<Hop>>,
+    /// The relays before the last one.
+    outer: Vec<Rc<Hop>>,
+    places: Places,
     standby: Option<IpAddr>,
+    token: Option<String>,
+    follow: bool,
     shown: Shown,
     endpoint: Endpoint,
-    /// Where the last relay is, for people.
-    place: String,
-    template: Template,
     vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
     ever: Cell<bool>,
@@ -104,20 +113,22 @@ impl Link {
         let endpoint = endpoint.or_fail(Code::Failed, "socket")?;
         let servers = std::iter::once(Some(server)).chain(std::iter::repeat(None));
         let hops = target.relays.into_iter().zip(servers);
-        let hops: Vec<Rc<Hop>> = hops
+        let mut outer: Vec<Rc<Hop>> = hops
             .map(|(party, server)| Hop::new(party, server))
             .collect::<Outcome<_>>()?;
-        let place = hops.last().map(|last| last.place()).unwrap_or_default();
-        let template = Template::well_known(&place).or_fail(Code::Failed, "relay address")?;
+        let Some(last) = outer.pop() else {
+            return fail(Code::Usage, "no relay is given");
+        };
         let (current, ever, leaving) = (RefCell::new(None), Cell::new(false), Cell::new(false));
         Ok(Rc::new(Self {
             at: at.clone(),
-            hops,
+            outer,
+            places: Places::new(last),
             standby: target.standby,
+            token: target.token,
+            follow: target.follow,
             shown,
             endpoint,
-            place,
-            template,
             vpn,
             current,
             ever,
@@ -142,7 +153,12 @@ impl Link {
 
     /// Makes a client of a connection, with its IP tunnel where one is wanted.
     async fn serve(&self, connection: &Connection) -> Outcome<Option<IpBridge>> {
-        let (client, work) = Client::new(connection.clone(), self.template.clone());
+        let (client, work) = Client::new(connection.clone(), self.places.now().template()?);
+        let fields = self
+            .token
+            .as_deref()
+            .map(|token| Field::new("authorization", token));
+        let client = client.with_fields(fields.into_iter().collect());
         let work = async move {
             let end = work.await;
             tracing::info!(%end, "session");
@@ -156,10 +172,16 @@ impl Link {
         Ok(bridge)
     }
 
+    /// The way to the relay as it is now.
+    fn hops(&self) -> Vec<Rc<Hop>> {
+        self.outer.iter().cloned().chain([self.places.now()]).collect()
+    }
+
     async fn attempt(&self) -> Result<Chain, ChainError> {
-        let relays = self.hops.iter().map(|hop| hop.options()).collect();
+        let hops = self.hops();
+        let relays = hops.iter().map(|hop| hop.options()).collect();
         let chain = Chain::start(&self.at, &self.endpoint, relays).await?;
-        self.hops.iter().for_each(|hop| hop.remember());
+        hops.iter().for_each(|hop| hop.remember());
         Ok(chain)
     }
 
@@ -206,11 +228,12 @@ impl Link {
     }
 
     /// Does what goes on beside a chain until it ends.
-    fn follow(self: &Rc<Self>, chain: &Chain) -> Result<(), LoopFull> {
+    fn attend(self: &Rc<Self>, chain: &Chain) -> Result<(), LoopFull> {
         let connections = chain.outer().iter().chain([chain.connection()]);
-        for (hop, connection) in self.hops.iter().zip(connections.clone()) {
-            self.at.spawn(Rc::clone(hop).follow_bundles(connection.clone()))?;
-            self.at.spawn(Rc::clone(hop).follow_tickets(connection.clone()))?;
+        for (hop, connection) in self.hops().into_iter().zip(connections.clone()) {
+            self.at
+                .spawn(Rc::clone(&hop).follow_bundles(connection.clone()))?;
+            self.at.spawn(hop.follow_tickets(connection.clone()))?;
         }
         // The network is under the outermost one alone.
         for connection in connections.take(1) {
@@ -228,21 +251,83 @@ impl Link {
                 (Some(vpn), Some(bridge)) => self.at.spawn(vpn.run(bridge, connection.clone())),
                 _ => Ok(()),
             };
-            if let Err(error) = self.follow(&chain).and(packets) {
+            if let Err(error) = self.attend(&chain).and(packets) {
                 tracing::warn!(%error, "the event loop is full");
             }
             self.say_connected(&connection).await;
-            let ended = connection.closed().await;
+            let ended = self.until_left(&connection).await;
             self.current.borrow_mut().take();
-            // Where a chain broke says more than that it did.
-            let reason = chain
-                .broken()
-                .map_or(ended.to_string(), |broken| broken.to_string());
-            self.event("closed", json!({ "reason": reason }));
+            if let Some(ended) = ended {
+                // Where a chain broke says more than that it did.
+                let reason = chain
+                    .broken()
+                    .map_or(ended.to_string(), |broken| broken.to_string());
+                self.event("closed", json!({ "reason": reason }));
+            }
             if self.leaving.get() {
                 return;
             }
             (chain, bridge) = self.again().await;
+        }
+    }
+
+    /// Waits until the connection ends, and says why, or until there is a better place. What is open then stays on the old
+    /// connection to its end; an IP tunnel can only be in one place, so it waits for the relay to end it.
+    async fn until_left(&self, connection: &Connection) -> Option<ConnectionError> {
+        let client = self.current.borrow().clone();
+        let mut closed = pin!(connection.closed());
+        let mut moved = pin!(async {
+            if let Some(client) = client
+                && let Ok(successor) = client.until_moved().await
+                && self.follow(&successor).await
+                && self.vpn.is_none()
+            {
+                return;
+            }
+            pending::<()>().await;
+        });
+        poll_fn(|cx| match moved.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => closed.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Goes on with the relay that the present one names, from the next connection on.
+    async fn follow(&self, successor: &Successor) -> bool {
+        let relay_id = successor.relay_id();
+        if !self.follow {
+            tracing::info!(%relay_id, "the relay names a successor; --stay");
+            return false;
+        }
+        match self.find(successor).await {
+            Ok(hop) => {
+                self.places.move_to(hop);
+                self.event("moved", json!({ "relay_id": relay_id.to_string() }));
+                true
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, %relay_id, "the relay names a successor that cannot be followed");
+                false
+            }
+        }
+    }
+
+    /// The successor as a relay to connect to. The last of a chain is found by the relay before it.
+    async fn find(&self, successor: &Successor) -> Outcome<Rc<Hop>> {
+        let party = self.places.now().succeeded_by(successor)?;
+        let ids: Vec<_> = self.outer.iter().map(|hop| hop.relay_id()).collect();
+        Chain::check(&[ids, vec![successor.relay_id()]].concat()).or_fail(Code::Failed, "the successor")?;
+        let server = match self.places.now().server() {
+            None => None,
+            Some(home) => Some(place::reach(&self.at, &party.bundle, home).await?),
+        };
+        match (&self.vpn, server) {
+            (Some(vpn), Some(server)) if vpn.covers(server.ip()) => fail(
+                Code::Failed,
+                "the successor's address lies in a route of the tunnel",
+            ),
+            _ => Hop::new(party, server),
         }
     }
 
@@ -260,6 +345,7 @@ impl Link {
                 Err(error) => reason(&error),
             };
             self.event("failed", json!({ "reason": reason }));
+            self.places.try_other();
             self.at.sleep(pause).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         }
@@ -296,7 +382,7 @@ impl Link {
     pub(crate) async fn close(&self) {
         self.leaving.set(true);
         // What the last relay hears comes through the others, which end after it.
-        if let Some(connection) = self.connection().filter(|_| self.hops.len() > 1) {
+        if let Some(connection) = self.connection().filter(|_| !self.outer.is_empty()) {
             connection.close(0x100, b"");
             let _ = self.at.timeout(GOODBYE, self.endpoint.wait_idle()).await;
         }
@@ -313,12 +399,12 @@ impl Link {
         } else {
             "connected"
         };
-        let mut ids: Vec<String> = self.hops.iter().map(|hop| hop.relay_id().to_string()).collect();
+        let via: Vec<_> = self.outer.iter().map(|hop| hop.relay_id().to_string()).collect();
         self.event(
             name,
             json!({
-                "relay_id": ids.pop(),
-                "via": ids,
+                "relay_id": self.places.now().relay_id().to_string(),
+                "via": via,
                 "handshake_ms": connection.handshake_duration().as_secs_f64() * 1000.0,
                 "resumed": connection.resumed(),
                 "rtt_ms": stats.srtt.as_secs_f64() * 1000.0,
@@ -346,14 +432,15 @@ impl Link {
             .find_map(|key| rest.get(key).map(|value| format!(" ({key} {value})")));
         output::tell(format_args!(
             "{name} {}{}",
-            self.place,
+            self.places.now().place(),
             detail.unwrap_or_default()
         ));
     }
 
     /// A relay is silent to whoever it does not serve, so silence has many causes.
     fn explain(&self, error: &ChainError) -> Failure {
-        let Some(hop) = self.hops.get(error.hop) else {
+        let hops = self.hops();
+        let Some(hop) = hops.get(error.hop) else {
             return Failure {
                 code: Code::Usage,
                 message: error.to_string(),

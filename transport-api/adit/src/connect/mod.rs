@@ -4,6 +4,7 @@ mod forward;
 mod hop;
 mod keeper;
 mod link;
+mod place;
 mod pump;
 mod socks;
 mod tun;
@@ -61,6 +62,8 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         standby: options.standby,
         key_log,
         tun,
+        token: options.token.as_deref().map(crate::token::read).transpose()?,
+        follow: !options.stay,
     };
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;
     let at = main.handle();

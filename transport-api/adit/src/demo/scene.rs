@@ -121,6 +121,8 @@ async fn connect(
     name: &str,
 ) -> Outcome<(Rc<Link>, SocketAddr)> {
     let target = Target {
+        token: None,
+        follow: true,
         tun: None,
         relays: vec![Party {
             bundle: stage.bundle(relay)?,

@@ -1,5 +1,6 @@
 //! `adit relay`: serves until it is told to stop, and reads its configuration again on SIGHUP.
 
+mod admission;
 mod board;
 mod figures;
 mod rotation;
@@ -8,10 +9,11 @@ pub(crate) mod vpn;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use transport_api::{
-    Access, Endpoint, EndpointConfig, ServerOptions, Wait,
+    Access, Bundle, Endpoint, EndpointConfig, ServerOptions, Wait,
     relay::{APP, Quota, RelayConfig, RelayService, TargetPolicy},
 };
 
+use admission::Admission;
 use board::Board;
 use rotation::{Change, Rotation};
 
@@ -19,6 +21,7 @@ use crate::{
     cli,
     config::Config,
     exit::{Code, Context, Failure, Outcome, fail},
+    files,
     keyring::{KeyRing, unix_now},
     metrics, output, privilege, secrets,
     signals::{Signal, Signals},
@@ -103,15 +106,25 @@ struct Serving {
     endpoints: Vec<Endpoint>,
     services: Arc<Vec<RelayService>>,
     rotation: Rotation,
+    admission: Arc<Admission>,
+    /// Read at the start and at each reload: a mistake in it shall not be found when the relay ends.
+    successor: Option<Bundle>,
 }
 
 impl Serving {
     fn start(config: &Config, rotation: Rotation, key_log: Option<&Path>) -> Outcome<Self> {
         let (mut endpoints, mut services, mut device) = (Vec::new(), Vec::new(), None);
+        let admission = Admission::new();
+        admission.adopt(admission.plan(config)?)?;
+        let successor = successor(config)?;
         for address in &config.listen.udp {
             let endpoint = endpoint(*address, config, rotation.ring(), key_log)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
+            relay.bind.enabled = config.bind.enabled;
+            relay.bind.addresses.clone_from(&config.bind.public);
+            relay.bind.limits.contexts = config.bind.max_contexts;
+            (relay.hook, relay.tenants) = (admission.clone(), admission.quotas.clone());
             let (service, endpoint) = if config.tun.enabled {
                 let (ip, vpn) = vpn::Vpn::open(&config.tun, &State::of(&rotation.ring().relay_id()))?;
                 device = Some(vpn);
@@ -130,6 +143,8 @@ impl Serving {
             endpoints,
             services: Arc::new(services),
             rotation,
+            admission,
+            successor,
         })
     }
 
@@ -163,7 +178,12 @@ impl Serving {
                 Some(Signal::Drain) => {
                     tracing::info!("draining");
                     board.drains();
-                    self.services.iter().for_each(|service| service.drain(DRAIN));
+                    for service in self.services.iter() {
+                        match &self.successor {
+                            Some(successor) => service.drain_to(DRAIN, successor),
+                            None => service.drain(DRAIN),
+                        }
+                    }
                     return self.ended(signals);
                 }
                 Some(Signal::Stop) => {
@@ -197,10 +217,13 @@ impl Serving {
         let mut apply = || -> Outcome<Change> {
             let config = Config::load(path)?;
             let (policy, quota) = (policy(&config), quota(&config)?);
+            let (admission, successor) = (self.admission.plan(&config)?, successor(&config)?);
             let change = self.rotation.reload(&config.identity, unix_now())?;
             for service in self.services.iter() {
                 service.update(policy.clone(), quota);
             }
+            self.admission.adopt(admission)?;
+            self.successor = successor;
             self.replace_access(&config);
             board.limits(&config);
             Ok(change)
@@ -322,6 +345,12 @@ fn access(config: &Config) -> Access {
             Access::AllowList(let_in.copied().collect())
         }
     }
+}
+
+/// The relay that clients are told of when this one drains.
+fn successor(config: &Config) -> Outcome<Option<Bundle>> {
+    let path = config.drain.successor.as_deref();
+    path.map(files::read_bundle).transpose()
 }
 
 fn policy(config: &Config) -> TargetPolicy {

@@ -4,6 +4,8 @@ mod bad_input;
 mod chain;
 mod common;
 mod completions;
+mod datagrams;
 mod machine;
 mod operate;
+mod tenants;
 mod traffic;

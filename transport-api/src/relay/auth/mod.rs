@@ -1,7 +1,7 @@
 //! Who may use a relay: authenticators, asked one after another until one knows who asks.
 //!
-//! [`Authenticators`] is a hook by itself, or a part of an embedder's own: [`Authenticators::check`] gives the grant, to which the
-//! embedder adds its policy. What a client shows is read here and goes nowhere else: the relay forwards no fields.
+//! [`Authenticators`] is a hook by itself, or a part of an embedder's own, which asks it and then has a word on what it accepts. What
+//! a client shows is read here and goes nowhere else: the relay forwards no fields.
 //!
 //! There is no authenticator for Privacy Pass (RFC 9578): verifying a publicly verifiable token takes RSA, which whoever embeds this
 //! crate would have to compile. Whoever wants it implements [`Authenticator`] for the scheme `PrivateToken` with a crate of his own.
@@ -71,21 +71,6 @@ impl Authenticators {
         self
     }
 
-    /// What whoever asks is granted, or the answer that turns them away.
-    ///
-    /// # Errors
-    /// The [`Decision::Reject`] to give.
-    pub fn check(&self, request: &RequestMeta<'_>) -> Result<Grant, Decision> {
-        for authenticator in &self.0 {
-            match authenticator.authenticate(request) {
-                Ok(Some(grant)) => return Ok(grant),
-                Ok(None) => {}
-                Err(denied) => return Err(self.answer(request, denied)),
-            }
-        }
-        Err(self.answer(request, Denied::Credentials("nobody here knows who asks")))
-    }
-
     fn answer(&self, request: &RequestMeta<'_>, denied: Denied) -> Decision {
         let (status, text, fields) = match denied {
             Denied::Credentials(text) => {
@@ -120,10 +105,14 @@ impl fmt::Debug for Authenticators {
 
 impl OnRequest for Authenticators {
     fn on_request(&self, request: &RequestMeta<'_>) -> Decision {
-        match self.check(request) {
-            Ok(grant) => Decision::Accept(grant),
-            Err(answer) => answer,
+        for authenticator in &self.0 {
+            match authenticator.authenticate(request) {
+                Ok(Some(grant)) => return Decision::Accept(grant),
+                Ok(None) => {}
+                Err(denied) => return self.answer(request, denied),
+            }
         }
+        self.answer(request, Denied::Credentials("nobody here knows who asks"))
     }
 }
 

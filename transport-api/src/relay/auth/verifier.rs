@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::source::Sources;
 use super::tokens::{SignedToken, TOKEN_SCHEME, TokenError};
@@ -22,12 +22,12 @@ const RETRY_S: u32 = 5;
 
 /// Lets in who shows a token of a known issuer. Relays of one process that share one value see each token once.
 pub struct AccessTokens {
-    issuers: BTreeMap<[u8; 8], TokenKey>,
     grant: Grant,
     state: Mutex<State>,
 }
 
 struct State {
+    issuers: BTreeMap<[u8; 8], TokenKey>,
     sources: Sources,
     seen: BTreeMap<[u8; 16], Seen>,
 }
@@ -54,14 +54,23 @@ impl AccessTokens {
     /// Tokens of `issuers`. Each gets what `grant` says, on the account of its tenant and with its own rate.
     pub fn new(issuers: impl IntoIterator<Item = TokenKey>, grant: Grant) -> Self {
         let state = State {
+            issuers: by_id(issuers),
             sources: Sources::new(clock::now().instant),
             seen: BTreeMap::new(),
         };
         Self {
-            issuers: issuers.into_iter().map(|key| (key.id(), key)).collect(),
             grant,
             state: Mutex::new(state),
         }
+    }
+
+    /// Only tokens of these from now on; what was seen of them is still known.
+    pub fn set_issuers(&self, issuers: impl IntoIterator<Item = TokenKey>) {
+        self.state().issuers = by_id(issuers);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admit(&self, now: Now, shown: &Shown<'_>) -> Result<Grant, Denied> {
@@ -73,10 +82,10 @@ impl AccessTokens {
         if bound && token.says.client != client(shown.peer) {
             return Err(refused(TokenError::OtherClient));
         }
-        let key = self.issuers.get(&token.issuer);
-        let key = key.ok_or(refused(TokenError::UnknownIssuer))?;
         let hash = sha256(&[&token.bytes]);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let key = state.issuers.get(&token.issuer).cloned();
+        let key = key.ok_or(refused(TokenError::UnknownIssuer))?;
         if let Some(seen) = state.seen.get(&token.says.nonce) {
             let same = seen.hash == hash && (bound || seen.session == shown.session);
             return same
@@ -89,7 +98,7 @@ impl AccessTokens {
             });
         }
         // Under the lock, so that two sessions do not show one token at the same time.
-        if !token.is_signed_by(key) {
+        if !token.is_signed_by(&key) {
             return Err(refused(TokenError::BadSignature));
         }
         let grant = self.grant_of(&token);
@@ -121,6 +130,10 @@ impl State {
     }
 }
 
+fn by_id(issuers: impl IntoIterator<Item = TokenKey>) -> BTreeMap<[u8; 8], TokenKey> {
+    issuers.into_iter().map(|key| (key.id(), key)).collect()
+}
+
 fn client(peer: &Peer) -> Option<crate::ClientId> {
     match peer {
         Peer::Client(client) => Some(*client),
@@ -149,7 +162,7 @@ impl Authenticator for AccessTokens {
 
 impl fmt::Debug for AccessTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AccessTokens({:?})", self.issuers)
+        write!(f, "AccessTokens({:?})", self.state().issuers)
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::{
     AccountingEvent, Carried, DropCause, EventKind, TenantId, TenantQuota, TunnelEnd, TunnelLimits,
 };
 use super::*;
+use crate::tunnel::BindOptions;
 
 fn tenant() -> TenantId {
     "acme".parse().expect("tenant")
@@ -149,6 +150,30 @@ fn packets_and_bits_of_a_tenant_are_limited_and_the_rates_change_at_once() {
             one.send(&[0; 1000]).expect("sent");
         }
         world.until(|s| s.udp_packets_up == before + 200).await;
+    });
+}
+
+#[test]
+fn contexts_of_a_tenant_are_limited_and_the_limit_changes_at_once() {
+    let mut config = granting(TunnelLimits::new());
+    config.bind.addresses = vec![Ipv4Addr::LOCALHOST.into()];
+    with_relay(config, |world| async move {
+        world.set(|quota| quota.contexts = Some(2));
+        let options = BindOptions::default();
+        let one = world.client.bind_udp(&options).await.expect("first");
+        let _two = world.join(5).bind_udp(&options).await.expect("second");
+        world.until(|s| s.bind_contexts_open == 2).await;
+        one.compress(SocketAddr::from(([127, 0, 0, 1], 9)))
+            .expect("asked");
+        world.until(|s| s.bind_contexts_refused == 1).await;
+        assert_eq!(world.shared.tenants().usage(tenant()).contexts, 2);
+        world.set(|quota| quota.contexts = Some(3));
+        one.compress(SocketAddr::from(([127, 0, 0, 1], 10)))
+            .expect("asked");
+        world.until(|s| s.bind_contexts_open == 3).await;
+        drop(one);
+        world.until(|s| s.bind_contexts_open == 1).await;
+        assert_eq!(world.shared.tenants().usage(tenant()).contexts, 1);
     });
 }
 

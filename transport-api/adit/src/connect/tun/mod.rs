@@ -104,6 +104,14 @@ impl Vpn {
         self.device.get().name().to_owned()
     }
 
+    /// Whether a route of the tunnel, the default one aside, leads to this address.
+    pub(crate) fn covers(&self, address: IpAddr) -> bool {
+        let routes = &self.given.borrow().routes;
+        routes
+            .iter()
+            .any(|route| route.prefix_len() > 0 && route.contains(address))
+    }
+
     /// What is told of it.
     pub(crate) fn describe(&self) -> serde_json::Value {
         let given = self.given.borrow();
