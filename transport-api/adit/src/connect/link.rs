@@ -13,13 +13,14 @@ use std::{
 use serde_json::{Value, json};
 use transport_api::{
     Algorithm, CloseReason, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, Failover,
-    KeyLog, PathId, PathState,
+    KeyLog,
     http::Field,
     local::{Handle, LoopFull},
     tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, Successor, TunnelErrorKind},
 };
 
 use super::hop::{Hop, Party};
+use super::paths;
 use super::place::{self, Places};
 use super::tun::{MARK, Vpn, Wishes};
 use crate::{
@@ -66,6 +67,8 @@ pub(crate) struct Link {
     endpoint: Endpoint,
     vpn: Option<Rc<Vpn>>,
     current: RefCell<Option<Client>>,
+    /// Made already, for when the present one ends.
+    next: RefCell<Option<Chain>>,
     ever: Cell<bool>,
     /// Nothing is made anew any more.
     leaving: Cell<bool>,
@@ -137,6 +140,7 @@ impl Link {
             endpoint,
             vpn,
             current,
+            next: RefCell::new(None),
             ever,
             leaving,
         }))
@@ -183,7 +187,7 @@ impl Link {
         self.outer.iter().cloned().chain([self.places.now()]).collect()
     }
 
-    async fn attempt(&self) -> Result<Chain, ChainError> {
+    pub(super) async fn attempt(&self) -> Result<Chain, ChainError> {
         let hops = self.hops();
         let relays = hops.iter().map(|hop| hop.options()).collect();
         let chain = Chain::start(&self.at, &self.endpoint, relays).await?;
@@ -205,34 +209,6 @@ impl Link {
         }
     }
 
-    /// Tells when the connection goes by another path, until it ends.
-    async fn follow_paths(self: Rc<Self>, connection: Connection) {
-        let mut used = PathId::FIRST;
-        while let Ok(change) = connection.path_changes().await {
-            tracing::info!(
-                path = change.path.get(),
-                state = change.state.name(),
-                reason = change.reason.name(),
-                "path"
-            );
-            if change.state != PathState::Active || change.path == used {
-                continue;
-            }
-            used = change.path;
-            let path = connection.paths().into_iter().find(|path| path.id == used);
-            self.event(
-                "migrated",
-                json!({
-                    "path": used.get(),
-                    "reason": change.reason.name(),
-                    "local": path.and_then(|path| path.route.local).map(|local| local.to_string()),
-                    "rtt_ms": path.map(|path| path.rtt.as_secs_f64() * 1000.0),
-                    "path_mtu": path.map(|path| path.mtu),
-                }),
-            );
-        }
-    }
-
     /// Does what goes on beside a chain until it ends.
     fn attend(self: &Rc<Self>, chain: &Chain) -> Result<(), LoopFull> {
         let connections = chain.outer().iter().chain([chain.connection()]);
@@ -242,8 +218,11 @@ impl Link {
             self.at.spawn(hop.follow_tickets(connection.clone()))?;
         }
         // The network is under the outermost one alone.
+        for (connection, tells) in connections.clone().zip([true, false, false, false]) {
+            let (link, last) = (Rc::clone(self), chain.connection().clone());
+            self.at.spawn(paths::follow(link, connection.clone(), last, tells))?;
+        }
         for connection in connections.take(1) {
-            self.at.spawn(Rc::clone(self).follow_paths(connection.clone()))?;
             self.at.spawn(Rc::clone(self).keep_standby(connection.clone()))?;
         }
         Ok(())
@@ -337,10 +316,20 @@ impl Link {
         }
     }
 
+    /// Goes on with another connection instead of one that nobody answers.
+    pub(super) fn replace(&self, silent: &Connection, by: Chain) {
+        *self.next.borrow_mut() = Some(by);
+        silent.close(0x100, b"");
+    }
+
     async fn again(&self) -> (Chain, Option<IpBridge>) {
         let mut pause = RETRY_FIRST;
         loop {
-            let reason = match self.attempt().await {
+            let made = match self.next.take() {
+                Some(chain) => Ok(chain),
+                None => self.attempt().await,
+            };
+            let reason = match made {
                 Ok(chain) => match self.serve(chain.connection()).await {
                     Ok(bridge) => return (chain, bridge),
                     Err(failure) => {
@@ -423,7 +412,7 @@ impl Link {
         );
     }
 
-    fn event(&self, name: &str, mut rest: Value) {
+    pub(super) fn event(&self, name: &str, mut rest: Value) {
         if self.shown.quiet {
             return;
         }

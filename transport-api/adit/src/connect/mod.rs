@@ -4,6 +4,7 @@ mod forward;
 mod hop;
 mod keeper;
 mod link;
+mod paths;
 mod place;
 mod pump;
 mod socks;
