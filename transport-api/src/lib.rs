@@ -33,6 +33,7 @@ pub mod relay;
 pub mod tun;
 pub mod tunnel;
 
+pub use carrier::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
@@ -43,7 +44,6 @@ pub use datagram::{
     DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
     SendTracked,
 };
-pub use driver::carriers::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
