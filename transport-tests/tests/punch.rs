@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use transport_core::wire::frame::{Frame, NumberedAddress, PunchMeNow};
-use transport_core::{By, CloseReason, Event, PathError, PathId, PathReason, PathState};
+use transport_core::{By, CloseReason, DatagramOptions, Event, PathError, PathId, PathReason, PathState};
 use transport_tests::misbehave::{Raw, outgoing};
 use transport_tests::pair::{Options, Pair, Way};
 use transport_tests::sim::nat::Kind;
@@ -198,18 +198,28 @@ fn a_path_that_comes_to_take_small_packets_alone_is_left() {
         let mut gap = Duration::ZERO;
         let begun = peers.elapsed();
         while peers.elapsed() < begun + Duration::from_secs(2) {
-            for (who, len) in [(CLIENT, 50), (SERVER, 50), (CLIENT, 1000), (SERVER, 1000)] {
-                let now = peers.now();
-                let _ = peers
-                    .connection(who)
-                    .send_datagram(now, vec![7; len], Default::default());
+            for len in [50, 50, 50, 1000] {
+                for who in [CLIENT, SERVER] {
+                    let now = peers.now();
+                    let _ =
+                        peers
+                            .connection(who)
+                            .send_datagram(now, vec![7; len], DatagramOptions::default());
+                }
+                // One packet each.
+                peers.run_for(ms(2));
             }
-            peers.run_for(ms(5));
             if peers.is_direct(CLIENT) || peers.is_direct(SERVER) {
                 gap = peers.elapsed().saturating_sub(begun);
             }
         }
         assert!(gap < ms(1000), "{from:?}: on the bad path for {gap:?}");
+        let told = [CLIENT, SERVER].map(|who| told(&mut peers, who));
+        let starved = told
+            .iter()
+            .flatten()
+            .any(|(.., reason)| *reason == PathReason::Starved);
+        assert!(starved, "nothing else would notice: {told:?}");
     }
 }
 
