@@ -63,17 +63,20 @@ forget_both() { nat_forget $NA; nat_forget $NB; }
 
 # Mappings are lost in the middle: the tunnels go on from other ports.
 forgotten() {
+    local beside
     : >"$WORK/near"
     after '"event":"first"' forget_both &
-    exchange symmetric symmetric "$LONGER" && wait $! && $REPORT gap "$WORK/near" --route relayed --most-lost 200 >"$WORK/gaps"
+    beside=$!
+    exchange symmetric symmetric "$LONGER" && wait $beside && $REPORT gap "$WORK/near" --route relayed --most-lost 200 >"$WORK/gaps"
 }
 
 # A direct path dies without a word, and data goes by the relay.
 cut_off() {
-    local code=0
+    local code=0 beside
     : >"$WORK/near"
     after '"event":"direct"' nat_cut &
-    exchange port-restricted port-restricted "$LONGER" --direct && wait $! || code=$?
+    beside=$!
+    exchange port-restricted port-restricted "$LONGER" --direct && wait $beside || code=$?
     nat_heal
     [ $code = 0 ] && $REPORT gap "$WORK/near" --route relayed --most-ms 1000 >>"$WORK/gaps"
 }

@@ -27,17 +27,18 @@ WHAT=${WHAT:-ice quic}
 TARGET=${CARGO_TARGET_DIR:-}
 ADIT=${ADIT:-${TARGET:-$root/target}/release/adit}
 BOUND=${TARGET:-$here/target}/release/peer-bound
-VENV=${TARGET:-$root/target}/foreign
+VENV=${TARGET:-$root/target}/foreign/venv
 PYTHON=$VENV/bin/python
 
 build() {
     local cargo=${CARGO:-cargo}
-    case $WHAT in *ice*)
-        $cargo build --release --locked -p adit
-        [ -x "$PYTHON" ] || python3 -m venv "$VENV"
-        "$PYTHON" -c 'import aioice' 2>/dev/null || "$PYTHON" -m pip install -q --disable-pip-version-check aioice==0.13.0
-    ;; esac
+    $cargo build --release --locked -p adit
     case $WHAT in *quic*) (cd "$here" && $cargo build --release --locked -p peer-bound) ;; esac
+}
+
+install() {
+    [ -x "$PYTHON" ] || python3 -m venv "$VENV"
+    "$PYTHON" -c 'import aioice' 2>/dev/null || "$PYTHON" -m pip install -q --disable-pip-version-check aioice==0.13.0
 }
 
 # ---- ICE
@@ -105,6 +106,7 @@ quic() {
 
 nat_needs openssl
 [ $BUILD = 0 ] || build
+case $WHAT in *ice*) install ;; esac
 nat_up
 nat_kind $NA symmetric
 nat_kind $NB symmetric
