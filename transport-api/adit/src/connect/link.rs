@@ -220,7 +220,8 @@ impl Link {
         // The network is under the outermost one alone.
         for (connection, tells) in connections.clone().zip([true, false, false, false]) {
             let (link, last) = (Rc::clone(self), chain.connection().clone());
-            self.at.spawn(paths::follow(link, connection.clone(), last, tells))?;
+            self.at
+                .spawn(paths::follow(link, connection.clone(), last, tells))?;
         }
         for connection in connections.take(1) {
             self.at.spawn(Rc::clone(self).keep_standby(connection.clone()))?;

@@ -45,10 +45,7 @@ pub(super) async fn follow(link: Rc<Link>, connection: Connection, last: Connect
 }
 
 fn tell_move(link: &Link, connection: &Connection, change: PathChange) {
-    let path = connection
-        .paths()
-        .into_iter()
-        .find(|path| path.id == change.path);
+    let path = connection.paths().into_iter().find(|path| path.id == change.path);
     link.event(
         "migrated",
         json!({

@@ -5,10 +5,13 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::Value;
-use transport_api::{BundleDraft, BundleEndpoint, EndpointAddress, OsEntropy, RelayIdentity, RelayStatics};
+use transport_api::{
+    BundleDraft, BundleEndpoint, EndpointAddress, OsEntropy, RelayIdentity, RelayStatics, now,
+};
 
 use crate::{
     common::{Running, adit, edit, fails, folder, init_relay, json, run, until},
@@ -353,6 +356,24 @@ fn a_client_reconnects_whether_its_ticket_is_taken_or_not() {
     let _relay = start_relay(&folder, &relay_dir);
     let event = events.find(|event| event["event"] == "reconnected").unwrap();
     assert_eq!(event["resumed"], false, "{event}");
+}
+
+/// Its successor knows no keys of before and is silent to them; the idle timeout would be half a minute.
+#[test]
+fn a_relay_that_died_and_is_back_serves_again_within_seconds() {
+    let folder = folder("died");
+    let (relay_dir, _) = init_relay(&folder, "open");
+    let relay = start_relay(&folder, &relay_dir);
+    let (_client, socks) = start_client(&folder, &relay_dir, &[]);
+    let echo = tcp_echo();
+    let works = || socks_connect(socks, "127.0.0.1", echo.port()).0 == 0;
+    assert!(works());
+    assert_eq!(relay.signal("KILL"), None);
+    let _relay = start_relay(&folder, &relay_dir);
+    let began = now().instant;
+    until("the new relay serves", works);
+    let took = now().instant - began;
+    assert!(took < Duration::from_secs(12), "{took:?}");
 }
 
 #[test]
