@@ -213,6 +213,7 @@ fn a_request_arrives_in_the_first_flight_and_a_copy_of_it_nowhere() {
         .wait_timeout(PATIENCE)
         .expect("in time")
         .expect("a stream");
+    assert!(request.is_early(), "so it may be a copy");
     assert_eq!(request.read_to_end(100).wait().expect("all of it"), b"request");
     let hint = at_relay.read_datagram().wait_timeout(PATIENCE).expect("in time");
     assert_eq!(hint.expect("a datagram"), b"hint");

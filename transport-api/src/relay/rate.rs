@@ -52,7 +52,8 @@ impl Pace {
         Duration::from_nanos(ahead.saturating_sub(burst(unit, per_s)))
     }
 
-    /// Takes `amount` if it is there; for packets, which are dropped otherwise.
+    /// Takes `amount` if it is there; for packets, which are dropped otherwise. Whoever owes nothing may take any amount, as
+    /// packets that were merged are more than a burst at times.
     pub(super) fn try_charge(&self, now: Instant, unit: Unit, per_s: u64, amount: u64) -> bool {
         if per_s == 0 {
             return true;
@@ -60,7 +61,7 @@ impl Pace {
         let (now, cost, burst) = (self.nanos(now), cost(per_s, amount), burst(unit, per_s));
         let add = |paid: u64| {
             let paid = paid.max(now).saturating_add(cost);
-            (paid - now <= burst).then_some(paid)
+            (paid - now <= burst || paid - now == cost).then_some(paid)
         };
         self.paid_until
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
@@ -163,6 +164,10 @@ mod tests {
         let count = Pace::new(start);
         let passed = (0..1000).filter(|_| count.try_charge(start, Unit::Packets, 10, 1));
         assert_eq!(passed.count(), 64);
+        let merged = Pace::new(start);
+        let takes = |now| merged.try_charge(now, Unit::Packets, 10, 120);
+        assert!(takes(start) && !takes(start), "once, and then it is paid for");
+        assert!(!takes(start + Duration::from_secs(11)) && takes(start + Duration::from_secs(12)));
     }
 
     #[test]

@@ -41,7 +41,7 @@ enum Kind {
 /// One of them, held.
 #[expect(dead_code, reason = "held until the end, not looked at")]
 enum Tunnel {
-    Ip(IpTunnel),
+    Ip(Box<IpTunnel>),
     Udp(UdpTunnel),
     Bind(BoundUdp),
 }
@@ -86,7 +86,7 @@ async fn open(client: &Client, kind: Kind) -> Outcome<Tunnel> {
         Kind::Ip => {
             let mut tunnel = client.connect_ip(&IpRequest::default()).await?;
             wait_for_addresses(&mut tunnel).await?;
-            Tunnel::Ip(tunnel)
+            Tunnel::Ip(Box::new(tunnel))
         }
         // Nobody need listen there.
         Kind::Udp => Tunnel::Udp(client.connect_udp("127.0.0.1", 9).await?),

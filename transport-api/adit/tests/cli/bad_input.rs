@@ -177,11 +177,11 @@ fn mistakes_in_the_configuration() {
     edit(&toml, "sessions = 100000", "sesions = 100000");
     let said = fails(&folder, 3, &["relay", "--config", text(&toml)]);
     assert!(
-        said.contains("relay.toml:19:1: unknown field") && said.contains("did you mean `sessions`?"),
+        said.contains("relay.toml:20:1: unknown field") && said.contains("did you mean `sessions`?"),
         "{said}"
     );
     edit(&toml, "sesions = 100000", "sessions = \"many\"");
-    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("relay.toml:19:"));
+    assert!(fails(&folder, 3, &["relay", "--config", text(&toml)]).contains("relay.toml:20:"));
     edit(&toml, "sessions = \"many\"", "sessions = 10");
     let taken = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     edit(&toml, "[::]:", "127.0.0.1:");

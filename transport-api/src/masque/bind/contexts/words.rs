@@ -1,5 +1,6 @@
 //! What contexts are asked and what they answer.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::http::varint;
@@ -66,6 +67,23 @@ pub enum OpenError {
     /// No ids are left.
     Exhausted,
 }
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exists(_) => "the peer has a context already",
+            Self::Limit => "no more contexts may be open",
+            Self::Busy => "too many registrations wait for an answer",
+            Self::Uncompressed(Some(_)) => "an uncompressed context is open already",
+            Self::Uncompressed(None) => "only a client with bind has an uncompressed context",
+            Self::Firewalled => "the client keeps strangers out",
+            Self::NoPort => "no packet goes to port 0",
+            Self::Exhausted => "no context ids are left",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
 
 /// The context that carries a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
