@@ -3,7 +3,7 @@
 //! Precedence: default < file < environment `ADIT_SECTION_KEY` (lists by commas).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,8 @@ use crate::{
 
 /// Workers of one address.
 pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
+/// Addresses of a bound port (`Proxy-Public-Address`).
+const MAX_PUBLIC: usize = transport_api::masque::bind::address::MAX_ADDRESSES;
 /// The fastest fixed rate, Mbit/s.
 const MAX_MBIT: u64 = 100_000;
 
@@ -39,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) targets: Targets,
     #[serde(default)]
     pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) bind: Bind,
     #[serde(default)]
     pub(crate) drain: Drain,
     #[serde(default)]
@@ -158,6 +162,18 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct Bind {
+    /// Clients may have ports of this machine (CONNECT-UDP bind).
+    pub(crate) enabled: bool,
+    /// The addresses that clients are told they are reached at; empty: those by which this machine reaches the world.
+    #[serde(deserialize_with = "parsed_list")]
+    pub(crate) public: Vec<IpAddr>,
+    /// Compression contexts of one port at once.
+    pub(crate) max_contexts: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct Transport {
     /// Congestion control of what the relay sends.
     #[serde(deserialize_with = "congestion_control")]
@@ -239,6 +255,16 @@ impl Default for Limits {
             tunnels_per_session: 128,
             mbit_per_session: 0,
             tenants: None,
+        }
+    }
+}
+
+impl Default for Bind {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            public: Vec::new(),
+            max_contexts: 256,
         }
     }
 }
@@ -383,6 +409,12 @@ impl Config {
         if self.tun.enabled {
             self.check_tun(shown)?;
         }
+        if self.bind.public.len() > MAX_PUBLIC {
+            return fail(
+                Code::Config,
+                format!("{shown}: [bind] public: at most {MAX_PUBLIC} addresses"),
+            );
+        }
         if self.transport.fixed_mbit > MAX_MBIT {
             return fail(
                 Code::Config,
@@ -445,6 +477,9 @@ const KEYS: &[(&str, &str, Shape)] = &[
     ("limits", "tunnels_per_session", Shape::Number),
     ("limits", "mbit_per_session", Shape::Number),
     ("limits", "tenants", Shape::Text),
+    ("bind", "enabled", Shape::Truth),
+    ("bind", "public", Shape::List),
+    ("bind", "max_contexts", Shape::Number),
     ("transport", "cc", Shape::Text),
     ("transport", "fixed_mbit", Shape::Number),
     ("tun", "enabled", Shape::Truth),
@@ -560,6 +595,11 @@ mbit_per_session = 0          # 0: no limit
 # [drain]
 # successor = "other.bundle"  # on SIGTERM clients are told to go on there
 
+[bind]                        # ports of this machine for clients, who are then reached from everywhere (CONNECT-UDP bind)
+enabled = true
+public = []                   # what the world calls this machine, behind 1:1 NAT; empty: its own addresses
+max_contexts = 256            # peers of one port whose packets need no address
+
 [transport]
 cc = "bbr"                    # "bbr-lossy" for links that lose more than 2 % without a queue, or "cubic"
 
@@ -595,6 +635,8 @@ mod tests {
         assert_eq!(config.listen.workers, Listen::default().workers);
         assert_eq!(config.limits.sessions, Limits::default().sessions);
         assert_eq!(config.metrics.listen, Metrics::default().listen);
+        assert!(config.bind.enabled && config.bind.public.is_empty());
+        assert_eq!(config.bind.max_contexts, Bind::default().max_contexts);
         assert_eq!((config.identity.rotate, config.status.socket), (true, None));
     }
 
@@ -622,6 +664,7 @@ mod tests {
             ("[limits]\nsessions = -1\n", "relay.toml:2:"),
             ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
             ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
+            ("[bind]\npublic = [\"relay\"]\n", "relay.toml:2:"),
             ("[limits\n", "relay.toml:1:"),
             ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),
             ("[access]\nrevoked = [\"zz\"]\n", "relay.toml:2:"),

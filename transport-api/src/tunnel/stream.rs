@@ -47,11 +47,26 @@ pub(crate) struct TunnelStream<L: Lane, R: Reader> {
     unsent: Vec<u8>,
     /// Datagrams given out since the stream was looked at.
     in_a_row: usize,
-    /// How it ended; `None` inside: properly.
-    end: Option<Option<StreamError>>,
+    end: Option<End>,
     watch: Option<Watch<R::Item>>,
     /// Who receives, as long as it waits.
     receiver: Option<Waker>,
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug)]
+enum End {
+    Proper,
+    Broken(StreamError),
+}
+
+impl End {
+    fn error(&self) -> Option<StreamError> {
+        match self {
+            Self::Proper => None,
+            Self::Broken(error) => Some(error.clone()),
+        }
+    }
 }
 
 /// What is there once somebody watches for the end: the stream's one waker is then everybody's.
@@ -143,7 +158,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
             return Poll::Ready(Ok(Some(found)));
         }
         if let Some(end) = &self.end {
-            return Poll::Ready(end.clone().map_or(Ok(None), Err));
+            return Poll::Ready(end.error().map_or(Ok(None), Err));
         }
         let next = self.poll_next(cx);
         match &next {
@@ -160,7 +175,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamError>> {
         loop {
             if let Some(end) = &self.end {
-                return Poll::Ready(end.clone());
+                return Poll::Ready(end.error());
             }
             let watch = self.watch.get_or_insert_with(Watch::new);
             watch.crowd.add(cx.waker());
@@ -184,7 +199,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
         match result {
             Ok(Some(_)) => return,
             Ok(None) => {
-                self.end = Some(None);
+                self.end = Some(End::Proper);
                 self.send.finish();
             }
             Err(error) => self.abort(error),
@@ -270,7 +285,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
             }
             StreamError::Lane(_) => Code::REQUEST_CANCELLED,
         };
-        self.end = Some(Some(error.clone()));
+        self.end = Some(End::Broken(error.clone()));
         self.send.reset(code.0);
         self.frames.stop(code);
     }
@@ -278,7 +293,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
     /// Ends the stream from this side.
     pub(crate) fn close(&mut self) {
         if self.end.is_none() {
-            self.end = Some(None);
+            self.end = Some(End::Proper);
             self.send.finish();
             self.frames.stop(Code::NO_ERROR);
         }

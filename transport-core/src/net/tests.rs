@@ -276,6 +276,11 @@ fn the_portable_socket_carries_the_same() {
         let found = receiver.receive(7);
         assert_eq!(found, sent.segments().map(<[u8]>::to_vec).collect::<Vec<_>>());
         assert_eq!((sender.send_stats().sent, sender.caps()), (7, Caps::default()));
+        receiver.0.connect(sender.local_addr().unwrap()).unwrap();
+        sender.send_empty(remote).unwrap();
+        assert_eq!(receiver.receive(1), [[]; 1]);
+        sender.note_unreachable();
+        assert_eq!(sender.send_stats().unreachable, 1);
     }
 }
 

@@ -121,6 +121,9 @@ impl Serving {
             let endpoint = endpoint(*address, config, rotation.ring(), key_log)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
+            relay.bind.enabled = config.bind.enabled;
+            relay.bind.addresses.clone_from(&config.bind.public);
+            relay.bind.limits.contexts = config.bind.max_contexts;
             (relay.hook, relay.tenants) = (admission.clone(), admission.quotas.clone());
             let (service, endpoint) = if config.tun.enabled {
                 let (ip, vpn) = vpn::Vpn::open(&config.tun, &State::of(&rotation.ring().relay_id()))?;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod common;
 mod completions;
+mod datagrams;
 mod machine;
 mod operate;
 mod tenants;

@@ -15,8 +15,11 @@ use crate::tunnel::BindSender;
 /// Datagrams from neighbours that wait for a tunnel's turn.
 const MAX_WAITING: usize = 256;
 
+/// The ports of one address.
+type Here<L> = BTreeMap<u16, Rc<Door<L>>>;
+
 /// All bound ports of a relay.
-pub(in crate::relay) struct Ports<L: Lane>(RefCell<BTreeMap<IpAddr, BTreeMap<u16, Rc<Door<L>>>>>);
+pub(in crate::relay) struct Ports<L: Lane>(RefCell<BTreeMap<IpAddr, Here<L>>>);
 
 impl<L: Lane> Default for Ports<L> {
     fn default() -> Self {

@@ -96,7 +96,7 @@ impl<L: Lane> Tunnel<'_, L> {
             Ok(moved) => moved,
             Err(end) => return Poll::Ready(end),
         };
-        let moved = [up, self.down(cx, buffers), self.from_neighbours(cx, buffers)];
+        let moved = [up, self.down(cx, buffers), self.neighbours(cx, buffers)];
         if moved != [Moved::Nothing; 3] {
             self.idle.note();
         }
@@ -189,7 +189,7 @@ impl<L: Lane> Tunnel<'_, L> {
     }
 
     /// From others who are bound here.
-    fn from_neighbours(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Moved {
+    fn neighbours(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Moved {
         let waiting = self.door.take(cx);
         if waiting.is_empty() {
             return Moved::Nothing;

@@ -46,11 +46,6 @@ impl Desk {
         self.target
     }
 
-    /// Whether there is more than context 0.
-    pub(super) fn is_bound(&self) -> bool {
-        self.state().contexts.is_some()
-    }
-
     /// Which context carries a packet to, for a relay from, `peer`.
     pub(crate) fn outgoing(&self, peer: SocketAddr) -> Option<Outgoing> {
         self.way(&self.state(), peer)

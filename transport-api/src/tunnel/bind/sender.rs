@@ -98,10 +98,10 @@ impl<L: Lane> BindSender<L> {
     /// Sends one packet to `peer`, or drops it; never waits.
     pub fn send_to(&self, payload: &[u8], peer: SocketAddr) -> Result<(), BindSendError> {
         let peer = canonical(peer);
-        let way = self.desk.outgoing_now(peer).ok_or_else(|| self.why_not())?;
         if !self.reaches(peer) && self.desk.target() != Some(peer) {
             return Err(BindSendError::Unsupported);
         }
+        let way = self.desk.outgoing_now(peer).ok_or(BindSendError::NoContext)?;
         let max = self.room(way, peer);
         if payload.len() > max {
             return Err(BindSendError::TooLarge(max));
@@ -155,14 +155,6 @@ impl<L: Lane> BindSender<L> {
         way.put_header(&mut datagram, peer);
         datagram.extend_from_slice(payload);
         datagram
-    }
-
-    fn why_not(&self) -> BindSendError {
-        if self.desk.is_bound() {
-            BindSendError::NoContext
-        } else {
-            BindSendError::Unsupported
-        }
     }
 }
 
