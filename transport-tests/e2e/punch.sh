@@ -27,18 +27,18 @@ down; trap 'down; rm -rf "$WORK"' EXIT
 side() {
     local n=$1 kind=$2
     ip netns add $P-nat$n; ip netns add $P-peer$n
-    ip -n $P-net link add br$n type veth peer name out netns $P-nat$n
-    ip -n $P-net link set br$n master br up
-    ip -n $P-nat$n link add in type veth peer name up netns $P-peer$n
-    ip -n $P-nat$n addr add 11.0.0.$n/24 dev out; ip -n $P-nat$n link set out up
-    ip -n $P-nat$n addr add 192.168.$n.1/24 dev in; ip -n $P-nat$n link set in up
-    ip -n $P-peer$n addr add 192.168.$n.2/24 dev up; ip -n $P-peer$n link set up up; ip -n $P-peer$n link set lo up
+    ip -n $P-net link add name port$n type veth peer name wan netns $P-nat$n
+    ip -n $P-net link set port$n master switch up
+    ip -n $P-nat$n link add name lan type veth peer name eth netns $P-peer$n
+    ip -n $P-nat$n addr add 11.0.0.$n/24 dev wan; ip -n $P-nat$n link set wan up
+    ip -n $P-nat$n addr add 192.168.$n.1/24 dev lan; ip -n $P-nat$n link set lan up
+    ip -n $P-peer$n addr add 192.168.$n.2/24 dev eth; ip -n $P-peer$n link set eth up; ip -n $P-peer$n link set lo up
     ip -n $P-peer$n route add default via 192.168.$n.1
     ip netns exec $P-nat$n sysctl -qw net.ipv4.ip_forward=1
-    local ports='' inward='' filter='policy drop; iif "in" oif "out" update @known { ip daddr } accept; ct state established,related accept;'
+    local ports='' inward='' filter='policy drop; iif "lan" oif "wan" update @known { ip daddr } accept; ct state established,related accept;'
     case $kind in
-        full-cone) inward="iif \"out\" meta l4proto udp dnat to 192.168.$n.2"; filter='policy accept; ' ;;
-        address-restricted) inward="iif \"out\" meta l4proto udp dnat to 192.168.$n.2"; filter+=' ip saddr @known accept;' ;;
+        full-cone) inward="iif \"wan\" meta l4proto udp dnat to 192.168.$n.2"; filter='policy accept; ' ;;
+        address-restricted) inward="iif \"wan\" meta l4proto udp dnat to 192.168.$n.2"; filter+=' ip saddr @known accept;' ;;
         port-restricted) ;;
         symmetric) ports=' random,fully-random' ;;
     esac
@@ -46,9 +46,9 @@ side() {
 table ip nat {
     set known { type ipv4_addr; flags dynamic,timeout; timeout 60s; }
     chain pre { type nat hook prerouting priority dstnat; $inward; }
-    chain post { type nat hook postrouting priority srcnat; oif "out" masquerade$ports; }
+    chain post { type nat hook postrouting priority srcnat; oif "wan" masquerade$ports; }
     chain forward { type filter hook forward priority filter; $filter }
-    chain input { type filter hook input priority filter; policy drop; iif "in" accept; }
+    chain input { type filter hook input priority filter; policy drop; iif "lan" accept; }
 }
 NFT
 }
@@ -56,10 +56,10 @@ NFT
 network() {
     down
     ip netns add $P-net
-    ip -n $P-net link add br type bridge; ip -n $P-net link set br up; ip -n $P-net link set lo up
-    ip -n $P-net addr add 11.0.0.9/24 dev br
+    ip -n $P-net link add name switch type bridge; ip -n $P-net link set switch up; ip -n $P-net link set lo up
+    ip -n $P-net addr add 11.0.0.9/24 dev switch
     side 1 "$1"; side 2 "$2"
-    for n in 1 2; do ip netns exec $P-nat$n tc qdisc add dev out root netem delay 5ms 2>/dev/null || true; done
+    for n in 1 2; do ip netns exec $P-nat$n tc qdisc add dev wan root netem delay 5ms 2>/dev/null || true; done
 }
 
 # Whether theory knows of a direct path.
