@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Endpoint;
-use crate::driver::carriers::{AttachError, Carrier, CarrierInput};
+pub use crate::driver::carriers::{AttachError, Carrier, CarrierFigures, CarrierInput};
 use crate::driver::shared::{Change, lock};
 
 impl Endpoint {

@@ -35,6 +35,7 @@ pub mod tun;
 pub mod tunnel;
 
 pub use addresses::{Addresses, ObservedChanged, Offered};
+pub use carrier::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use config::{
     ConnectOptions, DatagramPolicy, EndpointConfig, ServerOptions, TransportOptions, resolve_endpoint,
 };
@@ -45,7 +46,6 @@ pub use datagram::{
     DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
     SendTracked,
 };
-pub use driver::carriers::{AttachError, Carrier, CarrierFigures, CarrierInput};
 pub use driver::clock::now;
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};

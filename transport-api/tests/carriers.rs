@@ -379,12 +379,17 @@ fn a_path_over_a_carrier_stands_by_takes_over_and_ends_with_it() {
     let (pair, piped) = two_ways();
     piped.up.width.store(1150, Relaxed);
     let carrier = piped.at_client.local();
-    let path = pair
-        .at_client
-        .add_path(carrier)
-        .wait_timeout(PATIENCE)
-        .expect("in time")
-        .expect("a path");
+    let mut path = Err(PathError::NotConnected);
+    // The server must have confirmed the connection, and given ids for another path.
+    eventually("a path may be opened", || {
+        path = pair
+            .at_client
+            .add_path(carrier)
+            .wait_timeout(PATIENCE)
+            .expect("in time");
+        path.is_ok()
+    });
+    let path = path.expect("just seen");
     let begin = instant();
     change(&pair.at_client, |now| {
         now.path == path && now.state == PathState::Standby

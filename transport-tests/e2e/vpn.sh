@@ -192,6 +192,24 @@ limit_is_exact() {
     done
 }
 
+# A relay beside the NAT, which may lead to the other one.
+start_first() {
+    "$ADIT" init relay --dir "$WORK/first" --endpoint 10.91.1.1:4434 --access open --json >/dev/null
+    env ADIT_STATE_DIR="$WORK/first/state" ADIT_TARGETS_ALLOW=10.91.2.1 \
+        ip netns exec $N "$ADIT" relay --config "$WORK/first/relay.toml" --log info 2>"$WORK/first.log" &
+    PID[first]=$!
+    wait_for 10 READY "$WORK/first.log"
+}
+
+# What the client itself sends to the second relay would be forwarded here.
+through_both() {
+    local before
+    before=$(seen carriers)
+    reaches $C $PUBLIC | grep 'ttl=63' && download $PUBLIC || return
+    [ "$(seen carriers)" = "$before" ] || { echo "packets from $before to $(seen carriers)"; return 1; }
+    grep -q '"via":\["[0-9a-f]\{64\}"\]' "$WORK/events-$C"
+}
+
 refused_with() { # pattern namespace ping-arguments
     local said
     said=$(reaches "${@:2}" 2>&1) && { echo "it came through: $said"; return 1; }
@@ -396,6 +414,11 @@ restart_relay ADIT_TUN_ROUTES=0.0.0.0/0,::/0 ADIT_TUN_NAT=true
 start_client $C
 check "everything goes by the tunnel and leaves as the relay" everything_by_the_tunnel
 check "no trace of that either" interrupted
+start_first
+start_client $C --kill-switch --via "$WORK/first/relay.bundle"
+check "a tunnel through two relays, by the first one alone" through_both
+check "no trace of two either" interrupted
+stop INT first || true
 
 ip -n $C link add tun9 type veth peer name nut9
 check "a device that is there already is named" ends_with 1 tun9 connect $C --tun tun9

@@ -5,12 +5,14 @@ use transport_crypto::ClientEstablished;
 use transport_scheduler::Side;
 
 use super::dial::{Dial, Heard};
+use super::opening::Early;
 use super::slab::Occupant;
 use super::{Endpoint, enqueue};
 use crate::buffer::Route;
 use crate::config::Now;
 use crate::connection::{Connection, Established, Event, Info, Peer};
 use crate::error::{CloseReason, code};
+use crate::handle::Handle;
 use crate::trace::{self, DropReason};
 use crate::wire::{ConnectionId, TransportParameters};
 
@@ -134,9 +136,30 @@ impl Endpoint {
             epoch: dial.epoch,
             narrow: dial.is_narrow(),
         };
-        let (dial_domain, width) = (dial.domain, dial.width.zip(dial.route.local));
+        let (dial_domain, width) = (dial.domain, dial.width);
         let handle = self.slab.handle(slot);
-        let mut connection = match dial.early {
+        let connection = self.begun(now, handle, dial.early, made, width);
+        if let Some(place) = self.slab.get_mut(slot) {
+            place.occupant = Occupant::Live(connection, Some(dial_domain));
+        }
+        self.watch.stats.handshakes_completed += 1;
+        self.watch.stats.resumed += u64::from(resumed);
+        self.watch
+            .tracer(now, Some(handle))
+            .tell(|connection| trace::Event::Connected { connection });
+    }
+
+    /// The connection of a handshake that is over; it may have begun early. `width`: bytes of payload that leave from where it begins.
+    fn begun(
+        &mut self,
+        now: Now,
+        handle: Handle,
+        early: Option<Box<Early>>,
+        made: Established,
+        width: Option<u16>,
+    ) -> Box<Connection> {
+        let width = width.zip(made.route.local);
+        let mut connection = match early {
             Some(early) => self.confirm_early(now, handle, *early, made),
             None => Box::new(Connection::new(
                 now,
@@ -148,14 +171,7 @@ impl Endpoint {
         if let Some((width, local)) = width {
             connection.set_width(local, width);
         }
-        if let Some(place) = self.slab.get_mut(slot) {
-            place.occupant = Occupant::Live(connection, Some(dial_domain));
-        }
-        self.watch.stats.handshakes_completed += 1;
-        self.watch.stats.resumed += u64::from(resumed);
-        self.watch
-            .tracer(now, Some(handle))
-            .tell(|connection| trace::Event::Connected { connection });
+        connection
     }
 
     pub(super) fn end_dial(&mut self, now: Now, slot: u32, reason: CloseReason) {

@@ -69,6 +69,9 @@ const RETRY_LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A relay that has not answered by now does not.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// What may wait in an outer connection of a chain, bytes: some of the bursts the inner one sends at once. With less the inner one loses
+/// packets at hundreds of megabits a second.
+const CHAIN_QUEUE: usize = 256 << 10;
 /// Goodbyes take so long at most, for each of chain and endpoint.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Keeps the bindings of common NATs alive.
@@ -87,6 +90,9 @@ impl Link {
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;
         config.transport.failover = Failover::Auto;
+        if target.relays.len() > 1 {
+            config.transport.limits.datagram_queue_bytes = CHAIN_QUEUE;
+        }
         config.key_log = target.key_log.take();
         let vpn = match &target.tun {
             Some(wishes) => Some(Vpn::open(at, wishes, server)?),

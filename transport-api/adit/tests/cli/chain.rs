@@ -154,7 +154,7 @@ fn chains_that_make_no_sense_are_refused() {
 #[test]
 fn a_second_relay_that_does_not_answer_is_named() {
     let (first, second, folder) = (Relay::init("silent-1"), Relay::init("silent-2"), folder("silent"));
-    let _first = first.start();
+    let running = first.start();
     let arguments = [
         "connect",
         "--socks",
@@ -171,7 +171,7 @@ fn a_second_relay_that_does_not_answer_is_named() {
     // Where the first goes is its operator's business.
     let toml = first.dir.join("relay.toml");
     crate::common::edit(&toml, "allow = [\"127.0.0.0/8\"]", "allow = []");
-    drop(_first);
+    drop(running);
     let _first = first.start();
     let said = fails(&folder, 4, &arguments);
     assert!(
