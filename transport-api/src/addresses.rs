@@ -49,7 +49,7 @@ pub struct Addresses {
 impl Addresses {
     /// As [`Connection::observed_address`].
     pub fn observed(&self) -> Option<SocketAddr> {
-        lock(&self.shared.state).observed.as_deref().copied()
+        lock(&self.shared.state).path_news.as_ref()?.observed
     }
 
     /// Waits until the peer sees this end at another address than `known`, and says where; the error is the end of the connection.
@@ -117,7 +117,8 @@ impl Future for ObservedChanged {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.addresses.shared.state);
-        if let Some(observed) = state.observed.as_deref().copied()
+        let news = state.path_news.as_ref();
+        if let Some(observed) = news.and_then(|news| news.observed)
             && Some(observed) != self.known
         {
             return Poll::Ready(Ok(observed));

@@ -143,7 +143,8 @@ impl Future for NextPathChange {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.shared.state);
-        if let Some(change) = state.path_changes.pop_front() {
+        let news = state.path_news.as_mut();
+        if let Some(change) = news.and_then(|news| news.changes.pop_front()) {
             return Poll::Ready(Ok(change));
         }
         if let Some(reason) = &state.ended {

@@ -330,7 +330,7 @@ impl App {
             mailbox: Arc::clone(&self.shared.mailbox),
             marked: Marked::default(),
             remote: Mutex::new(connection.remote()),
-            max_datagram: AtomicUsize::new(0),
+            max_datagram: AtomicUsize::new(connection.max_datagram()),
             state: Mutex::new(ConnectionState::default()),
             datagrams: Mutex::new(DatagramState::default()),
         })

@@ -365,7 +365,7 @@ impl Link {
     /// The peer sees this end somewhere else.
     pub(crate) fn observe(&self, engine: &Connection, out: &mut Outbox) {
         let mut state = lock(&self.shared.state);
-        state.observed = engine.observed_address().map(Box::new);
+        state.path_news.get_or_insert_default().observed = engine.observed_address();
         state.path_waiters.take_into(&mut out.wakers);
     }
 
@@ -426,16 +426,7 @@ impl Link {
         for (_, reply) in finishes {
             let _ = reply.put(Err(FinishError::Connection(error.clone())));
         }
-        for query in queries {
-            match query {
-                Query::Export(_, _, reply) => drop(reply.put(None)),
-                Query::Stats(reply) => drop(reply.put(None)),
-                Query::Early(reply) => drop(reply.put(None)),
-                Query::Paths(reply) => drop(reply.put(None)),
-                Query::Path(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
-                Query::Offer(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
-            }
-        }
+        queries.into_iter().for_each(refuse);
         let unsent = {
             let mut queue = lock(&self.shared.datagrams);
             queue.ended = Some(error.clone());
@@ -492,6 +483,18 @@ impl Link {
             }
         }
         stats
+    }
+}
+
+/// There is no connection any more that could be asked.
+fn refuse(query: Query) {
+    match query {
+        Query::Export(_, _, reply) => drop(reply.put(None)),
+        Query::Stats(reply) => drop(reply.put(None)),
+        Query::Early(reply) => drop(reply.put(None)),
+        Query::Paths(reply) => drop(reply.put(None)),
+        Query::Path(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
+        Query::Offer(_, reply) => drop(reply.put(Err(PathError::NotConnected))),
     }
 }
 

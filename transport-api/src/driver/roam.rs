@@ -58,10 +58,11 @@ pub(super) fn on_change(
 ) {
     {
         let mut state = lock(&link.shared.state);
-        if state.path_changes.len() >= MAX_PATH_CHANGES {
-            state.path_changes.pop_front();
+        let changes = &mut state.path_news.get_or_insert_default().changes;
+        if changes.len() >= MAX_PATH_CHANGES {
+            changes.pop_front();
         }
-        state.path_changes.push_back(change);
+        changes.push_back(change);
         state.path_waiters.take_into(&mut out.wakers);
     }
     if change.state == PathState::Suspect && *failover != Failover::Off {

@@ -248,6 +248,15 @@ pub(crate) const MAX_TICKETS: usize = 8;
 pub(crate) type FinishReply = Reply<Result<(), FinishError>>;
 pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
 
+/// What was heard of paths.
+#[derive(Debug, Default)]
+pub(crate) struct PathNews {
+    /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
+    pub(crate) changes: VecDeque<PathChange>,
+    /// Where the peer sees this end.
+    pub(crate) observed: Option<SocketAddr>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
     /// What the handshake brought, once it is over.
@@ -272,11 +281,9 @@ pub(crate) struct ConnectionState {
     /// The newest tickets nobody has asked for yet, at most [`MAX_TICKETS`].
     pub(crate) tickets: VecDeque<Ticket>,
     pub(crate) ticket_waiters: Waiters,
-    /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
-    pub(crate) path_changes: VecDeque<PathChange>,
+    /// Most connections have none.
+    pub(crate) path_news: Option<Box<PathNews>>,
     pub(crate) path_waiters: Waiters,
-    /// Where the peer sees this end. Whoever waits for a change of it is among the waiters for paths.
-    pub(crate) observed: Option<Box<SocketAddr>>,
     pub(crate) stats: ConnectionStats,
 }
 

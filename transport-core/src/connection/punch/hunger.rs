@@ -52,10 +52,9 @@ mod tests {
     use super::*;
 
     fn packet(size: u16) -> Content {
-        Content {
-            size,
-            ..Content::default()
-        }
+        let mut content = Content::default();
+        (content.size, content.elsewhere) = (size, false);
+        content
     }
 
     #[test]
