@@ -59,7 +59,17 @@ direct() {
     exchange "$1" "$2" "$COUNT" --direct && $REPORT row "$1" "$2" "$WORK/near" --route "$theory" >>"$WORK/direct"
 }
 
-forget_both() { nat_forget $NA; nat_forget $NB; }
+# The outer port of A's connection to the relay.
+outer_port() { in_ns $NA conntrack -L -p udp --orig-port-dst 4433 2>/dev/null | sed -n 's/.*dport=\([0-9]*\).*/\1/p' | tail -n 1; }
+
+forget_both() {
+    local before
+    before=$(outer_port)
+    nat_forget $NA
+    nat_forget $NB
+    sleep 0.2
+    [ -n "$before" ] && [ "$(outer_port)" != "$before" ] || { echo "the outer port is $before as before"; return 1; }
+}
 
 # Mappings are lost in the middle: the tunnels go on from other ports.
 forgotten() {
