@@ -177,6 +177,8 @@ nat_theory() { # kind kind
 nat_relay() { # adit
     "$1" init relay --dir "$WORK/relay" --endpoint $RELAY_IP:4433 >/dev/null
     ip netns exec $R "$1" relay --config "$WORK/relay/relay.toml" --log info 2>"$WORK/relay.log" &
+    # It ends with its namespace, and nobody need hear of it.
+    disown
     wait_for 10 READY "$WORK/relay.log"
 }
 
@@ -220,6 +222,7 @@ nat_self_test() {
     nat_needs ping
     nat_up
     in_ns $P $PROBE serve $PROBER_IP $PROBER_OTHER_IP >"$WORK/prober.log" 2>&1 &
+    disown
     wait_for 10 READY "$WORK/prober.log"
     for a in $KINDS; do
         check "both NATs are $a" are_both "$a"

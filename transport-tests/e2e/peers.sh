@@ -4,7 +4,7 @@
 # one datagram in a thousand is lost, and where the loss of a direct path costs more than a second.
 #
 #   transport-tests/e2e/peers.sh             # 100,000 datagrams there and back for each pair and way
-#   transport-tests/e2e/peers.sh --quick     # 3,000
+#   transport-tests/e2e/peers.sh --quick     # 3,000, and 10,000 where a direct path is looked for
 #   transport-tests/e2e/peers.sh --count N
 #
 # PEERS and ADIT name the programs (target/release/peers, target/release/adit). Needs root, iproute2, nftables, conntrack and python3.
@@ -15,11 +15,11 @@ E2E=${E2E:-adit-peers}
 ADIT=${ADIT:-${CARGO_TARGET_DIR:-target}/release/adit}
 PEERS=${PEERS:-${CARGO_TARGET_DIR:-target}/release/peers}
 REPORT="python3 transport-tests/e2e/peers_report.py"
-COUNT=100000 LONGER=100000
+COUNT=100000 DIRECT=100000 LONGER=100000
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) COUNT=3000 LONGER=50000 ;;
-        --count) COUNT=$2; shift ;;
+        --quick) COUNT=3000 DIRECT=10000 LONGER=50000 ;;
+        --count) COUNT=$2 DIRECT=$2; shift ;;
         *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
     shift
@@ -56,10 +56,20 @@ relayed() { exchange "$1" "$2" "$COUNT" && $REPORT row "$1" "$2" "$WORK/near" --
 direct() {
     local theory
     theory=$(nat_theory "$1" "$2")
-    exchange "$1" "$2" "$COUNT" --direct && $REPORT row "$1" "$2" "$WORK/near" --route "$theory" >>"$WORK/direct"
+    exchange "$1" "$2" "$DIRECT" --direct && $REPORT row "$1" "$2" "$WORK/near" --route "$theory" >>"$WORK/direct"
 }
 
-forget_both() { nat_forget $NA; nat_forget $NB; }
+# The outer port of A's connection to the relay.
+outer_port() { in_ns $NA conntrack -L -p udp --orig-port-dst 4433 2>/dev/null | sed -n 's/.*dport=\([0-9]*\).*/\1/p' | tail -n 1; }
+
+forget_both() {
+    local before
+    before=$(outer_port)
+    nat_forget $NA
+    nat_forget $NB
+    sleep 0.2
+    [ -n "$before" ] && [ "$(outer_port)" != "$before" ] || { echo "the outer port is $before as before"; return 1; }
+}
 
 # Mappings are lost in the middle: the tunnels go on from other ports.
 forgotten() {
@@ -87,7 +97,7 @@ nat_relay "$ADIT"
 for a in $KINDS; do
     for b in $KINDS; do
         check "$a, $b: $COUNT datagrams there and back by the relay" relayed "$a" "$b"
-        check "$a, $b: the same where it finds its way: $(nat_theory "$a" "$b")" direct "$a" "$b"
+        check "$a, $b: $DIRECT where they find their way: $(nat_theory "$a" "$b")" direct "$a" "$b"
     done
 done
 check "symmetric, symmetric, and both forget: $LONGER datagrams there and back" forgotten

@@ -35,11 +35,13 @@ if a.what == "row":
           f"| {trip['p50']:.2f} / {trip['p99']:.2f} ms | {done['sent'] / done['seconds'] / 1000:.1f} |")
 else:
     print(f"longest silence {done['longest_gap_ms']} ms, lost {done['lost']} of {done['sent']}, then {done['route']}")
+# A direct path may be left again, as when the machine pauses; that it was found counts, and for a gap where it ended.
+became = "direct" if a.what == "row" and "direct" in events else done["route"]
 most = a.most_lost if a.most_lost is not None else done["sent"] // (100 if a.most_ms else 1000)
 wrong = [
     text
     for text, is_so in [
-        (f"it is {done['route']}, not {a.route}", done["route"] != a.route),
+        (f"it became {became}, not {a.route}", became != a.route),
         (f"{done['lost']} are lost, more than {most}", done["lost"] > most),
         (f"nothing came for {done['longest_gap_ms']} ms", a.most_ms is not None and done["longest_gap_ms"] > a.most_ms),
     ]

@@ -46,6 +46,7 @@ install() {
 socks() { # client-ns name
     ADIT_STATE_DIR="$WORK/state-$2" ip netns exec "$1" "$ADIT" connect "$WORK/relay/relay.bundle" --json \
         --socks 127.0.0.1:1080 >"$WORK/events-$2" 2>"$WORK/client-$2.log" &
+    disown
     wait_for 10 '"event":"connected"' "$WORK/events-$2"
 }
 
@@ -70,6 +71,7 @@ alone() { ! agents --most-s 4; }
 
 ice() {
     in_ns $P "$PYTHON" "$here/ice/stun_server.py" $PROBER_IP 3478 >"$WORK/stun.log" 2>&1 &
+    disown
     wait_for 10 READY "$WORK/stun.log"
     socks $CA a
     socks $CB b
