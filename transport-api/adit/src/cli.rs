@@ -71,7 +71,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  adit connect relay.bundle --socks 127.0.0.1:1080\n  adit connect relay.bundle --forward-udp 127.0.0.1:5353=9.9.9.9:53\n  adit connect second.bundle --via first.bundle --socks 127.0.0.1:1080"
     )]
-    Connect(Connect),
+    Connect(Box<Connect>),
     /// Make and read access tokens, which a relay with `[access] issuers` asks for.
     Token {
         /// What to do.

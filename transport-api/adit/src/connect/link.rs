@@ -191,7 +191,9 @@ impl Link {
         let hops = self.hops();
         let relays = hops.iter().map(|hop| hop.options()).collect();
         let chain = Chain::start(&self.at, &self.endpoint, relays).await?;
-        hops.iter().for_each(|hop| hop.remember());
+        for hop in &hops {
+            hop.remember();
+        }
         Ok(chain)
     }
 
