@@ -173,8 +173,10 @@ fn a_connection_over_a_pipe_that_loses_a_tenth() {
     let figures = piped.at_client.figures();
     assert!(figures.sent > 200 && figures.received > 200, "{figures:?}");
     assert_eq!((figures.dropped_full, figures.dropped_too_long), (0, 0));
-    // Nothing went by the sockets.
-    assert_eq!(piped.client.stats().received_datagrams, figures.received);
+    // Nothing came by the sockets.
+    eventually("all that came, came by the carrier", || {
+        piped.client.stats().received_datagrams == piped.at_client.figures().received
+    });
 }
 
 #[test]

@@ -90,9 +90,9 @@ impl Mtu {
         }
     }
 
-    /// Whether a packet of `size` says something about the size in use.
+    /// Whether a packet of `size` says something about the size in use; what was sent when that was larger does not.
     pub(crate) fn is_large(&self, size: u16) -> bool {
-        size > self.below()
+        size > self.below() && size <= self.current
     }
 
     /// The next lower level.
@@ -500,6 +500,11 @@ mod tests {
         // What was under way says nothing any more.
         assert!(!mtu.probe_acked(1472) && !mtu.probe_lost(1472));
         assert_eq!(mtu.current(), 1150);
+        // Nor does the loss of what was sent before anybody knew.
+        for _ in 0..10 {
+            mtu.acked(100);
+            assert!(!mtu.lost(Some(1472)));
+        }
         assert!(!mtu.bound(1190, 1472));
         assert_eq!(search(&mut mtu, 1500), [1190]);
         assert!(!mtu.bound(u16::MAX, 1472));
