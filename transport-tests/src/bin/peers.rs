@@ -32,7 +32,7 @@ enum Cli {
         /// The relay.
         relay: SocketAddr,
     },
-    /// Sends a message of 1,000 bytes each 10 ms, and tells what became of them.
+    /// Sends a message of 900 bytes, which fit any path, each 10 ms, and tells what became of them.
     Call {
         /// The relay.
         relay: SocketAddr,
@@ -129,7 +129,7 @@ fn call(relay: SocketAddr, peer: SocketAddr, messages: u32) -> Outcome<()> {
     let (mut arrived, mut gap, mut last) = (0, Duration::ZERO, None::<Instant>);
     let mut first = Duration::ZERO;
     for number in 0..messages {
-        connection.send_datagram(vec![7; 1000])?;
+        connection.send_datagram(vec![7; 900])?;
         let due = begun + Duration::from_millis(10) * (number + 1);
         while let Some(left) = due
             .checked_duration_since(now().instant)
