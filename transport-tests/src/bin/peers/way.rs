@@ -120,7 +120,11 @@ async fn watch(connection: Connection, begun: Instant) {
 /// How payloads go.
 pub(crate) enum Way {
     Tunnel(Here, SocketAddr),
-    Link(Here, Connection, SocketAddr),
+    Link(
+        #[expect(dead_code, reason = "what carries the link must live as long")] Here,
+        Connection,
+        SocketAddr,
+    ),
 }
 
 impl Way {
