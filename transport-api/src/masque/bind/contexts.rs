@@ -366,11 +366,10 @@ impl Contexts {
                 .map(Outgoing::Compressed)
                 .or(uncompressed.map(Outgoing::Uncompressed))
         };
-        choose(compressed.filter(accepted), self.uncompressed.filter(accepted))
-            .or_else(|| {
-                let older = |context: &u64| self.uncompressed.is_none_or(|other| *context < other);
-                choose(compressed.filter(older), self.uncompressed).filter(|_| self.preemptive)
-            })
+        choose(compressed.filter(accepted), self.uncompressed.filter(accepted)).or_else(|| {
+            let older = |context: &u64| self.uncompressed.is_none_or(|other| *context < other);
+            choose(compressed.filter(older), self.uncompressed).filter(|_| self.preemptive)
+        })
     }
 
     /// What a datagram of the peer on `context` means.
