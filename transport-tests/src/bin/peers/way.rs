@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use transport_api::local::Handle;
@@ -65,7 +65,11 @@ impl Here {
     /// The way to the other one, whose bundle lies at `bundle` and whose tunnel is found at `peer`.
     pub(crate) async fn reach(self, at: &Handle, cli: &Cli, peer: SocketAddr, bundle: &Path) -> Outcome<Way> {
         if !cli.direct {
-            return Ok(Way::Tunnel(self, peer));
+            return Ok(Way {
+                here: self,
+                peer,
+                link: None,
+            });
         }
         let begun = now().instant;
         let link = PeerLink::start(at, &self.endpoint, &self.client, self.bound.clone(), &[])?;
@@ -81,7 +85,11 @@ impl Here {
             width = connection.max_datagram_size_changed(width).await?;
         }
         at.spawn(watch(connection.clone(), begun))?;
-        Ok(Way::Link(self, connection, peer))
+        Ok(Way {
+            here: self,
+            peer,
+            link: Some(connection),
+        })
     }
 }
 
@@ -118,51 +126,51 @@ async fn watch(connection: Connection, begun: Instant) {
 }
 
 /// How payloads go.
-pub(crate) enum Way {
-    Tunnel(Here, SocketAddr),
-    Link(
-        #[expect(dead_code, reason = "what carries the link must live as long")] Here,
-        Connection,
-        SocketAddr,
-    ),
+pub(crate) struct Way {
+    /// Stays as long as the tunnel is used.
+    here: Here,
+    /// Where the other one's tunnel is.
+    peer: SocketAddr,
+    /// `None`: bare packets.
+    link: Option<Connection>,
 }
 
 impl Way {
     /// Sends, or drops: one that is dropped is missed like any other.
     pub(crate) fn send(&self, payload: Vec<u8>) {
-        match self {
-            Self::Tunnel(here, peer) => drop(here.bound.send_to(&payload, *peer)),
-            Self::Link(_, connection, _) => drop(connection.send_datagram(payload)),
+        match &self.link {
+            Some(connection) => drop(connection.send_datagram(payload)),
+            None => drop(self.here.bound.send_to(&payload, self.peer)),
         }
     }
 
     /// The next payload of the other one.
     pub(crate) async fn recv(&self) -> Outcome<Vec<u8>> {
-        match self {
-            Self::Tunnel(here, peer) => loop {
-                let (datagram, from) = here.bound.recv_from().await?;
-                if from == *peer {
-                    return Ok(datagram.to_vec());
-                }
-            },
-            Self::Link(_, connection, _) => Ok(connection.read_datagram().await?),
+        if let Some(connection) = &self.link {
+            return Ok(connection.read_datagram().await?);
+        }
+        loop {
+            let (datagram, from) = self.here.bound.recv_from().await?;
+            if from == self.peer {
+                return Ok(datagram.to_vec());
+            }
         }
     }
 
     /// Which way payloads go now.
     pub(crate) fn route(&self) -> &'static str {
-        match self {
-            Self::Link(_, connection, peer) if connection.remote_address() != *peer => "direct",
+        match &self.link {
+            Some(connection) if connection.remote_address() != self.peer => "direct",
             _ => "relayed",
         }
     }
 
     /// Tells the other one that this is the end.
     pub(crate) async fn close(self, at: &Handle) {
-        if let Self::Link(_, connection, _) = &self {
+        if let Some(connection) = &self.link {
             connection.close(0, b"");
             // The driver lives on this loop and must send it.
-            at.sleep(std::time::Duration::from_millis(50)).await;
+            at.sleep(Duration::from_millis(50)).await;
         }
     }
 }
