@@ -64,7 +64,7 @@ const CRATES: &[Allowed] = &[
     Allowed {
         dir: "transport-api",
         ours: &["transport-core"],
-        others: Some(&["mio", "libc", "getrandom", "tracing"]),
+        others: Some(&["mio", "libc", "getrandom", "tracing", "base64ct"]),
         dev: PROPERTY_TESTS,
         why: "the world; leaf types arrive re-exported by core, and an embedder compiles nothing else",
     },

@@ -71,6 +71,7 @@ pub const TARGETS: &[Target] = &[
             ("ticket_fields", tickets::ticket_fields),
             ("resume_hello", tickets::resume_hello),
             ("tokens", tickets::tokens),
+            ("access_tokens", tickets::access_tokens),
         ],
     ),
     plain("params", &[("params", engine::params)]),

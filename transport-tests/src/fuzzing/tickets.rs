@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
+use transport_api::TokenIssuer;
+use transport_api::relay::auth::AccessToken;
 use transport_core::wire::Reader;
 use transport_core::{ClientId, SeededEntropy};
 use transport_crypto::{
@@ -164,6 +166,29 @@ pub fn resume_hello(data: &[u8]) {
     assert_eq!(offered.is_ok(), damaged == STOCK.hello);
     if let Ok(offered) = offered {
         assert!(offered.resumed().is_some() && offered.wants_early());
+    }
+}
+
+/// Access tokens of relays: whatever a client shows is read without harm, and an honest one with a piece replaced is signed by nobody.
+pub fn access_tokens(data: &[u8]) {
+    static ISSUER: LazyLock<TokenIssuer> = LazyLock::new(|| TokenIssuer::from_seed([7; 32]));
+    static HONEST: LazyLock<String> = LazyLock::new(|| {
+        let says = AccessToken {
+            tenant: "acme".parse().expect("a name"),
+            not_before: NOW_S,
+            not_after: NOW_S + 3600,
+            nonce: [3; 16],
+            mbit: 20,
+            client: None,
+        };
+        says.issue(&ISSUER).expect("an hour")
+    });
+    let _ = AccessToken::peek(&String::from_utf8_lossy(data));
+    let damaged = damage(HONEST.as_bytes(), data);
+    let Ok(shown) = str::from_utf8(&damaged) else { return };
+    if AccessToken::peek(shown).is_ok() {
+        let verified = AccessToken::verify(shown, &ISSUER.verifier());
+        assert_eq!(verified.is_ok(), shown == HONEST.as_str());
     }
 }
 

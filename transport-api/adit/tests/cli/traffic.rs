@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Running, adit, edit, folder, free_port, init_relay, json, read_all};
+use crate::common::{Running, adit, edit, folder, free_port, init_relay, json, read_all, until};
 
 pub(crate) fn start_relay(folder: &Path, relay: &Path) -> Running {
     let mut command = adit(folder);
@@ -183,7 +183,10 @@ fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
     let id = made["client_id"].as_str().unwrap();
     let key = folder.join("client.key");
     let identity = ["--identity", key.to_str().unwrap()];
-    let relay = start_relay(&folder, &relay_dir);
+    let mut command = adit(&folder);
+    command.args(["--log", "info", "relay", "--config"]);
+    command.arg(relay_dir.join("relay.toml"));
+    let relay = Running::start(command, "READY");
     let output = adit(&folder)
         .args(["connect", "--socks", "127.0.0.1:0"])
         .args(identity)
@@ -197,7 +200,7 @@ fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
         &format!("clients = [\"{id}\"]"),
     );
     relay.send("HUP");
-    thread::sleep(Duration::from_millis(300));
+    until("the list is read again", || relay.said().contains("configuration read again"));
     let (_client, socks) = start_client(&folder, &relay_dir, &identity);
     let echo = tcp_echo();
     let (code, mut stream) = socks_connect(socks, "127.0.0.1", echo.port());

@@ -6,7 +6,6 @@
 //! There is no authenticator for Privacy Pass (RFC 9578): verifying a publicly verifiable token takes RSA, which whoever embeds this
 //! crate would have to compile. Whoever wants it implements [`Authenticator`] for the scheme `PrivateToken` with a crate of his own.
 
-mod base64;
 mod clients;
 mod source;
 mod tokens;

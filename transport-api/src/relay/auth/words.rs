@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Authenticator, Denied, base64, credentials};
+use base64ct::{Base64, Encoding};
+
+use super::{Authenticator, Denied, credentials};
 use crate::Secret;
 use crate::engine::sha256;
 use crate::relay::grant::Grant;
@@ -89,7 +91,7 @@ impl Authenticator for Words {
         };
         let word = match self.scheme {
             Scheme::Bearer => Some(shown.as_bytes().to_vec()),
-            Scheme::Basic => base64::decode(shown, base64::STANDARD),
+            Scheme::Basic => Base64::decode_vec(shown).ok(),
         };
         let word = word.filter(|word| word.len() <= MAX_LENGTH);
         let grant = word.and_then(|word| self.find(&word).cloned());
