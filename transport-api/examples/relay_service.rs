@@ -92,27 +92,42 @@ fn main() -> Result<(), Box<dyn Error>> {
     (quota.tunnels, quota.bits_per_s) = (Some(1), Some(50_000_000));
     service.set_quota(acme, quota)?;
 
-    // What follows is the clients' side.
+    let endpoint = Endpoint::bind(EndpointConfig::client(loopback()))?;
+    let connection = endpoint.connect(ConnectOptions::new(bundle, APP)).wait()?;
+    let client = Client::start_thread(connection)?;
+    tunnels(&client, &issuer, acme)?;
+
+    service.drain(Duration::from_secs(5));
+    client.connection().closed().wait();
+    for (name, value) in service.snapshot().entries().filter(|(_, value)| *value > 0) {
+        eprintln!("{name} {value}");
+    }
+    service.join()?;
+    for line in billed {
+        eprintln!("{line}");
+    }
+    Ok(())
+}
+
+/// What clients ask for: two tunnels, and three that are refused.
+fn tunnels(client: &Client, issuer: &TokenIssuer, tenant: TenantId) -> Result<(), Box<dyn Error>> {
     let says = AccessToken {
-        tenant: acme,
+        tenant,
         not_before: now().unix_ms / 1000,
         not_after: now().unix_ms / 1000 + 3600,
         nonce: AccessToken::fresh_nonce(&mut OsEntropy)?,
         mbit: 20,
         client: None,
     };
-    let token = format!("{TOKEN_SCHEME} {}", says.issue(&issuer)?);
-    let endpoint = Endpoint::bind(EndpointConfig::client(loopback()))?;
-    let connection = endpoint.connect(ConnectOptions::new(bundle, APP)).wait()?;
-    let client = Client::start_thread(connection)?;
+    let token = format!("{TOKEN_SCHEME} {}", says.issue(issuer)?);
     let with = |name: &str, value: &str| client.clone().with_fields(vec![Field::new(name, value)]);
     let target = TcpListener::bind(loopback())?;
     let port = target.local_addr()?.port();
-    let at_home = with("x-house-key", "under the mat")
+    let _at_home = with("x-house-key", "under the mat")
         .connect_tcp("127.0.0.1", port)
         .wait()?;
     let shown = with("authorization", &token);
-    let by_token = shown.connect_tcp("127.0.0.1", port).wait()?;
+    let _by_token = shown.connect_tcp("127.0.0.1", port).wait()?;
     let refusals = [
         (
             "nothing shown",
@@ -132,17 +147,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     for (what, refusal) in refusals {
         eprintln!("{what}: {}", refusal.ok_or("it was let in")?);
-    }
-
-    drop((at_home, by_token, target));
-    service.drain(Duration::from_secs(5));
-    client.connection().closed().wait();
-    for (name, value) in service.snapshot().entries().filter(|(_, value)| *value > 0) {
-        eprintln!("{name} {value}");
-    }
-    service.join()?;
-    for line in billed {
-        eprintln!("{line}");
     }
     Ok(())
 }

@@ -118,8 +118,10 @@ fn no_address_of_the_list_is_reached_directly() {
 
 #[test]
 fn no_address_of_the_list_is_reached_by_a_name() {
-    let mut config = RelayConfig::default();
-    config.names = Arc::new(Written::default());
+    let config = RelayConfig {
+        names: Arc::new(Written::default()),
+        ..RelayConfig::default()
+    };
     with_relay(config, |world| async move {
         for address in FORBIDDEN {
             is_forbidden(&world, &format!("{}.end", named(address)), 9).await;

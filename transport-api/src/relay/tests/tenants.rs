@@ -200,7 +200,7 @@ fn the_bytes_of_a_tenant_end_its_tunnels() {
             .expect("udp");
         world.set(|quota| quota.bytes = Some(10_000));
         // What is beyond the quota may be taken, or not.
-        let _ = tcp.write_all(&[0; 20_000]).await;
+        let _ = tcp.write_all(&vec![0; 20_000]).await;
         let mut buffer = vec![0; 30_000];
         while tcp.read(&mut buffer).await.is_ok_and(|n| n.is_some()) {}
         udp.send(b"too late").expect("sent");
