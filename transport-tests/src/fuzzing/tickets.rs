@@ -185,7 +185,9 @@ pub fn access_tokens(data: &[u8]) {
     });
     let _ = AccessToken::peek(&String::from_utf8_lossy(data));
     let damaged = damage(HONEST.as_bytes(), data);
-    let Ok(shown) = str::from_utf8(&damaged) else { return };
+    let Ok(shown) = str::from_utf8(&damaged) else {
+        return;
+    };
     if AccessToken::peek(shown).is_ok() {
         let verified = AccessToken::verify(shown, &ISSUER.verifier());
         assert_eq!(verified.is_ok(), shown == HONEST.as_str());

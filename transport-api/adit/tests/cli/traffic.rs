@@ -200,7 +200,9 @@ fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
         &format!("clients = [\"{id}\"]"),
     );
     relay.send("HUP");
-    until("the list is read again", || relay.said().contains("configuration read again"));
+    until("the list is read again", || {
+        relay.said().contains("configuration read again")
+    });
     let (_client, socks) = start_client(&folder, &relay_dir, &identity);
     let echo = tcp_echo();
     let (code, mut stream) = socks_connect(socks, "127.0.0.1", echo.port());
