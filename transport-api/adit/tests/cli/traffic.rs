@@ -169,10 +169,6 @@ fn forwards_carry_udp_and_tcp() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nothing tells another process when a signal has been handled"
-)]
 fn an_allowlist_lets_in_who_is_on_it_and_is_silent_to_others() {
     let folder = folder("allowlist");
     let (relay_dir, _) = init_relay(&folder, "allowlist");
