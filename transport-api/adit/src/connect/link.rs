@@ -16,7 +16,7 @@ use transport_api::{
     KeyLog,
     http::Field,
     local::{Handle, LoopFull},
-    tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, Successor, TunnelErrorKind},
+    tunnel::{Chain, ChainError, ChainErrorKind, Client, IpBridge, Successor, TunnelError, TunnelErrorKind},
 };
 
 use super::hop::{Hop, Party};
@@ -70,6 +70,8 @@ pub(crate) struct Link {
     /// Made already, for when the present one ends.
     next: RefCell<Option<Chain>>,
     ever: Cell<bool>,
+    /// It was said that the relay asks for credentials.
+    asked: Cell<bool>,
     /// Nothing is made anew any more.
     leaving: Cell<bool>,
 }
@@ -142,6 +144,7 @@ impl Link {
             current,
             next: RefCell::new(None),
             ever,
+            asked: Cell::new(false),
             leaving,
         }))
     }
@@ -374,6 +377,17 @@ impl Link {
     /// The client's socket; the demo rebinds it.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Says once what a program that is refused has no words for.
+    pub(crate) fn note_refusal(&self, error: &TunnelError) {
+        if error.kind() == TunnelErrorKind::Authentication && !self.asked.replace(true) {
+            let what = match self.token {
+                Some(_) => "the relay does not take this token",
+                None => "the relay asks for credentials: --token FILE",
+            };
+            output::tell(format_args!("{what} ({error})"));
+        }
     }
 
     /// Says goodbye to the relay.

@@ -130,6 +130,7 @@ async fn connect(link: &Rc<Link>, local: TcpStream, host: &str, port: u16) {
             pump::carry(&link.at, local, tunnel).await;
         }
         Err(error) => {
+            link.note_refusal(&error);
             tracing::info!(host, port, %error, "SOCKS CONNECT");
             reply(&local, code_of(&error), None).await;
         }

@@ -87,8 +87,11 @@ fn tokens_are_issued_shown_and_asked_for() {
     assert!(fails(&folder, 4, &arguments).contains("issuer is not known"));
 
     let (_relay, echo) = (start_relay(&folder, &relay_dir), tcp_echo());
-    let (_nobody, socks) = start_client(&folder, &relay_dir, &[]);
+    let (nobody, socks) = start_client(&folder, &relay_dir, &[]);
     assert_eq!(reply(socks, echo), NOT_ALLOWED);
+    until("it is said what is missing", || {
+        nobody.said().contains("--token FILE")
+    });
     let shows = ["--token", text(&token)];
     let identity = ["--identity", text(&key), "--token", text(&token)];
     let (_thief, socks) = start_client(&folder, &relay_dir, &shows);

@@ -244,7 +244,10 @@ impl Association {
                 }
                 self.answers(&key, &mut tunnel).await;
             }
-            Err(error) => tracing::info!(host = %key.0, port = key.1, %error, "SOCKS UDP"),
+            Err(error) => {
+                self.link.note_refusal(&error);
+                tracing::info!(host = %key.0, port = key.1, %error, "SOCKS UDP");
+            }
         }
         self.targets.borrow_mut().remove(&key);
     }
