@@ -77,7 +77,7 @@ forgotten() {
     : >"$WORK/near"
     after '"event":"first"' forget_both &
     beside=$!
-    exchange symmetric symmetric "$LONGER" && wait $beside && $REPORT gap "$WORK/near" --route relayed --most-lost 200 >"$WORK/gaps"
+    exchange symmetric symmetric "$LONGER" --seconds 3 && wait $beside && $REPORT gap "$WORK/near" --route relayed --most-lost 200 >"$WORK/gaps"
 }
 
 # A direct path dies without a word, and data goes by the relay.
@@ -86,7 +86,7 @@ cut_off() {
     : >"$WORK/near"
     after '"event":"direct"' nat_cut &
     beside=$!
-    exchange port-restricted port-restricted "$LONGER" --direct && wait $beside || code=$?
+    exchange port-restricted port-restricted "$LONGER" --seconds 3 --direct && wait $beside || code=$?
     nat_heal
     [ $code = 0 ] && $REPORT gap "$WORK/near" --route relayed --most-ms 1000 >>"$WORK/gaps"
 }

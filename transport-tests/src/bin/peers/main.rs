@@ -51,6 +51,9 @@ struct Cli {
     /// How many datagrams go there and back.
     #[arg(long, default_value_t = 100_000)]
     count: u32,
+    /// Goes on for so long at least, so that a fast machine is still at it when its path is cut.
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
     /// Looks for a direct path; otherwise bare packets go by the tunnels. Both ends must be told the same.
     #[arg(long)]
     direct: bool,
@@ -80,7 +83,7 @@ async fn run(at: &Handle, cli: &Cli) -> Outcome<()> {
     let bundle = cli.meet.join(other).with_extension("bundle");
     let way = here.reach(at, cli, peer, &bundle).await?;
     match cli.end {
-        End::Near => near(at, &way, met, cli.count).await?,
+        End::Near => near(at, &way, met, cli).await?,
         End::Far => far(at, &way).await,
     }
     way.close(at).await;
@@ -115,12 +118,13 @@ fn number(payload: &[u8]) -> Option<u32> {
     payload.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-async fn near(at: &Handle, way: &Way, met: Instant, count: u32) -> Outcome<()> {
+async fn near(at: &Handle, way: &Way, met: Instant, cli: &Cli) -> Outcome<()> {
     let begun = now().instant;
-    let mut tally = Tally::new(count);
+    let enough = begun + Duration::from_secs(cli.seconds);
+    let mut tally = Tally::new(cli.count);
     let mut room = WINDOW;
     loop {
-        while tally.sent < count && tally.on_the_way < room {
+        while (tally.sent < cli.count || now().instant < enough) && tally.on_the_way < room {
             way.send(payload(tally.sent));
             tally.sent();
         }
