@@ -100,13 +100,11 @@ impl Pacer {
         if now < full_at && self.drained {
             return 0;
         }
-        if now < full_at {
-            // Open means a datagram at least, whatever became of rate and size since it was last charged.
-            return quantum
-                .saturating_sub(bytes_in(full_at - now, rate))
-                .max(max_datagram);
-        }
-        quantum + bytes_in(self.lag(now), rate).min(quantum)
+        let room = quantum.saturating_sub(bytes_in(full_at.saturating_duration_since(now), rate));
+        // What is made up for costs half, so the room holds twice as much of it: without that, batches of a late sender would
+        // shrink to crumbs. Open means a datagram at least, whatever became of rate and size since it was last charged.
+        let made_up = bytes_in(self.lag(now), rate).min(room);
+        (room + made_up).max(max_datagram)
     }
 
     /// How much too late a packet is that leaves now, as far as that is made up for.
@@ -263,6 +261,24 @@ mod tests {
         let before = now;
         let last = burst(&mut pacer, now);
         assert!(last <= quantum && pacer.next_send().expect("drained") - before <= time_for(quantum, rate));
+    }
+
+    #[test]
+    fn who_catches_up_leaves_in_whole_batches() {
+        const SEGMENT: u64 = 1472;
+        let mut pacer = Pacer::new();
+        pacer.set_rate(Some(875_000_000), SEGMENT);
+        let mut now = start();
+        for _ in 0..100 {
+            let mut batches = Vec::new();
+            // A batch is one system call, of 44 packets at most.
+            while let count @ 1.. = (pacer.budget(now) / SEGMENT).min(44) {
+                (0..count).for_each(|_| pacer.on_sent(now, SEGMENT));
+                batches.push(count);
+            }
+            assert!(batches == [44] || batches == [44, 44], "{batches:?}");
+            now = pacer.next_send().expect("drained") + Duration::from_micros(100);
+        }
     }
 
     #[test]
