@@ -115,17 +115,19 @@ impl Batch {
         ) = (0, 0, 0, 0, 0);
     }
 
-    /// The longest segment that may follow: anything up to the capacity first, then at most the segment size; 0 when full
-    /// or when the last segment was a shorter one.
+    /// The longest segment that may follow: anything up to the capacity first, then the segment size; 0 when no whole one fits, lest a
+    /// stream leave a crumb at the end of each batch, or when the last segment was a shorter one.
     pub fn room(&self) -> usize {
         let left = self.memory.len().saturating_sub(self.used);
         if self.segments == 0 {
             left
-        } else if self.segments >= MAX_SEGMENTS || self.used < self.segment_size.saturating_mul(self.segments)
+        } else if self.segments >= MAX_SEGMENTS
+            || self.used < self.segment_size.saturating_mul(self.segments)
+            || left < self.segment_size
         {
             0
         } else {
-            self.segment_size.min(left)
+            self.segment_size
         }
     }
 
@@ -239,10 +241,9 @@ mod tests {
         batch.clear();
         while batch.push(&[0; 1452]).is_ok() {}
         assert_eq!(batch.count(), 45);
-        // What is left takes a shorter last one.
-        assert_eq!(batch.room(), MAX_BATCH_BYTES - 45 * 1452);
-        batch.push(&[0; 167]).unwrap();
-        assert_eq!(batch.bytes().len(), MAX_BATCH_BYTES);
+        // What is left would make a crumb.
+        assert!(batch.bytes().len() < MAX_BATCH_BYTES && batch.room() == 0);
+        assert_eq!(batch.push(&[0; 40]), Err(BatchFull));
     }
 
     #[test]
