@@ -4,7 +4,7 @@
 
 use crate::{
     Forged, KeyExhausted, PacketMask, Sample, Secret,
-    provider::{MaskCipher, Provider},
+    provider::{MaskCipher, PacketCipher, Provider},
     schedule::{Generations, PacketKey},
 };
 
@@ -125,16 +125,33 @@ impl SealKeys {
     /// Numbers must rise within each lane over the whole life of the connection; a number that does not is
     /// refused before anything is encrypted.
     pub fn seal(&mut self, at: Counter, header: &[u8], body: &mut [u8]) -> Result<Tag, KeyExhausted> {
+        self.once(at, |cipher, nonce| cipher.seal(nonce, header, body))
+    }
+
+    /// As [`SealKeys::seal`], but the end of the body is elsewhere: `sealed` holds its beginning, room for `tail`, and 16 bytes for
+    /// the tag.
+    pub fn seal_from(
+        &mut self,
+        at: Counter,
+        header: &[u8],
+        sealed: &mut [u8],
+        tail: &[u8],
+    ) -> Result<(), KeyExhausted> {
+        self.once(at, |cipher, nonce| cipher.seal_from(nonce, header, sealed, tail))
+    }
+
+    fn once<T>(
+        &mut self,
+        at: Counter,
+        seal: impl FnOnce(&dyn PacketCipher, &[u8; 12]) -> Result<T, KeyExhausted>,
+    ) -> Result<T, KeyExhausted> {
         if self.sealed >= self.suite().packet_limit() {
             return Err(KeyExhausted::PacketLimit);
         }
         self.lanes.advance(at)?;
-        let tag = self
-            .current
-            .cipher
-            .seal(&at.nonce(&self.current.iv), header, body)?;
+        let done = seal(&*self.current.cipher, &at.nonce(&self.current.iv))?;
         self.sealed += 1;
-        Ok(tag)
+        Ok(done)
     }
 
     /// Goes to the next generation and flips the phase. The old key is erased.

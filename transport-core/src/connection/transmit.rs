@@ -397,9 +397,12 @@ impl Connection {
                             return false;
                         };
                         draft.content.push(Item::Scheduled(chunk.token));
+                        // None: early data are sealed elsewhere.
+                        let keys = self.keys.as_mut();
+                        let keys = keys.map(|keys| (&mut keys.seal, draft.path.get()));
                         draft
                             .builder
-                            .stream(id.get(), offset, chunk.fin, chunk.parts)
+                            .stream(id.get(), offset, chunk.fin, chunk.parts, keys)
                             .is_ok()
                     })
                 }

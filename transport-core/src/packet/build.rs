@@ -5,6 +5,8 @@
 
 use std::ops::RangeInclusive;
 
+use transport_crypto::{KeyExhausted, SealKeys};
+
 use crate::buffer::Batch;
 use crate::wire::cursor::{WriteError, Writer};
 use crate::wire::frame::{self, Extent, Frame};
@@ -22,6 +24,8 @@ pub struct Builder<'b> {
     pub(super) at: usize,
     /// A frame without a length was written: nothing may follow.
     full: bool,
+    /// What came of encrypting it, if that is done already.
+    pub(super) sealed: Option<Result<(), KeyExhausted>>,
 }
 
 impl<'b> Builder<'b> {
@@ -41,6 +45,7 @@ impl<'b> Builder<'b> {
             number: header.number,
             at: header_len,
             full: false,
+            sealed: None,
         })
     }
 
@@ -55,6 +60,7 @@ impl<'b> Builder<'b> {
             number,
             at: 0,
             full: false,
+            sealed: None,
         })
     }
 
@@ -97,10 +103,33 @@ impl<'b> Builder<'b> {
         self.append(|out| frame.encode(out))
     }
 
-    /// Appends a STREAM frame with bytes from two slices, at most what [`Builder::stream_fit`] said.
-    pub fn stream(&mut self, id: u64, offset: u64, fin: bool, parts: [&[u8]; 2]) -> Result<(), WriteError> {
-        let extent = self.append(|out| frame::stream::encode(out, id, offset, fin, parts))?;
+    /// Appends a STREAM frame with bytes from two slices, at most what [`Builder::stream_fit`] said. If it fills the packet and
+    /// there are keys, and the path they seal for, the packet is encrypted at once, which saves a copy of most bytes.
+    pub fn stream(
+        &mut self,
+        id: u64,
+        offset: u64,
+        fin: bool,
+        parts: [&[u8]; 2],
+        keys: Option<(&mut SealKeys, u32)>,
+    ) -> Result<(), WriteError> {
+        let [first, last] = match parts {
+            [only, []] => [&[], only],
+            both => both,
+        };
+        let extent = self.append(|out| {
+            let extent = frame::stream::begin(out, id, offset, fin, first.len() + last.len())?;
+            out.bytes(first)?;
+            if extent == Extent::Delimited || keys.is_none() {
+                out.bytes(last)?;
+            }
+            Ok(extent)
+        })?;
         self.full = extent == Extent::ToEnd;
+        if let (Extent::ToEnd, Some((keys, path))) = (extent, keys) {
+            self.at += last.len();
+            self.sealed = Some(self.encrypt(keys, path, last));
+        }
         Ok(())
     }
 

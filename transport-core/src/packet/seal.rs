@@ -31,10 +31,26 @@ impl std::error::Error for SealError {}
 impl Builder<'_> {
     /// Encrypts the packet in place with the nonce of its number on `path` and makes it a segment of the batch, its header
     /// still clear: [`mask_batch`] comes before the batch leaves. Gives the bytes of the datagram.
-    pub fn seal(self, keys: &mut SealKeys, path: u32) -> Result<usize, SealError> {
+    pub fn seal(mut self, keys: &mut SealKeys, path: u32) -> Result<usize, SealError> {
         if self.is_empty() {
             return Err(SealError::Empty);
         }
+        let sealed = self.sealed.take();
+        sealed
+            .unwrap_or_else(|| self.encrypt(keys, path, &[]))
+            .map_err(SealError::Key)?;
+        let size = self.size();
+        self.batch.commit(size);
+        Ok(size)
+    }
+
+    /// Encrypts the packet where it stands; its last bytes are those of `tail`.
+    pub(super) fn encrypt(
+        &mut self,
+        keys: &mut SealKeys,
+        path: u32,
+        tail: &[u8],
+    ) -> Result<(), KeyExhausted> {
         let size = self.size();
         let space = self
             .batch
@@ -42,15 +58,12 @@ impl Builder<'_> {
             .and_then(|space| space.get_mut(..size));
         let (header, sealed) = space
             .and_then(|space| space.split_at_mut_checked(self.header_len))
-            .ok_or(SealError::Empty)?;
-        let (body, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::Empty)?;
+            .ok_or(KeyExhausted::BodyTooLong)?;
         let at = Counter {
             lane: path,
             number: self.number,
         };
-        *tag = keys.seal(at, header, body).map_err(SealError::Key)?;
-        self.batch.commit(size);
-        Ok(size)
+        keys.seal_from(at, header, sealed, tail)
     }
 }
 

@@ -256,13 +256,37 @@ fn room_is_exact_and_a_full_packet_takes_nothing_more() {
     let fit = packet.stream_fit(4, 1000).unwrap();
     assert_eq!(fit, packet.room() - 4);
     packet
-        .stream(4, 1000, false, [&[1; 100], &vec![2; fit - 100]])
+        .stream(4, 1000, false, [&[1; 100], &vec![2; fit - 100]], None)
         .unwrap();
     assert_eq!((packet.room(), packet.size()), (0, 1232));
     assert_eq!((packet.stream_fit(4, 0), packet.datagram_fit()), (None, None));
     assert_eq!(packet.frame(&Frame::Ping), Err(WriteError::NoRoom));
     packet.pad_to(1500);
     assert_eq!(packet.size(), 1232);
+}
+
+#[test]
+fn a_packet_a_stream_fills_is_the_same_sealed_at_once_or_later() {
+    for suite in [Suite::ChaCha20Poly1305, Suite::Aes256Gcm] {
+        for (cut, short) in [(0, 0), (1, 0), (700, 0), (700, 1), (700, 2), (0, 3), (0, 40)] {
+            let [now, later] = [true, false].map(|at_once| {
+                let (mut client, _) = sessions(suite);
+                let mut batch = Batch::default();
+                let mut packet = Builder::start(&mut batch, &header(7, 2), 1232).unwrap();
+                packet.frame(&Frame::Ping).unwrap();
+                let bytes: Vec<u8> = (0..packet.stream_fit(4, 1000).unwrap() - short)
+                    .map(|at| at as u8)
+                    .collect();
+                let (first, last) = bytes.split_at(cut);
+                let keys = at_once.then_some((&mut client.seal, 0));
+                packet.stream(4, 1000, false, [first, last], keys).unwrap();
+                assert_eq!(packet.room() == 0, short <= 2);
+                packet.seal(&mut client.seal, 0).unwrap();
+                batch.bytes().to_vec()
+            });
+            assert!(now == later, "{suite:?} {cut} {short}");
+        }
+    }
 }
 
 #[test]
@@ -307,7 +331,7 @@ fn frames_of_all_ways_of_appending_come_out_in_order() {
     let mut batch = Batch::default();
     let mut packet = Builder::start(&mut batch, &header(1, 4), 1232).unwrap();
     assert_eq!(packet.ack(0, 5, [8..=9, 1..=3].into_iter(), None), Ok(2));
-    packet.stream(0, 0, true, [b"ab", b"cd"]).unwrap();
+    packet.stream(0, 0, true, [b"ab", b"cd"], None).unwrap();
     packet.datagram([b"x", b"yz"]).unwrap();
     packet.pad_to(200);
     assert_eq!(packet.seal(&mut client.seal, 0), Ok(200));

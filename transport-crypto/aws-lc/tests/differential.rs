@@ -3,8 +3,8 @@
 use arbitrary::{Arbitrary, Unstructured};
 use arbtest::arbtest;
 use transport_crypto::{
-    Auth, Bundle, BundleDraft, ClientHello, ClientIdentity, Forged, Initiator, RelayIdentity, RelayStatics,
-    Responder, Secret, SeededEntropy, ServerAnswer, Suite,
+    Auth, Bundle, BundleDraft, ClientHello, ClientIdentity, Forged, Initiator, KeyExhausted, RelayIdentity,
+    RelayStatics, Responder, Secret, SeededEntropy, ServerAnswer, Suite,
     provider::{KemKeyPair, KemPublic, Provider, RustCrypto},
 };
 use transport_crypto_aws_lc::AwsLc;
@@ -69,6 +69,27 @@ fn every_length_seals_to_the_same_bytes() {
                 theirs.seal(&[1; 12], b"header", &mut b).unwrap(),
             ];
             assert_eq!((&a, tags[0]), (&b, tags[1]), "{len}");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_body_may_be_elsewhere() {
+    for (suite, provider) in SUITES.into_iter().flat_map(|suite| PROVIDERS.map(|p| (suite, p))) {
+        let cipher = provider.packet_cipher(suite, &Secret::new([9; 32]));
+        let plain: Vec<u8> = (0..1444).map(|i| i as u8).collect();
+        let mut whole = plain.clone();
+        let tag = cipher.seal(&[1; 12], b"header", &mut whole).unwrap();
+        whole.extend(tag);
+        for begun in (0..70).chain([1443, 1444]) {
+            let (begin, tail) = plain.split_at(begun);
+            let mut sealed = [begin, &vec![0xee; tail.len() + 16]].concat();
+            cipher.seal_from(&[1; 12], b"header", &mut sealed, tail).unwrap();
+            assert!(sealed == whole, "{suite:?} {} {begun}", provider.name());
+        }
+        for (room, tail) in [(0, 0), (15, 0), (16, 1), (40, 25)] {
+            let refused = cipher.seal_from(&[1; 12], b"header", &mut vec![0; room], &vec![0; tail]);
+            assert_eq!(refused, Err(KeyExhausted::BodyTooLong), "{room} {tail}");
         }
     }
 }

@@ -56,6 +56,23 @@ impl fmt::Debug for dyn Provider {
 pub trait PacketCipher: Send + Sync {
     /// Encrypts `body` in place and returns the tag over `header` and body.
     fn seal(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8]) -> Result<Tag, KeyExhausted>;
+    /// As [`PacketCipher::seal`], but the end of the body is elsewhere: `sealed` holds its beginning, room for `tail`, and room for
+    /// the tag. A library that encrypts from one place to another saves a copy here.
+    fn seal_from(
+        &self,
+        nonce: &[u8; 12],
+        header: &[u8],
+        sealed: &mut [u8],
+        tail: &[u8],
+    ) -> Result<(), KeyExhausted> {
+        let (body, tag) = sealed.split_last_chunk_mut().ok_or(KeyExhausted::BodyTooLong)?;
+        let (_, end) = body
+            .split_at_mut_checked(body.len().wrapping_sub(tail.len()))
+            .ok_or(KeyExhausted::BodyTooLong)?;
+        end.copy_from_slice(tail);
+        *tag = self.seal(nonce, header, body)?;
+        Ok(())
+    }
     /// Verifies `tag`, then decrypts `body` in place.
     fn open(&self, nonce: &[u8; 12], header: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged>;
 }

@@ -74,20 +74,18 @@ pub fn fit(room: usize, id: u64, offset: u64) -> Option<usize> {
     room.checked_sub(head_len(id, offset))
 }
 
-/// Writes a STREAM frame whose bytes come in two parts. If it does not fit with a length it goes without one and fills
-/// the packet to the end: missing bytes are made up by PADDING before it, so that packets of a batch stay equally long.
+/// Writes a STREAM frame up to where its `length` bytes follow. If it does not fit with a length it goes without one and its bytes
+/// fill the packet to the end: missing ones are made up by PADDING before it, so that packets of a batch stay equally long.
 ///
 /// # Errors
-/// [`WriteError::NoRoom`] when the parts are longer than [`fit`] said; then nothing was written.
-pub fn encode(
+/// [`WriteError::NoRoom`] when there are more bytes than [`fit`] said; then nothing was written.
+pub fn begin(
     out: &mut Writer<'_>,
     id: u64,
     offset: u64,
     fin: bool,
-    parts: [&[u8]; 2],
+    length: usize,
 ) -> Result<Extent, WriteError> {
-    let [first, second] = parts;
-    let length = first.len().saturating_add(second.len());
     check(id, offset, length)?;
     let open_ended = head_len(id, offset).saturating_add(length);
     let gap = out.room().checked_sub(open_ended).ok_or(WriteError::NoRoom)?;
@@ -100,8 +98,6 @@ pub fn encode(
     if delimited {
         out.varint(length as u64)?;
     }
-    out.bytes(first)?;
-    out.bytes(second)?;
     Ok(if delimited {
         Extent::Delimited
     } else {

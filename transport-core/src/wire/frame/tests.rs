@@ -427,10 +427,10 @@ fn what_fits_is_exact() {
         };
         let length = u.int_in_range(0..=most)?;
         let data: Vec<u8> = (1..=length).map(|n| n as u8).collect();
-        let (a, b) = data.split_at(u.int_in_range(0..=length)?);
         let mut bytes = vec![0xaa; room];
         let mut out = Writer::new(&mut bytes);
-        let extent = stream::encode(&mut out, id, offset, fin, [a, b]).unwrap();
+        let extent = stream::begin(&mut out, id, offset, fin, length).unwrap();
+        out.bytes(&data).unwrap();
         let used = out.len();
         if extent == Extent::ToEnd {
             assert_eq!(used, room);
@@ -447,11 +447,10 @@ fn what_fits_is_exact() {
         );
         assert!(frames.len() == 1 || extent == Extent::ToEnd && matches!(frames[0], Frame::Padding { .. }));
         // One byte more does not fit.
-        let more = vec![0; most + 1];
         let mut bytes = vec![0xaa; room];
         let mut out = Writer::new(&mut bytes);
         assert_eq!(
-            stream::encode(&mut out, id, offset, fin, [&more, &[]]),
+            stream::begin(&mut out, id, offset, fin, most + 1),
             Err(WriteError::NoRoom)
         );
         assert!(out.is_empty());
