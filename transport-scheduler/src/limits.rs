@@ -46,7 +46,7 @@ impl Default for Limits {
             max_connection_window: 32 << 20,
             max_streams_bi: 256,
             max_streams_uni: 256,
-            send_buffer: 4 << 20,
+            send_buffer: 1 << 20,
             max_send_buffer: 24 << 20,
             send_buffer_total: 32 << 20,
             max_receive_segments: 1024,
