@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::config::DatagramPolicy;
 use crate::connection::Connection;
-use crate::driver::clock::now;
+use crate::driver::clock::instant;
 pub use crate::driver::shared::DatagramOutcome;
 use crate::driver::shared::{ConnectionShared, DatagramState, Queued, ReceiptReply, Reply, lock};
 use crate::engine::{DatagramDrop, DatagramOptions};
@@ -70,7 +70,7 @@ impl Connection {
     /// queue is full or they do not fit a packet. `datagrams` is empty afterwards and keeps its memory.
     pub fn send_datagrams(&self, datagrams: &mut Vec<Vec<u8>>, options: DatagramOptions) -> usize {
         let shared = self.shared();
-        let (since, mut receipts, mut refused) = (now().instant, Vec::new(), 0);
+        let (since, mut receipts, mut refused) = (instant(), Vec::new(), 0);
         let overtaken = {
             let mut queue = lock(&shared.datagrams);
             let before = queue.sending_dropped;
@@ -126,7 +126,7 @@ impl Connection {
             {
                 return Err(SendDatagramError::Full);
             }
-            push(&mut queue, now().instant, data, options, receipt);
+            push(&mut queue, instant(), data, options, receipt);
         }
         tell_overtaken(dropped);
         shared.post();
@@ -282,7 +282,7 @@ impl Future for SendDatagram {
                 this.datagram = Some((data, options));
                 return Poll::Pending;
             }
-            push(&mut queue, now().instant, data, options, this.receipt.clone());
+            push(&mut queue, instant(), data, options, this.receipt.clone());
         }
         shared.post();
         Poll::Ready(Ok(()))

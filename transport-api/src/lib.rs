@@ -46,7 +46,7 @@ pub use datagram::{
     DatagramDrops, DatagramOutcome, DatagramReceipt, MaxDatagramSizeChanged, ReadDatagram, SendDatagram,
     SendTracked,
 };
-pub use driver::clock::now;
+pub use driver::clock::{instant, now};
 pub use driver::entropy::OsEntropy;
 pub use endpoint::{Accept, Connecting, Endpoint, Incoming, WaitIdle};
 pub use engine::net::Caps;

@@ -283,9 +283,9 @@ impl Scheduler {
         Ok(id)
     }
 
-    /// Whether a datagram of `len` bytes, with a flow or without, may be queued without another being dropped.
-    pub fn has_datagram_room(&self, len: usize, with_flow: bool) -> bool {
-        self.datagrams.has_room(len, with_flow)
+    /// Whether `count` datagrams of `bytes` altogether, with flows or without, may be queued without any being dropped.
+    pub fn has_datagram_room(&self, bytes: usize, count: usize, with_flow: bool) -> bool {
+        self.datagrams.has_room(bytes, count, with_flow)
     }
 
     /// The datagrams that wait.

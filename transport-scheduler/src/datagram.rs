@@ -99,12 +99,15 @@ impl Datagrams {
         }
     }
 
-    /// Whether a datagram may join without another being dropped.
-    pub(crate) fn has_room(&self, len: usize, with_flow: bool) -> bool {
-        if with_flow {
-            return self.flows.as_ref().is_none_or(|flows| flows.has_room(len));
-        }
-        self.len == 0 || self.bytes + len + OVERHEAD <= self.max_bytes
+    /// Whether `count` datagrams of `bytes` altogether may join without any being dropped; one always may when there is none.
+    pub(crate) fn has_room(&self, bytes: usize, count: usize, with_flow: bool) -> bool {
+        let (load, len, overhead, bound) = if with_flow {
+            let (load, len) = self.flows.as_ref().map_or((0, 0), |flows| flows.load());
+            (load, len, FLOW_OVERHEAD, self.flow_bytes)
+        } else {
+            (self.bytes, self.len, OVERHEAD, self.max_bytes)
+        };
+        len == 0 && count <= 1 || load + bytes + count * overhead <= bound
     }
 
     /// Queues a datagram no larger than [`max_len`](Self::max_len).

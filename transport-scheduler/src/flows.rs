@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::datagram::Unsent;
 use crate::id::PerClass;
 use crate::{Class, DatagramId, DatagramOptions};
-use packets::{OVERHEAD, Packet, Packets};
+use packets::{Packet, Packets};
 use turns::Turns;
 
 /// How long a packet may wait when nothing can be sent at all: CoDel drops only what is about to leave.
@@ -138,12 +138,7 @@ impl Flows {
         self.packets.bytes <= self.max_bytes / 4 && std::mem::take(&mut self.filled)
     }
 
-    /// Whether a datagram may join without another being dropped.
-    pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.packets.len == 0 || self.packets.bytes + len + OVERHEAD <= self.max_bytes
-    }
-
-    /// Bytes that wait, [`OVERHEAD`] included, and how many datagrams.
+    /// Bytes that wait, [`packets::OVERHEAD`] included, and how many datagrams.
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.packets.bytes, self.packets.len)
     }

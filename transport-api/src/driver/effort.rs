@@ -31,11 +31,11 @@ impl Effort {
         if waiting == 0 {
             return engine.poll(now, batch);
         }
-        let begun = clock::now().instant;
+        let begun = clock::instant();
         let output = engine.poll(now, batch);
         let answered = waiting.saturating_sub(engine.hellos_waiting());
         if let Some(answered) = u32::try_from(answered).ok().filter(|count| *count > 0) {
-            self.note(clock::now().instant.saturating_duration_since(begun) / answered);
+            self.note(clock::instant().saturating_duration_since(begun) / answered);
             engine.set_handshake_cost(self.mean);
         }
         output

@@ -214,30 +214,19 @@ impl Link {
         state.bundle_waiters.take_into(&mut out.wakers);
     }
 
-    /// Handle's datagrams → scheduler. With `DropOldest` the scheduler's queue decides what goes; otherwise nothing is
-    /// handed over that does not fit. Age counts from when the handle was given a datagram. True: some were handed over.
+    /// Handle's datagrams → scheduler, many under one lock. With `DropOldest` the scheduler's queue decides what goes; otherwise
+    /// nothing is handed over that does not fit. Age counts from when the handle was given a datagram. True: some were handed over.
     pub(crate) fn send_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         self.datagrams_wait = false;
-        if self.shared.policy == DatagramPolicy::DropOldest {
-            return self.send_all_datagrams(now, engine, out);
-        }
-        let mut any = false;
-        for with_flow in [false, true] {
-            while let Some(queued) = self.next_datagram(engine, with_flow, out) {
-                self.hand_over(now, engine, queued, out);
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Where the scheduler decides what goes, it gets all there is under one lock, and gives the places back under another.
-    fn send_all_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         let mut any = false;
         for with_flow in [false, true] {
             let mut handed = {
                 let mut queue = lock(&self.shared.datagrams);
-                let handed = queue.sending(with_flow).take_all();
+                let sending = queue.sending(with_flow);
+                let all = self.shared.policy == DatagramPolicy::DropOldest;
+                let handed =
+                    sending.take(|bytes, count| all || engine.has_datagram_room(bytes, count, with_flow));
+                self.datagrams_wait |= !sending.queue.is_empty();
                 if handed.is_empty() {
                     continue;
                 }
@@ -254,26 +243,12 @@ impl Link {
         any
     }
 
-    /// The next datagram for which the scheduler has room.
-    fn next_datagram(&mut self, engine: &Connection, with_flow: bool, out: &mut Outbox) -> Option<Queued> {
-        let mut queue = lock(&self.shared.datagrams);
-        let sending = queue.sending(with_flow);
-        let len = sending.queue.front()?.data.len();
-        if !engine.has_datagram_room(len, with_flow) {
-            self.datagrams_wait = true;
-            return None;
-        }
-        let queued = sending.pop();
-        queue.writers.take_into(&mut out.wakers);
-        queued
-    }
-
     /// Whether the scheduler's queue for what waits here is half empty: for less it is not worth asking.
     fn may_send_datagrams(&self, engine: &Connection) -> bool {
         let mut queue = lock(&self.shared.datagrams);
         [false, true].into_iter().any(|with_flow| {
             let waits = !queue.sending(with_flow).queue.is_empty();
-            waits && engine.has_datagram_room(self.shared.bound(with_flow) / 2, with_flow)
+            waits && engine.has_datagram_room(self.shared.bound(with_flow) / 2, 1, with_flow)
         })
     }
 

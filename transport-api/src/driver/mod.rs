@@ -317,7 +317,7 @@ impl<I: Io> Driver<I> {
         if !io.has_input() {
             return Ok(());
         }
-        let begun = clock::now().instant;
+        let begun = clock::instant();
         let (mut datagrams, mut ours) = (0, 0);
         for _ in 0..RECEIVE_BATCHES {
             let more = io.receive(&mut |joined| {
@@ -329,7 +329,7 @@ impl<I: Io> Driver<I> {
                 break;
             }
         }
-        self.strangers.spent(begun, clock::now().instant, datagrams, ours);
+        self.strangers.spent(begun, clock::instant(), datagrams, ours);
         Ok(())
     }
 
@@ -363,7 +363,7 @@ impl<I: Io> Driver<I> {
             }
         }
         // Not at rest: come back at once.
-        self.deadline = Some(clock::now().instant);
+        self.deadline = Some(clock::instant());
     }
 
     /// Until the engine waits. False when the kernel takes no more.
@@ -460,7 +460,7 @@ impl<I: Io> Guest for Driver<I> {
         if self.app.is_over() && self.blocked.is_none() {
             return Ok(Turn::Over);
         }
-        let now = clock::now().instant;
+        let now = clock::instant();
         let limit = self.time_to_sleep(now);
         // While it may not be read, the common socket shall not wake us with each datagram of a flood.
         let rests = self.io.has_input() && self.strangers.rest(now).is_some();

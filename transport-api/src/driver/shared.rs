@@ -335,10 +335,21 @@ impl Sending {
         self.queue.push_back(queued);
     }
 
-    /// Takes all there are.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
-        self.bytes = 0;
-        std::mem::take(&mut self.queue)
+    /// Takes the oldest, as long as `fits` holds for the bytes of all that are taken and their number.
+    pub(crate) fn take(&mut self, fits: impl Fn(usize, usize) -> bool) -> VecDeque<Queued> {
+        let count = self.queue.len();
+        if fits(self.bytes.saturating_sub(count * Queued::cost(0)), count) {
+            self.bytes = 0;
+            return std::mem::take(&mut self.queue);
+        }
+        let (mut taken, mut bytes) = (VecDeque::new(), 0);
+        while let Some(next) = self.queue.front()
+            && fits(bytes + next.data.len(), taken.len() + 1)
+        {
+            bytes += next.data.len();
+            taken.extend(self.pop());
+        }
+        taken
     }
 
     /// Uses the places of what was taken again, unless something has come since.

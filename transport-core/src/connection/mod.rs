@@ -426,9 +426,9 @@ impl Connection {
         self.scheduler.send_datagram(now.instant, data, options)
     }
 
-    /// Whether a datagram message of `len` bytes, with a flow or without, may be queued without another being dropped.
-    pub fn has_datagram_room(&self, len: usize, with_flow: bool) -> bool {
-        self.scheduler.has_datagram_room(len, with_flow)
+    /// Whether `count` datagram messages of `bytes` altogether, with flows or without, may be queued without any being dropped.
+    pub fn has_datagram_room(&self, bytes: usize, count: usize, with_flow: bool) -> bool {
+        self.scheduler.has_datagram_room(bytes, count, with_flow)
     }
 
     /// The datagram messages that wait, those with a flow included. Looks at each flow.

@@ -176,7 +176,7 @@ fn the_fattest_queue_pays_when_there_is_no_room() {
     let mut gone = Vec::new();
     queue.shed_flows(|id, _, why| gone.push((id, why)));
     assert_eq!(gone, [], "it is full, not over-full");
-    assert!(!queue.has_room(1000, true) && queue.has_room(1000, false));
+    assert!(!queue.has_room(1000, 1, true) && queue.has_room(1000, 1, false));
     push(&mut queue, now, 3, 1000);
     queue.shed_flows(|id, _, why| gone.push((id, why)));
     // Half of it, the oldest first.
@@ -185,7 +185,7 @@ fn the_fattest_queue_pays_when_there_is_no_room() {
     assert_eq!(queue.state(None).len, 10 + 45 + 1);
     assert_eq!(queue.state(None).bytes, 56 * (1000 + packets::OVERHEAD));
     assert!(thin.iter().all(|id| gone.iter().all(|(other, _)| other != id)));
-    assert!(queue.has_room(1000, true));
+    assert!(queue.has_room(1000, 1, true));
 }
 
 #[test]

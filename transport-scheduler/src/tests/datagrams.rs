@@ -317,7 +317,7 @@ fn datagrams_with_a_flow_fill_the_link_share_it_and_lose_what_stands() {
     );
     // They have a bound of their own.
     assert!(queue.bytes > Limits::default().datagram_queue_bytes);
-    assert!(client.has_datagram_room(60_000, false));
+    assert!(client.has_datagram_room(60_000, 1, false));
 }
 
 #[test]

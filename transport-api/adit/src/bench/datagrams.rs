@@ -7,17 +7,20 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use transport_api::{Connection, DatagramOptions, local::Handle, now};
+use transport_api::{Connection, DatagramOptions, instant, local::Handle};
 
 use super::protocol::Received;
 
 /// After the sender stopped, what is on the way arrives within this.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// Between two looks at the clock.
+const STRIDE: u64 = 16;
+
 /// Sends as fast as congestion control allows until `until`; answers how many.
 pub(crate) async fn send(connection: &Connection, size: usize, until: Instant) -> u64 {
     let mut sent = 0;
-    while now().instant < until {
+    while sent % STRIDE != 0 || instant() < until {
         let size = size.min(connection.max_datagram_size()).max(1);
         if connection
             .send_datagram_wait(vec![0x5a; size], DatagramOptions::default())
@@ -52,7 +55,7 @@ impl Counter {
     }
 
     fn add(&self, length: usize) {
-        let now = now().instant;
+        let now = instant();
         let (bytes, datagrams) = self.0.get();
         self.0.set((bytes + length as u64, datagrams + 1));
         let first = self.1.get().map_or(now, |(first, _)| first);
@@ -93,16 +96,16 @@ impl Pace {
         Self {
             connection: connection.clone(),
             size,
-            begin: now().instant,
+            begin: instant(),
         }
     }
 
     /// Sends until `until`; answers how many.
     pub(crate) async fn send(self, until: Instant, at: &Handle) -> u64 {
         let mut sent = 0;
-        while now().instant < until {
+        while instant() < until {
             let mut datagram = vec![0x5a; self.size.min(self.connection.max_datagram_size()).max(STAMP)];
-            let stamp = (now().instant - self.begin).as_nanos() as u64;
+            let stamp = (instant() - self.begin).as_nanos() as u64;
             datagram[..STAMP].copy_from_slice(&stamp.to_be_bytes());
             let options = DatagramOptions::default();
             if self
@@ -125,7 +128,7 @@ impl Pace {
             let Some(stamp) = datagram.first_chunk().copied().map(u64::from_be_bytes) else {
                 continue;
             };
-            let took = (now().instant - self.begin).as_nanos() as u64;
+            let took = (instant() - self.begin).as_nanos() as u64;
             times.borrow_mut().saturating_record(took.saturating_sub(stamp));
         }
     }

@@ -35,5 +35,7 @@ const MAX_TASKS: usize = 400_000;
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 /// Longer than a slow machine takes to open 100,000 connections, of which the first are silent all the time.
 const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// Datagrams that wait: more than two batches, so that none leaves half full because the next datagrams are not handed over yet.
+const DATAGRAM_QUEUE: usize = 192 * 1024;
 /// Bytes handed to a stream at once.
 const CHUNK: usize = 256 * 1024;

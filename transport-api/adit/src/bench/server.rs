@@ -16,7 +16,7 @@ use transport_api::{
 };
 
 use super::{
-    CHUNK, GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS,
+    CHUNK, DATAGRAM_QUEUE, GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS,
     crew::Crew,
     datagrams::{self, Counter},
     protocol::{self, APP, Received, Request},
@@ -64,6 +64,7 @@ pub(crate) fn run(
     config.workers = if workers == 0 { cores() } else { workers };
     config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
+    config.transport.limits.datagram_queue_bytes = DATAGRAM_QUEUE;
     if let Some(path) = key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
     }

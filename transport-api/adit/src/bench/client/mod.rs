@@ -13,7 +13,7 @@ use transport_api::{
     local::{Handle, Loop},
 };
 
-use super::{GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS, protocol::Request, report::Figures};
+use super::{DATAGRAM_QUEUE, GOODBYE_LIMIT, IDLE_TIMEOUT, MAX_TASKS, protocol::Request, report::Figures};
 use crate::{
     cli::{BenchClient, Cipher, Workload},
     exit::{Code, Context, Outcome, fail},
@@ -39,6 +39,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     config.transport.provider = crate::provider::chosen(options.provider)?;
     config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
+    config.transport.limits.datagram_queue_bytes = DATAGRAM_QUEUE;
     if options.cipher == Cipher::Chacha20 {
         config.transport.has_aes = Some(false);
     }
