@@ -34,6 +34,8 @@ use crate::wire::{ConnectionId, Header};
 const MAX_RANGES: usize = 64;
 /// Below this room no stream data is begun: the frame's own bytes would outweigh it.
 const SCRAP: usize = 24;
+/// What a packet is padded by at most so that a batch can go on: an ACK in its first packet makes that so much longer.
+const EVENED_OUT: usize = 32;
 /// Probe timeouts in a row after which probes are small: large ones may be what is lost.
 pub(super) const SMALL_PROBES: u32 = 2;
 /// Packets of a connection whose lengths would give away how far it is.
@@ -254,6 +256,9 @@ impl Connection {
             };
         }
         self.blur(first.then_some(now), &mut draft);
+        if self.scheduler.has_pending() {
+            draft.builder.even_out(EVENED_OUT);
+        }
         self.finish_packet(draft, SentKind::Normal, now, tracer)
     }
 

@@ -177,6 +177,15 @@ impl<'b> Builder<'b> {
         let _ = self.append(|out| out.zeros(missing));
     }
 
+    /// Appends PADDING if that makes the packet as long as those before it in the batch and takes `most` bytes at most: a shorter one
+    /// ends the batch.
+    pub fn even_out(&mut self, most: usize) {
+        let stride = self.batch.segment_size();
+        if stride.saturating_sub(self.size()) <= most {
+            self.pad_to(stride);
+        }
+    }
+
     fn append<T>(
         &mut self,
         write: impl FnOnce(&mut Writer<'_>) -> Result<T, WriteError>,

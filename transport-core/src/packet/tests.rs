@@ -306,6 +306,21 @@ fn a_batch_of_full_packets_keeps_its_stride_whatever_the_last_frame_is() {
 }
 
 #[test]
+fn a_packet_a_little_shorter_than_those_before_it_need_not_end_the_batch() {
+    let (mut client, _) = sessions(Suite::ChaCha20Poly1305);
+    let mut batch = Batch::default();
+    for (number, len) in [(0, 1000), (1, 980), (2, 900)] {
+        let mut packet = Builder::start(&mut batch, &header(number, 2), 1232).unwrap();
+        packet.datagram([&vec![7; len], &[]]).unwrap();
+        packet.even_out(32);
+        packet.seal(&mut client.seal, 0).unwrap();
+    }
+    let lengths: Vec<usize> = batch.segments().map(<[u8]>::len).collect();
+    assert_eq!(lengths[..2], [batch.segment_size(); 2]);
+    assert_eq!(lengths[2], lengths[0] - 100);
+}
+
+#[test]
 fn a_packet_that_is_dropped_or_refused_leaves_no_trace() {
     let (mut client, _) = sessions(Suite::ChaCha20Poly1305);
     let mut batch = sealed_batch(&mut client, [5], 10);
