@@ -184,11 +184,20 @@ impl<T> SentLog<T> {
         debug_assert!(number >= self.end(), "packet numbers rise");
         while self.end() < number {
             self.skips.push_back(self.end());
-            self.append(None);
+            self.append(NOBODY);
         }
-        let tracked = packet.eliciting || packet.in_flight;
+        if !packet.eliciting && !packet.in_flight {
+            self.append(NOBODY);
+            self.open.put(number, false);
+            return self.pop_settled();
+        }
         self.open_eliciting += usize::from(packet.eliciting);
-        self.append(tracked.then_some(Entry {
+        self.append((self.place + self.entries.len() as u32) % PLACES);
+        if self.entries.capacity() == 0 {
+            // Most paths never have more: the collection itself would begin with four.
+            self.entries.reserve_exact(2);
+        }
+        self.entries.push_back(Entry {
             state: State::Open,
             sent_at: now,
             size: packet.size,
@@ -199,25 +208,16 @@ impl<T> SentLog<T> {
             reported: None,
             stamp,
             content: Some(packet.content),
-        }));
-        self.open.put(number, tracked);
+        });
+        self.open.put(number, true);
         self.pop_settled();
     }
 
-    fn append(&mut self, entry: Option<Entry<T>>) {
+    fn append(&mut self, place: u32) {
         if self.numbers.len() == self.open.0.len() * 64 {
             self.grow_bits();
         }
-        let Some(entry) = entry else {
-            return self.numbers.push_back(NOBODY);
-        };
-        let place = (self.place + self.entries.len() as u32) % PLACES;
         self.numbers.push_back(place);
-        if self.entries.capacity() == 0 {
-            // Most paths never have more: the collection itself would begin with four.
-            self.entries.reserve_exact(2);
-        }
-        self.entries.push_back(entry);
     }
 
     fn grow_bits(&mut self) {

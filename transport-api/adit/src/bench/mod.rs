@@ -38,4 +38,4 @@ const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Datagrams that wait: more than two batches, so that none leaves half full because the next datagrams are not handed over yet.
 const DATAGRAM_QUEUE: usize = 192 * 1024;
 /// Bytes handed to a stream at once.
-const CHUNK: usize = 256 * 1024;
+const CHUNK: usize = 64 * 1024;
