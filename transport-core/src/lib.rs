@@ -46,7 +46,7 @@ pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};
 pub use path::{PathId, PathReason, PathState};
-pub use reach::{is_host, is_public};
+pub use reach::{Special, is_host, is_public, special, translated};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 
