@@ -1,9 +1,7 @@
 //! One bound port: packets between its client and anybody.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -58,12 +56,7 @@ pub(in crate::relay) async fn serve<L: Lane>(
         ),
         slots: BTreeMap::new(),
     };
-    let mut over = pin!(ledger.over(context.local()));
-    let end = poll_fn(|cx| match over.as_mut().poll(cx) {
-        Poll::Ready(why) => Poll::Ready(End::Over(why)),
-        Poll::Pending => tunnel.poll(cx),
-    })
-    .await;
+    let end = ledger.run(context.local(), |cx| tunnel.poll(cx)).await;
     tunnel.stream.close();
     end
 }
