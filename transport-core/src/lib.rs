@@ -38,7 +38,9 @@ pub use config::{
     Access, AddressOptions, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice,
     TicketOptions, TransportConfig,
 };
-pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
+pub use connection::{
+    Connection, ConnectionStats, Event, FLOOR as PATH_FLOOR, Info, PathError, PathInfo, Peer, Ticket,
+};
 pub use endpoint::{
     Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage, Whose, Worker,
 };
