@@ -277,24 +277,7 @@ fn a_tunnel_has_limits_of_its_own() {
     });
     limits = TunnelLimits::new();
     limits.bits_per_s = Some(40_000_000);
-    with_relay(granting(limits), |world| async move {
-        let start = crate::now().instant;
-        let tunnel = world
-            .client
-            .connect_tcp("127.0.0.1", world.tcp_echo())
-            .await
-            .expect("tunnel");
-        let (mut sender, mut receiver) = tunnel.split();
-        let send = async move {
-            sender.write_all(&vec![1; 1_500_000]).await.expect("write");
-            sender.finish();
-        };
-        world.local.spawn(send).expect("room");
-        let mut buffer = vec![0; 65_536];
-        while receiver.read(&mut buffer).await.expect("read").is_some() {}
-        let took = crate::now().instant - start;
-        assert!((450..3000).contains(&took.as_millis()), "{took:?}");
-    });
+    is_limited_to_40_mbit(granting(limits));
 }
 
 /// What an accountant keeps of an event.
