@@ -337,13 +337,14 @@ fn what_ends_a_tunnel() {
             raw.reset().await;
             world.until(|s| s.closed_fault == ended).await;
         }
-        // X4, X5, X19: capsules that are not exactly what they should be.
+        // X4, X5, X19: capsules that are not exactly what they should be. X11 in a capsule that is longer than a packet.
         for bytes in [
             &[0x11, 2, 2, 5][..],
             &[0x11, 3, 2, 0, 0xff],
             &[0x11, 7, 2, 4, 0xc0, 0, 2, 1, 0],
             &[0x12, 2, 2, 0],
             &[0, 0],
+            &[0, 0x46, 0, 0, 1],
         ] {
             let mut raw = raw_bind(&world).await;
             write_all(&mut raw.send, &data_frame(bytes))
