@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Snapshot};
-use super::bind::{BindConfig, Ports};
+use super::bind::BindConfig;
 use super::buffers::Buffers;
 use super::event::Accountant;
 use super::grant::{Grant, TenantId};
@@ -343,7 +343,6 @@ pub(super) struct Relay<L: Lane> {
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
     buffers: RefCell<Buffers>,
-    ports: Ports<L>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The endpoint's address, as soon as there is one.
@@ -360,7 +359,6 @@ impl<L: Lane> Relay<L> {
             sessions: RefCell::default(),
             slots: Slots::default(),
             buffers: RefCell::new(Buffers::new()),
-            ports: Ports::default(),
             gateway: None,
             listens_on: Cell::new(None),
         }
@@ -550,11 +548,6 @@ impl<L: Lane> SessionContext<L> {
     /// For the time of one poll.
     pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
         self.relay.buffers.borrow_mut()
-    }
-
-    /// Who is bound here.
-    pub(super) fn ports(&self) -> &Ports<L> {
-        &self.relay.ports
     }
 
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {

@@ -31,15 +31,6 @@ impl World {
         self.shared.tenants().set(tenant(), quota(change)).expect("room");
     }
 
-    /// Another session of the same relay.
-    fn join(&self, id: u64) -> Client<PipeLane> {
-        let (near, far) = lanes();
-        assert!(self.relay.serve(id, far, Peer::Anonymous));
-        let (client, work) = Client::new(near, template());
-        self.local.spawn(async move { drop(work.await) }).expect("room");
-        client
-    }
-
     /// What a refusal beyond a quota says.
     async fn beyond_quota(&self, client: &Client<PipeLane>, details: &str) {
         let port = self.udp_echo();
