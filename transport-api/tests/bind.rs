@@ -3,9 +3,13 @@
 mod common;
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use common::{LOOPBACK, PATIENCE, bundle, eventually, identity, pattern, statics};
-use transport_api::relay::{Neighbours, Network, RelayConfig, RelayService, Snapshot};
+use transport_api::relay::{
+    Decision, Grant, Neighbours, Network, Quota, RelayConfig, RelayService, RequestMeta, Snapshot,
+    TargetPolicy,
+};
 use transport_api::tunnel::{APP, BindOptions, BindSendError, BindSender, BoundUdp, Client, TunnelErrorKind};
 use transport_api::{ConnectOptions, Endpoint, EndpointConfig, ServerOptions, Wait};
 
@@ -140,6 +144,44 @@ fn clients_of_several_services_that_are_one_relay_reach_each_other() {
     other.until(|s| s.tunnels_open == 0);
     a.send_to(b"?", at_b).expect("sent");
     one.until(|s| s.bind_dropped_policy == 2);
+}
+
+#[test]
+fn a_changed_policy_reaches_bound_ports_but_not_what_was_granted() {
+    let wide = TargetPolicy {
+        allow: ["127.0.0.1", "::1"]
+            .map(|one| one.parse().expect("network"))
+            .into(),
+        deny: Vec::new(),
+    };
+    for granted in [false, true] {
+        let world = world(|config| {
+            config.policy = wide.clone();
+            config.bind.addresses.push(Ipv6Addr::LOCALHOST.into());
+            if granted {
+                let grant = Grant::new().with_policy(wide.clone());
+                config.hook = Arc::new(move |_: &RequestMeta<'_>| Decision::Accept(grant.clone()));
+            }
+        });
+        let (_client, bound) = world.bind();
+        let [one, two] = ["127.0.0.1:0", "[::1]:0"].map(|at| UdpSocket::bind(at).expect("bind"));
+        let send = |to: &UdpSocket| {
+            bound
+                .send_to(b"?", to.local_addr().expect("address"))
+                .expect("sent")
+        };
+        let mut buffer = [0; 10];
+        send(&one);
+        one.recv_from(&mut buffer).expect("a packet");
+        world.relay.update(TargetPolicy::default(), Quota::default());
+        // Of this address there is no verdict yet.
+        send(&two);
+        if granted {
+            two.recv_from(&mut buffer).expect("a packet");
+        } else {
+            world.until(|s| s.bind_dropped_policy == 1);
+        }
+    }
 }
 
 #[test]

@@ -267,7 +267,8 @@ impl RelayService {
         self.shared.snapshot()
     }
 
-    /// Other wishes for new requests and sessions; a changed rate applies at once.
+    /// Other wishes for new requests and sessions; a changed rate applies at once. The policy holds for the packets of open IP tunnels as
+    /// well, and within ten seconds for those of bound ports, unless they were granted one of their own.
     pub fn update(&self, policy: TargetPolicy, quota: Quota) {
         let mut live = self.shared.live();
         live.policy = Arc::new(policy);

@@ -42,12 +42,13 @@ pub(in crate::relay) async fn serve<L: Lane>(
     config.neighbours.enter(public.addresses(), &door);
     let mut tunnel = Tunnel {
         context,
+        grant,
         ledger,
         neighbours: &config.neighbours,
         sender,
         stream: BindStream::new(stream, Role::Proxy, config.dialect, max_payload(true), desk),
         socket,
-        judge: Judge::new(context.policy_for(grant), public.addresses()),
+        judge: Judge::new(public.addresses()),
         public,
         door,
         idle: Idle::new(
@@ -63,6 +64,7 @@ pub(in crate::relay) async fn serve<L: Lane>(
 
 struct Tunnel<'a, L: Lane> {
     context: &'a SessionContext<L>,
+    grant: &'a Grant,
     ledger: &'a Ledger,
     neighbours: &'a Neighbours,
     sender: BindSender<L>,
@@ -103,7 +105,8 @@ impl<L: Lane> Tunnel<'_, L> {
 
     /// From the client.
     fn up(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<Moved, End> {
-        let (neighbours, ledger) = (self.neighbours, self.ledger);
+        let (neighbours, ledger, context, grant) = (self.neighbours, self.ledger, self.context, self.grant);
+        let policy = || context.policy_for(grant);
         let now = clock::now().instant;
         let sources = self.public.sources();
         let mut out = Outgoing::new(&self.socket, &mut buffers.sending, ledger).from(sources);
@@ -112,7 +115,7 @@ impl<L: Lane> Tunnel<'_, L> {
             let allow = |peer: Option<SocketAddr>| {
                 let allowed = peer.is_none_or(|peer| {
                     let neighbour = neighbours.find(peer).is_some();
-                    sender.reaches(peer) && (neighbour || judge.allows(now, peer))
+                    sender.reaches(peer) && (neighbour || judge.allows(now, peer, policy))
                 });
                 slot = allowed.then(|| ledger.take_context()).flatten();
                 slot.is_some()
@@ -128,7 +131,7 @@ impl<L: Lane> Tunnel<'_, L> {
                 BindEvent::Packet { peer, payload } if payload.len() <= max_payload(peer.is_ipv4()) => {
                     if let Some(neighbour) = neighbours.find(peer) {
                         deliver(ledger, &neighbour, self.public.of_family(peer), payload);
-                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer) {
+                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer, policy) {
                         ledger.dropped(DropCause::Policy, 1);
                     } else if ledger.admit(1, payload.len()) {
                         out.push(peer, &payload);
