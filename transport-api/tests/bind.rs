@@ -127,7 +127,7 @@ fn clients_of_several_services_that_are_one_relay_reach_each_other() {
         })
     };
     let (one, other, foreign) = (service(&table), service(&table), service(&Neighbours::new()));
-    let ((_a, a), (_b, b), (_c, c)) = (one.bind(), other.bind(), foreign.bind());
+    let ((_a, a), (client_b, b), (_c, c)) = (one.bind(), other.bind(), foreign.bind());
     let (at_a, at_b, at_c) = (a.public_addrs()[0], b.public_addrs()[0], c.public_addrs()[0]);
     for round in 0..200usize {
         let sent = pattern(round * 5);
@@ -140,7 +140,7 @@ fn clients_of_several_services_that_are_one_relay_reach_each_other() {
     // Whoever shares no table is a stranger on this machine, and nobody is left in it.
     a.send_to(b"?", at_c).expect("sent");
     one.until(|s| s.bind_dropped_policy == 1);
-    drop((_b, b));
+    drop((client_b, b));
     other.until(|s| s.tunnels_open == 0);
     a.send_to(b"?", at_b).expect("sent");
     one.until(|s| s.bind_dropped_policy == 2);
@@ -168,7 +168,7 @@ fn a_changed_policy_reaches_bound_ports_but_not_what_was_granted() {
         let send = |to: &UdpSocket| {
             bound
                 .send_to(b"?", to.local_addr().expect("address"))
-                .expect("sent")
+                .expect("sent");
         };
         let mut buffer = [0; 10];
         send(&one);
