@@ -19,14 +19,14 @@ use std::task::{Context, Poll};
 use crate::config::{ConnectOptions, EndpointConfig};
 use crate::connection::Connection;
 use crate::driver;
-use crate::driver::carriers::{NARROWEST, narrow};
+use crate::driver::carriers::narrow;
 use crate::driver::shared::{
     Change, ConnectReply, ConnectionShared, EndpointQuery, EndpointShared, MAX_WAITING, Reply, lock,
 };
 use crate::engine::net::Caps;
 use crate::engine::{
-    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, Peer, RelayEpoch, ServerConfig,
-    TicketKeys, Usage,
+    Access, Bundle, ClientId, Connect, EndpointStats, EpochsError, PATH_FLOOR, Peer, RelayEpoch,
+    ServerConfig, TicketKeys, Usage,
 };
 use crate::error::ConnectError;
 use crate::sessions::Sessions;
@@ -177,11 +177,11 @@ impl Endpoint {
     /// How much leaves by the carrier with this address.
     fn width_of(&self, local: IpAddr) -> Result<u16, ConnectError> {
         let carrier = self.shared().carriers.get(local).ok_or(ConnectError::NoCarrier)?;
-        let width = carrier.width();
-        if width < NARROWEST {
+        let width = narrow(carrier.width());
+        if width < PATH_FLOOR {
             return Err(ConnectError::TooNarrow);
         }
-        Ok(narrow(width))
+        Ok(width)
     }
 
     /// Waits for the next connection a client has made. `None` once the endpoint is closed.

@@ -38,7 +38,9 @@ pub use config::{
     Access, AddressOptions, Connect, EndpointConfig, EpochsError, Now, RelayEpoch, ServerConfig, SuiteChoice,
     TicketOptions, TransportConfig,
 };
-pub use connection::{Connection, ConnectionStats, Event, Info, PathError, PathInfo, Peer, Ticket};
+pub use connection::{
+    Connection, ConnectionStats, Event, FLOOR as PATH_FLOOR, Info, PathError, PathInfo, Peer, Ticket,
+};
 pub use endpoint::{
     Endpoint, EndpointStats, EpochStats, Output, SessionInfo, SessionPage, Usage, Whose, Worker,
 };
@@ -46,7 +48,7 @@ pub use error::{By, CloseReason, ConnectError, code};
 pub use handle::Handle;
 pub use key_log::{KeyLog, KeyLogEntry};
 pub use path::{PathId, PathReason, PathState};
-pub use reach::{is_host, is_public};
+pub use reach::{Special, is_host, is_public, special, translated};
 pub use timer::Why;
 pub use trace::{DropReason, Drops, Observer};
 

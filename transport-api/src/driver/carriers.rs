@@ -18,8 +18,6 @@ const MAX_CARRIERS: usize = 64;
 /// What may wait of one: some bursts of a fast tunnel.
 const MAX_DATAGRAMS: usize = 1024;
 const MAX_BYTES: usize = 1 << 20;
-/// The narrowest carrier that connections and paths begin on: the floor of every path, in bytes of payload.
-pub(crate) const NARROWEST: usize = 1000;
 
 /// The discard-only prefix (RFC 6666).
 const PREFIX: [u16; 4] = [0x100, 0, 0, 0];

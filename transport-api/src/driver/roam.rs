@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use super::carriers::{NARROWEST, carried, is_carrier, narrow};
+use super::carriers::{carried, is_carrier, narrow};
 use super::link::Link;
 use super::shared::{MAX_PATH_CHANGES, PathOrder, lock};
 use super::streams::Outbox;
 use crate::engine::net::{Interface, interfaces};
-use crate::engine::{Connection, Now, PathError, PathId, PathReason, PathState, Route};
+use crate::engine::{Connection, Now, PATH_FLOOR, PathError, PathId, PathReason, PathState, Route};
 use crate::paths::{Failover, PathChange};
 
 /// Does what a handle asks for.
@@ -29,7 +29,7 @@ pub(super) fn obey(
 
 fn open(now: Now, local: IpAddr, engine: &mut Connection, out: &Outbox) -> Result<PathId, PathError> {
     let width = match out.carriers.get(local) {
-        Some(carrier) if carrier.width() < NARROWEST => return Err(PathError::TooNarrow),
+        Some(carrier) if narrow(carrier.width()) < PATH_FLOOR => return Err(PathError::TooNarrow),
         None if is_carrier(local) => return Err(PathError::NoAddress),
         carrier => carrier.map(|carrier| narrow(carrier.width())),
     };

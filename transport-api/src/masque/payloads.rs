@@ -41,24 +41,25 @@ impl PayloadReader {
         self.state = State::Context { left: len };
     }
 
-    /// Bytes of a capsule's value; those of capsules that did not [`begin`](Self::begin) here are ignored.
-    pub(super) fn chunk(&mut self, chunk: &[u8]) -> Result<(), UdpFault> {
+    /// Bytes of a capsule's value; those of capsules that did not [`begin`](Self::begin) here are ignored. The context, when it is
+    /// known with these, whether the payload is then held or not.
+    pub(super) fn chunk(&mut self, chunk: &[u8]) -> Result<Option<u64>, UdpFault> {
         match self.state {
-            State::Ignore => Ok(()),
+            State::Ignore => Ok(None),
             State::Payload { .. } => {
                 self.held.extend_from_slice(chunk);
-                Ok(())
+                Ok(None)
             }
             State::Context { left } => self.on_context(chunk, left),
         }
     }
 
-    fn on_context(&mut self, chunk: &[u8], left: u64) -> Result<(), UdpFault> {
+    fn on_context(&mut self, chunk: &[u8], left: u64) -> Result<Option<u64>, UdpFault> {
         self.held.extend_from_slice(chunk);
         let left = left - chunk.len() as u64;
         let Some((context, begin)) = varint::take(&self.held) else {
             self.state = State::Context { left };
-            return Ok(());
+            return Ok(None);
         };
         let total = begin.len() as u64 + left;
         if context == UDP_CONTEXT && total > MAX_UDP_PAYLOAD as u64 {
@@ -72,7 +73,7 @@ impl PayloadReader {
         } else {
             State::Ignore
         };
-        Ok(())
+        Ok(Some(context))
     }
 
     /// The capsule is whole: its context and payload, unless it was ignored.

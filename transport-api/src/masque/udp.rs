@@ -81,7 +81,7 @@ impl UdpCapsules {
                     len,
                 } => self.payloads.begin(len),
                 Piece::Header { .. } => {}
-                Piece::Chunk(chunk) => self.payloads.chunk(chunk)?,
+                Piece::Chunk(chunk) => drop(self.payloads.chunk(chunk)?),
                 Piece::End => {
                     if let Some((_, payload)) = self.payloads.end()? {
                         return Ok(Some(payload));

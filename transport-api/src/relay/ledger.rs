@@ -4,16 +4,17 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::accounting::{Accounting, Counter};
 use super::event::{AccountingEvent, Carried, DropCause, EventKind, TunnelDrops, TunnelEnd};
 use super::grant::{Grant, TenantId, TunnelLimits};
 use super::hook::Protocol;
+use super::pump::End;
 use super::quota::{Slot, Slots};
 use super::rate::{Pace, SharedRate, Unit};
 use super::service::Shared;
@@ -320,7 +321,7 @@ impl Ledger {
         self.accounting().bind_contexts_refused.inc();
     }
 
-    /// The tunnel is to end, which [`Ledger::over`] tells whoever serves it.
+    /// The tunnel is to end, which [`Ledger::run`] sees.
     fn end(&self, why: TunnelEnd) {
         if self.over.get().is_none() {
             self.over.set(Some(why));
@@ -330,8 +331,22 @@ impl Ledger {
         }
     }
 
+    /// Polls `tunnel` until it ends by itself or has used up what it was granted.
+    pub(super) async fn run(
+        &self,
+        local: &Handle,
+        mut tunnel: impl FnMut(&mut Context<'_>) -> Poll<End>,
+    ) -> End {
+        let mut over = pin!(self.over(local));
+        poll_fn(|cx| match over.as_mut().poll(cx) {
+            Poll::Ready(why) => Poll::Ready(End::Over(why)),
+            Poll::Pending => tunnel(cx),
+        })
+        .await
+    }
+
     /// Waits until the tunnel has used up what it was granted; says meanwhile what it has used, if that is wanted.
-    pub(super) async fn over(&self, local: &Handle) -> TunnelEnd {
+    async fn over(&self, local: &Handle) -> TunnelEnd {
         let mut lifetime = self.limits.lifetime.map(|time| local.sleep(time));
         let every = self.shared.interim.filter(|_| self.shared.accountant.is_some());
         let mut interim = every.map(|every| (every.max(LEAST_INTERIM), local.sleep(every)));

@@ -35,7 +35,7 @@ mod tests;
 mod udp;
 
 pub use accounting::Snapshot;
-pub use bind::BindConfig;
+pub use bind::{BindConfig, Neighbours};
 pub use event::{Accountant, AccountingEvent, Carried, DropCause, EventKind, TunnelDrops, TunnelEnd};
 pub use grant::{Egress, Grant, InvalidTenant, TenantId, TunnelLimits};
 pub use hook::{AcceptAll, Asked, Decision, OnRequest, Protocol, RequestMeta};

@@ -1,11 +1,12 @@
 //! Which addresses a relay connects to (RFC 9298 §7): everything public, nothing else unless it is allowed by name.
 //!
 //! The policy looks at resolved addresses only, so a name cannot point around it. An address that carries an IPv4
-//! address inside (mapped, NAT64, 6to4, Teredo) is judged by both.
+//! address inside (NAT64, 6to4) is judged by both; a mapped one is the IPv4 address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::engine::{Special, special, translated};
 use crate::ip::Network;
 
 /// Why an address is forbidden.
@@ -66,9 +67,6 @@ pub(crate) enum Allowed {
     Public,
 }
 
-const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-
 /// The operator's wishes on top of the built-in rules. Denying wins over allowing.
 #[derive(Clone, Debug, Default)]
 pub struct TargetPolicy {
@@ -88,11 +86,12 @@ impl TargetPolicy {
     pub(crate) fn verdict(&self, address: IpAddr) -> Result<Allowed, Forbidden> {
         let address = address.to_canonical();
         let outer = self.verdict_one(address)?;
-        match address {
-            IpAddr::V6(ip) if outer == Allowed::Public => match embedded(ip) {
-                Some(inner) => self.verdict_one(inner.into()),
-                None => Ok(outer),
-            },
+        let inner = match address {
+            IpAddr::V6(ip) => translated(ip),
+            IpAddr::V4(_) => None,
+        };
+        match inner.map(|inner| self.verdict_one(inner.into())).transpose()? {
+            Some(inner) if outer == Allowed::Public => Ok(inner),
             _ => Ok(outer),
         }
     }
@@ -101,10 +100,7 @@ impl TargetPolicy {
         if self.deny.iter().any(|n| n.contains(address)) {
             return Err(Forbidden::Denied);
         }
-        let class = match address {
-            IpAddr::V4(ip) => classify_v4(ip),
-            IpAddr::V6(ip) => classify_v6(ip),
-        };
+        let class = special(address).map(Forbidden::from);
         let mut lists = self.allow.iter().filter(|n| n.contains(address));
         match class {
             Some(hard @ (Forbidden::Multicast | Forbidden::Broadcast | Forbidden::Unspecified)) => Err(hard),
@@ -117,52 +113,20 @@ impl TargetPolicy {
     }
 }
 
-fn classify_v4(ip: Ipv4Addr) -> Option<Forbidden> {
-    let [a, b, c, _] = ip.octets();
-    Some(match (a, b, c) {
-        _ if ip == METADATA_V4 => Forbidden::Metadata,
-        _ if ip.is_broadcast() => Forbidden::Broadcast,
-        (0, ..) => Forbidden::Unspecified,
-        (127, ..) => Forbidden::Loopback,
-        (10, ..) | (172, 16..=31, _) | (192, 168, _) => Forbidden::Private,
-        (169, 254, _) => Forbidden::LinkLocal,
-        (100, 64..=127, _) => Forbidden::SharedAddressSpace,
-        (224..=239, ..) => Forbidden::Multicast,
-        // IETF protocols, 6to4 anycast, documentation, benchmarking, class E.
-        (192, 0, 0 | 2)
-        | (192, 88, 99)
-        | (198, 18..=19, _)
-        | (198, 51, 100)
-        | (203, 0, 113)
-        | (240..=255, ..) => Forbidden::Reserved,
-        _ => return None,
-    })
-}
-
-fn classify_v6(ip: Ipv6Addr) -> Option<Forbidden> {
-    let s = ip.segments();
-    Some(match s {
-        _ if ip == METADATA_V6 => Forbidden::Metadata,
-        _ if ip.is_unspecified() => Forbidden::Unspecified,
-        _ if ip.is_loopback() => Forbidden::Loopback,
-        [0xff00..=0xffff, ..] => Forbidden::Multicast,
-        [0xfe80..=0xfebf, ..] => Forbidden::LinkLocal,
-        [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Forbidden::UniqueLocal,
-        // Judged by the address inside, as is 6to4; the local NAT64 prefix has no fixed place for one.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => return None,
-        // Teredo, ORCHID, documentation, and everything outside global unicast (2000::/3).
-        [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Forbidden::Reserved,
-        [0x2000..=0x3fff, ..] => return None,
-        _ => Forbidden::Reserved,
-    })
-}
-
-/// The IPv4 address inside an IPv6 address that a translator would use.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(join(high, low)),
-        _ => None,
+impl From<Special> for Forbidden {
+    fn from(special: Special) -> Self {
+        match special {
+            Special::Unspecified => Self::Unspecified,
+            Special::Loopback => Self::Loopback,
+            Special::Private => Self::Private,
+            Special::UniqueLocal | Special::SiteLocal => Self::UniqueLocal,
+            Special::LinkLocal => Self::LinkLocal,
+            Special::Multicast => Self::Multicast,
+            Special::Broadcast => Self::Broadcast,
+            Special::SharedAddressSpace => Self::SharedAddressSpace,
+            Special::Metadata => Self::Metadata,
+            Special::Reserved => Self::Reserved,
+        }
     }
 }
 
@@ -212,6 +176,8 @@ mod tests {
             ("fd00:ec2::254", Some(Metadata)),
             ("ff02::1", Some(Multicast)),
             ("2001:db8::1", Some(Reserved)),
+            ("2001:1::1", Some(Reserved)),
+            ("2001:200::1", None),
             ("2001:0:1::1", Some(Reserved)),
             ("100::1", Some(Reserved)),
             ("64:ff9b:1::a00:1", Some(Reserved)),
@@ -266,6 +232,20 @@ mod tests {
             ("::1", Forbidden::Loopback),
         ] {
             assert_eq!(policy.check(ip(address)), Err(why), "{address}");
+        }
+        let translators = TargetPolicy {
+            allow: networks(&["64:ff9b::/96", "2002::/16", "10.0.0.0/8"]),
+            deny: networks(&["10.9.0.0/16"]),
+        };
+        for (address, why) in [
+            ("64:ff9b::808:808", None),
+            ("64:ff9b::a01:101", None),
+            ("2002:a01:101::1", None),
+            ("64:ff9b::a09:101", Some(Forbidden::Denied)),
+            ("64:ff9b::a9fe:a9fe", Some(Forbidden::Metadata)),
+            ("2002:7f00:1::1", Some(Forbidden::Loopback)),
+        ] {
+            assert_eq!(translators.check(ip(address)).err(), why, "{address}");
         }
         let metadata = TargetPolicy {
             allow: networks(&["169.254.169.254"]),

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::event::TunnelEnd;
 use super::ledger::{Ledger, Way};
@@ -78,10 +78,9 @@ pub(super) async fn tcp<L: Lane>(
     let end = {
         let mut up = pin!(tcp_up(context, ledger, &mut frames, &target));
         let mut down = pin!(tcp_down(context, ledger, &mut send, &target));
-        let mut over = pin!(ledger.over(context.local()));
         let mut stray = pin!(no_datagrams(&route));
         let (mut up_done, mut down_done) = (false, false);
-        poll_fn(|cx| {
+        let turn = |cx: &mut Context<'_>| {
             for (future, done) in [
                 (up.as_mut() as Pin<&mut dyn Future<Output = _>>, &mut up_done),
                 (down.as_mut(), &mut down_done),
@@ -96,12 +95,9 @@ pub(super) async fn tcp<L: Lane>(
             if up_done && down_done {
                 return Poll::Ready(End::Finished);
             }
-            if let Poll::Ready(why) = over.as_mut().poll(cx) {
-                return Poll::Ready(End::Over(why));
-            }
             stray.as_mut().poll(cx)
-        })
-        .await
+        };
+        ledger.run(context.local(), turn).await
     };
     let code = match &end {
         End::Finished => return end,

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounting::{Accounting, Snapshot};
-use super::bind::{BindConfig, Ports};
+use super::bind::BindConfig;
 use super::buffers::Buffers;
 use super::event::Accountant;
 use super::grant::{Grant, TenantId};
@@ -267,7 +267,8 @@ impl RelayService {
         self.shared.snapshot()
     }
 
-    /// Other wishes for new requests and sessions; a changed rate applies at once.
+    /// Other wishes for new requests and sessions; a changed rate applies at once. The policy holds for the packets of open IP tunnels as
+    /// well, and within ten seconds for those of bound ports, unless they were granted one of their own.
     pub fn update(&self, policy: TargetPolicy, quota: Quota) {
         let mut live = self.shared.live();
         live.policy = Arc::new(policy);
@@ -343,7 +344,6 @@ pub(super) struct Relay<L: Lane> {
     sessions: RefCell<BTreeMap<u64, Session<L>>>,
     slots: Slots,
     buffers: RefCell<Buffers>,
-    ports: Ports<L>,
     /// Routes packets, where IP is served.
     pub(super) gateway: Option<Rc<Gateway<L>>>,
     /// The endpoint's address, as soon as there is one.
@@ -360,7 +360,6 @@ impl<L: Lane> Relay<L> {
             sessions: RefCell::default(),
             slots: Slots::default(),
             buffers: RefCell::new(Buffers::new()),
-            ports: Ports::default(),
             gateway: None,
             listens_on: Cell::new(None),
         }
@@ -550,11 +549,6 @@ impl<L: Lane> SessionContext<L> {
     /// For the time of one poll.
     pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
         self.relay.buffers.borrow_mut()
-    }
-
-    /// Who is bound here.
-    pub(super) fn ports(&self) -> &Ports<L> {
-        &self.relay.ports
     }
 
     pub(super) fn gateway(&self) -> Option<&Rc<Gateway<L>>> {

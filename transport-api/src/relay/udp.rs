@@ -1,8 +1,8 @@
 //! CONNECT-UDP: packets between a client and one target (RFC 9298), many a turn.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -87,12 +87,7 @@ pub(super) async fn serve<L: Lane>(
         max_payload,
         idle: Idle::new(context.local(), idle),
     };
-    let mut over = pin!(ledger.over(context.local()));
-    let end = poll_fn(|cx| match over.as_mut().poll(cx) {
-        Poll::Ready(why) => Poll::Ready(End::Over(why)),
-        Poll::Pending => tunnel.poll(cx),
-    })
-    .await;
+    let end = ledger.run(context.local(), |cx| tunnel.poll(cx)).await;
     tunnel.stream.close();
     end
 }

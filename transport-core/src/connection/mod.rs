@@ -57,7 +57,7 @@ mod transmit;
 pub(crate) use agree::announce;
 pub(crate) use early::{Confirmation, EarlyPacket};
 pub(crate) use ids::{CID_LIMIT, Change};
-use path::mtu::FLOOR;
+pub use path::mtu::FLOOR;
 pub(crate) use path::set::MAX_PATHS;
 
 pub use roam::{PathError, PathInfo};

@@ -101,11 +101,11 @@ pub(super) fn normal(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The reverse: what an IPv6 socket calls an IPv4 address.
-pub(super) fn mapped(address: SocketAddr) -> SocketAddr {
+/// The reverse: what a socket, of IPv6 or not, calls an address.
+pub(super) fn named(address: SocketAddr, by_ipv6: bool) -> SocketAddr {
     match address {
-        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
-        v6 @ SocketAddr::V6(_) => v6,
+        SocketAddr::V4(v4) if by_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        other => other,
     }
 }
 

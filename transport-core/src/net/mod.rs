@@ -137,7 +137,8 @@ impl UdpSocket {
     /// # Errors
     /// What the system says, such as that no route leads there.
     pub fn connect(&self, remote: SocketAddr) -> io::Result<()> {
-        self.inner.connect(remote)
+        let (socket, ipv6) = self.inner.plain();
+        socket.connect(meta::named(remote, ipv6))
     }
 
     /// Sends a datagram without content, which no batch can hold.
@@ -145,7 +146,8 @@ impl UdpSocket {
     /// # Errors
     /// What the system says.
     pub fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
-        self.inner.send_empty(remote)
+        let (socket, ipv6) = self.inner.plain();
+        socket.send_to(&[], meta::named(remote, ipv6)).map(drop)
     }
 
     /// From now on what leaves from `local` ([`Route::local`]) leaves by the interface of this number, whatever the routing
@@ -167,7 +169,7 @@ impl UdpSocket {
 
     /// The bound address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.inner.plain().0.local_addr()
     }
 }
 

@@ -271,13 +271,14 @@ fn the_portable_socket_carries_the_same() {
         let (mut sender, receiver) = (bind(ip), bind(ip));
         let mut receiver = UdpSocketLike(receiver);
         let mut sent = batch(6, 700, 3);
-        let remote = receiver.0.local_addr().unwrap();
+        let (udp, ipv6) = receiver.0.plain();
+        assert_eq!(ipv6, ip.is_ipv6());
+        let remote = udp.local_addr().unwrap();
         sender.send(Route { remote, local: None }, &mut sent).unwrap();
         let found = receiver.receive(7);
         assert_eq!(found, sent.segments().map(<[u8]>::to_vec).collect::<Vec<_>>());
         assert_eq!((sender.send_stats().sent, sender.caps()), (7, Caps::default()));
-        receiver.0.connect(sender.local_addr().unwrap()).unwrap();
-        sender.send_empty(remote).unwrap();
+        sender.plain().0.send_to(&[], remote).unwrap();
         assert_eq!(receiver.receive(1), [[]; 1]);
         sender.note_unreachable();
         assert_eq!(sender.send_stats().unreachable, 1);
@@ -402,20 +403,26 @@ fn codepoints_cross_in_either_family_joined_or_not() {
 
 #[test]
 fn a_connected_socket_hears_one_remote_and_of_its_absence() {
-    let (sender, mut receiver, stranger) = (v4(), v4(), v4());
-    let (from, at) = (sender.local_addr().unwrap(), receiver.local_addr().unwrap());
-    receiver.connect(from).unwrap();
-    stranger.send_empty(at).unwrap();
-    sender.send_empty(at).unwrap();
-    let found = receive(&mut receiver, 1);
-    assert_eq!(found.len(), 1, "strangers are not heard");
-    assert_eq!((found[0].0.remote, found[0].1.len()), (from, 0));
-    drop(sender);
-    let route = Route {
-        remote: from,
-        local: None,
-    };
-    receiver.send_batch(route, &mut batch(1, 10, 0)).unwrap();
-    assert!(receive(&mut receiver, 1).is_empty());
-    assert_eq!(receiver.send_stats().unreachable, 1);
+    for bound in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::UNSPECIFIED.into()] {
+        let (sender, mut receiver, stranger) = (v4(), socket(bound, SocketOptions::default()), v4());
+        let (from, port) = (
+            sender.local_addr().unwrap(),
+            receiver.local_addr().unwrap().port(),
+        );
+        let at = (Ipv4Addr::LOCALHOST, port).into();
+        receiver.connect(from).unwrap();
+        stranger.send_empty(at).unwrap();
+        sender.send_empty(at).unwrap();
+        let found = receive(&mut receiver, 1);
+        assert_eq!(found.len(), 1, "strangers are not heard");
+        assert_eq!((found[0].0.remote, found[0].1.len()), (from, 0));
+        drop(sender);
+        let route = Route {
+            remote: from,
+            local: None,
+        };
+        receiver.send_batch(route, &mut batch(1, 10, 0)).unwrap();
+        assert!(receive(&mut receiver, 1).is_empty());
+        assert_eq!(receiver.send_stats().unreachable, 1);
+    }
 }

@@ -25,9 +25,9 @@ const LIMITS: Limits = Limits {
 
 /// However a stream is cut it says the same, and what it says can be written and reads the same.
 pub fn bind_capsules(data: &[u8]) {
-    for (role, dialect) in ENDS {
+    for ((role, dialect), any) in ENDS.into_iter().flat_map(|end| [(end, false), (end, true)]) {
         let read = |cut: usize| {
-            let mut reader = BindCapsules::new(role, dialect, 100);
+            let mut reader = BindCapsules::new(role, dialect, any, 100);
             let mut items = Vec::new();
             for mut input in data.chunks(cut) {
                 loop {
@@ -46,7 +46,9 @@ pub fn bind_capsules(data: &[u8]) {
         for item in &whole.0 {
             match item {
                 BindItem::Capsule(capsule) => written_reads_the_same(role, dialect, *capsule),
-                BindItem::Datagram { bytes, .. } => assert!(bytes.len() <= 100),
+                BindItem::Datagram { context, bytes } => {
+                    assert!(bytes.len() <= 100 && (!any || *context != 0));
+                }
                 BindItem::WrapUp => assert_eq!(role, Role::Client),
             }
         }
@@ -56,7 +58,7 @@ pub fn bind_capsules(data: &[u8]) {
 fn written_reads_the_same(role: Role, dialect: Dialect, capsule: BindCapsule) {
     let mut wire = Vec::new();
     put_capsule(&mut wire, dialect, capsule);
-    let mut reader = BindCapsules::new(role, dialect, 0);
+    let mut reader = BindCapsules::new(role, dialect, true, 0);
     let again = reader.next(&mut wire.as_slice());
     assert_eq!(again, Ok(Some(BindItem::Capsule(capsule))));
 }
@@ -195,7 +197,7 @@ impl Program {
         let mut wire = Vec::new();
         self.contexts.take_outgoing(&mut wire);
         assert!(wire.len() <= 40 * (2 * LIMITS.contexts + 3 * LIMITS.unanswered));
-        let mut reader = BindCapsules::new(self.role.peer(), self.dialect, 0);
+        let mut reader = BindCapsules::new(self.role.peer(), self.dialect, true, 0);
         let mut input = wire.as_slice();
         while let Some(item) = reader.next(&mut input).expect("our own capsules") {
             match item {

@@ -223,10 +223,10 @@ impl Link {
             self.at.spawn(hop.follow_tickets(connection.clone()))?;
         }
         // The network is under the outermost one alone.
-        for (connection, tells) in connections.clone().zip([true, false, false, false]) {
+        for (hop, connection) in connections.clone().enumerate() {
             let (link, last) = (Rc::clone(self), chain.connection().clone());
             self.at
-                .spawn(paths::follow(link, connection.clone(), last, tells))?;
+                .spawn(paths::follow(link, connection.clone(), last, hop == 0))?;
         }
         for connection in connections.take(1) {
             self.at.spawn(Rc::clone(self).keep_standby(connection.clone()))?;

@@ -1,15 +1,9 @@
 //! Who may ask a relay for tunnels, and what their tenants may use: `[access] tokens, users, issuers` and `[limits] tenants`.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::Deserialize;
 use transport_api::{
-    ClientId, TokenKey,
+    TokenKey,
     relay::{
         Decision, Grant, OnRequest, Quotas, RequestMeta, TenantId, TenantQuota,
         auth::{AccessTokens, Authenticator, Authenticators, ClientList, MAX_WORDS, Words},
@@ -17,47 +11,13 @@ use transport_api::{
 };
 
 use crate::{
-    config::{Config, Word},
-    exit::{Code, Context, Failure, Outcome, fail},
+    config::{Config, Tenants, Word},
+    exit::{Code, Context, Outcome, fail},
     token,
 };
 
 /// What clients are told that their tokens are for.
 const REALM: &str = "adit";
-
-/// One tenant in the file of tenants.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tenant {
-    /// Clients on this account, known by their keys.
-    #[serde(default)]
-    clients: Vec<String>,
-    sessions: Option<u64>,
-    tunnels: Option<u64>,
-    contexts: Option<u64>,
-    packets_per_s: Option<u64>,
-    mbit_per_s: Option<u64>,
-    /// In a period.
-    bytes: Option<u64>,
-    #[serde(default = "month")]
-    period_hours: u64,
-}
-
-fn month() -> u64 {
-    30 * 24
-}
-
-impl Tenant {
-    fn quota(&self) -> TenantQuota {
-        let mut quota = TenantQuota::new();
-        (quota.sessions, quota.tunnels, quota.contexts) = (self.sessions, self.tunnels, self.contexts);
-        quota.packets_per_s = self.packets_per_s;
-        quota.bits_per_s = self.mbit_per_s.map(|mbit| mbit.saturating_mul(1_000_000));
-        quota.bytes = self.bytes;
-        quota.period = Duration::from_secs(self.period_hours.saturating_mul(3600));
-        quota
-    }
-}
 
 /// What the configuration says, read and checked, and not yet in force.
 pub(super) struct Plan {
@@ -100,11 +60,11 @@ impl Admission {
             .map(|path| token::read_issuer(path))
             .collect::<Outcome<_>>()?;
         let tenants = match &config.limits.tenants {
-            Some(path) => read_tenants(path)?,
-            None => BTreeMap::new(),
+            Some(path) => Tenants::read(path)?,
+            None => Tenants::default(),
         };
         let known = ClientList::of(access.clients.iter().copied(), &Grant::new());
-        for (client, tenant) in clients_of(&tenants)? {
+        for (client, tenant) in tenants.clients()? {
             known.insert(client, Grant::new().with_tenant(tenant));
         }
         let known = Arc::new(known);
@@ -114,9 +74,8 @@ impl Admission {
             .or(words(Words::bearer(REALM), &access.tokens)?)
             .or(words(Words::basic(REALM), &access.users)?)
             .or(Arc::clone(&self.tokens));
-        let quotas = tenants.iter().map(|(tenant, says)| (*tenant, says.quota()));
         Ok(Plan {
-            tenants: quotas.collect(),
+            tenants: tenants.quotas().collect(),
             issuers,
             door: Door {
                 known,
@@ -166,33 +125,4 @@ fn words(list: Words, words: &[Word]) -> Outcome<Words> {
     Ok(words.iter().fold(list, |list, word| {
         list.with_hash(word.hash, Grant::new().with_tenant(word.tenant))
     }))
-}
-
-fn read_tenants(path: &Path) -> Outcome<BTreeMap<TenantId, Tenant>> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).or_fail(Code::Config, &shown)?;
-    let tenants: BTreeMap<String, Tenant> = toml::from_str(&text).map_err(|error| Failure {
-        code: Code::Config,
-        message: format!("{shown}: {}", error.to_string().trim_end()),
-    })?;
-    let named = tenants.into_iter().map(|(name, says)| {
-        let tenant = name.parse().or_fail(Code::Config, format!("{shown}: {name:?}"))?;
-        Ok((tenant, says))
-    });
-    named.collect()
-}
-
-/// Which client is on which account.
-fn clients_of(tenants: &BTreeMap<TenantId, Tenant>) -> Outcome<BTreeMap<ClientId, TenantId>> {
-    let mut known = BTreeMap::new();
-    for (tenant, says) in tenants {
-        for name in &says.clients {
-            let place = format!("[limits] tenants: {tenant}: {name:?}");
-            let client: ClientId = name.parse().or_fail(Code::Config, &place)?;
-            if let Some(other) = known.insert(client, *tenant) {
-                return fail(Code::Config, format!("{place}: this client is {other}'s as well"));
-            }
-        }
-    }
-    Ok(known)
 }

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use transport_api::{
     Access, Bundle, Endpoint, EndpointConfig, ServerOptions, Wait,
-    relay::{APP, Quota, RelayConfig, RelayService, TargetPolicy},
+    relay::{APP, Neighbours, Quota, RelayConfig, RelayService, TargetPolicy},
 };
 
 use admission::Admission;
@@ -117,11 +117,14 @@ impl Serving {
         let admission = Admission::new();
         admission.adopt(admission.plan(config)?)?;
         let successor = successor(config)?;
+        // Clients reach each other wherever they came in.
+        let neighbours = Neighbours::new();
         for address in &config.listen.udp {
             let endpoint = endpoint(*address, config, rotation.ring(), key_log)?;
             let mut relay = RelayConfig::default();
             (relay.policy, relay.quota) = (policy(config), quota(config)?);
             relay.bind.enabled = config.bind.enabled;
+            relay.bind.neighbours = neighbours.clone();
             relay.bind.addresses.clone_from(&config.bind.public);
             relay.bind.limits.contexts = config.bind.max_contexts;
             (relay.hook, relay.tenants) = (admission.clone(), admission.quotas.clone());

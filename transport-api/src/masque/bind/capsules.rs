@@ -9,7 +9,7 @@ use super::{BindFault, Dialect, Role, WRAP_UP};
 use crate::http::varint;
 use crate::masque::capsule::{self, CapsuleParser, Piece};
 use crate::masque::payloads::PayloadReader;
-use crate::masque::udp::MAX_UDP_PAYLOAD;
+use crate::masque::udp::{MAX_UDP_PAYLOAD, UDP_CONTEXT};
 
 /// The longest ASSIGN: an id of eight bytes, version, address and port of IPv6.
 const MAX_ASSIGN: u64 = 8 + 1 + 16 + 2;
@@ -66,6 +66,7 @@ pub struct BindCapsules {
     parser: CapsuleParser,
     role: Role,
     dialect: Dialect,
+    target_is_any: bool,
     payloads: PayloadReader,
     /// The kind of the capsule whose value is collected in `held`.
     collecting: Option<Kind>,
@@ -75,12 +76,14 @@ pub struct BindCapsules {
 
 impl BindCapsules {
     /// Reads what the peer of `role` sends. Datagrams with more than `limit` bytes behind the context id (address and port of an
-    /// uncompressed one included) are discarded without being held (RFC 9297 §3.5).
-    pub fn new(role: Role, dialect: Dialect, limit: usize) -> Self {
+    /// uncompressed one included) are discarded without being held (RFC 9297 §3.5). `target_is_any`: the request has no target, so a
+    /// datagram on context 0 is a fault, however long it would be.
+    pub fn new(role: Role, dialect: Dialect, target_is_any: bool, limit: usize) -> Self {
         Self {
             parser: CapsuleParser::new(),
             role,
             dialect,
+            target_is_any,
             payloads: PayloadReader::new(limit.min(MAX_UDP_PAYLOAD + super::datagram::V6_HEADER), true),
             collecting: None,
             held: Vec::new(),
@@ -94,7 +97,11 @@ impl BindCapsules {
             match piece {
                 Piece::Header { kind, len } => self.begin(kind, len)?,
                 Piece::Chunk(chunk) if self.collecting.is_some() => self.held.extend_from_slice(chunk),
-                Piece::Chunk(chunk) => self.payloads.chunk(chunk)?,
+                Piece::Chunk(chunk) => {
+                    if self.payloads.chunk(chunk)? == Some(UDP_CONTEXT) && self.target_is_any {
+                        return Err(BindFault::NoTarget);
+                    }
+                }
                 Piece::End => {
                     if let Some(item) = self.end()? {
                         return Ok(Some(item));

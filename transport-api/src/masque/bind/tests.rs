@@ -45,7 +45,7 @@ impl End {
         let Setup { role, dialect, any } = setup;
         Self {
             contexts: Contexts::new(role, dialect, any, Limits::default()),
-            reader: BindCapsules::new(role, dialect, 1500),
+            reader: BindCapsules::new(role, dialect, any, 1500),
             log: Vec::new(),
         }
     }
@@ -392,6 +392,9 @@ const INVALID: &[Vector] = &[
     ),
     ("X11", ANY, &["~ 0b0070696e67"], "NoTarget!"),
     ("X11, capsule", ANY, &["< 00050070696e67"], "NoTarget!"),
+    // Longer than what is held, and not whole yet.
+    ("X11, long capsule", ANY, &["< 0046000001"], "NoTarget!"),
+    ("X14, any", ANY, &["< 008000fff900"], "TooLong!"),
     ("X14", PROXY, &["< 008000fff900"], "TooLong!"),
     ("X19", PROXY, &["< 000a0070696e67", "fin"], "Truncated!"),
     ("X19, assign", PROXY, &["< 110804", "fin"], "Truncated!"),
@@ -502,7 +505,7 @@ fn the_longest_payloads() {
     ] {
         let mut wire = Vec::new();
         crate::masque::capsule::put(&mut wire, 0, &payload(2, len));
-        let mut reader = BindCapsules::new(Role::Proxy, Dialect::Current, limit);
+        let mut reader = BindCapsules::new(Role::Proxy, Dialect::Current, true, limit);
         let mut input = wire.as_slice();
         let item = reader.next(&mut input).expect("no fault");
         assert_eq!(item.is_some(), read, "{len} of {limit}");
@@ -544,7 +547,7 @@ fn what_is_written_reads_the_same() {
             ] {
                 let mut wire = Vec::new();
                 put_capsule(&mut wire, Dialect::Current, capsule);
-                let mut reader = BindCapsules::new(Role::Proxy, Dialect::Current, 100);
+                let mut reader = BindCapsules::new(Role::Proxy, Dialect::Current, true, 100);
                 assert_eq!(
                     reader.next(&mut wire.as_slice()),
                     Ok(Some(BindItem::Capsule(capsule)))

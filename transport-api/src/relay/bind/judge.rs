@@ -10,13 +10,12 @@ use super::super::policy::{Allowed, TargetPolicy};
 
 /// Verdicts remembered.
 const MAX_KNOWN: usize = 256;
-/// This machine may get other addresses; the policy of a tunnel stays.
+/// This machine may get other addresses, and the relay another policy.
 const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Judges every packet and every registration; a verdict costs a system call, so it is remembered for a while.
 #[derive(Debug)]
 pub(super) struct Judge {
-    policy: Arc<TargetPolicy>,
     /// What the world calls this machine, which need not be what this machine calls itself.
     home: Vec<IpAddr>,
     known: BTreeMap<IpAddr, (bool, Instant)>,
@@ -25,17 +24,22 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(policy: Arc<TargetPolicy>, public: &[SocketAddr]) -> Self {
+    pub(super) fn new(public: &[SocketAddr]) -> Self {
         Self {
-            policy,
             home: public.iter().map(SocketAddr::ip).collect(),
             known: BTreeMap::new(),
             last: None,
         }
     }
 
-    /// Whether packets may go to `peer`. An IPv4 address is written as one: in IPv6 clothes it is refused.
-    pub(super) fn allows(&mut self, now: Instant, peer: SocketAddr) -> bool {
+    /// Whether packets may go to `peer`, by the policy in force when it was last asked for. An IPv4 address is written as one: in IPv6
+    /// clothes it is refused.
+    pub(super) fn allows(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        policy: impl FnOnce() -> Arc<TargetPolicy>,
+    ) -> bool {
         let ip = peer.ip();
         if peer.port() == 0 || ip.to_canonical() != ip {
             return false;
@@ -48,14 +52,14 @@ impl Judge {
         }
         let (verdict, until) = match self.known.get(&ip) {
             Some(&known) if now < known.1 => known,
-            _ => self.decide(now, ip),
+            _ => self.decide(now, ip, &policy()),
         };
         self.last = Some((ip, verdict, until));
         verdict
     }
 
-    fn decide(&mut self, now: Instant, ip: IpAddr) -> (bool, Instant) {
-        let verdict = match self.policy.verdict(ip) {
+    fn decide(&mut self, now: Instant, ip: IpAddr, policy: &TargetPolicy) -> (bool, Instant) {
+        let verdict = match policy.verdict(ip) {
             Ok(Allowed::ByList) => true,
             Ok(Allowed::Public) => !self.home.contains(&ip) && !is_own(ip),
             Err(_) => false,
@@ -81,9 +85,11 @@ mod tests {
             allow,
             ..TargetPolicy::default()
         };
-        let mut judge = Judge::new(Arc::new(policy), &["8.8.8.8:7".parse().expect("address"), home]);
+        let policy = Arc::new(policy);
+        let mut judge = Judge::new(&["8.8.8.8:7".parse().expect("address"), home]);
         let start = crate::local::now();
-        let mut ask = |at: Instant, peer: &str| judge.allows(at, peer.parse().expect(peer));
+        let mut ask =
+            |at: Instant, peer: &str| judge.allows(at, peer.parse().expect(peer), || Arc::clone(&policy));
         assert!(ask(start, "1.1.1.1:53"));
         assert!(!ask(start, "1.1.1.1:0"));
         assert!(!ask(start, "[::ffff:1.1.1.1]:53"), "mapped");
@@ -95,12 +101,12 @@ mod tests {
             ask(start, &format!("20.0.{high}.{low}:9"));
         }
         assert!(judge.known.len() <= MAX_KNOWN);
-        judge.policy = Arc::new(TargetPolicy {
+        let changed = Arc::new(TargetPolicy {
             deny: vec!["0.0.0.0/0".parse().expect("network")],
             ..TargetPolicy::default()
         });
         let peer = "20.0.3.231:9".parse().expect("address");
-        assert!(judge.allows(start + LIFETIME / 2, peer));
-        assert!(!judge.allows(start + LIFETIME, peer));
+        assert!(judge.allows(start + LIFETIME / 2, peer, || Arc::clone(&changed)));
+        assert!(!judge.allows(start + LIFETIME, peer, || Arc::clone(&changed)));
     }
 }

@@ -11,7 +11,7 @@ mod tunnel;
 use std::net::IpAddr;
 
 pub(super) use address::Public;
-pub(super) use ports::Ports;
+pub use ports::Neighbours;
 pub(super) use tunnel::serve;
 
 use crate::masque::bind::{Dialect, Limits};
@@ -26,6 +26,8 @@ pub struct BindConfig {
     pub addresses: Vec<IpAddr>,
     /// Contexts of a tunnel at once, and answers that a client does not take.
     pub limits: Limits,
+    /// Who else is bound.
+    pub neighbours: Neighbours,
     /// Which revision of the draft clients speak.
     pub dialect: Dialect,
 }
@@ -37,6 +39,7 @@ impl Default for BindConfig {
             enabled: true,
             addresses: Vec::new(),
             limits: Limits::default(),
+            neighbours: Neighbours::new(),
             dialect: Dialect::Current,
         }
     }

@@ -1,30 +1,27 @@
 //! One bound port: packets between its client and anybody.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::super::buffers::{Buffers, Downward, Outgoing};
 use super::super::event::DropCause;
 use super::super::grant::Grant;
-use super::super::ledger::{ContextSlot, Ledger, Way};
+use super::super::ledger::{self, ContextSlot, Ledger};
 use super::super::pump::End;
 use super::super::service::SessionContext;
 use super::super::udp::{BATCH, Idle, Moved, max_payload};
 use super::Public;
 use super::judge::Judge;
-use super::ports::{Delivered, Door};
+use super::ports::{Delivered, Door, Neighbours};
 use crate::driver::clock;
 use crate::local::BatchSocket;
-use crate::masque::bind::{Change, Contexts, Role};
+use crate::masque::bind::{Change, Contexts, Outgoing as Way, Role};
 use crate::masque::lane::Lane;
 use crate::tunnel::bind::{BindEvent, BindStream, Desk};
 use crate::tunnel::session::RequestStream;
-use crate::tunnel::{BindSender, Outlet};
+use crate::tunnel::{BindSender, Datagram, Outlet};
 
 /// Carries packets until the client closes or breaks the rules, or nothing was carried for long. `target` is what context 0 stands
 /// for.
@@ -41,15 +38,17 @@ pub(in crate::relay) async fn serve<L: Lane>(
     let desk = Arc::new(Desk::new(target, Some(contexts), None));
     let outlet = Outlet::new(&stream.route);
     let sender = BindSender::new(outlet, Arc::clone(&desk), public.addresses());
-    let door = Rc::new(Door::new(sender.clone()));
-    context.ports().enter(public.addresses(), &door);
+    let door = Arc::new(Door::new(Arc::clone(&desk)));
+    config.neighbours.enter(public.addresses(), &door);
     let mut tunnel = Tunnel {
         context,
+        grant,
         ledger,
+        neighbours: &config.neighbours,
         sender,
         stream: BindStream::new(stream, Role::Proxy, config.dialect, max_payload(true), desk),
         socket,
-        judge: Judge::new(context.policy_for(grant), public.addresses()),
+        judge: Judge::new(public.addresses()),
         public,
         door,
         idle: Idle::new(
@@ -58,25 +57,22 @@ pub(in crate::relay) async fn serve<L: Lane>(
         ),
         slots: BTreeMap::new(),
     };
-    let mut over = pin!(ledger.over(context.local()));
-    let end = poll_fn(|cx| match over.as_mut().poll(cx) {
-        Poll::Ready(why) => Poll::Ready(End::Over(why)),
-        Poll::Pending => tunnel.poll(cx),
-    })
-    .await;
+    let end = ledger.run(context.local(), |cx| tunnel.poll(cx)).await;
     tunnel.stream.close();
     end
 }
 
 struct Tunnel<'a, L: Lane> {
     context: &'a SessionContext<L>,
+    grant: &'a Grant,
     ledger: &'a Ledger,
+    neighbours: &'a Neighbours,
     sender: BindSender<L>,
     stream: BindStream<L>,
     socket: BatchSocket,
     judge: Judge,
     public: Public,
-    door: Rc<Door<L>>,
+    door: Arc<Door>,
     idle: Idle,
     /// The places of open contexts.
     slots: BTreeMap<u64, ContextSlot>,
@@ -84,7 +80,7 @@ struct Tunnel<'a, L: Lane> {
 
 impl<L: Lane> Drop for Tunnel<'_, L> {
     fn drop(&mut self) {
-        self.context.ports().leave(self.public.addresses());
+        self.neighbours.leave(self.public.addresses());
     }
 }
 
@@ -109,7 +105,8 @@ impl<L: Lane> Tunnel<'_, L> {
 
     /// From the client.
     fn up(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<Moved, End> {
-        let (context, ledger) = (self.context, self.ledger);
+        let (neighbours, ledger, context, grant) = (self.neighbours, self.ledger, self.context, self.grant);
+        let policy = || context.policy_for(grant);
         let now = clock::now().instant;
         let sources = self.public.sources();
         let mut out = Outgoing::new(&self.socket, &mut buffers.sending, ledger).from(sources);
@@ -117,8 +114,8 @@ impl<L: Lane> Tunnel<'_, L> {
             let (judge, sender, mut slot) = (&mut self.judge, &self.sender, None);
             let allow = |peer: Option<SocketAddr>| {
                 let allowed = peer.is_none_or(|peer| {
-                    let neighbour = context.ports().find(peer).is_some();
-                    sender.reaches(peer) && (neighbour || judge.allows(now, peer))
+                    let neighbour = neighbours.find(peer).is_some();
+                    sender.reaches(peer) && (neighbour || judge.allows(now, peer, policy))
                 });
                 slot = allowed.then(|| ledger.take_context()).flatten();
                 slot.is_some()
@@ -132,9 +129,9 @@ impl<L: Lane> Tunnel<'_, L> {
             };
             match event {
                 BindEvent::Packet { peer, payload } if payload.len() <= max_payload(peer.is_ipv4()) => {
-                    if let Some(neighbour) = context.ports().find(peer) {
-                        deliver(ledger, &neighbour, self.public.of_family(peer), &payload);
-                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer) {
+                    if let Some(neighbour) = neighbours.find(peer) {
+                        deliver(ledger, &neighbour, self.public.of_family(peer), payload);
+                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer, policy) {
                         ledger.dropped(DropCause::Policy, 1);
                     } else if ledger.admit(1, payload.len()) {
                         out.push(peer, &payload);
@@ -173,12 +170,7 @@ impl<L: Lane> Tunnel<'_, L> {
                 _ => sender.desk().outgoing(peer).filter(|_| sender.reaches(peer)),
             };
             last = Some((peer, way));
-            match way {
-                None => ledger.dropped(DropCause::NoContext, 1),
-                Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
-                Some(_) if !ledger.admit(1, packet.len()) => {}
-                Some(way) => down.push(sender.datagram(way, peer, packet), packet.len()),
-            }
+            pass_on(&mut down, ledger, sender, way, peer, packet);
         }
         drop(down);
         if buffers.received.is_drained() {
@@ -194,24 +186,42 @@ impl<L: Lane> Tunnel<'_, L> {
         if waiting.is_empty() {
             return Moved::Nothing;
         }
-        let mut down = Downward::new(self.sender.outlet(), &mut buffers.down, self.ledger);
-        for (datagram, payload) in waiting {
-            if self.ledger.admit(1, payload) {
-                down.push(datagram, payload);
-            }
+        let (ledger, sender) = (self.ledger, &self.sender);
+        let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
+        for (peer, packet) in waiting {
+            let way = sender.desk().outgoing(peer);
+            pass_on(&mut down, ledger, sender, way, peer, &packet);
         }
         Moved::Some
     }
 }
 
-fn deliver<L: Lane>(ledger: &Ledger, neighbour: &Door<L>, from: Option<SocketAddr>, packet: &[u8]) {
-    if !ledger.admit(1, packet.len()) {
+/// One packet to the client, on the context that is there for `peer`.
+fn pass_on<L: Lane>(
+    down: &mut Downward<'_, L>,
+    ledger: &Ledger,
+    sender: &BindSender<L>,
+    way: Option<Way>,
+    peer: SocketAddr,
+    packet: &[u8],
+) {
+    match way {
+        None => ledger.dropped(DropCause::NoContext, 1),
+        Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
+        Some(_) if !ledger.admit(1, packet.len()) => {}
+        Some(way) => down.push(sender.datagram(way, peer, packet), packet.len()),
+    }
+}
+
+/// One packet to another client.
+fn deliver(ledger: &Ledger, neighbour: &Door, from: Option<SocketAddr>, packet: Datagram) {
+    let len = packet.len();
+    if !ledger.admit(1, len) {
         return;
     }
     match from.map_or(Delivered::NoContext, |from| neighbour.deliver(from, packet)) {
-        Delivered::Queued => ledger.carried(Way::Up, 1, packet.len() as u64),
+        Delivered::Queued => ledger.carried(ledger::Way::Up, 1, len as u64),
         Delivered::NoContext => ledger.dropped(DropCause::NoContext, 1),
-        Delivered::TooLarge => ledger.dropped(DropCause::TooLarge, 1),
         Delivered::Full => ledger.dropped(DropCause::QueueFull, 1),
     }
 }

@@ -1,8 +1,6 @@
 //! One CONNECT-IP request, from its answer to its end.
 
-use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -55,12 +53,7 @@ pub(in crate::relay) async fn serve<L: Lane>(
     let mut told = Vec::new();
     put_routes(&mut told, &routes);
     tunnel.stream.tell(&told);
-    let mut over = pin!(ledger.over(context.local()));
-    poll_fn(|cx| match over.as_mut().poll(cx) {
-        Poll::Ready(why) => Poll::Ready(End::Over(why)),
-        Poll::Pending => tunnel.poll(cx),
-    })
-    .await
+    ledger.run(context.local(), |cx| tunnel.poll(cx)).await
 }
 
 struct Tunnel<'a, L: Lane> {

@@ -133,6 +133,38 @@ fn neighbours_have_their_own_queue() {
 }
 
 #[test]
+fn the_queue_of_neighbours_is_bounded() {
+    with_relay(strict(), |world| async move {
+        let hearer = world.bind().await;
+        let at = hearer.public_addrs()[0];
+        let mut many = Vec::new();
+        for session in 1..=8 {
+            let client = world.join(session);
+            let bound = client.bind_udp(&BindOptions::default()).await.expect("bound");
+            many.push((client, bound));
+        }
+        // Many come before the one that hears them has its turn.
+        for (_, speaker) in &many {
+            for _ in 0..100 {
+                speaker.send_to(b"hear me", at).expect("sent");
+            }
+        }
+        world
+            .until(|s| s.udp_packets_up + s.dropped_queue_full == 800)
+            .await;
+        let snapshot = world.snapshot();
+        assert!(
+            snapshot.dropped_queue_full > 0 && snapshot.udp_packets_up >= 256,
+            "{snapshot:?}"
+        );
+        for _ in 0..snapshot.udp_packets_up {
+            assert_eq!(&*hearer.recv_from().await.expect("what was taken").0, b"hear me");
+        }
+        assert_eq!(world.snapshot().udp_packets_down, snapshot.udp_packets_up);
+    });
+}
+
+#[test]
 fn a_context_makes_room_and_is_heard_through_the_firewall() {
     with_relay(bound(), |world| async move {
         let options = BindOptions {
@@ -337,13 +369,14 @@ fn what_ends_a_tunnel() {
             raw.reset().await;
             world.until(|s| s.closed_fault == ended).await;
         }
-        // X4, X5, X19: capsules that are not exactly what they should be.
+        // X4, X5, X19: capsules that are not exactly what they should be. X11 in a capsule that is longer than a packet.
         for bytes in [
             &[0x11, 2, 2, 5][..],
             &[0x11, 3, 2, 0, 0xff],
             &[0x11, 7, 2, 4, 0xc0, 0, 2, 1, 0],
             &[0x12, 2, 2, 0],
             &[0, 0],
+            &[0, 0x46, 0, 0, 1],
         ] {
             let mut raw = raw_bind(&world).await;
             write_all(&mut raw.send, &data_frame(bytes))

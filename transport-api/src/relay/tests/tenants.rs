@@ -31,15 +31,6 @@ impl World {
         self.shared.tenants().set(tenant(), quota(change)).expect("room");
     }
 
-    /// Another session of the same relay.
-    fn join(&self, id: u64) -> Client<PipeLane> {
-        let (near, far) = lanes();
-        assert!(self.relay.serve(id, far, Peer::Anonymous));
-        let (client, work) = Client::new(near, template());
-        self.local.spawn(async move { drop(work.await) }).expect("room");
-        client
-    }
-
     /// What a refusal beyond a quota says.
     async fn beyond_quota(&self, client: &Client<PipeLane>, details: &str) {
         let port = self.udp_echo();
@@ -277,24 +268,7 @@ fn a_tunnel_has_limits_of_its_own() {
     });
     limits = TunnelLimits::new();
     limits.bits_per_s = Some(40_000_000);
-    with_relay(granting(limits), |world| async move {
-        let start = crate::now().instant;
-        let tunnel = world
-            .client
-            .connect_tcp("127.0.0.1", world.tcp_echo())
-            .await
-            .expect("tunnel");
-        let (mut sender, mut receiver) = tunnel.split();
-        let send = async move {
-            sender.write_all(&vec![1; 1_500_000]).await.expect("write");
-            sender.finish();
-        };
-        world.local.spawn(send).expect("room");
-        let mut buffer = vec![0; 65_536];
-        while receiver.read(&mut buffer).await.expect("read").is_some() {}
-        let took = crate::now().instant - start;
-        assert!((450..3000).contains(&took.as_millis()), "{took:?}");
-    });
+    is_limited_to_40_mbit(granting(limits));
 }
 
 /// What an accountant keeps of an event.

@@ -95,7 +95,7 @@ impl<L: Lane> BindStream<L> {
         desk: Arc<Desk>,
     ) -> Self {
         let limit = limit + datagram::V6_HEADER;
-        let reader = BindReader(BindCapsules::new(role, dialect, limit));
+        let reader = BindReader(BindCapsules::new(role, dialect, desk.target().is_none(), limit));
         Self {
             stream: TunnelStream::reading(request, reader),
             desk,

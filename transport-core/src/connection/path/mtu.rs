@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// UDP payload that is used from the start: a packet of 1280 bytes over IPv6.
 pub(crate) const BASE: u16 = 1232;
-/// UDP payload that every path is taken to carry.
-pub(crate) const FLOOR: u16 = 1000;
+/// UDP payload that every path is taken to carry, in bytes.
+pub const FLOOR: u16 = 1000;
 /// When to look again after a search that ended below the largest candidate.
 pub(crate) const SEARCH_AGAIN: Duration = Duration::from_mins(10);
 /// Sizes worth trying beside the limit, ascending: IP packets of 1100, 1200, 1280 bytes of either family, and tunnels over

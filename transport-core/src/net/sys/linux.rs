@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cmsg::{Address, Control, zero};
 use crate::buffer::{Batch, Ecn, MAX_SEGMENTS, RecvBatch, RecvMeta, Route};
-use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, mapped};
+use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send};
 
 /// The most slots one receive call fills, and those it fills while it expects joined datagrams, or few: what they hold
 /// stays in the cache until it is opened.
@@ -52,7 +52,7 @@ impl Socket {
 
     /// A socket that hears one remote alone.
     pub(in crate::net) fn lane(&self, route: Route) -> io::Result<Self> {
-        let own = self.local_addr()?;
+        let own = self.socket.local_addr()?;
         let lane = self.beside(SocketAddr::new(route.local.unwrap_or(own.ip()), own.port()))?;
         let remote = Address::new(route.remote, self.ipv6);
         // SAFETY: `remote` holds `length` bytes of a valid socket address and outlives the call.
@@ -62,7 +62,7 @@ impl Socket {
 
     /// A socket that hears some of all remotes.
     pub(in crate::net) fn share(&self) -> io::Result<Self> {
-        self.beside(self.local_addr()?)
+        self.beside(self.socket.local_addr()?)
     }
 
     /// The port is shared from here on, which the kernel grants to sockets of the same user only, and only if both ask: a
@@ -260,17 +260,9 @@ impl Socket {
         self.stats.unreachable += 1;
     }
 
-    pub(in crate::net) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
-        self.socket.connect(self.reachable(remote))
-    }
-
-    pub(in crate::net) fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
-        self.socket.send_to(&[], self.reachable(remote)).map(drop)
-    }
-
-    /// As the standard library names it on this socket.
-    fn reachable(&self, remote: SocketAddr) -> SocketAddr {
-        if self.ipv6 { mapped(remote) } else { remote }
+    /// The socket, and whether it is of IPv6.
+    pub(in crate::net) fn plain(&self) -> (&std::net::UdpSocket, bool) {
+        (&self.socket, self.ipv6)
     }
 
     /// One sendmmsg; the segments it took, at least one.
@@ -296,10 +288,6 @@ impl Socket {
 
     pub(in crate::net) fn send_stats(&self) -> SendStats {
         self.stats
-    }
-
-    pub(in crate::net) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
     }
 }
 
@@ -540,7 +528,7 @@ mod tests {
             return;
         }
         let route = Route {
-            remote: receiver.local_addr().unwrap(),
+            remote: receiver.socket.local_addr().unwrap(),
             local: None,
         };
         sender.send(route, &mut batch(1)).unwrap();
@@ -567,7 +555,7 @@ mod tests {
         // The least IPv6 allows: 1232 bytes of UDP payload.
         set(sender.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU, 1280).unwrap();
         let route = Route {
-            remote: receiver.local_addr().unwrap(),
+            remote: receiver.socket.local_addr().unwrap(),
             local: None,
         };
         let gso = sender.caps().gso;
@@ -607,7 +595,7 @@ mod tests {
     fn a_batch_begun_one_by_one_is_finished_without_repeating() {
         let (mut sender, mut receiver) = (socket(), socket());
         let route = Route {
-            remote: receiver.local_addr().unwrap(),
+            remote: receiver.socket.local_addr().unwrap(),
             local: None,
         };
         let mut half = batch(1);

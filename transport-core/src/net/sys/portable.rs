@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::buffer::{Batch, RecvBatch, RecvMeta, Route};
-use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, mapped, normal};
+use crate::net::meta::{Caps, SendStats, SocketOptions, is_about_an_earlier_send, named, normal};
 
 #[derive(Debug)]
 pub(in crate::net) struct Socket {
@@ -74,7 +74,7 @@ impl Socket {
     }
 
     pub(in crate::net) fn send(&mut self, route: Route, batch: &mut Batch) -> io::Result<()> {
-        let remote = self.reachable(route.remote);
+        let remote = named(route.remote, self.ipv6);
         while let Some(segment) = batch.unsent().next() {
             match self.socket.send_to(segment, remote) {
                 Ok(_) => {
@@ -97,16 +97,9 @@ impl Socket {
         self.stats.unreachable += 1;
     }
 
-    pub(in crate::net) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
-        self.socket.connect(self.reachable(remote))
-    }
-
-    pub(in crate::net) fn send_empty(&self, remote: SocketAddr) -> io::Result<()> {
-        self.socket.send_to(&[], self.reachable(remote)).map(drop)
-    }
-
-    fn reachable(&self, remote: SocketAddr) -> SocketAddr {
-        if self.ipv6 { mapped(remote) } else { remote }
+    /// The socket, and whether it is of IPv6.
+    pub(in crate::net) fn plain(&self) -> (&std::net::UdpSocket, bool) {
+        (&self.socket, self.ipv6)
     }
 
     pub(in crate::net) fn caps(&self) -> Caps {
@@ -115,10 +108,6 @@ impl Socket {
 
     pub(in crate::net) fn send_stats(&self) -> SendStats {
         self.stats
-    }
-
-    pub(in crate::net) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
     }
 }
 

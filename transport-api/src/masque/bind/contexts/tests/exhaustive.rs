@@ -69,7 +69,7 @@ impl State {
         let mut wire = Vec::new();
         self.ends[from].take_outgoing(&mut wire);
         let to = 1 - from;
-        let mut reader = BindCapsules::new([Role::Client, Role::Proxy][to], dialect, 0);
+        let mut reader = BindCapsules::new([Role::Client, Role::Proxy][to], dialect, true, 0);
         let mut input = wire.as_slice();
         while let Some(item) = reader.next(&mut input).expect("our own capsules") {
             let BindItem::Capsule(capsule) = item else {

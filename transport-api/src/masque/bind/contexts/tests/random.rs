@@ -159,7 +159,7 @@ impl End {
     fn new(role: Role, dialect: Dialect, limits: Limits) -> Self {
         Self {
             contexts: Contexts::new(role, dialect, true, limits),
-            reader: BindCapsules::new(role, dialect, 100),
+            reader: BindCapsules::new(role, dialect, true, 100),
             stream: VecDeque::new(),
             datagrams: Vec::new(),
         }
