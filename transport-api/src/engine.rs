@@ -7,7 +7,7 @@ pub(crate) use transport_core::{
     EndpointAddress, EndpointConfig as EngineConfig, EndpointStats, Entropy, EntropyFailed, EpochsError,
     Event, Grant, Handle, Info, Joined, KeyLog, KeyLogEntry, Limits, Now, Observer, Output, PathError,
     PathId, PathInfo, PathReason, PathState, Peer, Provider, ReadError as StreamReadError, RecvBatch,
-    RelayEpoch, RelayId, RelayStatics, Route, Secret, ServerConfig, SessionInfo as EngineSession,
+    RelayEpoch, RelayId, RelayStatics, Route, Secret, ServerConfig, SessionInfo as EngineSession, Spares,
     StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketKeys, TicketOptions, TransportConfig, Usage,
     Worker, WriteError as StreamWriteError, code, net, sha256, trace,
 };

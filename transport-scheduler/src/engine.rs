@@ -15,7 +15,7 @@ use crate::stream::table::Slot;
 use crate::token::Carried;
 use crate::{
     CONTROL_FLOW, Chunk, Class, Control, DatagramDrop, DatagramId, Direction, Event, FIRST_STREAM, Grant,
-    Next, PeerLimits, Scheduler, Stats, StreamId, Token, datagram_flow, stream_flow,
+    Next, PeerLimits, Scheduler, Spares, Stats, StreamId, Token, datagram_flow, stream_flow,
 };
 
 /// What a frame counts beyond its payload, and a control frame altogether: bytes on the wire, roughly.
@@ -132,6 +132,23 @@ impl Scheduler {
         self.raise_connection(peer.max_data);
         self.raise_streams(Direction::Bi, peer.max_streams_bidi);
         self.raise_streams(Direction::Uni, peer.max_streams_uni);
+    }
+
+    /// Lends vectors to this connection while it is worked on: those of datagrams that are sent join them, and those of
+    /// datagrams that arrive may be made of them ([`spares`](Self::spares)).
+    pub fn lend(&mut self, spares: Spares) {
+        self.spares = spares;
+    }
+
+    /// What was lent, until it is taken back.
+    pub fn spares(&mut self) -> &mut Spares {
+        &mut self.spares
+    }
+
+    /// Takes back what was lent. What was [taken](Self::take) last must not be needed any more.
+    pub fn take_back(&mut self) -> Spares {
+        self.spares.put(std::mem::take(&mut self.current));
+        std::mem::take(&mut self.spares)
     }
 
     /// The largest datagram payload that fits a packet of the path now, bytes. Larger ones that wait are dropped when their
@@ -325,7 +342,7 @@ impl Scheduler {
         self.stats.datagrams_sent += 1;
         self.fair.charge(datagram_flow(class), len + FRAME_COST);
         self.refresh_datagrams(class);
-        self.current = data;
+        self.spares.put(std::mem::replace(&mut self.current, data));
         Some(Chunk {
             token: Token(Carried::Datagram(id, notify)),
             fin: false,

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use transport_scheduler::Spares;
+
 use super::Event;
 
 /// Messages of a peer cost at least this, so that many empty ones are bounded too.
@@ -36,13 +38,15 @@ impl Inbox {
     }
 
     /// A message of the peer. False: no room, it is gone.
-    pub(crate) fn message(&mut self, data: &[u8]) -> bool {
+    pub(crate) fn message(&mut self, data: &[u8], spares: &mut Spares) -> bool {
         let cost = data.len() + MESSAGE_COST;
         if self.message_bytes + cost > self.limit {
             return false;
         }
         self.message_bytes += cost;
-        self.events.push_back(Event::DatagramReceived(data.to_vec()));
+        let mut copy = spares.take(data.len());
+        copy.extend_from_slice(data);
+        self.events.push_back(Event::DatagramReceived(copy));
         true
     }
 
@@ -87,11 +91,13 @@ mod tests {
 
     #[test]
     fn messages_are_bounded_and_leave_in_order() {
-        let mut inbox = Inbox::new(1000);
-        let taken = (0..100u8).filter(|name| inbox.message(&[*name; 36])).count();
+        let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
+        let taken = (0..100u8)
+            .filter(|name| inbox.message(&[*name; 36], &mut spares))
+            .count();
         assert_eq!(taken, 10);
         assert_eq!(inbox.pop(), Some(Event::DatagramReceived(vec![0; 36])));
-        assert!(inbox.message(&[200; 36]) && !inbox.message(&[]));
+        assert!(inbox.message(&[200; 36], &mut spares) && !inbox.message(&[], &mut spares));
         let last = std::iter::from_fn(|| inbox.pop()).last();
         assert_eq!(last, Some(Event::DatagramReceived(vec![200; 36])));
         assert_eq!(inbox.message_bytes, 0);
@@ -99,13 +105,13 @@ mod tests {
 
     #[test]
     fn messages_can_be_taken_back_and_nothing_else() {
-        let mut inbox = Inbox::new(1000);
+        let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
         let own = || Event::MtuChanged { max_datagram: 1 };
-        assert!(inbox.message(b"before"));
+        assert!(inbox.message(b"before", &mut spares));
         let keep = inbox.len();
-        assert!(inbox.message(b"a"));
+        assert!(inbox.message(b"a", &mut spares));
         inbox.push(own());
-        assert!(inbox.message(b"b"));
+        assert!(inbox.message(b"b", &mut spares));
         assert_eq!(inbox.forget_messages(keep), 2);
         let left: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
         assert_eq!(left, [Event::DatagramReceived(b"before".to_vec()), own()]);

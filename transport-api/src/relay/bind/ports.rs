@@ -81,8 +81,8 @@ impl<L: Lane> Door<L> {
         }
     }
 
-    /// Takes a packet from a neighbour, which leaves when the tunnel has its turn.
-    pub(super) fn deliver(&self, from: SocketAddr, packet: &[u8]) -> Delivered {
+    /// Takes a packet from a neighbour, in `spare`; it leaves when the tunnel has its turn.
+    pub(super) fn deliver(&self, from: SocketAddr, spare: Vec<u8>, packet: &[u8]) -> Delivered {
         let Some(way) = self.sender.desk().outgoing(from) else {
             return Delivered::NoContext;
         };
@@ -93,7 +93,7 @@ impl<L: Lane> Door<L> {
         if waiting.len() >= MAX_WAITING {
             return Delivered::Full;
         }
-        waiting.push((self.sender.datagram(way, from, packet), packet.len()));
+        waiting.push((self.sender.datagram(spare, way, from, packet), packet.len()));
         drop(waiting);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();

@@ -97,6 +97,7 @@ impl<L: Lane> Tunnel<'_, L> {
             Err(end) => return Poll::Ready(end),
         };
         let moved = [up, self.down(cx, buffers), self.neighbours(cx, buffers)];
+        self.sender.outlet().give_spares(&mut buffers.spares);
         if moved != [Moved::Nothing; 3] {
             self.idle.note();
         }
@@ -133,12 +134,14 @@ impl<L: Lane> Tunnel<'_, L> {
             match event {
                 BindEvent::Packet { peer, payload } if payload.len() <= max_payload(peer.is_ipv4()) => {
                     if let Some(neighbour) = context.ports().find(peer) {
-                        deliver(ledger, &neighbour, self.public.of_family(peer), &payload);
+                        let spare = buffers.spares.pop().unwrap_or_default();
+                        deliver(ledger, &neighbour, self.public.of_family(peer), spare, &payload);
                     } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer) {
                         ledger.dropped(DropCause::Policy, 1);
                     } else if ledger.admit(1, payload.len()) {
                         out.push(peer, &payload);
                     }
+                    buffers.spares.push(payload.into_spent());
                 }
                 BindEvent::Packet { .. } => ledger.dropped(DropCause::TooLarge, 1),
                 BindEvent::Changed(Change::Opened { assign, .. }) => {
@@ -163,6 +166,9 @@ impl<L: Lane> Tunnel<'_, L> {
             Poll::Ready(Err(_)) => return Moved::Some,
         }
         let (ledger, sender) = (self.ledger, &self.sender);
+        sender
+            .outlet()
+            .fill_spares(buffers.received.datagrams().count(), &mut buffers.spares);
         let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         // Packets come in runs.
         let mut last = None;
@@ -177,7 +183,10 @@ impl<L: Lane> Tunnel<'_, L> {
                 None => ledger.dropped(DropCause::NoContext, 1),
                 Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
                 Some(_) if !ledger.admit(1, packet.len()) => {}
-                Some(way) => down.push(sender.datagram(way, peer, packet), packet.len()),
+                Some(way) => {
+                    let spare = buffers.spares.pop().unwrap_or_default();
+                    down.push(sender.datagram(spare, way, peer, packet), packet.len());
+                }
             }
         }
         drop(down);
@@ -204,11 +213,19 @@ impl<L: Lane> Tunnel<'_, L> {
     }
 }
 
-fn deliver<L: Lane>(ledger: &Ledger, neighbour: &Door<L>, from: Option<SocketAddr>, packet: &[u8]) {
+fn deliver<L: Lane>(
+    ledger: &Ledger,
+    neighbour: &Door<L>,
+    from: Option<SocketAddr>,
+    spare: Vec<u8>,
+    packet: &[u8],
+) {
     if !ledger.admit(1, packet.len()) {
         return;
     }
-    match from.map_or(Delivered::NoContext, |from| neighbour.deliver(from, packet)) {
+    match from.map_or(Delivered::NoContext, |from| {
+        neighbour.deliver(from, spare, packet)
+    }) {
         Delivered::Queued => ledger.carried(Way::Up, 1, packet.len() as u64),
         Delivered::NoContext => ledger.dropped(DropCause::NoContext, 1),
         Delivered::TooLarge => ledger.dropped(DropCause::TooLarge, 1),
