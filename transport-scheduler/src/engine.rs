@@ -34,7 +34,7 @@ impl Scheduler {
     /// Who speaks next, and how much it could say. Expired datagrams are dropped on the way.
     pub fn next(&mut self, now: Instant) -> Option<Next> {
         self.on_timeout(now);
-        self.current = Vec::new();
+        self.spares.put(std::mem::take(&mut self.current));
         self.offer = self.select(now);
         self.offer.map(|offer| match offer {
             Offer::Control(control, _) => Next::Control(control),
@@ -342,7 +342,7 @@ impl Scheduler {
         self.stats.datagrams_sent += 1;
         self.fair.charge(datagram_flow(class), len + FRAME_COST);
         self.refresh_datagrams(class);
-        self.spares.put(std::mem::replace(&mut self.current, data));
+        self.current = data;
         Some(Chunk {
             token: Token(Carried::Datagram(id, notify)),
             fin: false,

@@ -9,7 +9,7 @@ const MAX_CAPACITY: usize = 2048;
 #[derive(Debug, Default)]
 pub struct Spares {
     vectors: Vec<Vec<u8>>,
-    /// The fewest there were since [`Spares::trim`].
+    /// The fewest there were since [`Spares::trim`] was called last.
     least: usize,
 }
 
@@ -50,13 +50,25 @@ impl Spares {
         more.take_into(more.vectors.len() - all.div_ceil(2), &mut fewer.vectors);
     }
 
-    /// Frees half of those that were not needed since the last time. Called now and then, a flow keeps about what it uses, and
-    /// of what nobody uses nothing is left.
-    pub fn trim(&mut self) {
-        let unneeded = self.least.div_ceil(2);
-        self.vectors.truncate(self.vectors.len().saturating_sub(unneeded));
-        self.vectors.shrink_to(2 * self.vectors.len());
-        self.least = self.vectors.len();
+    /// Two that meet free what neither was touched for since they did so last, or half of what neither was short of. Done now
+    /// and then, a flow keeps what it uses whichever way it goes, and of what nobody uses nothing is left.
+    pub fn trim(&mut self, other: &mut Self) {
+        let unneeded = self.least.min(other.least).div_ceil(2);
+        let idle = self.is_untouched() && other.is_untouched();
+        for spares in [self, other] {
+            let kept = if idle {
+                0
+            } else {
+                spares.vectors.len().saturating_sub(unneeded)
+            };
+            spares.vectors.truncate(kept);
+            spares.vectors.shrink_to(2 * kept);
+            spares.least = kept;
+        }
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.least == self.vectors.len()
     }
 
     /// Whether there is none.
@@ -118,21 +130,50 @@ mod tests {
 
     #[test]
     fn what_nobody_needs_goes_and_what_is_needed_stays() {
-        let mut idle = with(MAX_LEN);
-        idle.trim();
-        let rounds = (0..20).take_while(|_| {
-            idle.trim();
-            !idle.is_empty()
-        });
-        assert_eq!(rounds.count(), 10);
-        assert_eq!(idle.memory(), 0);
-        let mut busy = with(100);
-        busy.trim();
+        let (mut one, mut two) = (with(60), with(61));
+        one.trim(&mut two);
+        one.trim(&mut two);
+        assert_eq!((one.memory(), two.memory()), (0, 0));
+        // What flows from one to the other is needed, however much waits where it comes from.
+        let (mut from, mut to) = (with(500), with(500));
+        let mut last = 0;
         for _ in 0..20 {
-            let used: Vec<Vec<u8>> = (0..60).map(|_| busy.take(100)).collect();
-            used.into_iter().for_each(|vector| busy.put(vector));
-            busy.trim();
+            let mut used = Vec::new();
+            to.take_into(60, &mut used);
+            used.resize_with(60, || Vec::with_capacity(100));
+            used.into_iter().for_each(|vector| from.put(vector));
+            last = from.vectors.len() + to.vectors.len();
+            from.even_out(&mut to);
+            from.trim(&mut to);
         }
-        assert_eq!(busy.vectors.len(), 60);
+        assert!((60..=125).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn datagrams_that_were_sent_leave_theirs() {
+        use crate::{DatagramOptions, Grant, Limits, PeerLimits, Scheduler, Side};
+
+        let now = crate::tests::start();
+        let mut scheduler = Scheduler::new(Side::Client, Limits::default());
+        scheduler.limits(PeerLimits {
+            max_datagram: 2000,
+            ..PeerLimits::default()
+        });
+        for flow in [None, Some(7)] {
+            scheduler.lend(with(1));
+            let options = DatagramOptions {
+                flow,
+                ..DatagramOptions::default()
+            };
+            for _ in 0..3 {
+                let queued = scheduler.send_datagram(now, vec![0; 1200], options);
+                assert!(queued.is_ok());
+            }
+            while scheduler.next(now).is_some() {
+                assert!(scheduler.take(now, Grant { bytes: 1200 }).is_some());
+            }
+            assert_eq!(scheduler.take_back().vectors.len(), 1 + 3);
+            assert!(scheduler.spares().is_empty());
+        }
     }
 }

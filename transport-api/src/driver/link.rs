@@ -231,25 +231,25 @@ impl Link {
         any
     }
 
-    /// Where the scheduler decides what goes, it gets all there is under one lock, and gives the places back under another.
+    /// Where the scheduler decides what goes, it gets all there is under one lock. Places are exchanged with it: those of the driver and
+    /// of a connection that sends take turns.
     fn send_all_datagrams(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         let mut any = false;
         for with_flow in [false, true] {
-            let mut handed = {
+            let mut handed = std::mem::take(&mut out.places);
+            {
                 let mut queue = lock(&self.shared.datagrams);
-                let handed = queue.sending(with_flow).take_all();
-                if handed.is_empty() {
-                    continue;
+                if !queue.sending(with_flow).queue.is_empty() {
+                    queue.sending(with_flow).take_all(&mut handed);
+                    queue.writers.take_into(&mut out.wakers);
                 }
-                queue.writers.take_into(&mut out.wakers);
-                handed
-            };
-            any = true;
+            }
+            any |= !handed.is_empty();
             for queued in handed.drain(..) {
                 self.hand_over(now, engine, queued, out);
             }
             handed.shrink_to(KEPT_PLACES);
-            lock(&self.shared.datagrams).sending(with_flow).give_back(handed);
+            out.places = handed;
         }
         any
     }

@@ -335,17 +335,10 @@ impl Sending {
         self.queue.push_back(queued);
     }
 
-    /// Takes all there are.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Queued> {
+    /// Takes all there are into `out`, which is empty, and goes on with its places.
+    pub(crate) fn take_all(&mut self, out: &mut VecDeque<Queued>) {
         self.bytes = 0;
-        std::mem::take(&mut self.queue)
-    }
-
-    /// Uses the places of what was taken again, unless something has come since.
-    pub(crate) fn give_back(&mut self, places: VecDeque<Queued>) {
-        if self.queue.capacity() == 0 {
-            self.queue = places;
-        }
+        std::mem::swap(&mut self.queue, out);
     }
 
     /// Takes the oldest.

@@ -19,8 +19,7 @@ impl Stock {
         let mut left = lock(&mailbox.spares);
         engine.even_out(&mut left);
         if self.0.is_some_and(|due| due <= now) {
-            engine.trim();
-            left.trim();
+            engine.trim(&mut left);
             self.0 = None;
         }
         if self.0.is_none() && !(engine.is_empty() && left.is_empty()) {

@@ -9,6 +9,11 @@ use super::Event;
 
 /// Messages of a peer cost at least this, so that many empty ones are bounded too.
 const MESSAGE_COST: usize = 64;
+/// Places of an empty queue that stay.
+const KEPT: usize = 16;
+/// Looks in vain without a message in between, after which the places of a busier time are given back. A flow, which fills and empties
+/// the queue many times a second, keeps them.
+const VAIN_LOOKS: u8 = 16;
 
 /// A queue with a bound on what the peer can put into it; the few events of our own making are bounded by themselves.
 #[derive(Debug)]
@@ -16,6 +21,7 @@ pub(crate) struct Inbox {
     events: VecDeque<Event>,
     message_bytes: usize,
     limit: usize,
+    vain_looks: u8,
 }
 
 impl Inbox {
@@ -25,6 +31,7 @@ impl Inbox {
             events: VecDeque::new(),
             message_bytes: 0,
             limit,
+            vain_looks: 0,
         }
     }
 
@@ -44,6 +51,7 @@ impl Inbox {
             return false;
         }
         self.message_bytes += cost;
+        self.vain_looks = 0;
         let mut copy = spares.take(data.len());
         copy.extend_from_slice(data);
         self.events.push_back(Event::DatagramReceived(copy));
@@ -74,9 +82,16 @@ impl Inbox {
         match &event {
             Some(Event::DatagramReceived(data)) => self.message_bytes -= data.len() + MESSAGE_COST,
             Some(_) => {}
-            None => self.events.shrink_to(16),
+            None => self.rest(),
         }
         event
+    }
+
+    fn rest(&mut self) {
+        self.vain_looks = self.vain_looks.saturating_add(1);
+        if self.vain_looks >= VAIN_LOOKS {
+            self.events.shrink_to(KEPT);
+        }
     }
 
     /// Allocated bytes.
@@ -116,5 +131,21 @@ mod tests {
         let left: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
         assert_eq!(left, [Event::DatagramReceived(b"before".to_vec()), own()]);
         assert_eq!(inbox.message_bytes, 0);
+    }
+
+    #[test]
+    fn a_flow_keeps_its_places_and_silence_gives_them_back() {
+        let (mut inbox, mut spares) = (Inbox::new(100_000), Spares::default());
+        let mut round = |inbox: &mut Inbox| {
+            (0..100u8).for_each(|name| assert!(inbox.message(&[name], &mut spares)));
+            while let Some(Event::DatagramReceived(data)) = inbox.pop() {
+                spares.put(data);
+            }
+            inbox.memory()
+        };
+        let busy = round(&mut inbox);
+        assert!((0..50).all(|_| round(&mut inbox) == busy));
+        assert!((0..VAIN_LOOKS).all(|_| inbox.pop().is_none()));
+        assert!(inbox.memory() <= KEPT * size_of::<Event>());
     }
 }
