@@ -141,7 +141,9 @@ mod tests {
             let mut used = Vec::new();
             to.take_into(60, &mut used);
             used.resize_with(60, || Vec::with_capacity(100));
-            used.into_iter().for_each(|vector| from.put(vector));
+            for vector in used {
+                from.put(vector);
+            }
             last = from.vectors.len() + to.vectors.len();
             from.even_out(&mut to);
             from.trim(&mut to);

@@ -53,16 +53,13 @@ impl<L: Lane> Outlet<L> {
 
     /// Sees to `count` vectors for datagrams in `spares`, as far as there are any.
     pub(crate) fn fill_spares(&self, count: usize, spares: &mut Vec<Vec<u8>>) {
-        if spares.len() < count {
-            self.session.lane().take_spares(count - spares.len(), spares);
-        }
+        let missing = count.saturating_sub(spares.len());
+        self.session.lane().take_spares(missing, spares);
     }
 
     /// Gives vectors back.
     pub(crate) fn give_spares(&self, spent: &mut Vec<Vec<u8>>) {
-        if !spent.is_empty() {
-            self.session.lane().give_spares(spent);
-        }
+        self.session.lane().give_spares(spent);
     }
 
     /// Waits until `max` gives another figure than `known`.
