@@ -197,6 +197,7 @@ async fn down(at: &Handle, socket: &Arc<UdpSocket>, arrived: &Count, send: impl 
     figure
 }
 
+#[expect(clippy::print_stdout, reason = "the figure, for who asks with --nocapture")]
 fn judge(name: &str, figures: [f64; 2]) {
     let [up, down] = figures;
     println!("{name}: allocations of the relay for a packet: up {up:.5}, down {down:.5}");
