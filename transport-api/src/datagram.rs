@@ -90,6 +90,23 @@ impl Connection {
         refused + overtaken as usize
     }
 
+    /// Appends empty vectors to `spares`, `count` at most: of datagrams that have left, or that were given back with
+    /// [`Connection::give_spares`]. Who forwards datagrams in these need not allocate. They are few, or none, when there was no traffic.
+    pub fn take_spares(&self, count: usize, spares: &mut Vec<Vec<u8>>) {
+        if count > 0 {
+            lock(&self.shared().mailbox.spares).take_into(count, spares);
+        }
+    }
+
+    /// Gives vectors of received datagrams back, to be used again by this or another connection of the endpoint; their content is
+    /// not looked at. `spent` is empty afterwards and keeps its memory.
+    pub fn give_spares(&self, spent: &mut Vec<Vec<u8>>) {
+        if !spent.is_empty() {
+            let mut spares = lock(&self.shared().mailbox.spares);
+            spent.drain(..).for_each(|vector| spares.put(vector));
+        }
+    }
+
     /// Ready when the driver has taken over most of what was sent with a flow. Who has more than a queue holds sends it in
     /// portions and waits here in between; how long the network takes for it is another matter.
     pub fn poll_flows_taken(&self, cx: &Context<'_>) -> Poll<()> {

@@ -8,6 +8,7 @@ pub(crate) use transport_core::{
     Event, Grant, Handle, Info, Joined, KeyLog, KeyLogEntry, Limits, Now, Observer, Output, PATH_FLOOR,
     PathError, PathId, PathInfo, PathReason, PathState, Peer, Provider, ReadError as StreamReadError,
     RecvBatch, RelayEpoch, RelayId, RelayStatics, Route, Secret, ServerConfig, SessionInfo as EngineSession,
-    Special, StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketKeys, TicketOptions, TransportConfig,
-    Usage, Worker, WriteError as StreamWriteError, code, net, sha256, special, trace, translated,
+    Spares, Special, StreamEvent, StreamId, Suite, SuiteChoice, Ticket, TicketKeys, TicketOptions,
+    TransportConfig, Usage, Worker, WriteError as StreamWriteError, code, net, sha256, special, trace,
+    translated,
 };

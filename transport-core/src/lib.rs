@@ -61,5 +61,5 @@ pub use transport_crypto::{
 pub use transport_reliability::{Algorithm, EcnState};
 pub use transport_scheduler::{
     Blocks, Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, Event as StreamEvent,
-    Limits, QueueState, Read, ReadError, Side, StreamId, StreamsExhausted, WriteError,
+    Limits, QueueState, Read, ReadError, Side, Spares, StreamId, StreamsExhausted, WriteError,
 };

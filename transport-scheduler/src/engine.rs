@@ -15,7 +15,7 @@ use crate::stream::table::Slot;
 use crate::token::Carried;
 use crate::{
     CONTROL_FLOW, Chunk, Class, Control, DatagramDrop, DatagramId, Direction, Event, FIRST_STREAM, Grant,
-    Next, PeerLimits, Scheduler, Stats, StreamId, Token, datagram_flow, stream_flow,
+    Next, PeerLimits, Scheduler, Spares, Stats, StreamId, Token, datagram_flow, stream_flow,
 };
 
 /// What a frame counts beyond its payload, and a control frame altogether: bytes on the wire, roughly.
@@ -34,7 +34,7 @@ impl Scheduler {
     /// Who speaks next, and how much it could say. Expired datagrams are dropped on the way.
     pub fn next(&mut self, now: Instant) -> Option<Next> {
         self.on_timeout(now);
-        self.current = Vec::new();
+        self.spares.put(std::mem::take(&mut self.current));
         self.offer = self.select(now);
         self.offer.map(|offer| match offer {
             Offer::Control(control, _) => Next::Control(control),
@@ -132,6 +132,23 @@ impl Scheduler {
         self.raise_connection(peer.max_data);
         self.raise_streams(Direction::Bi, peer.max_streams_bidi);
         self.raise_streams(Direction::Uni, peer.max_streams_uni);
+    }
+
+    /// Lends vectors to this connection while it is worked on: those of datagrams that are sent join them, and those of
+    /// datagrams that arrive may be made of them ([`spares`](Self::spares)).
+    pub fn lend(&mut self, spares: Spares) {
+        self.spares = spares;
+    }
+
+    /// What was lent, until it is taken back.
+    pub fn spares(&mut self) -> &mut Spares {
+        &mut self.spares
+    }
+
+    /// Takes back what was lent. What was [taken](Self::take) last must not be needed any more.
+    pub fn take_back(&mut self) -> Spares {
+        self.spares.put(std::mem::take(&mut self.current));
+        std::mem::take(&mut self.spares)
     }
 
     /// The largest datagram payload that fits a packet of the path now, bytes. Larger ones that wait are dropped when their

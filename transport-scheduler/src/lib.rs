@@ -43,6 +43,7 @@ mod limits;
 mod list;
 mod ranges;
 mod receive;
+mod spares;
 mod steer;
 mod stream;
 mod token;
@@ -57,6 +58,7 @@ pub use event::Event;
 pub use face::{Chunk, DatagramDrop, DatagramOptions, Grant, Next, QueueState, Read, Stats};
 pub use id::{Class, DatagramId, Direction, Side, StreamId};
 pub use limits::{Limits, PeerLimits};
+pub use spares::Spares;
 pub use token::Token;
 pub use violation::{
     DatagramError, ReadError, ReceiveError, Refused, StreamsExhausted, Violation, WriteError,
@@ -137,6 +139,7 @@ pub struct Scheduler {
     early: bool,
     /// The datagram taken last: its bytes are lent to the caller.
     current: Vec<u8>,
+    spares: Spares,
     offer: Option<engine::Offer>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -187,6 +190,7 @@ impl Scheduler {
             max_datagram: usize::MAX,
             early: false,
             current: Vec::new(),
+            spares: Spares::default(),
             offer: None,
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -211,6 +215,7 @@ impl Scheduler {
             + self.steering.memory()
             + self.datagrams.memory()
             + self.current.capacity()
+            + self.spares.memory()
             + self.events.capacity() * size_of::<Event>()
             + self.crowded.capacity() * size_of::<StreamId>()
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::carriers::Port;
 use super::shared::{ConnectionShared, RecvShared, SendShared, lock};
+use crate::engine::Spares;
 
 /// One changed object.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(crate) trait Alarm: Send + Sync {
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     alarm: Box<dyn Alarm>,
+    /// Where the engine and those who forward datagrams leave each other the vectors they have done with.
+    pub(crate) spares: Mutex<Spares>,
 }
 
 impl std::fmt::Debug for Mailbox {
@@ -69,6 +72,7 @@ impl Mailbox {
         Self {
             inner: Mutex::default(),
             alarm,
+            spares: Mutex::default(),
         }
     }
 

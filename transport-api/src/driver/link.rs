@@ -220,25 +220,25 @@ impl Link {
         self.datagrams_wait = false;
         let mut any = false;
         for with_flow in [false, true] {
-            let mut handed = {
+            let mut handed = std::mem::take(&mut out.places);
+            {
                 let mut queue = lock(&self.shared.datagrams);
                 let sending = queue.sending(with_flow);
                 let all = self.shared.policy == DatagramPolicy::DropOldest;
-                let handed =
-                    sending.take(|bytes, count| all || engine.has_datagram_room(bytes, count, with_flow));
+                sending.take(&mut handed, |bytes, count| {
+                    all || engine.has_datagram_room(bytes, count, with_flow)
+                });
                 self.datagrams_wait |= !sending.queue.is_empty();
-                if handed.is_empty() {
-                    continue;
+                if !handed.is_empty() {
+                    queue.writers.take_into(&mut out.wakers);
                 }
-                queue.writers.take_into(&mut out.wakers);
-                handed
-            };
-            any = true;
+            }
+            any |= !handed.is_empty();
             for queued in handed.drain(..) {
                 self.hand_over(now, engine, queued, out);
             }
             handed.shrink_to(KEPT_PLACES);
-            lock(&self.shared.datagrams).sending(with_flow).give_back(handed);
+            out.places = handed;
         }
         any
     }

@@ -27,6 +27,7 @@ mod link;
 mod mio;
 mod roam;
 pub(crate) mod shared;
+mod spares;
 mod strangers;
 mod streams;
 mod thread;
@@ -47,6 +48,7 @@ use self::forward::{Forward, Inbox};
 use self::io::{Io, Sent};
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
+use self::spares::Stock;
 use self::strangers::Strangers;
 use self::thread::Poller;
 use self::workers::Part;
@@ -228,6 +230,7 @@ struct Driver<I: Io> {
     effort: Effort,
     strangers: Strangers,
     forward: Forward,
+    stock: Stock,
     /// The tasks concerned are on this thread and run before anything is sent: what they say leaves together with the
     /// acknowledgement that is due. Whether this was their turn; `None` where they are elsewhere.
     tasks_first: Option<bool>,
@@ -247,6 +250,7 @@ impl<I: Io> Driver<I> {
             effort: Effort::default(),
             strangers: Strangers::default(),
             forward: Forward::default(),
+            stock: Stock::default(),
             tasks_first: None,
         }
     }
@@ -275,6 +279,8 @@ impl<I: Io> Driver<I> {
         }
         self.marks = marks;
         self.know_interfaces();
+        self.stock
+            .turn(now.instant, self.engine.spares(), &self.shared.mailbox);
         self.forward.take(now, &mut self.engine);
         self.receive(now)?;
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
@@ -438,6 +444,7 @@ impl<I: Io> Driver<I> {
             .deadline
             .into_iter()
             .chain(self.app.deadline())
+            .chain(self.stock.deadline())
             .chain(rest)
             .min();
         let until = next.map_or(LONGEST_SLEEP, |at| at.saturating_duration_since(now));

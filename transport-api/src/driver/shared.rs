@@ -335,27 +335,23 @@ impl Sending {
         self.queue.push_back(queued);
     }
 
-    /// Takes the oldest, as long as `fits` holds for the bytes of all that are taken and their number.
-    pub(crate) fn take(&mut self, fits: impl Fn(usize, usize) -> bool) -> VecDeque<Queued> {
+    /// Takes the oldest into `out`, which is empty, as long as `fits` holds for the bytes of all that are taken and their number.
+    /// Whoever takes all leaves the places of `out` for it.
+    pub(crate) fn take(&mut self, out: &mut VecDeque<Queued>, fits: impl Fn(usize, usize) -> bool) {
         let count = self.queue.len();
+        if count == 0 {
+            return;
+        }
         if fits(self.bytes.saturating_sub(count * Queued::cost(0)), count) {
             self.bytes = 0;
-            return std::mem::take(&mut self.queue);
+            return std::mem::swap(&mut self.queue, out);
         }
-        let (mut taken, mut bytes) = (VecDeque::new(), 0);
+        let mut bytes = 0;
         while let Some(next) = self.queue.front()
-            && fits(bytes + next.data.len(), taken.len() + 1)
+            && fits(bytes + next.data.len(), out.len() + 1)
         {
             bytes += next.data.len();
-            taken.extend(self.pop());
-        }
-        taken
-    }
-
-    /// Uses the places of what was taken again, unless something has come since.
-    pub(crate) fn give_back(&mut self, places: VecDeque<Queued>) {
-        if self.queue.capacity() == 0 {
-            self.queue = places;
+            out.extend(self.pop());
         }
     }
 

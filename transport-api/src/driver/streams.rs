@@ -1,11 +1,11 @@
 //! Moves stream bytes between handles and the scheduler, as far as each side has room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::carriers::Carriers;
-use super::shared::{RECV_BUFFER, RecvShared, RecvState, SEND_BUFFER, SendShared, lock};
+use super::shared::{Queued, RECV_BUFFER, RecvShared, RecvState, SEND_BUFFER, SendShared, lock};
 use crate::engine::{Connection, StreamId, StreamReadError, StreamWriteError};
 use crate::error::ConnectionError;
 
@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     pub(crate) wakers: Vec<Waker>,
     /// A path begins at an address of this machine: the socket must know the interfaces.
     pub(crate) interfaces: bool,
+    /// Places for datagrams on their way to the scheduler.
+    pub(crate) places: VecDeque<Queued>,
     /// Where else paths may begin.
     pub(crate) carriers: Arc<Carriers>,
 }

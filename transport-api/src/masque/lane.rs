@@ -70,6 +70,14 @@ pub trait Lane: Clone + fmt::Debug + 'static {
         let _ = cx;
         Poll::Ready(())
     }
+    /// Appends empty vectors to `spares`, `count` at most, for datagrams to be sent; none where the lane keeps none.
+    fn take_spares(&self, count: usize, spares: &mut Vec<Vec<u8>>) {
+        let _ = (count, spares);
+    }
+    /// Gives back vectors of received datagrams that nobody needs any more. `spent` is empty afterwards.
+    fn give_spares(&self, spent: &mut Vec<Vec<u8>>) {
+        spent.clear();
+    }
     /// The largest datagram that fits now, bytes.
     fn max_datagram(&self) -> usize;
     /// Waits until [`Lane::max_datagram`] is not `known`, and says what it is then. Cancel-safe.

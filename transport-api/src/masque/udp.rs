@@ -46,13 +46,14 @@ pub const fn overhead(quarter_stream_id: u64) -> usize {
     varint::len(quarter_stream_id) + 1
 }
 
-/// The native datagram for one UDP payload.
-pub fn datagram(quarter_stream_id: u64, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(overhead(quarter_stream_id) + payload.len());
-    varint::put(&mut out, quarter_stream_id);
-    varint::put(&mut out, UDP_CONTEXT);
-    out.extend_from_slice(payload);
-    out
+/// The native datagram for one UDP payload, in `spare`, whose content goes.
+pub fn datagram(mut spare: Vec<u8>, quarter_stream_id: u64, payload: &[u8]) -> Vec<u8> {
+    spare.clear();
+    spare.reserve_exact(overhead(quarter_stream_id) + payload.len());
+    varint::put(&mut spare, quarter_stream_id);
+    varint::put(&mut spare, UDP_CONTEXT);
+    spare.extend_from_slice(payload);
+    spare
 }
 
 /// Reads UDP payloads out of the DATAGRAM capsules on a data stream. It holds at most one payload, and none that
@@ -184,7 +185,11 @@ mod tests {
 
     #[test]
     fn native_payloads() {
-        assert_eq!(datagram(11, b"ping"), [0x0b, 0x00, 0x70, 0x69, 0x6e, 0x67], "V2");
+        assert_eq!(
+            datagram(vec![7; 3], 11, b"ping"),
+            [0x0b, 0x00, 0x70, 0x69, 0x6e, 0x67],
+            "V2"
+        );
         assert_eq!(parse(&[0, 1]), Ok(Payload::Udp(&[1])));
         assert_eq!(parse(&[0x40, 0, 1]), Ok(Payload::Udp(&[1])));
         assert_eq!(parse(&[9, 1]), Ok(Payload::UnknownContext(9)));

@@ -18,6 +18,8 @@ pub(super) struct Buffers {
     pub(super) sending: Batch,
     /// Datagrams on their way to a client.
     pub(super) down: Vec<Vec<u8>>,
+    /// Vectors for such datagrams; those of datagrams that came from the client are as good.
+    pub(super) spares: Vec<Vec<u8>>,
 }
 
 impl Buffers {
@@ -26,6 +28,7 @@ impl Buffers {
             received: RecvBatch::new(SLOTS),
             sending: Batch::default(),
             down: Vec::new(),
+            spares: Vec::new(),
         }
     }
 }

@@ -110,6 +110,7 @@ impl<L: Lane> Tunnel<'_, L> {
         let turn = self
             .up(cx, buffers)
             .and_then(|up| Ok([up, self.down(cx, buffers)?]));
+        self.sender.outlet().give_spares(&mut buffers.spares);
         let moved = match turn {
             Ok(moved) => moved,
             Err(end) => return Poll::Ready(end),
@@ -145,6 +146,7 @@ impl<L: Lane> Tunnel<'_, L> {
             } else if ledger.admit(1, packet.len()) {
                 out.push(self.target, &packet);
             }
+            buffers.spares.push(packet.into_spent());
         }
         Ok(Moved::More)
     }
@@ -158,12 +160,16 @@ impl<L: Lane> Tunnel<'_, L> {
         }
         let (ledger, sender) = (self.ledger, &self.sender);
         let max = sender.max_payload();
+        sender
+            .outlet()
+            .fill_spares(buffers.received.datagrams().count(), &mut buffers.spares);
         let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         for (_, packet) in buffers.received.datagrams() {
             if packet.len() > max {
                 ledger.dropped(DropCause::TooLarge, 1);
             } else if ledger.admit(1, packet.len()) {
-                down.push(sender.datagram(packet), packet.len());
+                let spare = buffers.spares.pop().unwrap_or_default();
+                down.push(sender.datagram(spare, packet), packet.len());
             }
         }
         drop(down);

@@ -64,6 +64,14 @@ impl Lane for Connection {
         self.poll_flows_taken(cx)
     }
 
+    fn take_spares(&self, count: usize, spares: &mut Vec<Vec<u8>>) {
+        Connection::take_spares(self, count, spares);
+    }
+
+    fn give_spares(&self, spent: &mut Vec<Vec<u8>>) {
+        Connection::give_spares(self, spent);
+    }
+
     fn max_datagram(&self) -> usize {
         self.max_datagram_size()
     }

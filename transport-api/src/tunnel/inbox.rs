@@ -53,6 +53,11 @@ impl Datagram {
         Self { bytes, start }
     }
 
+    /// What it was in, to be used again.
+    pub(crate) fn into_spent(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The same datagram without its first `n` bytes.
     pub(crate) fn advance(mut self, n: usize) -> Self {
         self.start = (self.start + n).min(self.bytes.len());

@@ -51,6 +51,17 @@ impl<L: Lane> Outlet<L> {
         self.session.lane().send_flow(flow, datagrams)
     }
 
+    /// Sees to `count` vectors for datagrams in `spares`, as far as there are any.
+    pub(crate) fn fill_spares(&self, count: usize, spares: &mut Vec<Vec<u8>>) {
+        let missing = count.saturating_sub(spares.len());
+        self.session.lane().take_spares(missing, spares);
+    }
+
+    /// Gives vectors back.
+    pub(crate) fn give_spares(&self, spent: &mut Vec<Vec<u8>>) {
+        self.session.lane().give_spares(spent);
+    }
+
     /// Waits until `max` gives another figure than `known`.
     pub(crate) async fn changed(&self, known: usize, max: impl Fn() -> usize) -> Result<usize, TunnelError> {
         loop {

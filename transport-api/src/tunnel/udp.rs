@@ -71,9 +71,9 @@ impl<L: Lane> UdpSender<L> {
         &self.0
     }
 
-    /// The datagram that carries a packet.
-    pub(crate) fn datagram(&self, payload: &[u8]) -> Vec<u8> {
-        udp::datagram(self.0.quarter(), payload)
+    /// The datagram that carries a packet, in `spare`.
+    pub(crate) fn datagram(&self, spare: Vec<u8>, payload: &[u8]) -> Vec<u8> {
+        udp::datagram(spare, self.0.quarter(), payload)
     }
 
     fn overhead(&self) -> usize {
@@ -86,7 +86,8 @@ impl<L: Lane> UdpSender<L> {
         if payload.len() > max {
             return Err(UdpSendError::TooLarge(max));
         }
-        self.0.send(self.datagram(payload)).map_err(|error| match error {
+        let datagram = self.datagram(Vec::new(), payload);
+        self.0.send(datagram).map_err(|error| match error {
             LaneDatagramError::TooLarge(max) => UdpSendError::TooLarge(max.saturating_sub(self.overhead())),
             LaneDatagramError::Dropped => UdpSendError::Dropped,
         })

@@ -292,7 +292,7 @@ impl Connection {
     }
 
     fn on_datagram(&mut self, datagram: &Datagram<'_>, tracer: &mut Tracer<'_>) {
-        if self.inbox.message(datagram.data) {
+        if self.inbox.message(datagram.data, self.scheduler.spares()) {
             self.counters.datagrams_received += 1;
         } else {
             self.counters.datagrams_refused += 1;

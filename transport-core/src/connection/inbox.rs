@@ -3,10 +3,17 @@
 
 use std::collections::VecDeque;
 
+use transport_scheduler::Spares;
+
 use super::Event;
 
 /// Messages of a peer cost at least this, so that many empty ones are bounded too.
 const MESSAGE_COST: usize = 64;
+/// Places of an empty queue that stay.
+const KEPT: usize = 16;
+/// Looks in vain without a message in between, after which the places of a busier time are given back. A flow, which fills and empties
+/// the queue many times a second, keeps them.
+const VAIN_LOOKS: u8 = 16;
 
 /// A queue with a bound on what the peer can put into it; the few events of our own making are bounded by themselves.
 #[derive(Debug)]
@@ -14,6 +21,7 @@ pub(crate) struct Inbox {
     events: VecDeque<Event>,
     message_bytes: usize,
     limit: usize,
+    vain_looks: u8,
 }
 
 impl Inbox {
@@ -23,6 +31,7 @@ impl Inbox {
             events: VecDeque::new(),
             message_bytes: 0,
             limit,
+            vain_looks: 0,
         }
     }
 
@@ -36,13 +45,16 @@ impl Inbox {
     }
 
     /// A message of the peer. False: no room, it is gone.
-    pub(crate) fn message(&mut self, data: &[u8]) -> bool {
+    pub(crate) fn message(&mut self, data: &[u8], spares: &mut Spares) -> bool {
         let cost = data.len() + MESSAGE_COST;
         if self.message_bytes + cost > self.limit {
             return false;
         }
         self.message_bytes += cost;
-        self.events.push_back(Event::DatagramReceived(data.to_vec()));
+        self.vain_looks = 0;
+        let mut copy = spares.take(data.len());
+        copy.extend_from_slice(data);
+        self.events.push_back(Event::DatagramReceived(copy));
         true
     }
 
@@ -70,9 +82,16 @@ impl Inbox {
         match &event {
             Some(Event::DatagramReceived(data)) => self.message_bytes -= data.len() + MESSAGE_COST,
             Some(_) => {}
-            None => self.events.shrink_to(16),
+            None => self.rest(),
         }
         event
+    }
+
+    fn rest(&mut self) {
+        self.vain_looks = self.vain_looks.saturating_add(1);
+        if self.vain_looks >= VAIN_LOOKS {
+            self.events.shrink_to(KEPT);
+        }
     }
 
     /// Allocated bytes.
@@ -87,11 +106,13 @@ mod tests {
 
     #[test]
     fn messages_are_bounded_and_leave_in_order() {
-        let mut inbox = Inbox::new(1000);
-        let taken = (0..100u8).filter(|name| inbox.message(&[*name; 36])).count();
+        let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
+        let taken = (0..100u8)
+            .filter(|name| inbox.message(&[*name; 36], &mut spares))
+            .count();
         assert_eq!(taken, 10);
         assert_eq!(inbox.pop(), Some(Event::DatagramReceived(vec![0; 36])));
-        assert!(inbox.message(&[200; 36]) && !inbox.message(&[]));
+        assert!(inbox.message(&[200; 36], &mut spares) && !inbox.message(&[], &mut spares));
         let last = std::iter::from_fn(|| inbox.pop()).last();
         assert_eq!(last, Some(Event::DatagramReceived(vec![200; 36])));
         assert_eq!(inbox.message_bytes, 0);
@@ -99,16 +120,32 @@ mod tests {
 
     #[test]
     fn messages_can_be_taken_back_and_nothing_else() {
-        let mut inbox = Inbox::new(1000);
+        let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
         let own = || Event::MtuChanged { max_datagram: 1 };
-        assert!(inbox.message(b"before"));
+        assert!(inbox.message(b"before", &mut spares));
         let keep = inbox.len();
-        assert!(inbox.message(b"a"));
+        assert!(inbox.message(b"a", &mut spares));
         inbox.push(own());
-        assert!(inbox.message(b"b"));
+        assert!(inbox.message(b"b", &mut spares));
         assert_eq!(inbox.forget_messages(keep), 2);
         let left: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
         assert_eq!(left, [Event::DatagramReceived(b"before".to_vec()), own()]);
         assert_eq!(inbox.message_bytes, 0);
+    }
+
+    #[test]
+    fn a_flow_keeps_its_places_and_silence_gives_them_back() {
+        let (mut inbox, mut spares) = (Inbox::new(100_000), Spares::default());
+        let mut round = |inbox: &mut Inbox| {
+            (0..100u8).for_each(|name| assert!(inbox.message(&[name], &mut spares)));
+            while let Some(Event::DatagramReceived(data)) = inbox.pop() {
+                spares.put(data);
+            }
+            inbox.memory()
+        };
+        let busy = round(&mut inbox);
+        assert!((0..50).all(|_| round(&mut inbox) == busy));
+        assert!((0..VAIN_LOOKS).all(|_| inbox.pop().is_none()));
+        assert!(inbox.memory() <= KEPT * size_of::<Event>());
     }
 }

@@ -19,7 +19,7 @@ use transport_crypto::{Bundle, CidMasks, ClientId, Direction as Way, RelayId, Se
 use transport_reliability::Algorithm;
 use transport_scheduler::{
     Blocks, Class, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read, ReadError,
-    Scheduler, Side, StreamId, StreamsExhausted, WriteError,
+    Scheduler, Side, Spares, StreamId, StreamsExhausted, WriteError,
 };
 
 use crate::buffer::Route;
@@ -549,6 +549,16 @@ impl Connection {
     /// The peer may no longer be here.
     pub(crate) fn revoke(&mut self, now: Instant) {
         self.end_for(Breach::new(code::ACCESS_REVOKED, 0), now);
+    }
+
+    /// Lends vectors for datagrams while this connection is worked on.
+    pub(crate) fn lend(&mut self, spares: &mut Spares) {
+        self.scheduler.lend(std::mem::take(spares));
+    }
+
+    /// Takes them back, with those of datagrams that were sent.
+    pub(crate) fn take_back(&mut self, spares: &mut Spares) {
+        *spares = self.scheduler.take_back();
     }
 
     /// The next thing the application should know.

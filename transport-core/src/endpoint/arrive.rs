@@ -164,7 +164,11 @@ impl Endpoint {
         let handle = self.slab.handle(slot);
         let mut tracer = self.watch.tracer(now, Some(handle));
         match self.slab.connection(slot) {
-            Some(connection) => connection.handle_datagram(now, arrived, header, datagram, &mut tracer),
+            Some(connection) => {
+                connection.lend(&mut self.spares);
+                connection.handle_datagram(now, arrived, header, datagram, &mut tracer);
+                connection.take_back(&mut self.spares);
+            }
             // A packet may overtake the answer it belongs behind; it will come again.
             None => tracer.dropped(DropReason::Unknown, datagram.len()),
         }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::{Direction, Entropy, TicketKeys, TrafficSecrets};
+use transport_scheduler::Spares;
 
 use crate::buffer::{Batch, Route};
 use crate::config::{Connect, EndpointConfig, Now, TransportConfig};
@@ -135,6 +136,8 @@ pub struct Endpoint {
     /// The ends of dials; connections tell theirs themselves.
     notices: VecDeque<(Handle, Event)>,
     watch: Watch,
+    /// Lent to the connection whose turn it is.
+    spares: Spares,
     random: Random,
     entropy: Box<dyn Entropy + Send>,
 }
@@ -186,6 +189,7 @@ impl Endpoint {
                 key_log: None,
                 stats: EndpointStats::default(),
             },
+            spares: Spares::default(),
             random,
             entropy,
         }
@@ -310,8 +314,15 @@ impl Endpoint {
         let waiting: usize = self.waiting.iter().map(|(_, datagram)| datagram.capacity()).sum();
         connections
             + waiting
+            + self.spares.memory()
             + self.routes.memory()
             + self.admission.as_ref().map_or(0, |admission| admission.memory())
+    }
+
+    /// Vectors whose datagrams have left, for those that arrive. Whoever needs some for datagrams to send, or has some of received
+    /// ones to spare, takes them out or puts them in.
+    pub fn spares(&mut self) -> &mut Spares {
+        &mut self.spares
     }
 
     // --- time ---
@@ -421,7 +432,10 @@ impl Endpoint {
                 if let Some(event) = news(connection, &mut tracer) {
                     return Some(Output::Event(handle, event));
                 }
-                if let Some(route) = connection.poll_transmit(now, batch, &mut tracer) {
+                connection.lend(&mut self.spares);
+                let transmit = connection.poll_transmit(now, batch, &mut tracer);
+                connection.take_back(&mut self.spares);
+                if let Some(route) = transmit {
                     self.slab.rotate();
                     return Some(Output::Transmit(route));
                 }

@@ -185,7 +185,7 @@ fn capsules() -> Vec<Vec<u8>> {
     capsule::put(&mut one, 0, &[0; 200]);
     let mut all = vec![
         one,
-        udp::datagram(3, b"datagram"),
+        udp::datagram(Vec::new(), 3, b"datagram"),
         vec![0x40, 0x19, 1, 2],
         vec![0xc0; 20],
     ];

@@ -71,7 +71,7 @@ pub fn udp_capsules(data: &[u8]) {
     assert_eq!(read(3), whole);
     let _ = udp::parse(data);
     let quarter = data.len() as u64;
-    let native = udp::datagram(quarter, data);
+    let native = udp::datagram(Vec::new(), quarter, data);
     assert_eq!(native.len(), udp::overhead(quarter) + data.len());
     let (id, payload) = datagram::split(&native).expect("our own datagram");
     assert_eq!((id, udp::parse(payload)), (quarter, Ok(udp::Payload::Udp(data))));

@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes that one connection may hold at most: both windows, its send buffers and its bookkeeping.
 pub const CONNECTION_BOUND: usize = 96 << 20;
@@ -16,7 +17,11 @@ thread_local! {
     static HELD: Cell<i64> = const { Cell::new(0) };
     static PEAK: Cell<i64> = const { Cell::new(0) };
     static CALLS: Cell<u64> = const { Cell::new(0) };
+    static ASIDE: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Calls for new memory by all threads that did not step aside.
+static ALL_CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// The system's allocator, which counts what each thread holds. A test binary makes it its global allocator.
 pub struct Counting;
@@ -41,6 +46,16 @@ impl Counting {
     pub fn calls() -> u64 {
         CALLS.with(Cell::get)
     }
+
+    /// This thread does not count in [`Counting::calls_of_all`] from now on: it belongs to who measures.
+    pub fn step_aside() {
+        ASIDE.with(|aside| aside.set(true));
+    }
+
+    /// Calls for new memory by all threads of the process, but for those that [stepped aside](Counting::step_aside).
+    pub fn calls_of_all() -> u64 {
+        ALL_CALLS.load(Ordering::Relaxed)
+    }
 }
 
 /// Where a thread ends, its counters may be gone already.
@@ -53,6 +68,9 @@ fn note(bytes: i64, call: bool) {
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held)));
     }
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + u64::from(call)));
+    if call && ASIDE.try_with(Cell::get) == Ok(false) {
+        ALL_CALLS.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.

@@ -93,6 +93,7 @@ impl<L: Lane> Tunnel<'_, L> {
             Err(end) => return Poll::Ready(end),
         };
         let moved = [up, self.down(cx, buffers), self.neighbours(cx, buffers)];
+        self.sender.outlet().give_spares(&mut buffers.spares);
         if moved != [Moved::Nothing; 3] {
             self.idle.note();
         }
@@ -131,11 +132,14 @@ impl<L: Lane> Tunnel<'_, L> {
                 BindEvent::Packet { peer, payload } if payload.len() <= max_payload(peer.is_ipv4()) => {
                     if let Some(neighbour) = neighbours.find(peer) {
                         deliver(ledger, &neighbour, self.public.of_family(peer), payload);
-                    } else if !self.sender.reaches(peer) || !self.judge.allows(now, peer, policy) {
+                        continue;
+                    }
+                    if !self.sender.reaches(peer) || !self.judge.allows(now, peer, policy) {
                         ledger.dropped(DropCause::Policy, 1);
                     } else if ledger.admit(1, payload.len()) {
                         out.push(peer, &payload);
                     }
+                    buffers.spares.push(payload.into_spent());
                 }
                 BindEvent::Packet { .. } => ledger.dropped(DropCause::TooLarge, 1),
                 BindEvent::Changed(Change::Opened { assign, .. }) => {
@@ -160,6 +164,9 @@ impl<L: Lane> Tunnel<'_, L> {
             Poll::Ready(Err(_)) => return Moved::Some,
         }
         let (ledger, sender) = (self.ledger, &self.sender);
+        sender
+            .outlet()
+            .fill_spares(buffers.received.datagrams().count(), &mut buffers.spares);
         let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         // Packets come in runs.
         let mut last = None;
@@ -170,7 +177,14 @@ impl<L: Lane> Tunnel<'_, L> {
                 _ => sender.desk().outgoing(peer).filter(|_| sender.reaches(peer)),
             };
             last = Some((peer, way));
-            pass_on(&mut down, ledger, sender, way, peer, packet);
+            pass_on(
+                &mut down,
+                ledger,
+                sender,
+                &mut buffers.spares,
+                (way, peer),
+                packet,
+            );
         }
         drop(down);
         if buffers.received.is_drained() {
@@ -190,7 +204,15 @@ impl<L: Lane> Tunnel<'_, L> {
         let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
         for (peer, packet) in waiting {
             let way = sender.desk().outgoing(peer);
-            pass_on(&mut down, ledger, sender, way, peer, &packet);
+            pass_on(
+                &mut down,
+                ledger,
+                sender,
+                &mut buffers.spares,
+                (way, peer),
+                &packet,
+            );
+            buffers.spares.push(packet.into_spent());
         }
         Moved::Some
     }
@@ -201,15 +223,18 @@ fn pass_on<L: Lane>(
     down: &mut Downward<'_, L>,
     ledger: &Ledger,
     sender: &BindSender<L>,
-    way: Option<Way>,
-    peer: SocketAddr,
+    spares: &mut Vec<Vec<u8>>,
+    (way, peer): (Option<Way>, SocketAddr),
     packet: &[u8],
 ) {
     match way {
         None => ledger.dropped(DropCause::NoContext, 1),
         Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
         Some(_) if !ledger.admit(1, packet.len()) => {}
-        Some(way) => down.push(sender.datagram(way, peer, packet), packet.len()),
+        Some(way) => {
+            let spare = spares.pop().unwrap_or_default();
+            down.push(sender.datagram(spare, way, peer, packet), packet.len());
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::ip::{AddressKind, Network, Packet, decrement_ttl, mss};
 use crate::masque::ip::{IpScope, RouteRange, Routes, ScopeTarget};
 use crate::masque::lane::Lane;
 use crate::tun::offload::Segments;
+use crate::tunnel::Datagram;
 use crate::tunnel::ip::{Device, ErrorLimit, IpSender, Outbound, mtu};
 
 /// One client's tunnel, as the router sees it.
@@ -201,6 +202,16 @@ impl<L: Lane> Gateway<L> {
                 self.answer(now, member, &packet, problem);
             }
         }
+    }
+
+    /// Takes what a packet from a client was in, for packets to clients.
+    pub(super) fn spend(&self, packet: Datagram) {
+        self.outbound.borrow_mut().spend(packet);
+    }
+
+    /// Gives back what is left of that, at the end of a member's turn.
+    pub(super) fn give_spares(&self, member: &Member<L>) {
+        self.outbound.borrow_mut().give_spares(&member.sender);
     }
 
     /// The packets of one batch have all been handed in.

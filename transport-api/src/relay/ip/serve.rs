@@ -78,7 +78,7 @@ impl<L: Lane> Tunnel<'_, L> {
             let item = match self.stream.poll_recv(cx) {
                 Poll::Ready(item) => item,
                 Poll::Pending => {
-                    self.gateway.flush();
+                    self.end_turn();
                     return Poll::Pending;
                 }
             };
@@ -87,6 +87,7 @@ impl<L: Lane> Tunnel<'_, L> {
                     if self.ledger.admit(1, packet.len()) {
                         self.gateway.take_from_client(now, &self.member, &mut packet);
                     }
+                    self.gateway.spend(packet);
                 }
                 Ok(Some(IpItem::Requested(wishes))) => self.assign(&wishes),
                 // A client that routes to networks of its own, or gives us addresses, is not what this relay serves.
@@ -95,9 +96,14 @@ impl<L: Lane> Tunnel<'_, L> {
                 Err(error) => return Poll::Ready(error.into()),
             }
         }
-        self.gateway.flush();
+        self.end_turn();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn end_turn(&self) {
+        self.gateway.flush();
+        self.gateway.give_spares(&self.member);
     }
 
     /// Answers each wish, and repeats what was given before (RFC 9484 §4.7.1).

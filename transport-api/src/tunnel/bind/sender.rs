@@ -106,8 +106,8 @@ impl<L: Lane> BindSender<L> {
         if payload.len() > max {
             return Err(BindSendError::TooLarge(max));
         }
-        let sent = self.outlet.send(self.datagram(way, peer, payload));
-        sent.map_err(|error| match error {
+        let datagram = self.datagram(Vec::new(), way, peer, payload);
+        self.outlet.send(datagram).map_err(|error| match error {
             LaneDatagramError::TooLarge(max) => {
                 BindSendError::TooLarge(max.saturating_sub(self.overhead(way, peer)))
             }
@@ -148,13 +148,20 @@ impl<L: Lane> BindSender<L> {
         varint::len(self.outlet.quarter()) + way.overhead(peer)
     }
 
-    /// The datagram that carries a packet to, for a relay from, `peer`.
-    pub(crate) fn datagram(&self, way: Outgoing, peer: SocketAddr, payload: &[u8]) -> Vec<u8> {
-        let mut datagram = Vec::with_capacity(self.overhead(way, peer) + payload.len());
-        varint::put(&mut datagram, self.outlet.quarter());
-        way.put_header(&mut datagram, peer);
-        datagram.extend_from_slice(payload);
-        datagram
+    /// The datagram that carries a packet to, for a relay from, `peer`, in `spare`.
+    pub(crate) fn datagram(
+        &self,
+        mut spare: Vec<u8>,
+        way: Outgoing,
+        peer: SocketAddr,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        spare.clear();
+        spare.reserve_exact(self.overhead(way, peer) + payload.len());
+        varint::put(&mut spare, self.outlet.quarter());
+        way.put_header(&mut spare, peer);
+        spare.extend_from_slice(payload);
+        spare
     }
 }
 

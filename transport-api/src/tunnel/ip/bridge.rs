@@ -117,7 +117,9 @@ impl<L: Lane> IpBridge<L> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<IpChange, TunnelError>> {
-        if let Poll::Ready(change) = self.poll_tunnel(cx) {
+        let change = self.poll_tunnel(cx);
+        self.outbound.give_spares(&self.sender);
+        if let Poll::Ready(change) = change {
             self.port.flush();
             return Poll::Ready(change);
         }
@@ -142,6 +144,7 @@ impl<L: Lane> IpBridge<L> {
             let change = match ready!(self.tunnel.poll_recv(cx))? {
                 IpEvent::Packet(mut packet) => {
                     self.deliver(&mut packet);
+                    self.outbound.spend(packet);
                     continue;
                 }
                 IpEvent::Addresses(addresses) => {

@@ -1,5 +1,6 @@
 //! From a device into a tunnel: super-packets become packets that the path takes.
 
+use super::super::inbox::Datagram;
 use super::super::ip::{IpSendError, IpSender, mtu};
 use super::device::Device;
 use super::limit::ErrorLimit;
@@ -30,6 +31,8 @@ pub(crate) struct Outbound {
     errors: ErrorLimit,
     /// The packets of the frame in hand.
     datagrams: Vec<Vec<u8>>,
+    /// Vectors for such packets; those of datagrams that came out of the tunnel are as good.
+    spares: Vec<Vec<u8>>,
     /// The answer that is being made.
     answer: Vec<u8>,
 }
@@ -40,6 +43,7 @@ impl Outbound {
             seed,
             errors: ErrorLimit::default(),
             datagrams: Vec::new(),
+            spares: Vec::new(),
             answer: Vec::new(),
         }
     }
@@ -59,11 +63,13 @@ impl Outbound {
             return self.send_large(now, sender, frame, flow, device);
         }
         let mut tally = Tally::default();
-        let most = frame.largest();
+        let (most, missing) = (frame.largest(), frame.count().saturating_sub(self.spares.len()));
+        sender.lane().take_spares(missing, &mut self.spares);
         loop {
-            let mut datagram = sender.datagram(most);
+            let mut datagram = sender.datagram(self.spares.pop().unwrap_or_default(), most);
             let prefix = datagram.len();
             if !frame.next_into(&mut datagram) {
+                self.spares.push(datagram);
                 break;
             }
             if opens && let Some(packet) = datagram.get_mut(prefix..) {
@@ -76,6 +82,16 @@ impl Outbound {
         }
         tally.queue_full = sender.send_datagrams(flow, &mut self.datagrams) as u64;
         tally
+    }
+
+    /// Takes what a packet of the tunnel was in, for packets into it.
+    pub(crate) fn spend(&mut self, packet: Datagram) {
+        self.spares.push(packet.into_spent());
+    }
+
+    /// Gives back what is left of that. Due at the end of a turn: it is what bounds them.
+    pub(crate) fn give_spares<L: Lane>(&mut self, sender: &IpSender<L>) {
+        sender.lane().give_spares(&mut self.spares);
     }
 
     /// Packets that no datagram holds: cut where IPv4 allows it, carried in pieces where IPv6 demands it, refused otherwise.
@@ -117,7 +133,7 @@ impl Outbound {
         };
         if segment.len() > max && packet.version() == Version::V4 && !packet.dont_fragment() {
             let cut = fragment::fragment(&packet, max, |header, payload| {
-                let mut datagram = sender.datagram(header.len() + payload.len());
+                let mut datagram = sender.datagram(Vec::new(), header.len() + payload.len());
                 datagram.extend_from_slice(header);
                 datagram.extend_from_slice(payload);
                 self.datagrams.push(datagram);

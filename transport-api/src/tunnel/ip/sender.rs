@@ -65,7 +65,7 @@ impl<L: Lane> IpSender<L> {
     /// common: flows share the tunnel fairly.
     pub fn send(&self, flow: u32, packet: &[u8]) -> Result<(), IpSendError> {
         if packet.len() <= self.max_datagram_packet() {
-            let mut datagram = self.datagram(packet.len());
+            let mut datagram = self.datagram(Vec::new(), packet.len());
             datagram.extend_from_slice(packet);
             return self.send_now(flow, vec![datagram]);
         }
@@ -75,7 +75,7 @@ impl<L: Lane> IpSender<L> {
         }
         let number = self.0.number.fetch_add(1, Ordering::Relaxed);
         let pieces = cut(number, packet).into_iter().flatten().map(|piece| {
-            let mut datagram = self.begin(PIECE_CONTEXT, piece.len());
+            let mut datagram = self.begin(Vec::new(), PIECE_CONTEXT, piece.len());
             datagram.extend_from_slice(&piece);
             datagram
         });
@@ -110,13 +110,14 @@ impl<L: Lane> IpSender<L> {
         self.0.session.lane()
     }
 
-    /// An empty datagram to which a packet of about `len` bytes may be appended.
-    pub(crate) fn datagram(&self, len: usize) -> Vec<u8> {
-        self.begin(PACKET_CONTEXT, len)
+    /// A datagram in `spare`, empty so far, to which a packet of about `len` bytes may be appended.
+    pub(crate) fn datagram(&self, spare: Vec<u8>, len: usize) -> Vec<u8> {
+        self.begin(spare, PACKET_CONTEXT, len)
     }
 
-    fn begin(&self, context: u64, len: usize) -> Vec<u8> {
-        let mut datagram = Vec::with_capacity(overhead(self.0.quarter) + len);
+    fn begin(&self, mut datagram: Vec<u8>, context: u64, len: usize) -> Vec<u8> {
+        datagram.clear();
+        datagram.reserve_exact(overhead(self.0.quarter) + len);
         varint::put(&mut datagram, self.0.quarter);
         varint::put(&mut datagram, context);
         datagram
