@@ -339,6 +339,18 @@ interrupted() { # 130, and no trace
         resolvers_are <<<"nameserver 192.0.2.53"
 }
 
+ends_early() { # before the relay, which is not there, has answered
+    local tries=50
+    connect $C --tun tun0 --kill-switch --dns 10.91.3.2 >/dev/null 2>"$WORK/log-$C" &
+    PID[$C]=$!
+    until ip -n $C rule | grep -q 1021; do
+        [ $((tries -= 1)) -gt 0 ] || return
+        sleep 0.1
+    done
+    SECONDS=0
+    interrupted && [ $SECONDS -le 3 ]
+}
+
 everything_by_the_tunnel() {
     local elsewhere carriers
     elsewhere=$(seen elsewhere) carriers=$(seen carriers)
@@ -433,6 +445,7 @@ stop INT $C || true
 restart_relay ADIT_TUN_ENABLED=false
 check "a relay without a tunnel" ends_with 1 "enabled = true" connect $C --tun tun0
 stop TERM relay
+check "SIGINT before the relay answers ends at once and leaves no trace" ends_early
 check "a pool that is none" ends_with 3 10.78.0.0/33 env ADIT_TUN_ENABLED=true ADIT_TUN_POOL=10.78.0.0/33 \
     "$ADIT" relay --config "$WORK/relay/relay.toml"
 
