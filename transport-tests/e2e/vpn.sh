@@ -243,13 +243,17 @@ move_about() {
 
 # What arrives counts, in tenths of a second.
 survives_moving() { # seconds
-    local moving
+    local moving turn
+    : >"$WORK/events-$C"
     move_about "$1" &
     moving=$!
     in_ns $T iperf3 -s -1 -p 5202 -i 0.1 -J >"$WORK/arrived.json" &
     sleep 0.3
     in_ns $C iperf3 -c $TARGET -p 5202 -t "$1" -b 50M >/dev/null || return
     wait "$moving" || { echo "it did not move"; return 1; }
+    for ((turn = 1; turn <= ($1 - 1) / 8; turn += 2)); do
+        grep '"event":"migrated"' "$WORK/events-$C" | grep -q "\"local\":\"10.91.1.$((10 + turn))\"" || { echo "not told of turn $turn"; return 1; }
+    done
     python3 - "$WORK/arrived.json" <<'PY'
 import itertools, json, sys
 report = json.load(open(sys.argv[1]))
@@ -305,6 +309,20 @@ relay_drains() {
     wait "${PID[relay]}" || return
     start_relay
     wait_for 8 '"event":"reconnected"' "$WORK/events-$C"
+}
+
+# The last event of a client that is ended.
+tells_what_it_carried() {
+    restart_client $C
+    reaches $C $TARGET || return
+    stop INT $C || true
+    tail -n 1 "$WORK/events-$C"
+    python3 - "$WORK/events-$C" <<'PY'
+import json, sys
+last = json.loads(open(sys.argv[1]).readlines()[-1])
+ways = [(last["ip"][f"packets_{way}"], last["ip"][f"bytes_{way}"]) for way in ("up", "down")]
+sys.exit(last["event"] != "closed" or any(packets < 1 or size < 84 for packets, size in ways))
+PY
 }
 
 # Nothing leaves beside the tunnel, whether it stands or its process was killed.
