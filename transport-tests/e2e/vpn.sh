@@ -429,7 +429,7 @@ check "clients reach each other with between_clients" clients_meet
 check "the same addresses after a restart of the relay" lease_is_kept relay_comes_back
 check "the same addresses after a restart of the client" lease_is_kept restart_client $C --identity "$WORK/client.key"
 check "SIGTERM does not wait for IP tunnels, and the addresses stay" lease_is_kept relay_drains
-stop INT $C || true
+check "a client that ends tells what it carried" tells_what_it_carried
 
 check "without a kill switch the rest goes its way" leaks_without
 start_client $C --kill-switch --dns 10.91.3.2

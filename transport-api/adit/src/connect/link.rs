@@ -252,7 +252,8 @@ impl Link {
                 let reason = chain
                     .broken()
                     .map_or(ended.to_string(), |broken| broken.to_string());
-                self.event("closed", json!({ "reason": reason }));
+                let carried = self.vpn.as_ref().map(|vpn| vpn.carried());
+                self.event("closed", json!({ "reason": reason, "ip": carried }));
             }
             if self.leaving.get() {
                 return;
