@@ -149,10 +149,7 @@ impl Connection {
     ///
     /// Cancel-safe.
     pub async fn current_stats(&self) -> ConnectionStats {
-        let fresh = match self.post_query(Query::Stats) {
-            Some(reply) => answer_of(reply).await,
-            None => None,
-        };
+        let fresh = self.ask_patiently(Query::Stats).await.flatten();
         fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
     }
 
@@ -221,6 +218,11 @@ impl Connection {
             return None;
         }
         Some(answer_of(self.post_query(query)?).wait())
+    }
+
+    /// As [`ask`](Self::ask), for whoever must not block.
+    pub(crate) async fn ask_patiently<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+        Some(answer_of(self.post_query(query)?).await)
     }
 
     /// Asks the driver. `None` when there is nobody to ask.

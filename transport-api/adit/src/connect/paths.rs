@@ -39,14 +39,19 @@ pub(super) async fn follow(link: Rc<Link>, connection: Connection, last: Connect
         if change.state == PathState::Active && elsewhere {
             used = change.path;
             if tells {
-                tell_move(&link, &connection, change);
+                tell_move(&link, &connection, change).await;
             }
         }
     }
 }
 
-fn tell_move(link: &Link, connection: &Connection, change: PathChange) {
-    let path = connection.paths().into_iter().find(|path| path.id == change.path);
+async fn tell_move(link: &Link, connection: &Connection, change: PathChange) {
+    // On the loop that the driver lives on, paths are there only for who waits for them.
+    let path = connection
+        .current_paths()
+        .await
+        .into_iter()
+        .find(|path| path.id == change.path);
     link.event(
         "migrated",
         json!({
