@@ -141,7 +141,7 @@ impl Connection {
     /// and on the driver thread itself (in an observer), the last known ones.
     pub fn stats(&self) -> ConnectionStats {
         let fresh = self.ask(Query::Stats).flatten();
-        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
+        fresh.unwrap_or_else(|| self.last_stats())
     }
 
     /// As [`stats`](Self::stats), but waits without blocking: also for tasks of the loop on which the endpoint lives, where `stats`
@@ -150,7 +150,15 @@ impl Connection {
     /// Cancel-safe.
     pub async fn current_stats(&self) -> ConnectionStats {
         let fresh = self.ask_patiently(Query::Stats).await.flatten();
-        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
+        fresh.unwrap_or_else(|| self.last_stats())
+    }
+
+    fn last_stats(&self) -> ConnectionStats {
+        lock(&self.shared().state)
+            .stats
+            .as_deref()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Why the connection ended, if it has.
