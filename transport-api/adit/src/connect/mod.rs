@@ -17,15 +17,9 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
-    time::Duration,
 };
 
-use transport_api::{
-    Bundle, ClientIdentity,
-    local::{Handle, Loop},
-    resolve_endpoint,
-    tunnel::Chain,
-};
+use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint, tunnel::Chain};
 
 pub(crate) use hop::Party;
 pub(crate) use link::{Link, Shown, Target, is_silence};
@@ -42,8 +36,6 @@ use crate::{
 
 /// Tasks of the client at most; a tunnel takes up to three.
 const MAX_TASKS: usize = 16_384;
-/// How often a signal is looked for.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     let tun = Wishes::of(options)?;
@@ -90,7 +82,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
             },
         )?;
         offer(options, &link)?;
-        let mut asked = pin!(asked_to_end(&at, &signals));
+        let mut asked = pin!(asked_to_end(&signals));
         let early = connected_or(asked.as_mut(), &link).await?;
         let signal = match early {
             Some(signal) => signal,
@@ -106,11 +98,11 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     main.run(work).or_fail(Code::Failed, "event loop")?
 }
 
-async fn asked_to_end(at: &Handle, signals: &Signals) -> Signal {
+async fn asked_to_end(signals: &Signals) -> Signal {
     loop {
-        match signals.wait_for(Duration::ZERO) {
-            None | Some(Signal::Reload) => at.sleep(SIGNAL_CHECK).await,
-            Some(signal) => return signal,
+        match signals.next().await {
+            Signal::Reload => {}
+            signal => return signal,
         }
     }
 }
