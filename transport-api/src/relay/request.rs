@@ -402,7 +402,7 @@ fn serve_ip<L: Lane>(
             return Ok(End::ByClient);
         }
         drop(head);
-        let carried = super::ip::serve(context, gateway, policy, ledger, stream, routes, pieces);
+        let carried = super::ip::serve(context, gateway, policy, ledger, *stream, routes, pieces);
         Ok(Box::pin(carried).await)
     }
 }

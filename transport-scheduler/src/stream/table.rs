@@ -89,7 +89,7 @@ impl Table {
 
     /// Bytes on the heap, streams included.
     pub(crate) fn memory(&self) -> usize {
-        let streams: usize = self.slots.iter().flatten().map(|stream| stream.memory()).sum();
+        let streams: usize = self.slots.iter().flatten().map(Stream::memory).sum();
         streams
             + self.slots.capacity() * size_of::<Option<Stream>>()
             + self.free.capacity() * size_of::<Slot>()

@@ -30,7 +30,7 @@ pub(in crate::relay) fn serve<L: Lane>(
     gateway: Rc<Gateway<L>>,
     policy: Option<Arc<TargetPolicy>>,
     ledger: Rc<Ledger>,
-    stream: Box<RequestStream<L>>,
+    stream: RequestStream<L>,
     routes: Routes,
     pieces: bool,
 ) -> impl Future<Output = End> {
@@ -39,7 +39,7 @@ pub(in crate::relay) fn serve<L: Lane>(
         _ => Holder::Anonymous(ledger.number()),
     };
     let sender = IpSender::new(&stream.route, pieces);
-    let mut stream = IpStream::new(*stream, pieces);
+    let mut stream = IpStream::new(stream, pieces);
     let mut told = Vec::new();
     put_routes(&mut told, &routes);
     stream.tell(&told);
