@@ -141,7 +141,7 @@ impl Connection {
     /// and on the driver thread itself (in an observer), the last known ones.
     pub fn stats(&self) -> ConnectionStats {
         let fresh = self.ask(Query::Stats).flatten();
-        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
+        fresh.unwrap_or_else(|| self.last_stats())
     }
 
     /// As [`stats`](Self::stats), but waits without blocking: also for tasks of the loop on which the endpoint lives, where `stats`
@@ -149,11 +149,16 @@ impl Connection {
     ///
     /// Cancel-safe.
     pub async fn current_stats(&self) -> ConnectionStats {
-        let fresh = match self.post_query(Query::Stats) {
-            Some(reply) => answer_of(reply).await,
-            None => None,
-        };
-        fresh.unwrap_or_else(|| lock(&self.shared().state).stats)
+        let fresh = self.ask_patiently(Query::Stats).await.flatten();
+        fresh.unwrap_or_else(|| self.last_stats())
+    }
+
+    fn last_stats(&self) -> ConnectionStats {
+        lock(&self.shared().state)
+            .stats
+            .as_deref()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Why the connection ended, if it has.
@@ -221,6 +226,11 @@ impl Connection {
             return None;
         }
         Some(answer_of(self.post_query(query)?).wait())
+    }
+
+    /// As [`ask`](Self::ask), for whoever must not block.
+    pub(crate) async fn ask_patiently<T>(&self, query: impl FnOnce(Arc<Reply<T>>) -> Query) -> Option<T> {
+        Some(answer_of(self.post_query(query)?).await)
     }
 
     /// Asks the driver. `None` when there is nobody to ask.

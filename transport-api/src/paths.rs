@@ -85,9 +85,19 @@ impl Connection {
     }
 
     /// The paths there are, the one in use first. Asks the driver thread and waits for it (well under a millisecond); nothing after
-    /// the end of the connection.
+    /// the end of the connection, and on the driver's own thread.
     pub fn paths(&self) -> Vec<PathInfo> {
         self.ask(Query::Paths).flatten().unwrap_or_default()
+    }
+
+    /// As [`paths`](Self::paths), but waits without blocking: also for tasks of the loop on which the endpoint lives.
+    ///
+    /// Cancel-safe.
+    pub async fn current_paths(&self) -> Vec<PathInfo> {
+        self.ask_patiently(Query::Paths)
+            .await
+            .flatten()
+            .unwrap_or_default()
     }
 
     /// Waits for the next change of a path. Of more than sixteen that nobody asked for, the newest are given.

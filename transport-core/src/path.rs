@@ -97,6 +97,8 @@ pub enum PathReason {
     Starved,
     /// This machine has the address no more at which it began.
     AddressLost,
+    /// The system has it begin at another address than before.
+    AddressChanged,
 }
 
 impl PathReason {
@@ -118,6 +120,7 @@ impl PathReason {
             Self::Direct => "direct",
             Self::Starved => "starved",
             Self::AddressLost => "address_lost",
+            Self::AddressChanged => "address_changed",
         }
     }
 }

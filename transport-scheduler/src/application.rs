@@ -51,7 +51,11 @@ impl Scheduler {
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
         let room = self.room(slot, id, data.len().min(1))?;
         let taken = data.get(..room).unwrap_or(data);
-        let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+        let send = open_half(
+            self.streams
+                .get_mut(slot)
+                .and_then(|stream| stream.send.as_deref_mut()),
+        )?;
         send.write(&mut self.pool, taken);
         self.buffered += taken.len();
         self.refresh(slot);
@@ -72,7 +76,11 @@ impl Scheduler {
                 Ok(room) => room,
                 Err(error) => break Err(error),
             };
-            let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+            let send = open_half(
+                self.streams
+                    .get_mut(slot)
+                    .and_then(|stream| stream.send.as_deref_mut()),
+            )?;
             if let Some(head) = data.front().get(..room).filter(|head| head.len() < len) {
                 send.write(&mut self.pool, head);
                 data.consume(room);
@@ -107,7 +115,11 @@ impl Scheduler {
     /// How much a stream takes now. When that is less than `least` a writer waits, and that is remembered.
     fn room(&mut self, slot: Slot, id: StreamId, least: usize) -> Result<usize, WriteError> {
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
-        let send = open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?;
+        let send = open_half(
+            self.streams
+                .get_mut(slot)
+                .and_then(|stream| stream.send.as_deref_mut()),
+        )?;
         let room = self.send_buffer.saturating_sub(send.buffered()).min(total);
         if room >= least {
             return Ok(room);
@@ -143,7 +155,12 @@ impl Scheduler {
     pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
-        open_half(self.streams.get_mut(slot).and_then(|stream| stream.send.as_mut()))?.finish();
+        open_half(
+            self.streams
+                .get_mut(slot)
+                .and_then(|stream| stream.send.as_deref_mut()),
+        )?
+        .finish();
         self.refresh(slot);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::stream::store::{BLOCK, Pool, grow, split};
+use crate::stream::store::{BLOCK, Pool, grow, push_back, split};
 
 /// Spent blocks kept for the scheduler: 256 KiB.
 const KEPT: usize = 32;
@@ -109,7 +109,7 @@ impl Blocks {
                 break;
             };
             self.len += piece.len();
-            self.pieces.push_back(piece);
+            self.seat(piece);
         }
         self.end = from.end - from.len as u64;
     }
@@ -150,7 +150,11 @@ impl Blocks {
     pub(crate) fn adopt(&mut self, piece: Piece, offset: u64) {
         self.len += piece.len();
         self.end = offset;
-        self.pieces.push_back(piece);
+        self.seat(piece);
+    }
+
+    fn seat(&mut self, piece: Piece) {
+        push_back(&mut self.pieces, piece);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Piece> {
@@ -201,7 +205,7 @@ impl Blocks {
                 (None, Some(pool)) => pool.take(),
                 (None, None) => vec![0; BLOCK],
             };
-            self.pieces.push_back(Piece {
+            self.seat(Piece {
                 memory,
                 start: at,
                 end: at,

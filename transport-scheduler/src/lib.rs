@@ -251,8 +251,8 @@ impl Scheduler {
             due: stream::DueSet::default(),
             cancelled: false,
             early: false,
-            send: allowed.map(SendHalf::new),
-            recv: reads.then(|| RecvHalf::new(window)),
+            send: allowed.map(|limit| Box::new(SendHalf::new(limit))),
+            recv: reads.then(|| Box::new(RecvHalf::new(window))),
         });
         self.fair.add(stream_flow(slot), class);
         self.steering.reach(slot);

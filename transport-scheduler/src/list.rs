@@ -10,6 +10,18 @@ struct Link {
     after: Key,
 }
 
+/// Makes room for `key`: in small steps for the few streams that most connections have, by doubling for more.
+pub(crate) fn reach<T: Clone>(places: &mut Vec<T>, key: Key, empty: T) {
+    const STEP: usize = 4;
+    let wanted = key as usize + 1;
+    if places.len() < wanted {
+        if wanted <= 4 * STEP {
+            places.reserve_exact(wanted.next_multiple_of(STEP) - places.len());
+        }
+        places.resize(wanted, empty);
+    }
+}
+
 const ALONE: Link = Link {
     before: NONE,
     after: NONE,
@@ -55,9 +67,7 @@ pub(crate) struct Links {
 impl Links {
     /// Makes room for `key`.
     pub(crate) fn reach(&mut self, key: Key) {
-        if self.links.len() <= key as usize {
-            self.links.resize(key as usize + 1, ALONE);
-        }
+        reach(&mut self.links, key, ALONE);
     }
 
     /// Appends `key`, which is in no list.

@@ -128,7 +128,7 @@ impl Scheduler {
         if !self
             .streams
             .get(slot)
-            .and_then(|stream| stream.send.as_ref())
+            .and_then(|stream| stream.send.as_deref())
             .is_some_and(wanted)
         {
             return Ok(());

@@ -243,13 +243,17 @@ move_about() {
 
 # What arrives counts, in tenths of a second.
 survives_moving() { # seconds
-    local moving
+    local moving turn
+    : >"$WORK/events-$C"
     move_about "$1" &
     moving=$!
     in_ns $T iperf3 -s -1 -p 5202 -i 0.1 -J >"$WORK/arrived.json" &
     sleep 0.3
     in_ns $C iperf3 -c $TARGET -p 5202 -t "$1" -b 50M >/dev/null || return
     wait "$moving" || { echo "it did not move"; return 1; }
+    for ((turn = 1; turn <= ($1 - 1) / 8; turn += 2)); do
+        grep '"event":"migrated"' "$WORK/events-$C" | grep -q "\"local\":\"10.91.1.$((10 + turn))\"" || { echo "not told of turn $turn"; return 1; }
+    done
     python3 - "$WORK/arrived.json" <<'PY'
 import itertools, json, sys
 report = json.load(open(sys.argv[1]))
@@ -307,6 +311,20 @@ relay_drains() {
     wait_for 8 '"event":"reconnected"' "$WORK/events-$C"
 }
 
+# The last event of a client that is ended.
+tells_what_it_carried() {
+    restart_client $C
+    reaches $C $TARGET || return
+    stop INT $C || true
+    tail -n 1 "$WORK/events-$C"
+    python3 - "$WORK/events-$C" <<'PY'
+import json, sys
+last = json.loads(open(sys.argv[1]).readlines()[-1])
+ways = [(last["ip"][f"packets_{way}"], last["ip"][f"bytes_{way}"]) for way in ("up", "down")]
+sys.exit(last["event"] != "closed" or any(packets < 1 or size < 84 for packets, size in ways))
+PY
+}
+
 # Nothing leaves beside the tunnel, whether it stands or its process was killed.
 nothing_leaks() {
     local before
@@ -337,6 +355,18 @@ interrupted() { # 130, and no trace
         [ -z "$(ip -n $C route show table 2769 2>&1 | grep -v 'does not exist'; ip -n $C -6 route show table 2769 2>/dev/null)" ] &&
         ! ip -n $C link show tun0 2>/dev/null && ! ls "$WORK/state-$C/tun/"*.json 2>/dev/null &&
         resolvers_are <<<"nameserver 192.0.2.53"
+}
+
+ends_early() { # before the relay, which is not there, has answered
+    local tries=50
+    connect $C --tun tun0 --kill-switch --dns 10.91.3.2 >/dev/null 2>"$WORK/log-$C" &
+    PID[$C]=$!
+    until ip -n $C rule | grep -q 1021; do
+        [ $((tries -= 1)) -gt 0 ] || return
+        sleep 0.1
+    done
+    SECONDS=0
+    interrupted && [ $SECONDS -le 3 ]
 }
 
 everything_by_the_tunnel() {
@@ -399,7 +429,7 @@ check "clients reach each other with between_clients" clients_meet
 check "the same addresses after a restart of the relay" lease_is_kept relay_comes_back
 check "the same addresses after a restart of the client" lease_is_kept restart_client $C --identity "$WORK/client.key"
 check "SIGTERM does not wait for IP tunnels, and the addresses stay" lease_is_kept relay_drains
-stop INT $C || true
+check "a client that ends tells what it carried" tells_what_it_carried
 
 check "without a kill switch the rest goes its way" leaks_without
 start_client $C --kill-switch --dns 10.91.3.2
@@ -433,6 +463,7 @@ stop INT $C || true
 restart_relay ADIT_TUN_ENABLED=false
 check "a relay without a tunnel" ends_with 1 "enabled = true" connect $C --tun tun0
 stop TERM relay
+check "SIGINT before the relay answers ends at once and leaves no trace" ends_early
 check "a pool that is none" ends_with 3 10.78.0.0/33 env ADIT_TUN_ENABLED=true ADIT_TUN_POOL=10.78.0.0/33 \
     "$ADIT" relay --config "$WORK/relay/relay.toml"
 

@@ -462,15 +462,14 @@ impl Pair {
             .filter(|first| first.key().0 <= elapsed)
         {
             let (way, from, to, mut bytes) = first.remove();
-            let link = self.links.iter().find(|link| **link == to);
             let there = match way {
                 Way::Up => to == server_address(),
-                Way::Down => to == self.address || link.is_some(),
+                Way::Down => to == self.address || self.links.contains(&to),
             };
             if !there {
                 continue;
             }
-            let local = link.map(SocketAddr::ip);
+            let local = (way == Way::Down).then(|| to.ip());
             let clock = self.clock;
             let end = self.receiver(way);
             let now = end.now(&clock);

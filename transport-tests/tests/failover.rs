@@ -116,6 +116,37 @@ fn told(pair: &Pair) -> Vec<(u32, PathState, PathReason)> {
     pair.client.events.iter().filter_map(change).collect()
 }
 
+/// The system gives the link another address, and the path goes on from there by itself.
+#[test]
+fn a_client_hears_that_its_path_begins_elsewhere() {
+    let mut pair = Pair::connected(options(21, 20));
+    let before = pair.address;
+    let mut transfer = Transfer::open(&mut pair, Way::Down, 500_000);
+    pair.run_until(LIMIT, |pair| {
+        transfer.drive(pair);
+        transfer.read > 100_000
+    });
+    assert_eq!(active(&mut pair, Way::Up).begins, Some(before.ip()));
+    // A NAT gives it another port, and the machine another address.
+    pair.address = (before.ip(), 777).into();
+    pair.run_until(LIMIT, |pair| {
+        transfer.drive(pair);
+        transfer.read > 200_000
+    });
+    let moves = |pair: &Pair| {
+        let changes = told(pair).into_iter();
+        changes
+            .filter(|(.., reason)| *reason == PathReason::AddressChanged)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(moves(&pair), []);
+    pair.address = ([10, 7, 7, 7], 777).into();
+    assert!(pair.run_until(LIMIT, |pair| transfer.drive(pair)));
+    assert_eq!(moves(&pair), [(0, PathState::Active, PathReason::AddressChanged)]);
+    assert_eq!(active(&mut pair, Way::Up).begins, Some(pair.address.ip()));
+    assert_eq!(active(&mut pair, Way::Up).route.local, None);
+}
+
 /// Bytes an application has each millisecond: 8 Mbit/s.
 const STEADY: u64 = 1000;
 

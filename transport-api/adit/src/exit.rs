@@ -21,6 +21,8 @@ pub(crate) enum Code {
     Gate = 7,
     /// Ctrl-C.
     Interrupted = 130,
+    /// SIGTERM before the work began.
+    Terminated = 143,
 }
 
 /// A failure with its exit code and a message that says what to do.

@@ -373,9 +373,7 @@ impl Link {
         let (opens, queries, finishes) = {
             let mut state = lock(&self.shared.state);
             state.ended = Some(error.clone());
-            if let Some(stats) = stats {
-                state.stats = stats;
-            }
+            state.stats = stats.map(Box::new).or_else(|| state.stats.take());
             state.bi_waiters.take_into(&mut out.wakers);
             state.uni_waiters.take_into(&mut out.wakers);
             state.end_waiters.take_into(&mut out.wakers);

@@ -284,7 +284,8 @@ pub(crate) struct ConnectionState {
     /// Most connections have none.
     pub(crate) path_news: Option<Box<PathNews>>,
     pub(crate) path_waiters: Waiters,
-    pub(crate) stats: ConnectionStats,
+    /// The last ones, after the end.
+    pub(crate) stats: Option<Box<ConnectionStats>>,
 }
 
 /// What became of a datagram.

@@ -1,6 +1,8 @@
 //! One request: from its head to its tunnel, or to an answer that says why not.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,9 +72,31 @@ impl From<ProxyStatus> for Refusal {
     }
 }
 
+/// What is left of a request. Each part is boxed, so that an open tunnel does not hold the room that its beginning needed.
+type Rest<T> = Pin<Box<dyn Future<Output = T>>>;
+
 /// Serves the request on one stream.
-pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, mut stream: RequestStream<L>) {
+pub(super) fn serve<L: Lane>(
+    context: Rc<SessionContext<L>>,
+    stream: RequestStream<L>,
+) -> impl Future<Output = ()> {
     let slot = context.take_tunnel();
+    let begin = Box::pin(begin(context, Box::new(stream), slot.is_some()));
+    async move {
+        let tunnel = begin.await;
+        if let Some(tunnel) = tunnel {
+            tunnel.await;
+        }
+        drop(slot);
+    }
+}
+
+/// Reads the head of a request; the tunnel, unless it was refused.
+async fn begin<L: Lane>(
+    context: Rc<SessionContext<L>>,
+    mut stream: Box<RequestStream<L>>,
+    has_slot: bool,
+) -> Option<Rest<()>> {
     let head = match context
         .local()
         .timeout(HEAD_TIMEOUT, read_head(&mut stream.frames))
@@ -91,21 +115,25 @@ pub(super) async fn serve<L: Lane>(context: Rc<SessionContext<L>>, mut stream: R
             };
             stream.send.reset(code.0);
             stream.frames.stop(code);
-            return;
+            return None;
         }
     };
     stream.frames.head_done();
-    let admitted = match slot {
-        Some(_) => plan(&context, &head, stream.frames.is_early()).and_then(|plan| admit(&context, plan)),
-        None => Err(Refusal::plain(
+    let admitted = if has_slot {
+        plan(&context, &head, stream.frames.is_early()).and_then(|plan| admit(&context, plan))
+    } else {
+        Err(Refusal::plain(
             503,
             ProxyError::ConnectionLimitReached,
             "too many tunnels in this session",
-        )),
+        ))
     };
     match admitted {
-        Ok(admitted) => run(&context, admitted, stream).await,
-        Err(refusal) => refuse(&context, refusal, stream).await,
+        Ok(admitted) => Some(Box::pin(run(context, admitted, stream))),
+        Err(refusal) => {
+            refuse(&context, refusal, stream).await;
+            None
+        }
     }
 }
 
@@ -323,52 +351,72 @@ fn account<L: Lane>(context: &SessionContext<L>, id: TenantId) -> Result<Account
 }
 
 /// Resolves, connects, answers, carries.
-async fn run<L: Lane>(context: &SessionContext<L>, admitted: Admitted, stream: RequestStream<L>) {
-    let end = match &admitted.wanted {
-        Wanted::Ip(routes, pieces) => serve_ip(context, &admitted, routes, *pieces, stream).await,
-        Wanted::Tcp(target) => serve_tcp(context, &admitted, target, stream).await,
-        Wanted::Udp(target) => serve_udp(context, &admitted, target, stream).await,
-        Wanted::Bind(target) => serve_bind(context, &admitted, target, stream).await,
+fn run<L: Lane>(
+    context: Rc<SessionContext<L>>,
+    admitted: Admitted,
+    stream: Box<RequestStream<L>>,
+) -> impl Future<Output = ()> {
+    let Admitted {
+        wanted,
+        grant,
+        ledger,
+    } = admitted;
+    let account = Rc::clone(&ledger);
+    let of = Rc::clone(&context);
+    let tunnel: Rest<Served<L>> = match wanted {
+        Wanted::Ip(routes, pieces) => Box::pin(serve_ip(of, grant, ledger, routes, pieces, stream)),
+        Wanted::Tcp(target) => Box::pin(serve_tcp(of, grant, ledger, target, stream)),
+        Wanted::Udp(target) => Box::pin(serve_udp(of, grant, ledger, target, stream)),
+        Wanted::Bind(target) => Box::pin(serve_bind(of, grant, ledger, target, stream)),
     };
-    match end {
-        Ok(end) => admitted.ledger.close(end.reason()),
-        Err((status, stream)) => refuse(context, status.into(), stream).await,
+    async move {
+        match tunnel.await {
+            Ok(end) => account.close(end.reason()),
+            Err((status, stream)) => Box::pin(refuse(&context, status.into(), stream)).await,
+        }
     }
 }
 
 /// How a tunnel ended, or why there is none.
-type Served<L> = Result<End, (ProxyStatus, RequestStream<L>)>;
+type Served<L> = Result<End, (ProxyStatus, Box<RequestStream<L>>)>;
 
-async fn serve_ip<L: Lane>(
-    context: &SessionContext<L>,
-    admitted: &Admitted,
-    routes: &Routes,
+fn serve_ip<L: Lane>(
+    context: Rc<SessionContext<L>>,
+    grant: Grant,
+    ledger: Rc<Ledger>,
+    routes: Routes,
     pieces: bool,
-    mut stream: RequestStream<L>,
-) -> Served<L> {
-    let Some(gateway) = context.gateway() else {
-        return Err((ProxyStatus::new(ProxyError::ProxyInternalError), stream));
-    };
-    let mut head = ResponseHead::new(200).with("capsule-protocol", "?1");
-    if pieces {
-        head = head.with(ip::PIECES_FIELD, "?1");
+    mut stream: Box<RequestStream<L>>,
+) -> impl Future<Output = Served<L>> {
+    // Of what was granted, the ledger holds the rest.
+    let policy = grant.policy;
+    async move {
+        let Some(gateway) = context.gateway().cloned() else {
+            return Err((ProxyStatus::new(ProxyError::ProxyInternalError), stream));
+        };
+        let mut head = ResponseHead::new(200).with("capsule-protocol", "?1");
+        if pieces {
+            head = head.with(ip::PIECES_FIELD, "?1");
+        }
+        if Box::pin(accept(&ledger, &mut stream, &head, true)).await.is_err() {
+            return Ok(End::ByClient);
+        }
+        drop(head);
+        let carried = super::ip::serve(context, gateway, policy, ledger, *stream, routes, pieces);
+        Ok(Box::pin(carried).await)
     }
-    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
-        return Ok(End::ByClient);
-    }
-    let Admitted { grant, ledger, .. } = admitted;
-    Ok(super::ip::serve(context, gateway, grant, ledger, stream, routes.clone(), pieces).await)
 }
 
 async fn serve_tcp<L: Lane>(
-    context: &SessionContext<L>,
-    admitted: &Admitted,
-    target: &Target,
-    mut stream: RequestStream<L>,
+    context: Rc<SessionContext<L>>,
+    grant: Grant,
+    ledger: Rc<Ledger>,
+    target: Target,
+    mut stream: Box<RequestStream<L>>,
 ) -> Served<L> {
-    let egress = &admitted.grant.egress;
+    let (context, egress) = (&*context, &grant.egress);
     let connected = async {
-        let addresses = resolve(context, admitted, target).await?;
+        let addresses = resolve(context, &grant, &target).await?;
         egress::connect_tcp(
             context.local(),
             &addresses,
@@ -382,40 +430,41 @@ async fn serve_tcp<L: Lane>(
         Err(status) => return Err((status, stream)),
     };
     let head = ResponseHead::new(200);
-    if accept(&admitted.ledger, &mut stream, &head, false).await.is_err() {
+    if accept(&ledger, &mut stream, &head, false).await.is_err() {
         return Ok(End::ByClient);
     }
-    Ok(pump::tcp(context, &admitted.ledger, stream, target).await)
+    Ok(pump::tcp(context, &ledger, *stream, target).await)
 }
 
 async fn serve_udp<L: Lane>(
-    context: &SessionContext<L>,
-    admitted: &Admitted,
-    target: &Target,
-    mut stream: RequestStream<L>,
+    context: Rc<SessionContext<L>>,
+    grant: Grant,
+    ledger: Rc<Ledger>,
+    target: Target,
+    mut stream: Box<RequestStream<L>>,
 ) -> Served<L> {
-    let connected = resolve(context, admitted, target)
+    let connected = resolve(&context, &grant, &target)
         .await
-        .and_then(|addresses| egress::connect_udp(context.local(), &addresses, &admitted.grant.egress));
+        .and_then(|addresses| egress::connect_udp(context.local(), &addresses, &grant.egress));
     let (socket, address) = match connected {
         Ok(connected) => connected,
         Err(status) => return Err((status, stream)),
     };
     let head = ResponseHead::new(200).with("capsule-protocol", "?1");
-    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+    if accept(&ledger, &mut stream, &head, true).await.is_err() {
         return Ok(End::ByClient);
     }
-    let idle = admitted.grant.limits.idle.unwrap_or(context.config().udp_idle);
-    Ok(udp_tunnel::serve(context, &admitted.ledger, stream, socket, address, idle).await)
+    let idle = grant.limits.idle.unwrap_or(context.config().udp_idle);
+    Ok(udp_tunnel::serve(&context, &ledger, *stream, socket, address, idle).await)
 }
 
 /// The addresses of a target that the policy allows.
 async fn resolve<L: Lane>(
     context: &SessionContext<L>,
-    admitted: &Admitted,
+    grant: &Grant,
     target: &Target,
 ) -> Result<Vec<SocketAddr>, ProxyStatus> {
-    let policy = context.policy_for(&admitted.grant);
+    let policy = context.policy_for(grant);
     egress::addresses(context.local(), context.resolver(), &policy, target).await
 }
 
@@ -432,22 +481,25 @@ async fn accept<L: Lane>(
 }
 
 async fn serve_bind<L: Lane>(
-    context: &SessionContext<L>,
-    admitted: &Admitted,
-    target: &BindTarget,
-    mut stream: RequestStream<L>,
+    context: Rc<SessionContext<L>>,
+    grant: Grant,
+    ledger: Rc<Ledger>,
+    target: BindTarget,
+    mut stream: Box<RequestStream<L>>,
 ) -> Served<L> {
-    let addresses = match target {
+    let addresses = match &target {
         BindTarget::Any => Vec::new(),
-        BindTarget::Host(target) => match resolve(context, admitted, target).await {
+        BindTarget::Host(target) => match resolve(&context, &grant, target).await {
             Ok(addresses) => addresses,
             Err(status) => return Err((status, stream)),
         },
     };
-    let bound = match (bound::Public::bind(context, &admitted.grant.egress), target) {
+    let bound = match (bound::Public::bind(&context, &grant.egress), target) {
         (Ok(bound), _) => bound,
         // The target can be reached all the same.
-        (Err(_), BindTarget::Host(target)) => return serve_udp(context, admitted, target, stream).await,
+        (Err(_), BindTarget::Host(target)) => {
+            return Box::pin(serve_udp(context, grant, ledger, target, stream)).await;
+        }
         (Err(_), BindTarget::Any) => {
             let status = ProxyStatus::new(ProxyError::DestinationUnavailable);
             return Err((status.with_details("no address to be reached at"), stream));
@@ -457,13 +509,12 @@ async fn serve_bind<L: Lane>(
         .with("capsule-protocol", "?1")
         .with(bind::FIELD, "?1");
     head.fields.push(bind::address::field(bound.1.addresses()));
-    if accept(&admitted.ledger, &mut stream, &head, true).await.is_err() {
+    if accept(&ledger, &mut stream, &head, true).await.is_err() {
         return Ok(End::ByClient);
     }
     let reachable = |to: &&SocketAddr| bound.1.of_family(**to).is_some();
     let target = addresses.iter().find(reachable).or(addresses.first()).copied();
-    let Admitted { grant, ledger, .. } = admitted;
-    Ok(bound::serve(context, grant, ledger, stream, bound, target).await)
+    Ok(bound::serve(&context, &grant, &ledger, *stream, bound, target).await)
 }
 
 async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {
@@ -472,7 +523,7 @@ async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), Lan
     write_all(send, &out).await
 }
 
-async fn refuse<L: Lane>(context: &SessionContext<L>, refusal: Refusal, mut stream: RequestStream<L>) {
+async fn refuse<L: Lane>(context: &SessionContext<L>, refusal: Refusal, mut stream: Box<RequestStream<L>>) {
     count_refusal(context, &refusal);
     let early = stream.route.inbox.discard();
     context.accounting().dropped_early.add(early);

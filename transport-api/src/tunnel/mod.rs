@@ -42,7 +42,9 @@ pub const APP: &[u8] = b"h3-nq";
 
 pub use error::{Refusal, TunnelError, TunnelErrorKind};
 pub use inbox::Datagram;
-pub use ip::{BridgeFigures, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel};
+pub use ip::{
+    BridgeFigures, BridgeMeter, IpBridge, IpChange, IpEvent, IpRequest, IpSendError, IpSender, IpTunnel,
+};
 pub(crate) use outlet::Outlet;
 pub use peer::{PeerError, PeerLink};
 pub use session::{SessionDrops, SessionEnd, Successor};

@@ -24,7 +24,7 @@ use crate::buffer::{Arrived, Ecn, MAX_SEGMENTS, Route};
 use crate::config::Now;
 use crate::error::{Breach, CloseReason, code};
 use crate::packet::{Sealed, samples};
-use crate::path::PathId;
+use crate::path::{PathId, PathReason, PathState};
 use crate::timer::Timer;
 use crate::trace::{DropReason, Event, Tracer};
 use crate::wire::{ConnectionId, TAG_LEN};
@@ -260,7 +260,13 @@ impl Connection {
         };
         match path.origin(route) {
             // A client's own address is its own choice, or the system's.
-            Origin::Active if client => {}
+            Origin::Active if client => {
+                // One that is suspect is about to be cleared, and tells with the next packet.
+                let trusted = path.state == PathState::Active;
+                if trusted && arrival.newest && path.arrived_at(route.local) {
+                    self.tell_state(arrival.path, PathReason::AddressChanged);
+                }
+            }
             Origin::Active => {
                 path.route.local = route.local;
                 path.earn(size);

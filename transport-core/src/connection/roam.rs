@@ -40,6 +40,8 @@ pub struct PathInfo {
     pub route: Route,
     /// How it stands.
     pub state: PathState,
+    /// Where the peer's packets arrive here, if a client's socket tells: its beginning, when `route` leaves that to the system.
+    pub begins: Option<IpAddr>,
     /// It leads to the peer without the detour the connection began with.
     pub direct: bool,
     /// Smoothed round-trip time.
@@ -238,6 +240,7 @@ impl Connection {
             id: path.id,
             route: path.route,
             state: path.state,
+            begins: path.begins,
             direct: path.direct,
             rtt: path.recovery.rtt().smoothed(),
             mtu: path.mtu.current(),
@@ -610,7 +613,7 @@ impl Connection {
     }
 
     /// How a path stands now.
-    fn tell_state(&mut self, id: PathId, reason: PathReason) {
+    pub(super) fn tell_state(&mut self, id: PathId, reason: PathReason) {
         if let Some(path) = self.paths.get(id) {
             let state = path.state;
             self.inbox.push(Event::PathStateChanged {

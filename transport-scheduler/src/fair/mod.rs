@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Class;
 use crate::id::PerClass;
-use crate::list::{Key, Links, List};
+use crate::list::{Key, Links, List, reach};
 use deficit::{QUANTUM, Round, Weighted};
 use edf::{Edf, Stamp};
 use police::{Recent, Share};
@@ -116,9 +116,7 @@ impl Fair {
     /// Puts an idle flow into `class`.
     pub(crate) fn add(&mut self, key: Key, class: Class) {
         self.links.reach(key);
-        if self.nodes.len() <= key as usize {
-            self.nodes.resize(key as usize + 1, EMPTY);
-        }
+        reach(&mut self.nodes, key, EMPTY);
         self.remove(key);
         if let Some(node) = self.nodes.get_mut(key as usize) {
             *node = Node { class, ..EMPTY };

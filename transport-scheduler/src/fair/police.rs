@@ -57,8 +57,8 @@ pub(crate) struct Recent {
     known: Option<Instant>,
     /// The newest bin, counted from the origin.
     newest: u64,
-    /// Bytes of the class, and of the others, by bin.
-    bins: [(u64, u64); BINS as usize],
+    /// Bytes of the class, and of the others, by bin: 4 GiB in 5 ms are beyond any link.
+    bins: [(u32, u32); BINS as usize],
     own: u64,
     others: u64,
 }
@@ -87,8 +87,8 @@ impl Recent {
         for passed in (self.newest.saturating_add(1)..=at).take(BINS as usize) {
             if let Some(bin) = self.bins.get_mut((passed % BINS) as usize) {
                 let (own, others) = std::mem::take(bin);
-                self.own -= own;
-                self.others -= others;
+                self.own -= u64::from(own);
+                self.others -= u64::from(others);
             }
         }
         self.newest = self.newest.max(at);
@@ -101,17 +101,19 @@ impl Recent {
 
     /// The class sent `bytes` while others waited.
     pub(crate) fn spend(&mut self, bytes: u64) {
-        self.own += bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.own += u64::from(bytes);
         if let Some((own, _)) = self.bins.get_mut((self.newest % BINS) as usize) {
-            *own += bytes;
+            *own = own.saturating_add(bytes);
         }
     }
 
     /// Others sent `bytes`.
     pub(crate) fn earn(&mut self, bytes: u64) {
-        self.others += bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.others += u64::from(bytes);
         if let Some((_, others)) = self.bins.get_mut((self.newest % BINS) as usize) {
-            *others += bytes;
+            *others = others.saturating_add(bytes);
         }
     }
 }

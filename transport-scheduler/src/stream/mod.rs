@@ -50,14 +50,15 @@ pub(crate) struct Stream {
     pub(crate) cancelled: bool,
     /// May be sent before the handshake is over.
     pub(crate) early: bool,
-    pub(crate) send: Option<SendHalf>,
-    pub(crate) recv: Option<RecvHalf>,
+    /// Halves are boxed: many streams go one way, and of many one half is over.
+    pub(crate) send: Option<Box<SendHalf>>,
+    pub(crate) recv: Option<Box<RecvHalf>>,
 }
 
 impl Stream {
+    /// Bytes on the heap.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>()
-            + self.send.as_ref().map_or(0, SendHalf::memory)
-            + self.recv.as_ref().map_or(0, RecvHalf::memory)
+        self.send.as_ref().map_or(0, |send| send.memory())
+            + self.recv.as_ref().map_or(0, |recv| recv.memory())
     }
 }

@@ -152,7 +152,7 @@ impl RecvHalf {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.assembler.memory()
+        size_of::<Self>() + self.assembler.memory()
     }
 
     pub(crate) fn clear(&mut self, pool: &mut Pool) {

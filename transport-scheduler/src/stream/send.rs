@@ -255,7 +255,7 @@ impl SendHalf {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.store.memory() + self.acked.memory() + self.lost.memory()
+        size_of::<Self>() + self.store.memory() + self.acked.memory() + self.lost.memory()
     }
 
     fn fin_next(&self) -> bool {

@@ -56,6 +56,14 @@ pub(crate) fn split(offset: u64) -> (u64, usize) {
     (offset / BLOCK as u64, (offset % BLOCK as u64) as usize)
 }
 
+/// Most streams never have more than one block at a time: the collection itself would begin with room for four.
+pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(item);
+}
+
 /// Makes a block that grows at least `len` bytes long, in few steps.
 pub(crate) fn grow(block: &mut Vec<u8>, len: usize) {
     if block.len() < len {

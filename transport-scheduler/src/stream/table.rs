@@ -33,7 +33,7 @@ impl Hasher for IdHasher {
 /// All open streams. The map is only asked, never walked, so its order cannot matter.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    slots: Vec<Option<Box<Stream>>>,
+    slots: Vec<Option<Stream>>,
     free: Vec<Slot>,
     index: HashMap<StreamId, Slot, BuildHasherDefault<IdHasher>>,
 }
@@ -55,13 +55,13 @@ impl Table {
             (self.slots.len() - 1) as Slot
         });
         if let Some(place) = self.slots.get_mut(slot as usize) {
-            *place = Some(Box::new(stream));
+            *place = Some(stream);
         }
         self.index.insert(id, slot);
         slot
     }
 
-    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<Stream>> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Stream> {
         let stream = self.slots.get_mut(slot as usize)?.take()?;
         self.index.remove(&stream.id);
         self.free.push(slot);
@@ -76,11 +76,11 @@ impl Table {
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&Stream> {
-        self.slots.get(slot as usize)?.as_deref()
+        self.slots.get(slot as usize)?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Stream> {
-        self.slots.get_mut(slot as usize)?.as_deref_mut()
+        self.slots.get_mut(slot as usize)?.as_mut()
     }
 
     pub(crate) fn find(&self, id: StreamId) -> Option<&Stream> {
@@ -89,9 +89,9 @@ impl Table {
 
     /// Bytes on the heap, streams included.
     pub(crate) fn memory(&self) -> usize {
-        let streams: usize = self.slots.iter().flatten().map(|stream| stream.memory()).sum();
+        let streams: usize = self.slots.iter().flatten().map(Stream::memory).sum();
         streams
-            + self.slots.capacity() * size_of::<Option<Box<Stream>>>()
+            + self.slots.capacity() * size_of::<Option<Stream>>()
             + self.free.capacity() * size_of::<Slot>()
             + self.index.capacity() * (size_of::<(StreamId, Slot)>() + 1)
     }

@@ -436,6 +436,7 @@ fn thin_data_on_many_streams_stays_within_memory() {
     }
     // Twice the window, and for each stream its record and a hundred pieces.
     let window = limits.initial_connection_window as usize;
-    let records = 1000 * (size_of::<Stream>() + 100 * 2 * size_of::<std::ops::Range<u64>>());
+    let records =
+        1000 * (size_of::<Stream>() + size_of::<RecvHalf>() + 100 * 2 * size_of::<std::ops::Range<u64>>());
     assert!(server.memory() < 2 * window + records, "{}", server.memory());
 }

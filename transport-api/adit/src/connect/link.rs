@@ -32,6 +32,8 @@ use crate::{
 pub(crate) struct Target {
     /// The relays on the way, the outermost first; the last one is the one that is used.
     pub(crate) relays: Vec<Party>,
+    /// Where the outermost is reached.
+    pub(crate) server: SocketAddr,
     pub(crate) congestion: Algorithm,
     /// Where a second path begins that waits for its turn.
     pub(crate) standby: Option<IpAddr>,
@@ -94,10 +96,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 impl Link {
     /// Prepares the socket; nothing is sent yet.
     pub(crate) fn start(at: &Handle, mut target: Target, shown: Shown) -> Outcome<Rc<Self>> {
-        let Some(first) = target.relays.first() else {
-            return fail(Code::Usage, "no relay is given");
-        };
-        let server = super::addresses(&first.bundle)?[0];
+        let server = target.server;
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.provider = crate::provider::best();
         config.transport.congestion = target.congestion;
@@ -253,7 +252,8 @@ impl Link {
                 let reason = chain
                     .broken()
                     .map_or(ended.to_string(), |broken| broken.to_string());
-                self.event("closed", json!({ "reason": reason }));
+                let carried = self.vpn.as_ref().map(|vpn| vpn.carried());
+                self.event("closed", json!({ "reason": reason, "ip": carried }));
             }
             if self.leaving.get() {
                 return;

@@ -11,10 +11,12 @@ mod socks;
 mod tun;
 
 use std::{
+    future::{Future, poll_fn},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    pin::{Pin, pin},
     rc::Rc,
-    time::Duration,
+    task::Poll,
 };
 
 use transport_api::{Bundle, ClientIdentity, local::Loop, resolve_endpoint, tunnel::Chain};
@@ -34,8 +36,6 @@ use crate::{
 
 /// Tasks of the client at most; a tunnel takes up to three.
 const MAX_TASKS: usize = 16_384;
-/// How often a signal is looked for.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     let tun = Wishes::of(options)?;
@@ -52,6 +52,8 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     }
     secrets::protect();
     let relays = relays(options)?;
+    // Looking up a name blocks, and nothing is there to be undone: until here signals end the process as they always do.
+    let server = first_server(&relays)?;
     let signals = Signals::listen()?;
     let key_log = match (&options.key_log, relays.last()) {
         (Some(path), Some(last)) => Some(crate::key_log::open(path, &last.bundle.relay_id())?),
@@ -59,6 +61,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
     };
     let target = Target {
         relays,
+        server,
         congestion: options.congestion()?,
         standby: options.standby,
         key_log,
@@ -79,20 +82,42 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
             },
         )?;
         offer(options, &link)?;
-        link.connect_first().await?;
-        let signal = loop {
-            match signals.wait_for(Duration::ZERO) {
-                None | Some(Signal::Reload) => at.sleep(SIGNAL_CHECK).await,
-                Some(signal) => break signal,
-            }
+        let mut asked = pin!(asked_to_end(&signals));
+        let early = connected_or(asked.as_mut(), &link).await?;
+        let signal = match early {
+            Some(signal) => signal,
+            None => asked.await,
         };
         link.close().await;
         match signal {
             Signal::Stop => fail(Code::Interrupted, "interrupted"),
+            _ if early.is_some() => fail(Code::Terminated, "terminated before the relay was reached"),
             _ => Ok(()),
         }
     };
     main.run(work).or_fail(Code::Failed, "event loop")?
+}
+
+async fn asked_to_end(signals: &Signals) -> Signal {
+    loop {
+        match signals.next().await {
+            Signal::Reload => {}
+            signal => return signal,
+        }
+    }
+}
+
+/// Nothing once the link is connected; the signal if that comes sooner.
+async fn connected_or(
+    mut asked: Pin<&mut impl Future<Output = Signal>>,
+    link: &Rc<Link>,
+) -> Outcome<Option<Signal>> {
+    let mut connected = pin!(link.connect_first());
+    poll_fn(|cx| match asked.as_mut().poll(cx) {
+        Poll::Ready(signal) => Poll::Ready(Ok(Some(signal))),
+        Poll::Pending => connected.as_mut().poll(cx).map_ok(|()| None),
+    })
+    .await
 }
 
 /// The relays on the way, the outermost first.
@@ -138,6 +163,14 @@ fn offer(options: &cli::Connect, link: &Rc<Link>) -> Outcome {
         forward::tcp(link, forward)?;
     }
     Ok(())
+}
+
+/// Where the first datagram goes.
+fn first_server(relays: &[Party]) -> Outcome<SocketAddr> {
+    match relays.first() {
+        Some(first) => Ok(addresses(&first.bundle)?[0]),
+        None => fail(Code::Usage, "no relay is given"),
+    }
 }
 
 /// Where a bundle's relay may be reached, in the bundle's order.

@@ -4,7 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, rc::Rc, time::Duration};
 
 use serde_json::json;
-use transport_api::{Connection, PathChange, PathId, PathState};
+use transport_api::{Connection, PathChange, PathId, PathReason, PathState};
 
 use super::link::Link;
 
@@ -35,23 +35,29 @@ pub(super) async fn follow(link: Rc<Link>, connection: Connection, last: Connect
                 tracing::warn!(%error, "the event loop is full");
             }
         }
-        if change.state == PathState::Active && change.path != used {
+        let elsewhere = change.path != used || change.reason == PathReason::AddressChanged;
+        if change.state == PathState::Active && elsewhere {
             used = change.path;
             if tells {
-                tell_move(&link, &connection, change);
+                tell_move(&link, &connection, change).await;
             }
         }
     }
 }
 
-fn tell_move(link: &Link, connection: &Connection, change: PathChange) {
-    let path = connection.paths().into_iter().find(|path| path.id == change.path);
+async fn tell_move(link: &Link, connection: &Connection, change: PathChange) {
+    // On the loop that the driver lives on, paths are there only for who waits for them.
+    let path = connection
+        .current_paths()
+        .await
+        .into_iter()
+        .find(|path| path.id == change.path);
     link.event(
         "migrated",
         json!({
             "path": change.path.get(),
             "reason": change.reason.name(),
-            "local": path.and_then(|path| path.route.local).map(|local| local.to_string()),
+            "local": path.and_then(|path| path.route.local.or(path.begins)).map(|local| local.to_string()),
             "rtt_ms": path.map(|path| path.rtt.as_secs_f64() * 1000.0),
             "path_mtu": path.map(|path| path.mtu),
         }),

@@ -124,6 +124,7 @@ async fn connect(
         token: None,
         follow: true,
         tun: None,
+        server: relay,
         relays: vec![Party {
             bundle: stage.bundle(relay)?,
             identity: None,

@@ -3,8 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -263,6 +265,33 @@ fn a_client_that_is_removed_is_out_at_once() {
     let told = status(&folder);
     assert_eq!(told["tunnels"]["sessions_open"], 1, "{told}");
     assert_eq!(told["connections"]["revoked"], 1);
+}
+
+/// A relay that says nothing is waited for much longer.
+#[test]
+fn a_client_that_is_ended_before_the_relay_answers_ends_at_once() {
+    let folder = folder("early-end");
+    let (relay_dir, port) = init_relay(&folder, "open");
+    let silent = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = adit(&folder);
+        command
+            .args(["connect", "--socks", "127.0.0.1:0"])
+            .arg(relay_dir.join("relay.bundle"));
+        let mut client = command.spawn().unwrap();
+        silent.recv(&mut [0; 2000]).unwrap();
+        let began = now().instant;
+        let pid = client.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(client.wait().unwrap().code(), Some(code), "{signal}");
+        let took = now().instant - began;
+        assert!(took < Duration::from_secs(3), "{signal}: {took:?}");
+        silent.set_nonblocking(true).unwrap();
+        while silent.recv(&mut [0; 2000]).is_ok() {}
+        silent.set_nonblocking(false).unwrap();
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::super::grant::Grant;
 use super::super::ledger::Ledger;
+use super::super::policy::TargetPolicy;
 use super::super::pump::End;
 use super::super::service::SessionContext;
 use super::gateway::{Gateway, Member};
@@ -20,58 +21,52 @@ use crate::tunnel::session::RequestStream;
 /// Packets of one client carried before others have their turn.
 const BATCH: usize = 256;
 
-/// Carries packets until the client closes or breaks the rules.
-pub(in crate::relay) async fn serve<L: Lane>(
-    context: &SessionContext<L>,
-    gateway: &Gateway<L>,
-    grant: &Grant,
-    ledger: &Rc<Ledger>,
+/// Carries packets until the client closes or breaks the rules. `policy`: its own, instead of the relay's. The future holds what an
+/// idle tunnel needs, and once.
+pub(in crate::relay) fn serve<L: Lane>(
+    context: Rc<SessionContext<L>>,
+    gateway: Rc<Gateway<L>>,
+    policy: Option<Arc<TargetPolicy>>,
+    ledger: Rc<Ledger>,
     stream: RequestStream<L>,
     routes: Routes,
     pieces: bool,
-) -> End {
+) -> impl Future<Output = End> {
     let holder = match context.peer {
         crate::Peer::Client(id) => Holder::Known(id),
         _ => Holder::Anonymous(ledger.number()),
     };
     let sender = IpSender::new(&stream.route, pieces);
-    let stream = IpStream::new(stream, pieces);
-    let member = Member::new(
-        holder,
-        sender,
-        routes.clone(),
-        grant.policy.clone(),
-        Rc::clone(ledger),
-    );
+    let mut stream = IpStream::new(stream, pieces);
+    let mut told = Vec::new();
+    put_routes(&mut told, &routes);
+    stream.tell(&told);
     let mut tunnel = Tunnel {
         gateway,
-        ledger,
-        member,
+        ledger: Rc::clone(&ledger),
+        member: Member::new(holder, sender, routes, policy, Rc::clone(&ledger)),
         stream,
         assigned: Vec::new(),
     };
-    let mut told = Vec::new();
-    put_routes(&mut told, &routes);
-    tunnel.stream.tell(&told);
-    ledger.run(context.local(), |cx| tunnel.poll(cx)).await
+    async move { ledger.run(context.local(), |cx| tunnel.poll(cx)).await }
 }
 
-struct Tunnel<'a, L: Lane> {
-    gateway: &'a Gateway<L>,
-    ledger: &'a Ledger,
+struct Tunnel<L: Lane> {
+    gateway: Rc<Gateway<L>>,
+    ledger: Rc<Ledger>,
     member: Rc<Member<L>>,
     stream: IpStream<L>,
     /// Everything the client was given, since each answer repeats it.
     assigned: Vec<AssignedAddress>,
 }
 
-impl<L: Lane> Drop for Tunnel<'_, L> {
+impl<L: Lane> Drop for Tunnel<L> {
     fn drop(&mut self) {
         self.gateway.leave(&self.member);
     }
 }
 
-impl<L: Lane> Tunnel<'_, L> {
+impl<L: Lane> Tunnel<L> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let now = clock::now().instant;
         for _ in 0..BATCH {

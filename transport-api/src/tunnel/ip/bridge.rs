@@ -1,8 +1,10 @@
 //! A client's tunnel and its TUN device, joined: what the kernel sends goes to the relay, what the relay sends to the kernel.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::super::error::TunnelError;
@@ -31,6 +33,7 @@ pub enum IpChange {
 
 /// Packets that went through a bridge, and those that did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BridgeFigures {
     /// Packets from the device that were sent.
     pub packets_up: u64,
@@ -50,6 +53,17 @@ pub struct BridgeFigures {
     pub dropped_queue_full: u64,
 }
 
+/// Reads a bridge's figures while the bridge works, and after its end.
+#[derive(Clone, Debug, Default)]
+pub struct BridgeMeter(Rc<Cell<BridgeFigures>>);
+
+impl BridgeMeter {
+    /// Figures as of the bridge's last turn.
+    pub fn figures(&self) -> BridgeFigures {
+        self.0.get()
+    }
+}
+
 /// Joins a tunnel and a device as long as [`next`](Self::next) is polled.
 #[derive(Debug)]
 pub struct IpBridge<L: Lane = Connection> {
@@ -60,6 +74,7 @@ pub struct IpBridge<L: Lane = Connection> {
     outbound: Outbound,
     own: Own,
     figures: BridgeFigures,
+    meter: BridgeMeter,
 }
 
 /// What the relay gave.
@@ -96,6 +111,7 @@ impl<L: Lane> IpBridge<L> {
             outbound: Outbound::new(seed),
             own: Own::default(),
             figures: BridgeFigures::default(),
+            meter: BridgeMeter::default(),
         }
     }
 
@@ -104,16 +120,21 @@ impl<L: Lane> IpBridge<L> {
         self.sender.max_packet()
     }
 
-    /// Figures now.
-    pub fn figures(&self) -> BridgeFigures {
-        self.figures
+    /// What tells of the packets that went through, and of those that did not.
+    pub fn meter(&self) -> BridgeMeter {
+        self.meter.clone()
     }
 
     /// Carries packets until the relay changes something. The error says why the tunnel ended, or what the device said.
     ///
     /// Cancel-safe: between two calls nothing is carried, and nothing that arrived is lost beyond the bounds of the queues.
     pub async fn next(&mut self) -> Result<IpChange, TunnelError> {
-        poll_fn(|cx| self.poll(cx)).await
+        poll_fn(|cx| {
+            let change = self.poll(cx);
+            self.meter.0.set(self.figures);
+            change
+        })
+        .await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<IpChange, TunnelError>> {

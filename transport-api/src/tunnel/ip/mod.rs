@@ -11,7 +11,7 @@ mod outbound;
 mod reader;
 mod sender;
 
-pub use bridge::{BridgeFigures, IpBridge, IpChange};
+pub use bridge::{BridgeFigures, BridgeMeter, IpBridge, IpChange};
 pub use client::{IpEvent, IpRequest, IpTunnel};
 pub(crate) use device::{Device, FrameReader, TunPort};
 pub(crate) use limit::ErrorLimit;

@@ -103,10 +103,10 @@ impl<L: Lane> Session<L> {
             });
         }
         match kind {
-            CONTROL => Err(self.read_control(recv).await),
+            CONTROL => Err(self.read_control(&mut recv).await),
             PUSH if self.0.role == Role::Server => Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR)),
             PUSH => Err(SessionEnd::Fault(Code::ID_ERROR)),
-            QPACK_ENCODER | QPACK_DECODER => Err(drain(recv).await),
+            QPACK_ENCODER | QPACK_DECODER => Err(drain(&mut recv).await),
             _ => {
                 recv.stop(Code::STREAM_CREATION_ERROR.0);
                 Ok(())
@@ -114,10 +114,10 @@ impl<L: Lane> Session<L> {
         }
     }
 
-    async fn read_control(&self, mut recv: L::Recv) -> SessionEnd {
+    async fn read_control(&self, recv: &mut L::Recv) -> SessionEnd {
         let mut header = PairReader::default();
         loop {
-            match self.read_control_frame(&mut recv, &mut header).await {
+            match self.read_control_frame(recv, &mut header).await {
                 Ok(true) => {}
                 Ok(false) | Err(SessionEnd::Lane(LaneError::Reset(_))) => {
                     return SessionEnd::Fault(Code::CLOSED_CRITICAL_STREAM);
@@ -215,10 +215,10 @@ async fn read_exact(recv: &mut impl LaneRecv, len: usize) -> Result<Option<Vec<u
 }
 
 /// A QPACK stream: without a dynamic table nothing on it concerns us, but it must not end.
-async fn drain(mut recv: impl LaneRecv) -> SessionEnd {
+async fn drain(recv: &mut impl LaneRecv) -> SessionEnd {
     let mut scrap = [0; 64];
     loop {
-        match read_some(&mut recv, &mut scrap).await {
+        match read_some(recv, &mut scrap).await {
             Ok(Some(_)) => {}
             Ok(None) | Err(LaneError::Reset(_)) => return SessionEnd::Fault(Code::CLOSED_CRITICAL_STREAM),
             Err(error) => return SessionEnd::Lane(error),

@@ -1,6 +1,7 @@
 //! The road between the two ends: where it leads, how wide it is, and what is under way on it.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use transport_reliability::{Outcome, PacketNumber, Recovery};
@@ -68,6 +69,8 @@ pub(crate) struct Path {
     pub(crate) wanted: bool,
     /// What arrived here is to be acknowledged by the active path as well, once: this one may not carry it.
     pub(crate) ack_elsewhere: bool,
+    /// Where the peer's newest packet arrived: its beginning, when the system chooses it.
+    pub(crate) begins: Option<IpAddr>,
     /// It leads to the peer without a detour, through NATs that forget.
     pub(crate) direct: bool,
     /// The peer uses it no more, and gave this error code.
@@ -130,6 +133,7 @@ impl Path {
             ping: false,
             wanted: false,
             ack_elsewhere: false,
+            begins: None,
             direct: false,
             abandoned_by_peer: None,
             told: None,
@@ -170,6 +174,12 @@ impl Path {
         } else {
             Origin::New
         }
+    }
+
+    /// The peer's newest packet arrived at `local`. Whether others arrived elsewhere before.
+    pub(crate) fn arrived_at(&mut self, local: Option<IpAddr>) -> bool {
+        let Some(local) = local else { return false };
+        self.begins.replace(local).is_some_and(|before| before != local)
     }
 
     /// The candidate proved itself and becomes the path. Whether the host changed, or only the port.

@@ -22,7 +22,7 @@ use transport_api::{
     ip::Network,
     local::{Handle, TunDevice},
     tun::{Tun, TunOptions},
-    tunnel::{Client, IpBridge, IpChange, IpRequest, TunnelError},
+    tunnel::{BridgeFigures, BridgeMeter, Client, IpBridge, IpChange, IpRequest, TunnelError},
 };
 
 use crate::{
@@ -71,6 +71,8 @@ pub(crate) struct Vpn {
     /// What the last tunnel gave.
     given: RefCell<Given>,
     mtu: Cell<usize>,
+    /// Of the last tunnel.
+    meter: RefCell<BridgeMeter>,
 }
 
 impl Vpn {
@@ -96,6 +98,7 @@ impl Vpn {
             system: RefCell::new(system),
             given: RefCell::default(),
             mtu: Cell::new(0),
+            meter: RefCell::default(),
         }))
     }
 
@@ -123,6 +126,31 @@ impl Vpn {
         })
     }
 
+    /// What went through the last tunnel, and what did not.
+    pub(crate) fn carried(&self) -> serde_json::Value {
+        let BridgeFigures {
+            packets_up,
+            bytes_up,
+            packets_down,
+            bytes_down,
+            dropped_malformed,
+            dropped_policy,
+            dropped_too_large,
+            dropped_queue_full,
+            ..
+        } = self.meter.borrow().figures();
+        serde_json::json!({
+            "packets_up": packets_up,
+            "bytes_up": bytes_up,
+            "packets_down": packets_down,
+            "bytes_down": bytes_down,
+            "dropped_malformed": dropped_malformed,
+            "dropped_policy": dropped_policy,
+            "dropped_too_large": dropped_too_large,
+            "dropped_queue_full": dropped_queue_full,
+        })
+    }
+
     /// Opens a tunnel and waits until the relay has said what it gives; then the kernel knows it as well.
     pub(crate) async fn join(&self, client: &Client) -> Outcome<IpBridge> {
         let tunnel = client
@@ -132,6 +160,7 @@ impl Vpn {
         let mut seed = [0; 8];
         OsEntropy.fill(&mut seed).or_fail(Code::Failed, "--tun")?;
         let mut bridge = IpBridge::new(tunnel, &self.device, u64::from_ne_bytes(seed));
+        *self.meter.borrow_mut() = bridge.meter();
         let (mut addresses, mut routes) = (None, None);
         while addresses.is_none() || routes.is_none() {
             match bridge.next().await.map_err(|error| refused(&error))? {
