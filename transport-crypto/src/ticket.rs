@@ -24,8 +24,10 @@ use zeroize::Zeroizing;
 pub use client::ClientTicket;
 
 use crate::{
-    ClientId, Entropy, EntropyFailed, Forged, RelayId, Secret, fields::Fields, kdf,
-    provider::symmetric::LongNonceCipher,
+    ClientId, Entropy, EntropyFailed, Forged, RelayId, Secret,
+    fields::Fields,
+    kdf,
+    provider::{self, symmetric::LongNonceCipher},
 };
 
 /// Length of a ticket.
@@ -166,7 +168,7 @@ impl SealingKey {
     fn new(id: u32, secret: &Secret<32>) -> Self {
         Self {
             id,
-            cipher: LongNonceCipher::new(secret),
+            cipher: LongNonceCipher::new(provider::DEFAULT, secret),
         }
     }
 

@@ -271,9 +271,9 @@ impl Offered {
         let parties = self.parties();
         let finished = self.noise.finish()?;
         let ct_c: &[u8] = kem.ct_c.as_ref().map_or(&[], |ct_c| ct_c);
-        for part in [&head[..], &kem.ct_e, ct_c, &message] {
-            body.extend_from_slice(part);
-        }
+        let parts = [&head[..], &kem.ct_e, ct_c, &message];
+        body.reserve_exact(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| body.extend_from_slice(part));
         Ok(SessionSecrets::new(
             self.provider,
             answer.suite,

@@ -97,12 +97,9 @@ impl Vault {
         Ok(())
     }
 
-    /// The cipher for the key of the last step. A key is used once; `None` if none waits.
-    pub(super) fn with_key<C>(&self, make: impl FnOnce(&[u8; 32]) -> C) -> Option<C> {
-        let mut secrets = self.lock()?;
-        let cipher = secrets.key.as_ref().map(|key| make(key.expose()));
-        secrets.key = None;
-        cipher
+    /// The key of the last step, given once; `None` if none waits.
+    pub(super) fn take_key(&self) -> Option<Secret<32>> {
+        self.lock()?.key.take()
     }
 
     /// The two keys of a finished handshake.
