@@ -265,7 +265,7 @@ impl EnvelopeKeys {
         direction.of(&self.0).outer.open(nonce, &[], body, tag)?;
         let (header, rest) = EnvelopeHeader::decode(body).ok_or(Forged)?;
         let (fragment, padding) = rest.split_at_checked(header.fragment_len.into()).ok_or(Forged)?;
-        if padding.iter().any(|&byte| byte != 0) {
+        if padding.iter().fold(0, |any, byte| any | byte) != 0 {
             return Err(Forged);
         }
         Ok((header, fragment))

@@ -40,11 +40,16 @@ impl LongNonceCipher {
         Self { provider, key }
     }
 
+    /// The same key with other primitives.
+    pub(crate) fn use_provider(&mut self, provider: &'static dyn Provider) {
+        self.provider = provider;
+    }
+
     /// The cipher of `nonce`, and the nonce it is to be used with, once (§2.3).
     fn of(&self, nonce: &[u8; 24]) -> (Box<dyn PacketCipher>, [u8; 12]) {
         let [first @ .., n0, n1, n2, n3, n4, n5, n6, n7] = nonce;
         let mut derived = hchacha::<R20>(self.key.expose().into(), first.into());
-        let mut key = Secret::new([0; 32]);
+        let mut key = Secret::unwritten();
         key.expose_mut().copy_from_slice(&derived);
         derived.zeroize();
         let cipher = self.provider.packet_cipher(Suite::ChaCha20Poly1305, &key);

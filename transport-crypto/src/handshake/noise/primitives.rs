@@ -103,7 +103,7 @@ impl Dh for X25519 {
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
-        let mut secret = Secret::new([0; 32]);
+        let mut secret = Secret::unwritten();
         rng.try_fill_bytes(secret.expose_mut())?;
         self.pair = Some(self.provider.x25519_key_pair(&secret));
         Ok(())

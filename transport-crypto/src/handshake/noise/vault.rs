@@ -154,7 +154,7 @@ impl Secrets {
         };
         let mut bytes = Zeroizing::new([[0; 32]; N]);
         Prk::extract(chaining_key, &[input]).fill(&[], bytes.as_flattened_mut());
-        let mut outputs = std::array::from_fn(|_| Secret::new([0; 32]));
+        let mut outputs = std::array::from_fn(|_| Secret::unwritten());
         for (output, bytes) in outputs.iter_mut().zip(&*bytes) {
             *output.expose_mut() = *bytes;
         }
