@@ -77,8 +77,8 @@ fn main() {
         let mut sum = Duration::ZERO;
         for (name, times, cost) in costs(provider) {
             sum += cost * times;
-            println!("{:<12} {name:<26} {times} x {cost:>9.1?}", provider.name());
+            eprintln!("{:<12} {name:<26} {times} x {cost:>9.1?}", provider.name());
         }
-        println!("{:<12} together {sum:>26.1?}", provider.name());
+        eprintln!("{:<12} together {sum:>26.1?}", provider.name());
     }
 }
