@@ -273,7 +273,9 @@ impl Offered {
         let ct_c: &[u8] = kem.ct_c.as_ref().map_or(&[], |ct_c| ct_c);
         let parts = [&head[..], &kem.ct_e, ct_c, &message];
         body.reserve_exact(parts.iter().map(|part| part.len()).sum());
-        parts.iter().for_each(|part| body.extend_from_slice(part));
+        for part in parts {
+            body.extend_from_slice(part);
+        }
         Ok(SessionSecrets::new(
             self.provider,
             answer.suite,

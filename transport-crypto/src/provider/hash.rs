@@ -45,7 +45,9 @@ impl KeyedHash {
         let mut block = Zeroizing::new([0; 64]);
         fill_up(key, &mut block);
         let mut mac = Hmac::<Sha256>::new((&*block).into());
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         mac.finalize().into_bytes().into()
     }
 

@@ -8,7 +8,7 @@ use chacha20::{ChaCha20, KeyIvInit as _, R20, XChaCha20, cipher::StreamCipherSee
 use zeroize::Zeroize as _;
 
 use super::{PacketCipher, Provider, packet::encrypt_by_batch};
-use crate::{EntropyFailed, Forged, Sample, Secret, Suite, Tag};
+use crate::{EntropyFailed, Forged, Sample, Secret, Tag};
 
 /// AES-128 as a mask generator and hint (FIPS 197).
 pub(crate) struct Block128(Aes128);
@@ -45,15 +45,21 @@ impl LongNonceCipher {
         self.provider = provider;
     }
 
-    /// The cipher of `nonce`, and the nonce it is to be used with, once (§2.3).
-    fn of(&self, nonce: &[u8; 24]) -> (Box<dyn PacketCipher>, [u8; 12]) {
+    /// Gives `work` the cipher of `nonce`, and the nonce it is to be used with, once (§2.3).
+    fn with<R>(
+        &self,
+        nonce: &[u8; 24],
+        mut work: impl FnMut(&dyn PacketCipher, &[u8; 12]) -> R,
+    ) -> Option<R> {
         let [first @ .., n0, n1, n2, n3, n4, n5, n6, n7] = nonce;
-        let mut derived = hchacha::<R20>(self.key.expose().into(), first.into());
-        let mut key = Secret::unwritten();
-        key.expose_mut().copy_from_slice(&derived);
-        derived.zeroize();
-        let cipher = self.provider.packet_cipher(Suite::ChaCha20Poly1305, &key);
-        (cipher, [0, 0, 0, 0, *n0, *n1, *n2, *n3, *n4, *n5, *n6, *n7])
+        let rest = [0, 0, 0, 0, *n0, *n1, *n2, *n3, *n4, *n5, *n6, *n7];
+        let mut key = hchacha::<R20>(self.key.expose().into(), first.into());
+        let mut result = None;
+        self.provider.with_single_use(key.as_ref(), &mut |cipher| {
+            result = Some(work(cipher, &rest));
+        });
+        key.as_mut_slice().zeroize();
+        result
     }
 
     /// Decrypts the beginning of a body, for the price of two blocks and without any proof that it is genuine.
@@ -65,14 +71,13 @@ impl LongNonceCipher {
 
     /// Encrypts `body` in place. `None` only for bodies no datagram can hold.
     pub(crate) fn seal(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8]) -> Option<Tag> {
-        let (cipher, nonce) = self.of(nonce);
-        cipher.seal(&nonce, ad, body).ok()
+        self.with(nonce, |cipher, nonce| cipher.seal(nonce, ad, body).ok())?
     }
 
     /// Verifies, then decrypts `body` in place.
     pub(crate) fn open(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let (cipher, nonce) = self.of(nonce);
-        cipher.open(&nonce, ad, body, tag)
+        self.with(nonce, |cipher, nonce| cipher.open(nonce, ad, body, tag))
+            .unwrap_or(Err(Forged))
     }
 }
 
