@@ -24,6 +24,7 @@ use crate::{
     Direction, Entropy, EnvelopeError, Forged, Grant, Secret,
     kdf::label,
     provider::{
+        self, Provider,
         hash::Prk,
         symmetric::{Block128, LongNonceCipher},
     },
@@ -203,13 +204,18 @@ struct HalfKeys {
 impl EnvelopeKeys {
     /// From the hash of the relay's static keys, the bundle's epoch and the group's secret.
     pub fn new(kh: &[u8; 32], epoch: u64, grant: &Grant) -> Self {
+        Self::with_provider(provider::DEFAULT, kh, epoch, grant)
+    }
+
+    /// As [`Self::new`], with the primitives of `provider`.
+    pub fn with_provider(provider: &'static dyn Provider, kh: &[u8; 32], epoch: u64, grant: &Grant) -> Self {
         let outer = Prk::extract(label::OUTER, &[kh, grant.expose()]);
         let hint = Prk::extract(label::HINT, &[kh, grant.expose(), &epoch.to_be_bytes()]);
         Self(Direction::both(|direction| {
             let outer_key: Secret<32> = outer.expand(&[direction.label()]);
             let hint_key: Secret<16> = hint.expand(&[direction.label()]);
             HalfKeys {
-                outer: LongNonceCipher::new(&outer_key),
+                outer: LongNonceCipher::new(provider, &outer_key),
                 hint: Block128::new(&hint_key),
             }
         }))
@@ -259,7 +265,7 @@ impl EnvelopeKeys {
         direction.of(&self.0).outer.open(nonce, &[], body, tag)?;
         let (header, rest) = EnvelopeHeader::decode(body).ok_or(Forged)?;
         let (fragment, padding) = rest.split_at_checked(header.fragment_len.into()).ok_or(Forged)?;
-        if padding.iter().any(|&byte| byte != 0) {
+        if padding.iter().fold(0, |any, byte| any | byte) != 0 {
             return Err(Forged);
         }
         Ok((header, fragment))

@@ -82,7 +82,7 @@ impl Prk {
     /// HKDF-Expand of `info` to `N` bytes.
     pub(crate) fn expand<const N: usize>(&self, info: &[&[u8]]) -> Secret<N> {
         const { assert!(N <= MAX_EXPAND) };
-        let mut out = Secret::new([0; N]);
+        let mut out = Secret::unwritten();
         self.fill(info, out.expose_mut());
         out
     }

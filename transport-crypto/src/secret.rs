@@ -18,17 +18,24 @@ impl<const N: usize> Secret<N> {
         Self(Box::new(bytes))
     }
 
+    /// Room for `N` bytes that are written in place before anybody looks. Not zeros: those the compiler takes from `calloc`, which
+    /// in glibc before 2.41 passes by the thread's cache, and a handshake has fifty of them.
+    pub(crate) fn unwritten() -> Self {
+        Self::new([0xff; N])
+    }
+
     /// Draws `N` bytes from `rng`.
     pub fn generate(rng: &mut dyn Entropy) -> Result<Self, EntropyFailed> {
-        let mut secret = Self::new([0; N]);
+        let mut secret = Self::unwritten();
         rng.fill(&mut *secret.0)?;
         Ok(secret)
     }
 
     /// A copy of the first `N` bytes of `bytes`, written in place; `None` if there are fewer.
     pub(crate) fn copy_of(bytes: &[u8]) -> Option<Self> {
-        let mut secret = Self::new([0; N]);
-        secret.0.copy_from_slice(bytes.get(..N)?);
+        let bytes = bytes.get(..N)?;
+        let mut secret = Self::unwritten();
+        secret.0.copy_from_slice(bytes);
         Some(secret)
     }
 

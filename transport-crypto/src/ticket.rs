@@ -24,8 +24,10 @@ use zeroize::Zeroizing;
 pub use client::ClientTicket;
 
 use crate::{
-    ClientId, Entropy, EntropyFailed, Forged, RelayId, Secret, fields::Fields, kdf,
-    provider::symmetric::LongNonceCipher,
+    ClientId, Entropy, EntropyFailed, Forged, RelayId, Secret,
+    fields::Fields,
+    kdf,
+    provider::{self, Provider, symmetric::LongNonceCipher},
 };
 
 /// Length of a ticket.
@@ -152,6 +154,7 @@ impl TicketContent {
 
 /// The keys a relay seals its tickets with: the current one, and the one before, which only opens.
 pub struct TicketKeys {
+    provider: &'static dyn Provider,
     relay_id: RelayId,
     current: SealingKey,
     previous: Option<SealingKey>,
@@ -163,20 +166,24 @@ struct SealingKey {
 }
 
 impl SealingKey {
-    fn new(id: u32, secret: &Secret<32>) -> Self {
+    fn new(provider: &'static dyn Provider, id: u32, secret: &Secret<32>) -> Self {
         Self {
             id,
-            cipher: LongNonceCipher::new(secret),
+            cipher: LongNonceCipher::new(provider, secret),
         }
     }
 
     /// A new key with an id other than `taken`.
-    fn generate(taken: Option<u32>, rng: &mut dyn Entropy) -> Result<Self, EntropyFailed> {
+    fn generate(
+        provider: &'static dyn Provider,
+        taken: Option<u32>,
+        rng: &mut dyn Entropy,
+    ) -> Result<Self, EntropyFailed> {
         let mut id = [0; 4];
         rng.fill(&mut id)?;
         let id = u32::from_be_bytes(id);
         let id = if taken == Some(id) { id.wrapping_add(1) } else { id };
-        Ok(Self::new(id, &Secret::generate(rng)?))
+        Ok(Self::new(provider, id, &Secret::generate(rng)?))
     }
 }
 
@@ -184,8 +191,9 @@ impl TicketKeys {
     /// A first key of its own for the relay.
     pub fn generate(relay_id: RelayId, rng: &mut dyn Entropy) -> Result<Self, EntropyFailed> {
         Ok(Self {
+            provider: provider::DEFAULT,
             relay_id,
-            current: SealingKey::generate(None, rng)?,
+            current: SealingKey::generate(provider::DEFAULT, None, rng)?,
             previous: None,
         })
     }
@@ -193,23 +201,37 @@ impl TicketKeys {
     /// The key `secret`, which the nodes of a fleet share, by the name `key_id`.
     pub fn from_secret(relay_id: RelayId, key_id: u32, secret: &Secret<32>) -> Self {
         Self {
+            provider: provider::DEFAULT,
             relay_id,
-            current: SealingKey::new(key_id, secret),
+            current: SealingKey::new(provider::DEFAULT, key_id, secret),
             previous: None,
         }
+    }
+
+    /// The same keys with the primitives of `provider`, also for those that follow.
+    #[must_use]
+    pub fn with_provider(mut self, provider: &'static dyn Provider) -> Self {
+        self.provider = provider;
+        for key in [Some(&mut self.current), self.previous.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            key.cipher.use_provider(provider);
+        }
+        self
     }
 
     /// A new key takes over; the current one only opens from now on, and the one before it is erased.
     /// On failure nothing has changed.
     pub fn rotate(&mut self, rng: &mut dyn Entropy) -> Result<(), EntropyFailed> {
-        let next = SealingKey::generate(Some(self.current.id), rng)?;
+        let next = SealingKey::generate(self.provider, Some(self.current.id), rng)?;
         self.previous = Some(std::mem::replace(&mut self.current, next));
         Ok(())
     }
 
     /// As [`Self::rotate`], to the key `secret` of a fleet. Adopting the current key again changes nothing else.
     pub fn adopt(&mut self, key_id: u32, secret: &Secret<32>) {
-        let last = std::mem::replace(&mut self.current, SealingKey::new(key_id, secret));
+        let last = std::mem::replace(&mut self.current, SealingKey::new(self.provider, key_id, secret));
         if last.id != key_id {
             self.previous = Some(last);
         }
@@ -232,9 +254,12 @@ impl TicketKeys {
             .seal(&nonce, self.relay_id.as_bytes(), &mut body)
             .ok_or(EntropyFailed)?;
         let mut ticket = [0; TICKET_LEN];
-        let id = self.current.id.to_be_bytes();
-        let bytes = id.iter().chain(&nonce).chain(body.iter()).chain(&tag);
-        ticket.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let mut rest = &mut ticket[..];
+        for part in [&self.current.id.to_be_bytes()[..], &nonce, &body, &tag] {
+            let (place, after) = rest.split_at_mut_checked(part.len()).ok_or(EntropyFailed)?;
+            place.copy_from_slice(part);
+            rest = after;
+        }
         Ok(ticket)
     }
 

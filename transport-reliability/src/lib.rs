@@ -355,6 +355,11 @@ impl<T> Recovery<T> {
         self.probe.due()
     }
 
+    /// Whether the peer has ever acknowledged a packet.
+    pub fn is_acked(&self) -> bool {
+        self.largest_acked.is_some()
+    }
+
     /// Content to repeat in a probe when there is nothing new to say: the oldest one not settled.
     pub fn oldest_unacked(&self) -> Option<&T> {
         self.log.oldest()

@@ -155,10 +155,11 @@ impl Scheduler {
         };
         let at_once = limits.max_streams_bi.saturating_add(limits.max_streams_uni);
         let mut fair = Fair::new(limits.realtime_deadline);
+        // The highest first: room is made once.
+        fair.add(CONTROL_FLOW, Class::Control);
         for class in Class::ALL {
             fair.add(datagram_flow(class), class);
         }
-        fair.add(CONTROL_FLOW, Class::Control);
         // Many connections never have a stream.
         fair.truncate(FIRST_STREAM as usize);
         Self {

@@ -17,6 +17,30 @@ const MAX_LANES: usize = 256;
 /// A lane that was silent for so long may be taken over by another connection.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// A connection gets a lane when it is this old: one of a few round trips would pay twenty system calls for nothing.
+const YOUTH: Duration = Duration::from_millis(50);
+/// Connections that are not that old, and wait. One more, and the oldest counts as grown up.
+const MAX_NEWCOMERS: usize = 1024;
+
+/// Connections without a lane that shall have one.
+#[derive(Default)]
+pub(super) struct Newcomers(VecDeque<(Instant, Handle)>);
+
+impl Newcomers {
+    /// The connection `handle` began.
+    pub(super) fn add(&mut self, now: Instant, handle: Handle) {
+        self.0.push_back((now, handle));
+    }
+
+    /// One that is old enough. It may be over by now, or have moved.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Handle> {
+        let full = self.0.len() > MAX_NEWCOMERS;
+        let grown_up =
+            |(since, _): &mut (Instant, Handle)| full || now.saturating_duration_since(*since) >= YOUTH;
+        self.0.pop_front_if(grown_up).map(|(_, handle)| handle)
+    }
+}
+
 struct Lane {
     socket: UdpSocket,
     handle: Handle,
@@ -150,5 +174,28 @@ impl Lanes {
             }
         }
         self.has_input()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary origin; nothing depends on it"
+    )]
+    fn newcomers_wait_until_they_are_old_or_too_many() {
+        let now = Instant::now();
+        let mut newcomers = Newcomers::default();
+        newcomers.add(now, Handle::NOBODY);
+        newcomers.add(now + YOUTH / 2, Handle::NOBODY);
+        assert_eq!(newcomers.next(now + YOUTH / 2), None);
+        assert_eq!(newcomers.next(now + YOUTH), Some(Handle::NOBODY));
+        assert_eq!(newcomers.next(now + YOUTH), None, "the second is younger");
+        (0..MAX_NEWCOMERS).for_each(|_| newcomers.add(now + YOUTH, Handle::NOBODY));
+        assert_eq!(newcomers.next(now + YOUTH), Some(Handle::NOBODY), "one too many");
+        assert_eq!(newcomers.next(now + YOUTH), None);
     }
 }

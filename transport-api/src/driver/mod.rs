@@ -46,6 +46,7 @@ use self::effort::Effort;
 use self::entropy::OsEntropy;
 use self::forward::{Forward, Inbox};
 use self::io::{Io, Sent};
+use self::lanes::Newcomers;
 use self::mio::MioIo;
 use self::shared::{EndpointShared, EndpointState, lock};
 use self::spares::Stock;
@@ -229,6 +230,7 @@ struct Driver<I: Io> {
     /// What handshakes cost here.
     effort: Effort,
     strangers: Strangers,
+    newcomers: Newcomers,
     forward: Forward,
     stock: Stock,
     /// The tasks concerned are on this thread and run before anything is sent: what they say leaves together with the
@@ -249,6 +251,7 @@ impl<I: Io> Driver<I> {
             deadline: None,
             effort: Effort::default(),
             strangers: Strangers::default(),
+            newcomers: Newcomers::default(),
             forward: Forward::default(),
             stock: Stock::default(),
             tasks_first: None,
@@ -283,6 +286,9 @@ impl<I: Io> Driver<I> {
             .turn(now.instant, self.engine.spares(), &self.shared.mailbox);
         self.forward.take(now, &mut self.engine);
         self.receive(now)?;
+        while let Some(handle) = self.newcomers.next(now.instant) {
+            self.open_lane(now, handle);
+        }
         if self.deadline.is_some_and(|deadline| deadline <= now.instant) {
             self.engine.handle_timeout(now);
         }
@@ -410,22 +416,27 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Connections that came to us get lanes, where their peers are at present.
+    /// Connections that came to us get lanes once they have lived for a while, where their peers are at present.
     fn follow(&mut self, now: Now, handle: Handle, event: &Event) {
-        let wanted = match event {
-            Event::Connected(info) => !matches!(info.peer, Peer::Relay(_)),
-            Event::PathChanged { .. } => self.io.close_lane(handle),
+        match event {
+            Event::Connected(info) if !matches!(info.peer, Peer::Relay(_)) => {
+                self.newcomers.add(now.instant, handle);
+            }
+            Event::PathChanged { .. } if self.io.close_lane(handle) => self.open_lane(now, handle),
             Event::Closed(_) => {
                 self.io.close_lane(handle);
-                false
             }
-            _ => false,
-        };
-        if wanted && let Some(connection) = self.engine.connection(handle) {
-            let route = connection.route();
-            if carried(route).is_none() {
-                self.io.open_lane(now, handle, route);
-            }
+            _ => {}
+        }
+    }
+
+    fn open_lane(&mut self, now: Now, handle: Handle) {
+        let connection = self.engine.connection(handle);
+        let route = connection
+            .filter(|connection| !connection.is_closed())
+            .map(|connection| connection.route());
+        if let Some(route) = route.filter(|route| carried(*route).is_none()) {
+            self.io.open_lane(now, handle, route);
         }
     }
 

@@ -21,9 +21,13 @@ use crate::wire::frame::Frame;
 const ANSWERS_BEYOND_WINDOW: u64 = 4 * PADDED as u64;
 
 impl Connection {
+    /// The search upwards begins with the first acknowledgement: a connection of one round trip would probe for nothing, and
+    /// before its first words. Other paths are searched at once, for data may have to wait for the result.
     pub(super) fn mtu_probe_due(&self, id: PathId) -> Option<u16> {
         let path = self.paths.get(id).filter(|path| path.state.is_usable())?;
-        path.mtu.probe_due().filter(|_| self.state == State::Confirmed)
+        let searches = id != PathId::FIRST || path.recovery.is_acked();
+        let may_go = |size: &u16| self.state == State::Confirmed && (searches || *size <= BASE);
+        path.mtu.probe_due().filter(may_go)
     }
 
     pub(super) fn transmit_mtu_probe(

@@ -65,18 +65,20 @@ impl Flight<'_> {
         let most = self.sizes.end().saturating_sub(self.overhead() + SPREAD).max(1);
         let pieces = self.body.len().div_ceil(most).max(1);
         let length = self.body.len().div_ceil(pieces).max(1);
-        let mut parity = vec![0; length];
         let with_parity = self.parity && pieces > 1;
         let count = pieces + usize::from(with_parity);
         let mut datagrams = Vec::with_capacity(count);
         for (index, fragment) in self.body.chunks(length).enumerate() {
-            parity
-                .iter_mut()
-                .zip(fragment)
-                .for_each(|(sum, byte)| *sum ^= byte);
             datagrams.push(self.seal_one(index, count, index * length, fragment, random, entropy)?);
         }
         if with_parity {
+            let mut parity = vec![0; length];
+            for fragment in self.body.chunks(length) {
+                parity
+                    .iter_mut()
+                    .zip(fragment)
+                    .for_each(|(sum, byte)| *sum ^= byte);
+            }
             datagrams.push(self.seal_one(pieces, count, 0, &parity, random, entropy)?);
         }
         Ok(datagrams)

@@ -214,7 +214,8 @@ impl Endpoint {
         }
         let bundle = &target.bundle;
         let way = Direction::ServerToClient;
-        let domain = Domain::new(bundle.relay_id(), bundle.epoch(), bundle.kh(), &target.grant, way);
+        let (provider, relay) = (self.transport.provider, bundle.relay_id());
+        let domain = Domain::new(provider, relay, bundle.epoch(), bundle.kh(), &target.grant, way);
         let index = self.routes.enter(domain).ok_or(ConnectError::TooManyRelays)?;
         let relay_ms = self
             .routes

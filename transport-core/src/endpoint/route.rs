@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId};
+use transport_crypto::{CidMasks, Direction, EnvelopeKeys, Grant, RelayId, provider::Provider};
 
 use super::sessions::{DOMAINS, Usage};
 use crate::buffer::MAX_SEGMENTS;
@@ -47,11 +47,18 @@ pub(super) struct Domain {
 }
 
 impl Domain {
-    pub(super) fn new(relay: RelayId, epoch: u64, kh: &[u8; 32], grant: &Grant, incoming: Direction) -> Self {
+    pub(super) fn new(
+        provider: &'static dyn Provider,
+        relay: RelayId,
+        epoch: u64,
+        kh: &[u8; 32],
+        grant: &Grant,
+        incoming: Direction,
+    ) -> Self {
         Self {
             name: (relay, epoch, *kh, *grant.expose()),
             masks: Arc::new(CidMasks::new(&relay, grant)),
-            envelope: EnvelopeKeys::new(kh, epoch, grant),
+            envelope: EnvelopeKeys::with_provider(provider, kh, epoch, grant),
             incoming,
             clock_offset_ms: 0,
             users: 1,

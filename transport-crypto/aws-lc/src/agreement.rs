@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use ml_kem::KeyExport as _;
 use transport_crypto::{
     InvalidKemKey, Secret,
-    provider::{DhKeyPair, KemCiphertext, KemKeyPair, KemPublic, kem_check},
+    provider::{DhKeyPair, KemCiphertext, KemKeyPair, KemPublic},
 };
 use zeroize::Zeroize as _;
 
@@ -62,9 +62,8 @@ impl KemKeyPair for MlKemKeyPair {
     }
 }
 
-/// The modulus check is ours as well, so that both providers refuse the same keys.
+/// AWS-LC makes the modulus check (FIPS 203 §7.2) itself; `differential.rs` holds it to ours.
 pub(crate) fn kem_encapsulate(key: &KemPublic) -> Result<(KemCiphertext, Secret<32>), InvalidKemKey> {
-    kem_check(key)?;
     let key = EncapsulationKey::new(&ML_KEM_768, key).map_err(|_| InvalidKemKey)?;
     let (ciphertext, shared) = key.encapsulate().map_err(|_| InvalidKemKey)?;
     let ciphertext = ciphertext.as_ref().try_into().map_err(|_| InvalidKemKey)?;

@@ -42,6 +42,13 @@ impl Provider for AwsLc {
         packet::cipher(suite, key).unwrap_or_else(|_| RustCrypto.packet_cipher(suite, key))
     }
 
+    fn with_single_use(&self, key: &[u8; 32], work: &mut dyn FnMut(&dyn PacketCipher)) {
+        match packet::single_use(key) {
+            Ok(cipher) => work(&cipher),
+            Err(_) => RustCrypto.with_single_use(key, work),
+        }
+    }
+
     fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher> {
         RustCrypto.mask_cipher(suite, key)
     }

@@ -16,6 +16,12 @@ pub(crate) fn cipher(suite: Suite, key: &Secret<32>) -> Result<Box<dyn PacketCip
     Ok(Box::new(Aead(LessSafeKey::new(key))))
 }
 
+/// The packet cipher of suite 1 for one message; it needs no box of ours.
+pub(crate) fn single_use(key: &[u8; 32]) -> Result<impl PacketCipher, Unspecified> {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, key)?;
+    Ok(Aead(LessSafeKey::new(key)))
+}
+
 const TAG_LEN: usize = 16;
 
 /// "Less safe": nonces are for the caller to keep apart, which `SealKeys` does.

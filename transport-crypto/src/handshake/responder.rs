@@ -271,7 +271,9 @@ impl Offered {
         let parties = self.parties();
         let finished = self.noise.finish()?;
         let ct_c: &[u8] = kem.ct_c.as_ref().map_or(&[], |ct_c| ct_c);
-        for part in [&head[..], &kem.ct_e, ct_c, &message] {
+        let parts = [&head[..], &kem.ct_e, ct_c, &message];
+        body.reserve_exact(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
             body.extend_from_slice(part);
         }
         Ok(SessionSecrets::new(

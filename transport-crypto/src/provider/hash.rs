@@ -35,16 +35,20 @@ pub(crate) struct KeyedHash(Box<Hmac<Sha256>>);
 
 impl KeyedHash {
     pub(crate) fn new(key: &[u8]) -> Self {
-        // RFC 2104: a key shorter than a block is filled up with zeros, a longer one is hashed.
         let mut block = Zeroizing::new([0; 64]);
-        match block.get_mut(..key.len()) {
-            Some(front) => front.copy_from_slice(key),
-            None => block
-                .iter_mut()
-                .zip(sha256(&[key]))
-                .for_each(|(to, from)| *to = from),
-        }
+        fill_up(key, &mut block);
         Self(Box::new(Hmac::new((&*block).into())))
+    }
+
+    /// Over the concatenation of `parts`, with a key that is used once.
+    fn once(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+        let mut block = Zeroizing::new([0; 64]);
+        fill_up(key, &mut block);
+        let mut mac = Hmac::<Sha256>::new((&*block).into());
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
     }
 
     /// Over the concatenation of `parts`.
@@ -59,13 +63,24 @@ impl KeyedHash {
     }
 }
 
+/// RFC 2104: a key shorter than a block is filled up with zeros, a longer one is hashed.
+fn fill_up(key: &[u8], block: &mut [u8; 64]) {
+    match block.get_mut(..key.len()) {
+        Some(front) => front.copy_from_slice(key),
+        None => block
+            .iter_mut()
+            .zip(sha256(&[key]))
+            .for_each(|(to, from)| *to = from),
+    }
+}
+
 /// A key of HKDF-SHA-256 (RFC 5869), from which several values are expanded.
 pub(crate) struct Prk(KeyedHash);
 
 impl Prk {
     /// HKDF-Extract over the concatenation of `ikm` (RFC 5869 §2.2).
     pub(crate) fn extract(salt: &[u8], ikm: &[&[u8]]) -> Self {
-        let prk = Zeroizing::new(KeyedHash::new(salt).of(ikm));
+        let prk = Zeroizing::new(KeyedHash::once(salt, ikm));
         Self(KeyedHash::new(&*prk))
     }
 
@@ -119,6 +134,7 @@ mod tests {
         let keyed = KeyedHash::new(&key);
         let mac = keyed.of(&[b"Hi ", b"There"]);
         assert_eq!(mac, keyed.of(&[b"Hi There"]), "a key serves again");
+        assert_eq!(mac, KeyedHash::once(&key, &[b"Hi There"]));
         assert_eq!(mac[..8], [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53]);
         assert_eq!(mac[28..], [0x2e, 0x32, 0xcf, 0xf7]);
         // Test case 6: a key longer than a block.

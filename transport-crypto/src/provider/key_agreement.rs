@@ -40,15 +40,17 @@ impl KemKeyPair for MlKemKeyPair {
 /// Refuses an ML-KEM-768 key with a coefficient outside the field (FIPS 203 §7.2). The key is public, so this need not take
 /// the same time for all; libraries expand the whole matrix for the same answer.
 pub fn kem_check(key: &KemPublic) -> Result<(), InvalidKemKey> {
-    const MODULUS: u16 = 3329;
+    // Twelve bits each, four in six bytes; two at a time, with room above each for what the sum carries out of it.
+    const TWO: u64 = 1 | 1 << 24;
+    const MODULUS: u64 = 3329;
     let (coefficients, _rho) = key.split_at(1152);
-    let (triples, _) = coefficients.as_chunks();
-    let reduced = |[a, b, c]: &[u8; 3]| {
-        let low = u16::from(*a) | u16::from(*b & 0xf) << 8;
-        let high = u16::from(*b >> 4) | u16::from(*c) << 4;
-        low < MODULUS && high < MODULUS
-    };
-    if triples.iter().all(reduced) {
+    let (fours, _) = coefficients.as_chunks();
+    let carried = fours.iter().fold(0, |carried, [a, b, c, d, e, f]: &[u8; 6]| {
+        let four = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, 0, 0]);
+        let beyond = |two: u64| (two & (0xfff * TWO)) + (0x1000 - MODULUS) * TWO;
+        carried | beyond(four) | beyond(four >> 12)
+    });
+    if carried & (0x1000 * TWO) == 0 {
         Ok(())
     } else {
         Err(InvalidKemKey)
@@ -92,7 +94,7 @@ impl DhKeyPair for X25519KeyPair {
 
 /// Moves a shared secret into our own keeping and erases the library's copy.
 fn take(shared: &mut [u8]) -> Secret<32> {
-    let mut secret = Secret::new([0; 32]);
+    let mut secret = Secret::unwritten();
     secret.expose_mut().copy_from_slice(shared);
     shared.zeroize();
     secret
@@ -124,6 +126,20 @@ mod tests {
         key[1] |= 0x0f;
         assert_eq!(kem_check(&key), Err(InvalidKemKey));
         assert!(kem_encapsulate(&key, &Secret::new([6; 32])).is_err());
+        // Every place, and the two values beside the limit.
+        for place in 0..768 {
+            for (value, good) in [(3328u16, true), (3329, false)] {
+                let mut key = *pair.public();
+                let at = place / 2 * 3 + place % 2;
+                let [low, high] = value.to_le_bytes();
+                if place % 2 == 0 {
+                    (key[at], key[at + 1]) = (low, key[at + 1] & 0xf0 | high);
+                } else {
+                    (key[at], key[at + 1]) = (key[at] & 0x0f | low << 4, low >> 4 | high << 4);
+                }
+                assert_eq!(kem_check(&key).is_ok(), good, "{value} at {place}");
+            }
+        }
     }
 
     #[test]

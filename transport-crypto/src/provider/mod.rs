@@ -29,6 +29,9 @@ pub trait Provider: Send + Sync {
     fn name(&self) -> &'static str;
     /// A packet cipher; the key is expanded here, once.
     fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher>;
+    /// `ChaCha20-Poly1305` (RFC 8439 §2.8) of one message, under a key no other has; `work` gets its cipher. [`DEFAULT`]
+    /// allocates nothing for it.
+    fn with_single_use(&self, key: &[u8; 32], work: &mut dyn FnMut(&dyn PacketCipher));
     /// A header mask generator (RFC 9001 §5.4.3, §5.4.4); the key is expanded here, once.
     fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher>;
     /// The ML-KEM-768 key pair of a 64-byte seed (FIPS 203 §7.1).
@@ -113,6 +116,10 @@ impl Provider for RustCrypto {
 
     fn packet_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher> {
         packet::cipher(suite, key)
+    }
+
+    fn with_single_use(&self, key: &[u8; 32], work: &mut dyn FnMut(&dyn PacketCipher)) {
+        packet::with_single_use(key, work);
     }
 
     fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher> {

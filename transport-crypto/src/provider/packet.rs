@@ -25,6 +25,11 @@ pub(super) fn cipher(suite: Suite, key: &Secret<32>) -> Box<dyn PacketCipher> {
     }
 }
 
+/// Gives `work` a cipher of suite 1 that lasts as long as the call.
+pub(super) fn with_single_use(key: &[u8; 32], work: &mut dyn FnMut(&dyn PacketCipher)) {
+    work(&Aead(ChaCha20Poly1305::new(key.into())));
+}
+
 /// The mask generator of `suite`.
 pub(super) fn mask(suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher> {
     match suite {

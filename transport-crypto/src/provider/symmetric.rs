@@ -1,13 +1,14 @@
-//! Relay-wide and handshake ciphers: envelopes, hints, connection-id masks, the Noise cipher, the seeded stream.
+//! Relay-wide and handshake ciphers: envelopes, hints, connection-id masks, the seeded stream.
 
 use aes::{
     Aes128,
     cipher::{KeyInit as _, StreamCipher as _},
 };
-use chacha20::{ChaCha20, KeyIvInit as _, XChaCha20, cipher::StreamCipherSeek as _};
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, XChaCha20Poly1305};
+use chacha20::{ChaCha20, KeyIvInit as _, R20, XChaCha20, cipher::StreamCipherSeek as _, hchacha};
+use zeroize::Zeroize as _;
 
-use crate::{EntropyFailed, Forged, Sample, Secret, Tag, provider::packet::encrypt_by_batch};
+use super::{PacketCipher, Provider, packet::encrypt_by_batch};
+use crate::{EntropyFailed, Forged, Sample, Secret, Tag};
 
 /// AES-128 as a mask generator and hint (FIPS 197).
 pub(crate) struct Block128(Aes128);
@@ -23,60 +24,60 @@ impl Block128 {
     }
 }
 
-/// `XChaCha20-Poly1305`: nonces long enough to be drawn at random. Boxed, so that moving it leaves no key behind.
-pub(crate) struct LongNonceCipher(Box<XChaCha20Poly1305>, Secret<32>);
+/// `XChaCha20-Poly1305` (draft-irtf-cfrg-xchacha-03): nonces long enough to be drawn at random. What seals is the provider's
+/// `ChaCha20-Poly1305`, under a key of each nonce's own.
+pub(crate) struct LongNonceCipher {
+    provider: &'static dyn Provider,
+    key: Secret<32>,
+}
 
 /// Where the key stream of a message begins: the block before makes the key of its tag (RFC 8439 §2.8).
 const FIRST_BYTE: u64 = 64;
 
 impl LongNonceCipher {
-    pub(crate) fn new(key: &Secret<32>) -> Self {
-        let cipher = Box::new(XChaCha20Poly1305::new(key.expose().into()));
-        Self(cipher, Secret::new(*key.expose()))
+    pub(crate) fn new(provider: &'static dyn Provider, key: &Secret<32>) -> Self {
+        let key = key.duplicate();
+        Self { provider, key }
+    }
+
+    /// The same key with other primitives.
+    pub(crate) fn use_provider(&mut self, provider: &'static dyn Provider) {
+        self.provider = provider;
+    }
+
+    /// Gives `work` the cipher of `nonce`, and the nonce it is to be used with, once (§2.3).
+    fn with<R>(
+        &self,
+        nonce: &[u8; 24],
+        mut work: impl FnMut(&dyn PacketCipher, &[u8; 12]) -> R,
+    ) -> Option<R> {
+        let [first @ .., n0, n1, n2, n3, n4, n5, n6, n7] = nonce;
+        let rest = [0, 0, 0, 0, *n0, *n1, *n2, *n3, *n4, *n5, *n6, *n7];
+        let mut key = hchacha::<R20>(self.key.expose().into(), first.into());
+        let mut result = None;
+        self.provider.with_single_use(key.as_ref(), &mut |cipher| {
+            result = Some(work(cipher, &rest));
+        });
+        key.as_mut_slice().zeroize();
+        result
     }
 
     /// Decrypts the beginning of a body, for the price of two blocks and without any proof that it is genuine.
     pub(crate) fn peek(&self, nonce: &[u8; 24], beginning: &mut [u8]) {
-        let mut stream = XChaCha20::new(self.1.expose().into(), nonce.into());
+        let mut stream = XChaCha20::new(self.key.expose().into(), nonce.into());
         stream.seek(FIRST_BYTE);
         stream.apply_keystream(beginning);
     }
 
     /// Encrypts `body` in place. `None` only for bodies no datagram can hold.
     pub(crate) fn seal(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8]) -> Option<Tag> {
-        let sealed = self.0.encrypt_inout_detached(nonce.into(), ad, body.into());
-        sealed.map(Into::into).ok()
+        self.with(nonce, |cipher, nonce| cipher.seal(nonce, ad, body).ok())?
     }
 
     /// Verifies, then decrypts `body` in place.
     pub(crate) fn open(&self, nonce: &[u8; 24], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let opened = self
-            .0
-            .decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
-        opened.map_err(|_| Forged)
-    }
-}
-
-/// The cipher of the Noise messages: `ChaCha20-Poly1305`, erased on drop.
-pub(crate) struct NoiseCipher(ChaCha20Poly1305);
-
-impl NoiseCipher {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(ChaCha20Poly1305::new(key.into()))
-    }
-
-    /// Encrypts `body` in place. `None` only for bodies beyond 256 GiB.
-    pub(crate) fn seal(&self, nonce: &[u8; 12], ad: &[u8], body: &mut [u8]) -> Option<Tag> {
-        let sealed = self.0.encrypt_inout_detached(nonce.into(), ad, body.into());
-        sealed.map(Into::into).ok()
-    }
-
-    /// Verifies, then decrypts `body` in place.
-    pub(crate) fn open(&self, nonce: &[u8; 12], ad: &[u8], body: &mut [u8], tag: &Tag) -> Result<(), Forged> {
-        let opened = self
-            .0
-            .decrypt_inout_detached(nonce.into(), ad, body.into(), tag.into());
-        opened.map_err(|_| Forged)
+        self.with(nonce, |cipher, nonce| cipher.open(nonce, ad, body, tag))
+            .unwrap_or(Err(Forged))
     }
 }
 
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn long_nonce_cipher_refuses_every_bit_flip() {
-        let cipher = LongNonceCipher::new(&Secret::new([9; 32]));
+        let cipher = LongNonceCipher::new(crate::provider::DEFAULT, &Secret::new([9; 32]));
         let mut body = *b"fragment";
         let tag = cipher.seal(&[1; 24], b"ad", &mut body).unwrap();
         for bit in 0..(8 * body.len()) {

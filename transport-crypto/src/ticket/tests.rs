@@ -147,7 +147,7 @@ fn authentic_but_wrong_content_is_refused() {
         content(TicketFlags::default()).encode(&mut body);
         assert_eq!(body.len(), CONTENT);
         change(&mut body);
-        let cipher = LongNonceCipher::new(&Secret::new([1; 32]));
+        let cipher = LongNonceCipher::new(provider::DEFAULT, &Secret::new([1; 32]));
         let tag = cipher.seal(&[4; 24], relay(1).as_bytes(), &mut body).unwrap();
         let bytes = [&[0, 0, 0, 3], &[4; 24][..], &body, &tag].concat();
         keys.open(&bytes.try_into().unwrap())

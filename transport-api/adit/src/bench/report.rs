@@ -54,7 +54,8 @@ pub(crate) struct Totals {
     peak_connections: u64,
     open_now: u64,
     rss_before: u64,
-    rss_at_peak: u64,
+    /// Since the last rise of the peak, once it was asked for: the question is dear.
+    rss_at_peak: Option<u64>,
 }
 
 impl Totals {
@@ -66,6 +67,7 @@ impl Totals {
         self.open_now += 1;
         if self.open_now > self.peak_connections {
             self.peak_connections = self.open_now;
+            self.rss_at_peak = None;
         }
     }
 
@@ -77,7 +79,7 @@ impl Totals {
 
     pub(crate) fn ended(&mut self, connection: &Connection) {
         if self.open_now == self.peak_connections {
-            self.rss_at_peak = Usage::now().rss_bytes;
+            self.rss_at_peak.get_or_insert_with(|| Usage::now().rss_bytes);
         }
         self.open_now -= 1;
         self.packets.add(&connection.stats(), connection.suite());
@@ -86,6 +88,7 @@ impl Totals {
     pub(crate) fn server_json(&self) -> Value {
         let each = self
             .rss_at_peak
+            .unwrap_or(0)
             .saturating_sub(self.rss_before)
             .checked_div(self.peak_connections);
         Figures {

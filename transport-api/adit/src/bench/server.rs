@@ -35,6 +35,8 @@ use crate::{
 
 /// How often a signal is looked for.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+/// What an echo reads at a time.
+const ECHO: usize = 4 * 1024;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
@@ -200,7 +202,7 @@ async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
 }
 
 async fn echo(answer: &mut SendStream, asked: &mut RecvStream) -> Result<Received, Ended> {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; ECHO];
     let mut received = Received::default();
     while let Some(read) = asked.read(&mut buffer).await? {
         received.bytes += read as u64;

@@ -72,7 +72,7 @@ impl Epochs {
     fn serve(&self, one: RelayEpoch, routes: &mut Routes) -> Serving {
         let kh = *one.statics.kh();
         let way = Direction::ClientToServer;
-        let domain = |grant| Domain::new(self.relay_id, one.epoch, &kh, grant, way);
+        let domain = |grant| Domain::new(self.provider, self.relay_id, one.epoch, &kh, grant, way);
         let domains = self.grants.iter().filter_map(|grant| routes.enter(domain(grant)));
         Serving {
             stats: EpochStats {

@@ -151,7 +151,7 @@ impl Admission {
             queue: Queue::new(key),
             reassembly: Reassembly::default(),
             half_open: HalfOpens::default(),
-            tickets: Tickets::new(relay_id, tickets, commons.tickets.clone()),
+            tickets: Tickets::new(provider, relay_id, tickets, commons.tickets.clone()),
             lanes: Lanes::default(),
             commons,
         }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::{Duration, Instant};
 
 use transport_crypto::{
-    EarlyOpen, Entropy, Offered, RelayId, TicketContent, TicketGrant, TicketKeys, sha256,
+    EarlyOpen, Entropy, Offered, RelayId, TicketContent, TicketGrant, TicketKeys, provider::Provider, sha256,
 };
 
 use super::commons::lock;
@@ -32,6 +32,7 @@ const MAX_AGE_ERROR_MS: u64 = 10_000;
 
 /// Options and counters of one worker; keys, and what was used up, are those of all.
 pub(in crate::endpoint) struct Tickets {
+    provider: &'static dyn Provider,
     relay_id: RelayId,
     options: TicketOptions,
     store: Arc<Store>,
@@ -90,10 +91,18 @@ impl Ring {
     }
 
     /// The keys are there, and no older than they may be.
-    fn prepare(&mut self, now: Now, relay_id: RelayId, entropy: &mut dyn Entropy) {
+    fn prepare(
+        &mut self,
+        now: Now,
+        provider: &'static dyn Provider,
+        relay_id: RelayId,
+        entropy: &mut dyn Entropy,
+    ) {
         self.started.get_or_insert(now.instant);
         if self.keys.is_none() {
-            self.keys = TicketKeys::generate(relay_id, entropy).ok();
+            self.keys = TicketKeys::generate(relay_id, entropy)
+                .ok()
+                .map(|keys| keys.with_provider(provider));
             self.made_s = Some(now.unix_ms / 1000);
         }
         self.rotate(now, entropy);
@@ -115,8 +124,14 @@ impl Store {
 }
 
 impl Tickets {
-    pub(super) fn new(relay_id: RelayId, options: TicketOptions, store: Arc<Store>) -> Self {
+    pub(super) fn new(
+        provider: &'static dyn Provider,
+        relay_id: RelayId,
+        options: TicketOptions,
+        store: Arc<Store>,
+    ) -> Self {
         Self {
+            provider,
             relay_id,
             options,
             store,
@@ -130,7 +145,7 @@ impl Tickets {
     /// Keys that others change as well: those of a fleet.
     pub(in crate::endpoint) fn install(&mut self, keys: TicketKeys) {
         let mut ring = self.store.write();
-        (ring.keys, ring.made_s) = (Some(keys), None);
+        (ring.keys, ring.made_s) = (Some(keys.with_provider(self.provider)), None);
         self.made_s = None;
     }
 
@@ -154,7 +169,8 @@ impl Tickets {
             return None;
         }
         if !self.store.read().is_ready(now) {
-            self.store.write().prepare(now, self.relay_id, entropy);
+            let mut ring = self.store.write();
+            ring.prepare(now, self.provider, self.relay_id, entropy);
         }
         let ring = self.store.read();
         self.made_s = ring.made_s;

@@ -23,8 +23,8 @@ use zeroize::Zeroize;
 
 use super::vault::Vault;
 use crate::{
-    Secret,
-    provider::{DhKeyPair, Provider, hash::RunningHash, symmetric::NoiseCipher},
+    Secret, Suite,
+    provider::{DhKeyPair, PacketCipher, Provider, hash::RunningHash},
 };
 
 pub(super) struct Resolver {
@@ -59,6 +59,7 @@ impl CryptoResolver for Resolver {
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
         let cipher = ChaChaPoly {
+            provider: self.provider,
             cipher: None,
             vault: self.vault.clone(),
         };
@@ -102,7 +103,7 @@ impl Dh for X25519 {
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), Error> {
-        let mut secret = Secret::new([0; 32]);
+        let mut secret = Secret::unwritten();
         rng.try_fill_bytes(secret.expose_mut())?;
         self.pair = Some(self.provider.x25519_key_pair(&secret));
         Ok(())
@@ -130,7 +131,8 @@ impl Dh for X25519 {
 }
 
 struct ChaChaPoly {
-    cipher: Option<NoiseCipher>,
+    provider: &'static dyn Provider,
+    cipher: Option<Box<dyn PacketCipher>>,
     vault: Vault,
 }
 
@@ -153,7 +155,7 @@ impl ChaChaPoly {
         let tag = self
             .cipher
             .as_ref()
-            .and_then(|cipher| cipher.seal(&Self::nonce(nonce), ad, body));
+            .and_then(|cipher| cipher.seal(&Self::nonce(nonce), ad, body).ok());
         if tag.is_none() {
             body.zeroize();
         }
@@ -169,7 +171,11 @@ impl Cipher for ChaChaPoly {
 
     /// Takes the key of the step just made from the vault. `_key` is none; and those of the split are for nobody here.
     fn set(&mut self, _key: &[u8; 32]) {
-        self.cipher = self.vault.with_key(NoiseCipher::new);
+        let suite = Suite::ChaCha20Poly1305;
+        self.cipher = self
+            .vault
+            .take_key()
+            .map(|key| self.provider.packet_cipher(suite, &key));
     }
 
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {

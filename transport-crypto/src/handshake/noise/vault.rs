@@ -97,12 +97,9 @@ impl Vault {
         Ok(())
     }
 
-    /// The cipher for the key of the last step. A key is used once; `None` if none waits.
-    pub(super) fn with_key<C>(&self, make: impl FnOnce(&[u8; 32]) -> C) -> Option<C> {
-        let mut secrets = self.lock()?;
-        let cipher = secrets.key.as_ref().map(|key| make(key.expose()));
-        secrets.key = None;
-        cipher
+    /// The key of the last step, given once; `None` if none waits.
+    pub(super) fn take_key(&self) -> Option<Secret<32>> {
+        self.lock()?.key.take()
     }
 
     /// The two keys of a finished handshake.
@@ -157,7 +154,7 @@ impl Secrets {
         };
         let mut bytes = Zeroizing::new([[0; 32]; N]);
         Prk::extract(chaining_key, &[input]).fill(&[], bytes.as_flattened_mut());
-        let mut outputs = std::array::from_fn(|_| Secret::new([0; 32]));
+        let mut outputs = std::array::from_fn(|_| Secret::unwritten());
         for (output, bytes) in outputs.iter_mut().zip(&*bytes) {
             *output.expose_mut() = *bytes;
         }

@@ -49,6 +49,10 @@ impl Provider for Tampered {
         RustCrypto.packet_cipher(suite, key)
     }
 
+    fn with_single_use(&self, key: &[u8; 32], work: &mut dyn FnMut(&dyn PacketCipher)) {
+        RustCrypto.with_single_use(key, work);
+    }
+
     fn mask_cipher(&self, suite: Suite, key: &Secret<32>) -> Box<dyn MaskCipher> {
         RustCrypto.mask_cipher(suite, key)
     }
