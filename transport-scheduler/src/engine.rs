@@ -34,7 +34,7 @@ impl Scheduler {
     /// Who speaks next, and how much it could say. Expired datagrams are dropped on the way.
     pub fn next(&mut self, now: Instant) -> Option<Next> {
         self.on_timeout(now);
-        self.spares.put(std::mem::take(&mut self.current));
+        self.spend();
         self.offer = self.select(now);
         self.offer.map(|offer| match offer {
             Offer::Control(control, _) => Next::Control(control),
@@ -136,19 +136,27 @@ impl Scheduler {
 
     /// Lends vectors to this connection while it is worked on: those of datagrams that are sent join them, and those of
     /// datagrams that arrive may be made of them ([`spares`](Self::spares)).
-    pub fn lend(&mut self, spares: Spares) {
+    pub fn lend(&mut self, spares: Option<Box<Spares>>) {
         self.spares = spares;
     }
 
     /// What was lent, until it is taken back.
-    pub fn spares(&mut self) -> &mut Spares {
-        &mut self.spares
+    pub fn spares(&mut self) -> Option<&mut Spares> {
+        self.spares.as_deref_mut()
     }
 
     /// Takes back what was lent. What was [taken](Self::take) last must not be needed any more.
-    pub fn take_back(&mut self) -> Spares {
-        self.spares.put(std::mem::take(&mut self.current));
-        std::mem::take(&mut self.spares)
+    pub fn take_back(&mut self) -> Option<Box<Spares>> {
+        self.spend();
+        self.spares.take()
+    }
+
+    /// What was taken last is not needed any more.
+    fn spend(&mut self) {
+        let spent = std::mem::take(&mut self.current);
+        if let Some(spares) = &mut self.spares {
+            spares.put(spent);
+        }
     }
 
     /// The largest datagram payload that fits a packet of the path now, bytes. Larger ones that wait are dropped when their

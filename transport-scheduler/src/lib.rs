@@ -139,7 +139,7 @@ pub struct Scheduler {
     early: bool,
     /// The datagram taken last: its bytes are lent to the caller.
     current: Vec<u8>,
-    spares: Spares,
+    spares: Option<Box<Spares>>,
     offer: Option<engine::Offer>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -191,7 +191,7 @@ impl Scheduler {
             max_datagram: usize::MAX,
             early: false,
             current: Vec::new(),
-            spares: Spares::default(),
+            spares: None,
             offer: None,
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -216,7 +216,7 @@ impl Scheduler {
             + self.steering.memory()
             + self.datagrams.memory()
             + self.current.capacity()
-            + self.spares.memory()
+            + self.spares.as_ref().map_or(0, |spares| spares.memory())
             + self.events.capacity() * size_of::<Event>()
             + self.crowded.capacity() * size_of::<StreamId>()
     }

@@ -45,14 +45,14 @@ impl Inbox {
     }
 
     /// A message of the peer. False: no room, it is gone.
-    pub(crate) fn message(&mut self, data: &[u8], spares: &mut Spares) -> bool {
+    pub(crate) fn message(&mut self, data: &[u8], spares: Option<&mut Spares>) -> bool {
         let cost = data.len() + MESSAGE_COST;
         if self.message_bytes + cost > self.limit {
             return false;
         }
         self.message_bytes += cost;
         self.vain_looks = 0;
-        let mut copy = spares.take(data.len());
+        let mut copy = spares.map_or_else(Vec::new, |spares| spares.take(data.len()));
         copy.extend_from_slice(data);
         self.events.push_back(Event::DatagramReceived(copy));
         true
@@ -108,11 +108,11 @@ mod tests {
     fn messages_are_bounded_and_leave_in_order() {
         let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
         let taken = (0..100u8)
-            .filter(|name| inbox.message(&[*name; 36], &mut spares))
+            .filter(|name| inbox.message(&[*name; 36], Some(&mut spares)))
             .count();
         assert_eq!(taken, 10);
         assert_eq!(inbox.pop(), Some(Event::DatagramReceived(vec![0; 36])));
-        assert!(inbox.message(&[200; 36], &mut spares) && !inbox.message(&[], &mut spares));
+        assert!(inbox.message(&[200; 36], Some(&mut spares)) && !inbox.message(&[], Some(&mut spares)));
         let last = std::iter::from_fn(|| inbox.pop()).last();
         assert_eq!(last, Some(Event::DatagramReceived(vec![200; 36])));
         assert_eq!(inbox.message_bytes, 0);
@@ -122,11 +122,11 @@ mod tests {
     fn messages_can_be_taken_back_and_nothing_else() {
         let (mut inbox, mut spares) = (Inbox::new(1000), Spares::default());
         let own = || Event::MtuChanged { max_datagram: 1 };
-        assert!(inbox.message(b"before", &mut spares));
+        assert!(inbox.message(b"before", Some(&mut spares)));
         let keep = inbox.len();
-        assert!(inbox.message(b"a", &mut spares));
+        assert!(inbox.message(b"a", Some(&mut spares)));
         inbox.push(own());
-        assert!(inbox.message(b"b", &mut spares));
+        assert!(inbox.message(b"b", Some(&mut spares)));
         assert_eq!(inbox.forget_messages(keep), 2);
         let left: Vec<Event> = std::iter::from_fn(|| inbox.pop()).collect();
         assert_eq!(left, [Event::DatagramReceived(b"before".to_vec()), own()]);
@@ -137,7 +137,7 @@ mod tests {
     fn a_flow_keeps_its_places_and_silence_gives_them_back() {
         let (mut inbox, mut spares) = (Inbox::new(100_000), Spares::default());
         let mut round = |inbox: &mut Inbox| {
-            (0..100u8).for_each(|name| assert!(inbox.message(&[name], &mut spares)));
+            (0..100u8).for_each(|name| assert!(inbox.message(&[name], Some(&mut spares))));
             while let Some(Event::DatagramReceived(data)) = inbox.pop() {
                 spares.put(data);
             }

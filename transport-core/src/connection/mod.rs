@@ -552,12 +552,12 @@ impl Connection {
     }
 
     /// Lends vectors for datagrams while this connection is worked on.
-    pub(crate) fn lend(&mut self, spares: &mut Spares) {
-        self.scheduler.lend(std::mem::take(spares));
+    pub(crate) fn lend(&mut self, spares: &mut Option<Box<Spares>>) {
+        self.scheduler.lend(spares.take());
     }
 
     /// Takes them back, with those of datagrams that were sent.
-    pub(crate) fn take_back(&mut self, spares: &mut Spares) {
+    pub(crate) fn take_back(&mut self, spares: &mut Option<Box<Spares>>) {
         *spares = self.scheduler.take_back();
     }
 

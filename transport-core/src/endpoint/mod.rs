@@ -137,7 +137,7 @@ pub struct Endpoint {
     notices: VecDeque<(Handle, Event)>,
     watch: Watch,
     /// Lent to the connection whose turn it is.
-    spares: Spares,
+    spares: Option<Box<Spares>>,
     random: Random,
     entropy: Box<dyn Entropy + Send>,
 }
@@ -189,7 +189,7 @@ impl Endpoint {
                 key_log: None,
                 stats: EndpointStats::default(),
             },
-            spares: Spares::default(),
+            spares: None,
             random,
             entropy,
         }
@@ -315,7 +315,7 @@ impl Endpoint {
         let waiting: usize = self.waiting.iter().map(|(_, datagram)| datagram.capacity()).sum();
         connections
             + waiting
-            + self.spares.memory()
+            + self.spares.as_ref().map_or(0, |spares| spares.memory())
             + self.routes.memory()
             + self.admission.as_ref().map_or(0, |admission| admission.memory())
     }
@@ -323,7 +323,7 @@ impl Endpoint {
     /// Vectors whose datagrams have left, for those that arrive. Whoever needs some for datagrams to send, or has some of received
     /// ones to spare, takes them out or puts them in.
     pub fn spares(&mut self) -> &mut Spares {
-        &mut self.spares
+        self.spares.get_or_insert_default()
     }
 
     // --- time ---
