@@ -68,7 +68,8 @@ impl Scheduler {
     pub fn write_blocks(&mut self, id: StreamId, data: &mut Blocks) -> Result<usize, WriteError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
-        let whole = worth_waking(self.send_buffer.min(self.limits.send_buffer_total)) >= BLOCK;
+        let [held, ahead] = self.send_bounds();
+        let whole = worth_waking(held.min(ahead).min(self.limits.send_buffer_total)) >= BLOCK;
         let (mut taken, mut given) = (0, 0);
         let end = loop {
             let len = data.front().len();
@@ -115,12 +116,13 @@ impl Scheduler {
     /// How much a stream takes now. When that is less than `least` a writer waits, and that is remembered.
     fn room(&mut self, slot: Slot, id: StreamId, least: usize) -> Result<usize, WriteError> {
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
+        let bounds = self.send_bounds();
         let send = open_half(
             self.streams
                 .get_mut(slot)
                 .and_then(|stream| stream.send.as_deref_mut()),
         )?;
-        let room = self.send_buffer.saturating_sub(send.buffered()).min(total);
+        let room = send.room(bounds).min(total);
         if room >= least {
             return Ok(room);
         }
@@ -146,9 +148,7 @@ impl Scheduler {
         let send = self.streams.find(id).and_then(|stream| stream.send.as_ref());
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         send.filter(|send| send.state == SendState::Send)
-            .map_or(0, |send| {
-                self.send_buffer.saturating_sub(send.buffered()).min(total)
-            })
+            .map_or(0, |send| send.room(self.send_bounds()).min(total))
     }
 
     /// Ends the stream after what was written.

@@ -324,6 +324,7 @@ impl Scheduler {
         } else {
             self.stats.sent_bytes += len as u64;
             self.credit.spend(len as u64);
+            self.wake_writer(slot);
         }
         self.fair.charge(stream_flow(slot), len + FRAME_COST);
         self.refresh(slot);

@@ -302,15 +302,20 @@ impl Scheduler {
         }
     }
 
-    /// Bytes left the send buffers: lets writers go on.
-    fn unbuffer(&mut self, slot: Slot, bytes: usize) {
-        self.buffered -= bytes;
+    /// Bytes one stream may hold, and how many of them before they are sent.
+    fn send_bounds(&self) -> [usize; 2] {
+        [self.send_buffer, self.limits.send_ahead.max(1)]
+    }
+
+    /// Bytes of a stream were sent, or acknowledged: its writer goes on if there is room enough for it now.
+    fn wake_writer(&mut self, slot: Slot) {
+        let bounds = self.send_bounds();
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
         let id = stream.id;
         if let Some(send) = stream.send.as_mut().filter(|send| send.blocked == Blocked::Room)
-            && self.send_buffer.saturating_sub(send.buffered()) >= worth_waking(self.send_buffer)
+            && send.room(bounds) >= worth_waking(bounds[0].min(bounds[1]))
         {
             if self.buffered < self.limits.send_buffer_total {
                 send.blocked = Blocked::No;
@@ -320,6 +325,12 @@ impl Scheduler {
                 self.crowded.push_back(id);
             }
         }
+    }
+
+    /// Bytes left the send buffers: lets writers go on.
+    fn unbuffer(&mut self, slot: Slot, bytes: usize) {
+        self.buffered -= bytes;
+        self.wake_writer(slot);
         let free = self.limits.send_buffer_total.saturating_sub(self.buffered);
         if self.crowded.is_empty() || free < worth_waking(self.limits.send_buffer_total) {
             return;

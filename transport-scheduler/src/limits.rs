@@ -23,6 +23,9 @@ pub struct Limits {
     pub max_send_buffer: usize,
     /// The same, over all streams.
     pub send_buffer_total: usize,
+    /// Bytes of one stream that wait to be sent for the first time, at least one. More would leave the cache before they are sealed, and
+    /// would have been written before anybody knew what matters by then.
+    pub send_ahead: usize,
     /// Disjoint pieces a stream may be received in; over it a packet is refused.
     pub max_receive_segments: usize,
     /// Bytes of datagrams waiting, a constant cost for each included.
@@ -46,9 +49,10 @@ impl Default for Limits {
             max_connection_window: 32 << 20,
             max_streams_bi: 256,
             max_streams_uni: 256,
-            send_buffer: 1 << 20,
+            send_buffer: 4 << 20,
             max_send_buffer: 24 << 20,
             send_buffer_total: 32 << 20,
+            send_ahead: 512 * 1024,
             max_receive_segments: 1024,
             datagram_queue_bytes: 64 * 1024,
             datagram_max_age: Duration::from_millis(100),

@@ -78,6 +78,13 @@ impl SendHalf {
         (self.end - self.base) as usize
     }
 
+    /// Bytes that may be written: `bounds` of all that is held, and of what was never sent.
+    pub(crate) fn room(&self, [held, ahead]: [usize; 2]) -> usize {
+        let unsent = (self.end - self.sent) as usize;
+        held.saturating_sub(self.buffered())
+            .min(ahead.saturating_sub(unsent))
+    }
+
     /// Appends; the caller has seen to the room.
     pub(crate) fn write(&mut self, pool: &mut Pool, data: &[u8]) {
         self.store.write(pool, self.end, data);

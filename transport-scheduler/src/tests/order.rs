@@ -14,6 +14,7 @@ fn wide() -> Pair {
         initial_connection_window: window,
         send_buffer: window as usize,
         send_buffer_total: window as usize,
+        send_ahead: window as usize,
         ..Limits::default()
     })
 }

@@ -305,6 +305,28 @@ fn writable_comes_only_after_a_blocked_write() {
 }
 
 #[test]
+fn what_waits_to_be_sent_is_bounded_and_its_writer_woken_when_it_is_sent() {
+    let limits = Limits {
+        send_ahead: 8000,
+        ..Limits::default()
+    };
+    let mut pair = Pair::new(&limits);
+    let id = pair.client.open(Direction::Uni).unwrap();
+    assert_eq!(pair.client.write(id, &[1; 10_000]), Ok(8000));
+    assert_eq!(pair.client.write(id, &[1; 1]), Err(WriteError::Blocked));
+    let (now, grant) = (pair.now, Grant { bytes: 900 });
+    assert!(pair.client.next(now).is_some() && pair.client.take(now, grant).is_some());
+    assert_eq!(events(&mut pair.client), [], "not for every packet");
+    assert!(pair.client.next(now).is_some() && pair.client.take(now, grant).is_some());
+    assert_eq!(
+        events(&mut pair.client),
+        [Event::Writable { id }],
+        "before anything arrived"
+    );
+    assert_eq!(pair.client.writable(id), 1800);
+}
+
+#[test]
 fn the_send_buffer_grows_to_two_windows_and_shrinks_again() {
     let limits = Limits {
         send_buffer: 8000,
