@@ -69,7 +69,8 @@ impl Scheduler {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
         let [held, ahead] = self.send_bounds();
-        let whole = worth_waking(held.min(ahead).min(self.limits.send_buffer_total)) >= BLOCK;
+        let portion = worth_waking(held.min(ahead).min(self.limits.send_buffer_total));
+        let whole = portion >= BLOCK;
         let (mut taken, mut given) = (0, 0);
         let end = loop {
             let len = data.front().len();
@@ -98,7 +99,11 @@ impl Scheduler {
             self.buffered += now;
             taken += now;
         };
-        data.settle(&mut self.pool, given);
+        let send = self.streams.get(slot).and_then(|stream| stream.send.as_ref());
+        // Who is far ahead of the network is no slow writer, however little was taken now.
+        if given > 1 || send.is_none_or(|send| send.unsent() < portion) {
+            data.settle(&mut self.pool, given);
+        }
         self.refresh(slot);
         end.map_or_else(
             |error| if taken > 0 { Ok(taken) } else { Err(error) },

@@ -80,9 +80,13 @@ impl SendHalf {
 
     /// Bytes that may be written: `bounds` of all that is held, and of what was never sent.
     pub(crate) fn room(&self, [held, ahead]: [usize; 2]) -> usize {
-        let unsent = (self.end - self.sent) as usize;
         held.saturating_sub(self.buffered())
-            .min(ahead.saturating_sub(unsent))
+            .min(ahead.saturating_sub(self.unsent()))
+    }
+
+    /// Bytes that were never sent.
+    pub(crate) fn unsent(&self) -> usize {
+        (self.end - self.sent) as usize
     }
 
     /// Appends; the caller has seen to the room.
