@@ -150,7 +150,7 @@ fn a_silent_connection_costs_the_relay_little() {
     const CONNECTIONS: usize = 200;
     // What there is, in KiB: the connection 3.1, its path with congestion control 2.4, three packet keys and two mask keys 1.6, handles
     // 0.9, connection ids 1.0, packets not yet settled and what they carry 0.7; the rest is the relay's tables.
-    const BOUND: i64 = 12_000;
+    const BOUND: i64 = 10_400;
     let mut main = Loop::new(16).expect("a loop");
     let at = main.handle();
     let relay = relay(&at);
