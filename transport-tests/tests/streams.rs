@@ -293,7 +293,8 @@ fn many_short_streams_leave_no_heap_of_spare_blocks() {
 #[test]
 fn more_streams_than_allowed_wait_for_their_turn() {
     let few = |transport: &mut TransportConfig| {
-        (transport.limits.max_streams_uni, transport.limits.max_streams_bi) = (3, 2);
+        let limits = Arc::make_mut(&mut transport.limits);
+        (limits.max_streams_uni, limits.max_streams_bi) = (3, 2);
     };
     let mut pair = Pair::connected(Options::new(34).with(few));
     pair.hook(faults(34, 0.05, 0.2, 0.1));
