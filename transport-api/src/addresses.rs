@@ -77,7 +77,10 @@ impl Addresses {
         let ended = {
             let mut state = lock(&self.shared.state);
             if state.ended.is_none() {
-                state.queries.push(Query::Offer(addresses, Arc::clone(&reply)));
+                state
+                    .orders()
+                    .queries
+                    .push(Query::Offer(addresses, Arc::clone(&reply)));
             }
             state.ended.is_some()
         };

@@ -10,6 +10,7 @@
 )]
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::trace::Tracing;
@@ -265,7 +266,7 @@ impl TransportOptions {
             idle_timeout: self.idle_timeout,
             keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,
-            limits: self.limits,
+            limits: Arc::new(self.limits),
             mtu_search: self.mtu_search,
             max_udp_payload: self.max_udp_payload,
             key_update_interval: self.key_update_interval,

@@ -33,7 +33,7 @@ impl Drop for Guard {
             if state.ended.is_some() {
                 return;
             }
-            state.close.get_or_insert((0, Vec::new()));
+            state.orders().close.get_or_insert((0, Vec::new()));
         }
         self.0.post();
     }
@@ -170,6 +170,7 @@ impl Connection {
     /// The first call counts.
     pub fn close(&self, code: u64, reason: &[u8]) {
         lock(&self.shared().state)
+            .orders()
             .close
             .get_or_insert_with(|| (code, reason.to_vec()));
         self.shared().post();
@@ -194,7 +195,7 @@ impl Connection {
             let mut state = lock(&self.shared().state);
             match &state.ended {
                 Some(error) => drop(reply.put(Err(FinishError::Connection(error.clone())))),
-                None => state.finishes.push((deadline, Arc::clone(&reply))),
+                None => state.orders().finishes.push((deadline, Arc::clone(&reply))),
             }
         }
         self.shared().post();
@@ -241,7 +242,7 @@ impl Connection {
             if state.ended.is_some() {
                 return None;
             }
-            state.queries.push(query(Arc::clone(&reply)));
+            state.orders().queries.push(query(Arc::clone(&reply)));
         }
         self.shared().post();
         Some(reply)
@@ -249,14 +250,14 @@ impl Connection {
 
     /// Changes to the next packet keys soon (RFC 9001 §6). The transport does it by itself before keys wear out.
     pub fn update_keys(&self) {
-        lock(&self.shared().state).update_keys = true;
+        lock(&self.shared().state).orders().update_keys = true;
         self.shared().post();
     }
 
     /// Another congestion controller for what this side sends, from now on. It starts from nothing, so the best moment is
     /// before the first bytes.
     pub fn set_congestion(&self, algorithm: Algorithm) {
-        lock(&self.shared().state).congestion = Some(algorithm);
+        lock(&self.shared().state).orders().congestion = Some(algorithm);
         self.shared().post();
     }
 
@@ -303,7 +304,10 @@ impl Open {
             if let Some(error) = &state.ended {
                 return Err(error.clone());
             }
-            state.opens.push_back((self.direction, Arc::clone(&reply)));
+            state
+                .orders()
+                .opens
+                .push_back((self.direction, Arc::clone(&reply)));
         }
         self.reply = Some(Arc::clone(&reply));
         self.connection.shared().post();

@@ -20,6 +20,7 @@ mod driver;
 mod endpoint;
 mod engine;
 mod error;
+mod few;
 mod paths;
 mod resume;
 mod sessions;

@@ -80,7 +80,7 @@ impl Connection {
     /// Tells the connection that this machine's addresses or links changed: it asks every path at once, and goes on by the first
     /// that answers, instead of finding out by silence. A false alarm costs a small packet a path.
     pub fn network_changed(&self) {
-        lock(&self.shared().state).network_changed = true;
+        lock(&self.shared().state).orders().network_changed = true;
         self.shared().post();
     }
 
@@ -114,7 +114,10 @@ impl Connection {
         let ended = {
             let mut state = lock(&self.shared().state);
             if state.ended.is_none() {
-                state.queries.push(Query::Path(order, Arc::clone(&reply)));
+                state
+                    .orders()
+                    .queries
+                    .push(Query::Path(order, Arc::clone(&reply)));
             }
             state.ended.is_some()
         };

@@ -122,25 +122,47 @@ fn with_parker<R>(run: impl FnOnce(&Parker, &Waker) -> R) -> R {
 }
 
 /// Wakers of everybody who waits for the same thing. Bounded: beyond the bound all are woken and ask again.
+///
+/// A connection has many of these, nearly all of them empty, and the others with one waker: hence a chain.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(Vec<Waker>);
+pub(crate) struct Waiters(Option<Box<Waiter>>);
+
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    next: Waiters,
+}
 
 const MAX_WAITERS: usize = 1024;
 
 impl Waiters {
     pub(crate) fn add(&mut self, waker: &Waker) {
-        if self.0.iter().any(|known| known.will_wake(waker)) {
-            return;
+        let (mut last, mut count) = (&mut self.0, 0);
+        while let Some(waiter) = last {
+            if waiter.waker.will_wake(waker) {
+                return;
+            }
+            count += 1;
+            last = &mut waiter.next.0;
         }
-        if self.0.len() >= MAX_WAITERS {
-            self.0.drain(..).for_each(Waker::wake);
+        *last = Some(Box::new(Waiter {
+            waker: waker.clone(),
+            next: Self::default(),
+        }));
+        if count >= MAX_WAITERS {
+            let mut all = Vec::new();
+            self.take_into(&mut all);
+            all.into_iter().for_each(Waker::wake);
         }
-        self.0.push(waker.clone());
     }
 
     /// Moves the wakers to `out`; the caller wakes them when it holds no lock.
     pub(crate) fn take_into(&mut self, out: &mut Vec<Waker>) {
-        out.append(&mut self.0);
+        let mut first = self.0.take();
+        while let Some(waiter) = first {
+            out.push(waiter.waker);
+            first = waiter.next.0;
+        }
     }
 }
 
@@ -190,6 +212,8 @@ mod tests {
         for _ in 0..3 {
             with_parker(|_, waker| waiters.add(waker));
         }
-        assert_eq!(waiters.0.len(), 1);
+        let mut all = Vec::new();
+        waiters.take_into(&mut all);
+        assert_eq!(all.len(), 1);
     }
 }

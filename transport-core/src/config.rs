@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport_crypto::provider::{DEFAULT as DEFAULT_PROVIDER, Provider};
@@ -315,8 +316,8 @@ pub struct TransportConfig {
     pub keep_alive: Option<Duration>,
     /// Time a handshake may take.
     pub handshake_timeout: Duration,
-    /// Flow control windows and queue bounds.
-    pub limits: Limits,
+    /// Flow control windows and queue bounds, which all connections share.
+    pub limits: Arc<Limits>,
     /// The largest UDP payload sent or taken, bytes; at least 1232.
     pub max_udp_payload: u16,
     /// Looks for a larger path MTU than the base of 1232.
@@ -349,7 +350,7 @@ impl Default for TransportConfig {
             idle_timeout: Duration::from_secs(30),
             keep_alive: None,
             handshake_timeout: Duration::from_secs(30),
-            limits: Limits::default(),
+            limits: Arc::default(),
             max_udp_payload: 1472,
             mtu_search: true,
             max_paths: 4,

@@ -375,6 +375,11 @@ impl<T> Recovery<T> {
         self.log.open_eliciting()
     }
 
+    /// Whether so little was under way that no room is kept for it, now that nothing is.
+    pub fn is_at_rest(&self) -> bool {
+        self.log.is_at_rest()
+    }
+
     /// `srtt + max(4·rttvar, 1 ms) + max_ack_delay`, without backoff (RFC 9002 §6.2.1).
     pub fn pto(&self) -> Duration {
         self.rtt.timeout() + self.peer_max_ack_delay

@@ -22,6 +22,8 @@ pub(crate) const MAX_SPAN: usize = 1 << 17;
 /// Skipped numbers remembered after they have left the ring.
 const OLD_SKIPS: usize = 64;
 const FIRST_BITS: usize = 256;
+/// Room for so many entries is given back when none is left: a flow has more under way.
+const FEW: usize = 8;
 
 /// One packet as it left.
 #[derive(Debug)]
@@ -388,6 +390,14 @@ impl<T> SentLog<T> {
             self.pop_front();
             self.pop_settled();
         }
+        if self.entries.is_empty() && self.entries.capacity() <= FEW {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Whether nothing is under way, and room for it is not kept.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.entries.capacity() == 0
     }
 
     /// Afterwards the first number, if there is one, is that of the first entry.

@@ -50,6 +50,7 @@ mod token;
 mod violation;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use blocks::Blocks;
@@ -111,7 +112,7 @@ struct Theirs {
 #[derive(Debug)]
 pub struct Scheduler {
     side: Side,
-    limits: Limits,
+    limits: Arc<Limits>,
     peer: PeerLimits,
     /// The latest time seen: calls of the application face bring none.
     now: Option<Instant>,
@@ -148,7 +149,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// The streams of a connection in which we are `side`. Until the peer's limits are given nothing can be opened or sent.
     #[must_use]
-    pub fn new(side: Side, limits: Limits) -> Self {
+    pub fn new(side: Side, limits: impl Into<Arc<Limits>>) -> Self {
+        let limits = limits.into();
         let theirs = |at_once| Theirs {
             count: Count::new(at_once),
             ..Theirs::default()

@@ -1,6 +1,7 @@
 //! Streams and messages over a bad network: every byte arrives once, in order, and nobody holds more than agreed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use transport_core::{
@@ -240,7 +241,7 @@ fn codes_of_reset_and_stop_arrive() {
 fn tiny_windows_make_slow_but_whole_transfers() {
     for seed in 30..33 {
         let tiny = |transport: &mut TransportConfig| {
-            let limits = &mut transport.limits;
+            let limits = Arc::make_mut(&mut transport.limits);
             (limits.initial_stream_window, limits.max_stream_window) = (1000, 1000);
             (limits.initial_connection_window, limits.max_connection_window) = (2500, 2500);
             (limits.send_buffer, limits.max_send_buffer) = (3000, 3000);
@@ -292,7 +293,8 @@ fn many_short_streams_leave_no_heap_of_spare_blocks() {
 #[test]
 fn more_streams_than_allowed_wait_for_their_turn() {
     let few = |transport: &mut TransportConfig| {
-        (transport.limits.max_streams_uni, transport.limits.max_streams_bi) = (3, 2);
+        let limits = Arc::make_mut(&mut transport.limits);
+        (limits.max_streams_uni, limits.max_streams_bi) = (3, 2);
     };
     let mut pair = Pair::connected(Options::new(34).with(few));
     pair.hook(faults(34, 0.05, 0.2, 0.1));

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use transport_core::{
@@ -191,7 +192,7 @@ fn what_is_refused_arrives_all_the_same_and_once() {
             pair.reconfigure(|options| options.server.max_datagram = 1000);
         }),
         ("smaller limits", |pair| {
-            pair.reconfigure(|options| options.server.limits.max_streams_bi = 20);
+            pair.reconfigure(|options| Arc::make_mut(&mut options.server.limits).max_streams_bi = 20);
         }),
         ("no early data any more", |pair| {
             pair.reconfigure(|options| options.tickets.early_bytes = 0);
@@ -225,7 +226,7 @@ fn limits_below_what_was_used_end_the_connection() {
         fleet: Some([1; 32]),
         ..Options::new(5).with_early()
     });
-    pair.reconfigure(|options| options.server.limits.max_streams_bi = 3);
+    pair.reconfigure(|options| Arc::make_mut(&mut options.server.limits).max_streams_bi = 3);
     pair.come_back(ticket, true);
     Requests::send(&mut pair, 4, 10);
     pair.run_for(LONG);

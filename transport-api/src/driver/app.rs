@@ -27,7 +27,8 @@ const PAGE: usize = 256;
 pub(crate) struct App {
     shared: Arc<EndpointShared>,
     options: TransportOptions,
-    links: BTreeMap<u64, Link>,
+    /// Boxed, for the leaves of such a tree are half empty.
+    links: BTreeMap<u64, Box<Link>>,
     by_handle: BTreeMap<Handle, u64>,
     /// Those that wait for a queue or the clock: each turn looks at them, and at no idle one.
     waiting: BTreeSet<u64>,
@@ -232,7 +233,10 @@ impl App {
                 self.with(engine, shared.id, |_, engine, _| engine.close(now, 0, b""));
             } else {
                 // Another worker has it.
-                lock(&shared.state).close.get_or_insert_with(|| (0, Vec::new()));
+                lock(&shared.state)
+                    .orders()
+                    .close
+                    .get_or_insert_with(|| (0, Vec::new()));
                 shared.post();
             }
         }
@@ -314,7 +318,7 @@ impl App {
         let link = Link::new(handle, shared);
         link.publish_size(connection, &mut self.out);
         self.by_handle.insert(handle, id);
-        self.links.insert(id, link);
+        self.links.insert(id, Box::new(link));
     }
 
     fn share(&mut self, connection: &Connection) -> Arc<ConnectionShared> {
@@ -388,7 +392,7 @@ impl App {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().filter_map(|id| self.links.get(id));
-        waiting.filter_map(Link::deadline).min()
+        waiting.filter_map(|link| link.deadline()).min()
     }
 
     /// Publishes figures and wakes everybody who was told something.
@@ -472,10 +476,13 @@ fn apply(now: Now, engine: &mut Endpoint, change: Change) {
 
 fn link_of<'a>(
     by_handle: &BTreeMap<Handle, u64>,
-    links: &'a mut BTreeMap<u64, Link>,
+    links: &'a mut BTreeMap<u64, Box<Link>>,
     handle: Handle,
 ) -> Option<&'a mut Link> {
-    by_handle.get(&handle).and_then(|id| links.get_mut(id))
+    by_handle
+        .get(&handle)
+        .and_then(|id| links.get_mut(id))
+        .map(|link| &mut **link)
 }
 
 fn on_stream_event(now: Now, link: &mut Link, engine: &mut Connection, event: StreamEvent, out: &mut Outbox) {

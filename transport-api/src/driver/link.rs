@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::roam;
 use super::shared::{
-    ConnectionShared, DatagramOutcome, FinishReply, Halves, MAX_TICKETS, OpenReply, Query, Queued,
+    ConnectionShared, DatagramOutcome, FinishReply, Halves, MAX_TICKETS, OpenReply, Orders, Query, Queued,
     ReceiptReply, RecvShared, SendShared, lock,
 };
 use super::streams::{Outbox, Streams};
@@ -58,18 +58,15 @@ impl Link {
 
     /// Does what the handles asked for since the last mark.
     pub(crate) fn feed(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) {
-        let (opens, queries, finishes, update_keys, congestion, network_changed, close) = {
-            let mut state = lock(&self.shared.state);
-            (
-                std::mem::take(&mut state.opens),
-                std::mem::take(&mut state.queries),
-                std::mem::take(&mut state.finishes),
-                std::mem::take(&mut state.update_keys),
-                state.congestion.take(),
-                std::mem::take(&mut state.network_changed),
-                state.close.take(),
-            )
-        };
+        let Orders {
+            opens,
+            queries,
+            finishes,
+            update_keys,
+            congestion,
+            network_changed,
+            close,
+        } = self.take_orders();
         if let Some(algorithm) = congestion {
             engine.set_algorithm(algorithm);
         }
@@ -103,6 +100,11 @@ impl Link {
         if let Some((code, reason)) = close {
             engine.close(now, code, &reason);
         }
+    }
+
+    fn take_orders(&self) -> Orders {
+        let orders = lock(&self.shared.state).orders.take();
+        orders.map(|orders| *orders).unwrap_or_default()
     }
 
     /// Room for the scheduler's answer to everybody, and none for those who went away.
@@ -370,7 +372,7 @@ impl Link {
         });
         let stats = engine.as_deref().map(Connection::stats);
         self.streams.end(engine, error, out);
-        let (opens, queries, finishes) = {
+        {
             let mut state = lock(&self.shared.state);
             state.ended = Some(error.clone());
             state.stats = stats.map(Box::new).or_else(|| state.stats.take());
@@ -381,13 +383,10 @@ impl Link {
             state.ticket_waiters.take_into(&mut out.wakers);
             state.path_waiters.take_into(&mut out.wakers);
             state.info_waiters.take_into(&mut out.wakers);
-            (
-                std::mem::take(&mut state.opens),
-                std::mem::take(&mut state.queries),
-                std::mem::take(&mut state.finishes),
-            )
-        };
-        let opens = opens
+        }
+        let orders = self.take_orders();
+        let opens = orders
+            .opens
             .into_iter()
             .map(|(_, reply)| reply)
             .chain(self.waiting_bi)
@@ -396,10 +395,10 @@ impl Link {
         for reply in opens {
             let _ = reply.put(Err(error.clone()));
         }
-        for (_, reply) in finishes {
+        for (_, reply) in orders.finishes {
             let _ = reply.put(Err(FinishError::Connection(error.clone())));
         }
-        queries.into_iter().for_each(refuse);
+        orders.queries.into_iter().for_each(refuse);
         let unsent = {
             let mut queue = lock(&self.shared.datagrams);
             queue.ended = Some(error.clone());

@@ -257,12 +257,9 @@ pub(crate) struct PathNews {
     pub(crate) observed: Option<SocketAddr>,
 }
 
+/// What handles ask the driver for.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionState {
-    /// What the handshake brought, once it is over.
-    pub(crate) info: Option<Info>,
-    pub(crate) info_waiters: Waiters,
-    pub(crate) ended: Option<ConnectionError>,
+pub(crate) struct Orders {
     pub(crate) close: Option<(u64, Vec<u8>)>,
     pub(crate) update_keys: bool,
     pub(crate) congestion: Option<Algorithm>,
@@ -270,6 +267,16 @@ pub(crate) struct ConnectionState {
     pub(crate) opens: VecDeque<(Direction, Arc<OpenReply>)>,
     pub(crate) queries: Vec<Query>,
     pub(crate) finishes: Vec<(Duration, Arc<FinishReply>)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    /// What the handshake brought, once it is over.
+    pub(crate) info: Option<Info>,
+    pub(crate) info_waiters: Waiters,
+    pub(crate) ended: Option<ConnectionError>,
+    /// What was asked for since the driver looked; nothing, nearly always.
+    pub(crate) orders: Option<Box<Orders>>,
     pub(crate) accepted_bi: VecDeque<Halves>,
     pub(crate) accepted_uni: VecDeque<Halves>,
     pub(crate) bi_waiters: Waiters,
@@ -390,6 +397,13 @@ impl DatagramState {
         } else {
             &mut self.plain
         }
+    }
+}
+
+impl ConnectionState {
+    /// Where to ask the driver for something; whoever does must post the connection.
+    pub(crate) fn orders(&mut self) -> &mut Orders {
+        self.orders.get_or_insert_default()
     }
 }
 

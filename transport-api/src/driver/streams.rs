@@ -1,6 +1,6 @@
 //! Moves stream bytes between handles and the scheduler, as far as each side has room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -8,6 +8,7 @@ use super::carriers::Carriers;
 use super::shared::{Queued, RECV_BUFFER, RecvShared, RecvState, SEND_BUFFER, SendShared, lock};
 use crate::engine::{Connection, StreamId, StreamReadError, StreamWriteError};
 use crate::error::ConnectionError;
+use crate::few::Few;
 
 /// What a turn of the driver collects.
 #[derive(Default)]
@@ -31,8 +32,8 @@ struct SendSide {
 /// All streams of one connection.
 #[derive(Default)]
 pub(crate) struct Streams {
-    send: BTreeMap<StreamId, SendSide>,
-    recv: BTreeMap<StreamId, Arc<RecvShared>>,
+    send: Few<StreamId, SendSide>,
+    recv: Few<StreamId, Arc<RecvShared>>,
 }
 
 impl Streams {
@@ -51,7 +52,7 @@ impl Streams {
     /// Handle → scheduler. One lock for all: what happens under it is pointers that change hands, and a copy of two pieces of
     /// blocks at most.
     pub(crate) fn pump_send(&mut self, engine: &mut Connection, id: StreamId, out: &mut Outbox) {
-        let Some(side) = self.send.get_mut(&id) else {
+        let Some(side) = self.send.get_mut(id) else {
             return;
         };
         let mut guard = lock(&side.shared.state);
@@ -67,7 +68,7 @@ impl Streams {
             let _ = engine.reset(id, code);
             state.watchers.take_into(&mut out.wakers);
             drop(guard);
-            self.send.remove(&id);
+            self.send.remove(id);
             return;
         }
         if !state.queue.is_empty() {
@@ -96,18 +97,18 @@ impl Streams {
 
     /// One lock for all, as in `pump_send`.
     fn fill_reader(&mut self, engine: &mut Connection, id: StreamId, bound: usize, out: &mut Outbox) {
-        let Some(shared) = self.recv.get(&id) else {
+        let Some(shared) = self.recv.get(id) else {
             return;
         };
         let over = fill(&mut lock(&shared.state), engine, id, bound, out);
         if over {
-            self.recv.remove(&id);
+            self.recv.remove(id);
         }
     }
 
     /// The peer has acknowledged everything.
     pub(crate) fn acknowledged(&mut self, id: StreamId, out: &mut Outbox) {
-        if let Some(side) = self.send.remove(&id) {
+        if let Some(side) = self.send.remove(id) {
             let mut state = lock(&side.shared.state);
             state.acknowledged = true;
             state.watchers.take_into(&mut out.wakers);
@@ -116,7 +117,7 @@ impl Streams {
 
     /// The peer wants no more.
     pub(crate) fn stopped(&mut self, id: StreamId, code: u64, out: &mut Outbox) {
-        if let Some(side) = self.send.remove(&id) {
+        if let Some(side) = self.send.remove(id) {
             let mut state = lock(&side.shared.state);
             state.stopped = Some(code);
             state.queue.clear();
@@ -127,7 +128,7 @@ impl Streams {
 
     /// The peer gave its half up.
     pub(crate) fn reset(&mut self, id: StreamId, code: u64, out: &mut Outbox) {
-        if let Some(shared) = self.recv.remove(&id) {
+        if let Some(shared) = self.recv.remove(id) {
             let mut state = lock(&shared.state);
             state.reset = Some(code);
             out.wakers.extend(state.reader.take());
@@ -145,7 +146,7 @@ impl Streams {
     /// The connection is over: readers get what has arrived (it is bounded by the windows), then the reason.
     pub(crate) fn end(&mut self, engine: Option<&mut Connection>, error: &ConnectionError, out: &mut Outbox) {
         if let Some(engine) = engine {
-            let ids: Vec<StreamId> = self.recv.keys().copied().collect();
+            let ids: Vec<StreamId> = self.recv.keys().collect();
             for id in ids {
                 self.fill_reader(engine, id, usize::MAX, out);
             }

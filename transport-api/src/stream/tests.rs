@@ -328,7 +328,11 @@ fn an_open_that_is_given_up_leaves_the_question_abandoned() {
     let connection = connection(DatagramPolicy::DropOldest);
     let mut opening = connection.open_uni();
     assert!((&mut opening).wait_timeout(NOW).is_none());
-    let (_, reply) = lock(&connection.shared().state).opens.pop_front().unwrap();
+    let (_, reply) = lock(&connection.shared().state)
+        .orders()
+        .opens
+        .pop_front()
+        .unwrap();
     drop(opening);
     assert!(reply.is_abandoned());
 }

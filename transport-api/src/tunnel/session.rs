@@ -6,7 +6,6 @@
 mod control;
 mod successor;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,6 +15,7 @@ use std::task::{Poll, Waker};
 
 use super::frames::{FrameReader, StreamError};
 use super::inbox::{Datagram, EarlyBytes, Inbox, InboxEnd, Pushed};
+use crate::few::Few;
 use crate::http::{Code, Fault, Settings};
 use crate::local::yield_now;
 use crate::masque::lane::{Lane, LaneError, LaneRecv, LaneSend};
@@ -97,7 +97,7 @@ struct State {
     goaway_sent: Option<u64>,
     /// Ordinal after the highest request seen.
     next_request: u64,
-    inboxes: BTreeMap<u64, Arc<Inbox>>,
+    inboxes: Few<u64, Arc<Inbox>>,
     successor: Naming,
     end: Option<SessionEnd>,
     waiting: Vec<Waker>,
@@ -151,7 +151,7 @@ impl<L> Route<L> {
 
 impl<L> Drop for Route<L> {
     fn drop(&mut self) {
-        self.session.state().inboxes.remove(&self.ordinal);
+        self.session.state().inboxes.remove(self.ordinal);
         self.inbox.discard();
     }
 }
@@ -349,7 +349,7 @@ impl<L: Lane> Session<L> {
     fn route(&self, bytes: Vec<u8>) -> Result<(), Fault> {
         let (quarter, payload) = crate::masque::datagram::split(&bytes)?;
         let start = bytes.len() - payload.len();
-        let inbox = self.state().inboxes.get(&quarter).cloned();
+        let inbox = self.state().inboxes.get(quarter).cloned();
         let drops = &self.0.drops;
         let counter = match inbox.map(|inbox| inbox.push(Datagram::new(bytes, start))) {
             Some(Pushed::Queued) => return Ok(()),

@@ -42,7 +42,7 @@ impl Connection {
             self.timers.set(Timer::MtuSearch, now + SEARCH_AGAIN);
         }
         outcome.clear();
-        if let Some(path) = self.paths.get_mut(id) {
+        if let Some(path) = self.paths.get_mut(id).filter(|path| !path.recovery.is_at_rest()) {
             path.outcome = outcome;
         }
         self.leave_starving(id, now, tracer);

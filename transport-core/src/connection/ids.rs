@@ -36,6 +36,8 @@ pub(crate) struct Ids {
     spaces: Vec<Space>,
     peer_limit: u64,
     changes: Vec<Change>,
+    /// No frame waits: packets need not look at the spaces.
+    told: bool,
 }
 
 impl Ids {
@@ -46,6 +48,7 @@ impl Ids {
             spaces: vec![Space::new(0, issued, theirs, wanted)],
             peer_limit,
             changes: Vec::new(),
+            told: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Ids {
 
     /// Makes as many ids as are wanted; they are announced with the next packets.
     pub(crate) fn issue(&mut self, random: &mut Random) {
+        self.told = false;
         for space in &mut self.spaces {
             space.issue(random, |cid| self.changes.push(Change::Add(cid)));
         }
@@ -122,12 +126,14 @@ impl Ids {
 
     /// Whether a frame waits to be sent.
     pub(crate) fn has_pending(&self) -> bool {
-        self.spaces.iter().any(Space::has_pending)
+        !self.told && self.spaces.iter().any(Space::has_pending)
     }
 
     /// The next announcement; call [`Ids::announced`] once it is in a packet.
     pub(crate) fn next_announcement(&mut self) -> Option<PathNewConnectionId> {
-        self.spaces.iter_mut().find_map(Space::next_announcement)
+        self.told |= !self.has_pending();
+        let mut spaces = self.spaces.iter().filter(|_| !self.told);
+        spaces.find_map(Space::next_announcement)
     }
 
     /// The announcement is in a packet.
@@ -146,7 +152,8 @@ impl Ids {
 
     /// The next retirement; call [`Ids::retired`] once it is in a packet.
     pub(crate) fn next_retirement(&self) -> Option<PathRetireConnectionId> {
-        self.spaces.iter().find_map(Space::next_retirement)
+        let mut spaces = self.spaces.iter().filter(|_| !self.told);
+        spaces.find_map(Space::next_retirement)
     }
 
     /// The retirement is in a packet.
@@ -200,6 +207,7 @@ impl Ids {
     }
 
     fn space_mut(&mut self, path: u32) -> Option<&mut Space> {
+        self.told = false;
         self.spaces.iter_mut().find(|space| space.path() == path)
     }
 }

@@ -79,6 +79,9 @@ impl Inbox {
     /// The oldest event.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() == 1 {
+            self.events = VecDeque::new();
+        }
         match &event {
             Some(Event::DatagramReceived(data)) => self.message_bytes -= data.len() + MESSAGE_COST,
             Some(_) => {}

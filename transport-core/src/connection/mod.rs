@@ -248,7 +248,7 @@ impl Connection {
             mtu: mtu(&transport, params),
         };
         let paths = Paths::new(route, template);
-        let mut scheduler = Scheduler::new(side, transport.limits.clone());
+        let mut scheduler = Scheduler::new(side, Arc::clone(&transport.limits));
         scheduler.limits(peer_limits(params));
         scheduler.set_max_datagram(paths.active.max_datagram());
         Self {

@@ -3,7 +3,6 @@
 //! The connection knows when tickets are due, and brings them over; the endpoint makes them, for it has the keys.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use transport_crypto::{ClientTicket, IssuedTicket, Resumption, TICKET_LEN};
@@ -54,25 +53,35 @@ pub(crate) struct Tickets {
     count: u8,
     /// To be made.
     due: u8,
-    /// To be sent, and sent.
-    ready: VecDeque<Issued>,
-    sent: Vec<Issued>,
-    /// Client: what the relay announced, and the tickets it gave.
+    /// Not acknowledged, the oldest first, and whether they were sent.
+    under_way: Vec<(Issued, bool)>,
+    client: Option<Box<Taken>>,
+}
+
+/// What a client has.
+#[derive(Debug)]
+struct Taken {
+    /// What the relay announced.
     params: Vec<u8>,
-    taken: Vec<u64>,
+    /// The tickets it gave, by serial number.
+    serials: Vec<u64>,
 }
 
 impl Tickets {
     /// `count` are owed at confirmation. A client remembers what the relay announced.
     pub(super) fn new(count: u8, side: Side, params: &TransportParameters) -> Self {
-        let mut remembered = Vec::new();
-        if side == Side::Client {
+        let client = (side == Side::Client).then(|| {
+            let mut remembered = Vec::new();
             // What came in the handshake can be written again.
             let _ = params.encode(&mut remembered);
-        }
+            Box::new(Taken {
+                params: remembered,
+                serials: Vec::new(),
+            })
+        });
         Self {
             count,
-            params: remembered,
+            client,
             ..Self::default()
         }
     }
@@ -86,36 +95,41 @@ impl Tickets {
         self.due = self.due.saturating_add(u8::from(self.count > 0));
     }
 
-    fn under_way(&self) -> usize {
-        self.ready.len() + self.sent.len()
+    pub(super) fn has_ready(&self) -> bool {
+        self.next().is_some()
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// The one to be sent next.
+    fn next(&self) -> Option<&Issued> {
+        self.under_way
+            .iter()
+            .find(|(_, sent)| !sent)
+            .map(|(issued, _)| issued)
+    }
+
+    /// Whether `serial` was put into a packet that is not lost.
+    fn mark(&mut self, serial: u64, now_sent: bool) {
+        let found = self
+            .under_way
+            .iter_mut()
+            .find(|(issued, _)| issued.serial == serial);
+        if let Some((_, sent)) = found {
+            *sent = now_sent;
+        }
     }
 
     /// The client has it.
     pub(super) fn acked(&mut self, serial: u64) {
-        self.sent.retain(|issued| issued.serial != serial);
-        self.release();
-    }
-
-    /// Most connections are owed tickets once: the room for them is given back.
-    fn release(&mut self) {
-        if self.ready.is_empty() {
-            self.ready = VecDeque::new();
-        }
-        if self.sent.is_empty() {
-            self.sent = Vec::new();
+        self.under_way.retain(|(issued, _)| issued.serial != serial);
+        if self.under_way.is_empty() {
+            // Most connections are owed tickets once: the room for them is given back.
+            self.under_way = Vec::new();
         }
     }
 
     /// The packet that carried it was lost.
     pub(super) fn again(&mut self, serial: u64) {
-        if let Some(at) = self.sent.iter().position(|issued| issued.serial == serial) {
-            self.ready.push_back(self.sent.swap_remove(at));
-            self.release();
-        }
+        self.mark(serial, false);
     }
 }
 
@@ -123,7 +137,7 @@ impl Connection {
     /// What a ticket that is due is to be made from.
     pub(crate) fn tickets_due(&self) -> Option<&Resumption> {
         let tickets = &self.pending.tickets;
-        let open = tickets.due > 0 && self.state.is_open() && tickets.under_way() < MAX_UNDER_WAY;
+        let open = tickets.due > 0 && self.state.is_open() && tickets.under_way.len() < MAX_UNDER_WAY;
         let keys = self.keys.as_ref().filter(|_| open)?;
         Some(&keys.resumption)
     }
@@ -132,35 +146,36 @@ impl Connection {
     pub(crate) fn ticket_made(&mut self, issued: Option<Issued>) {
         let tickets = &mut self.pending.tickets;
         tickets.due = tickets.due.saturating_sub(1);
-        tickets.ready.extend(issued);
+        tickets.under_way.extend(issued.map(|issued| (issued, false)));
     }
 
     pub(super) fn write_tickets(&mut self, draft: &mut Draft<'_>) {
-        while let Some(issued) = self.pending.tickets.ready.front() {
+        while let Some(issued) = self.pending.tickets.next() {
+            let serial = issued.serial;
             let frame = Frame::NewTicket(NewTicket {
-                serial: issued.serial,
+                serial,
                 lifetime_s: issued.lifetime_s,
                 max_early: issued.max_early,
                 ticket: &issued.ticket,
             });
-            if !draft.put(&frame, Some(Item::Ticket(issued.serial))) {
+            if !draft.put(&frame, Some(Item::Ticket(serial))) {
                 return;
             }
-            let tickets = &mut self.pending.tickets;
-            tickets.sent.extend(tickets.ready.pop_front());
-            tickets.release();
+            self.pending.tickets.mark(serial, true);
         }
     }
 
     /// The relay gave a ticket.
     pub(super) fn on_ticket(&mut self, now: Now, frame: &NewTicket<'_>) {
         let Some(keys) = &self.keys else { return };
-        let tickets = &mut self.pending.tickets;
+        let Some(client) = &mut self.pending.tickets.client else {
+            return;
+        };
         // A frame may come twice.
-        if tickets.taken.len() >= MAX_TAKEN || tickets.taken.contains(&frame.serial) {
+        if client.serials.len() >= MAX_TAKEN || client.serials.contains(&frame.serial) {
             return;
         }
-        tickets.taken.push(frame.serial);
+        client.serials.push(frame.serial);
         let issued = IssuedTicket {
             ticket: *frame.ticket,
             serial: frame.serial,
@@ -168,7 +183,7 @@ impl Connection {
             max_early: frame.max_early,
             rtt_us: u32::try_from(self.paths.active.recovery.rtt().smoothed().as_micros()).unwrap_or(0),
             now_s: now.unix_ms / 1000,
-            params: &tickets.params,
+            params: &client.params,
         };
         if let Some(ticket) = keys.resumption.client_ticket(&issued) {
             self.inbox.push(Event::Ticket(Ticket(Box::new(ticket))));

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use transport_core::{
@@ -99,7 +100,7 @@ impl World {
             transport.algorithm = algorithm;
             transport.idle_timeout = idle;
             if setup.small_windows {
-                let limits = &mut transport.limits;
+                let limits = Arc::make_mut(&mut transport.limits);
                 limits.initial_stream_window = 5000;
                 limits.initial_connection_window = 8000;
                 limits.max_stream_window = 9000;

@@ -1,6 +1,6 @@
 //! Makes the endpoints of a world: keys from the seed, knobs from the scenario.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use transport_core::{
     Access, ClientTicket, Connect, Endpoint, EndpointConfig, Grant, Handle, Now, RelayIdentity, RelayStatics,
@@ -142,7 +142,7 @@ fn transport(scenario: &Scenario, suite: Suite) -> TransportConfig {
         aes: suite == Suite::Aes256Gcm,
         ..TransportConfig::default()
     };
-    let limits = &mut config.limits;
+    let limits = Arc::make_mut(&mut config.limits);
     limits.initial_stream_window = knobs
         .initial_stream_window
         .unwrap_or(limits.initial_stream_window);

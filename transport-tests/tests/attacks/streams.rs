@@ -1,5 +1,6 @@
 //! Streams as a weapon: thin data, many streams, cancellations, credit that is never given.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use transport_core::wire::TransportParameters;
@@ -44,7 +45,8 @@ fn single_bytes_at_stride_two_on_every_stream_hold_a_multiple_of_the_window() {
 #[test]
 fn ten_thousand_streams_that_nobody_reads_hold_the_window() {
     const STREAMS: u64 = 10_000;
-    let options = Options::new(2).with(|transport| transport.limits.max_streams_bi = STREAMS);
+    let options =
+        Options::new(2).with(|transport| Arc::make_mut(&mut transport.limits).max_streams_bi = STREAMS);
     let mut pair = Pair::idle(options);
     let mut raw = Raw::join(&mut pair, 2);
     forget_what_is_sent(&mut pair, &mut raw);

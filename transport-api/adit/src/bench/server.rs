@@ -146,7 +146,17 @@ impl From<transport_api::ConnectionError> for Ended {
 }
 
 async fn work(connection: &Connection, at: &Handle) -> Result<Received, Ended> {
-    let (mut answer, mut asked) = connection.accept_bi().await?;
+    let (answer, asked) = connection.accept_bi().await?;
+    // A connection that asks for nothing keeps no room for the work.
+    Box::pin(comply(connection, answer, asked, at)).await
+}
+
+async fn comply(
+    connection: &Connection,
+    mut answer: SendStream,
+    mut asked: RecvStream,
+    at: &Handle,
+) -> Result<Received, Ended> {
     let Some(request) = protocol::read_exact(&mut asked).await?.and_then(Request::decode) else {
         return Err(Ended);
     };

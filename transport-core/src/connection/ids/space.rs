@@ -1,8 +1,6 @@
 //! The connection ids of one path.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-
 use super::CID_LIMIT;
 use crate::error::{Breach, code};
 use crate::random::Random;
@@ -12,37 +10,55 @@ use crate::wire::frame::{PathNewConnectionId, PathRetireConnectionId, kind};
 /// Retirements that wait for their acknowledgement.
 pub(super) const MAX_RETIRING: usize = 2 * CID_LIMIT as usize;
 
-/// The ids of one path.
+/// One of our ids.
+#[derive(Debug)]
+struct Issued {
+    sequence: u64,
+    cid: ConnectionId,
+    /// The peer is to be told.
+    announce: bool,
+}
+
+/// One of the peer's ids that it is to forget, until it has said that it did.
+#[derive(Debug)]
+struct Retiring {
+    sequence: u64,
+    /// The peer is to be told.
+    tell: bool,
+}
+
+/// The ids of one path. Every connection has a few of these for paths it may never open, so they are small.
 #[derive(Debug)]
 pub(super) struct Space {
     path: u32,
-    issued: Vec<(u64, ConnectionId)>,
+    /// Ascending.
+    issued: Vec<Issued>,
     next_sequence: u64,
     /// What the peer was told of lies below this: it can retire nothing else.
     told_below: u64,
     wanted: u64,
-    /// Issued, and to be announced; never more than are issued.
-    pub(super) announce: VecDeque<u64>,
     theirs: Vec<(u64, ConnectionId)>,
     retired_below: u64,
-    retire: VecDeque<u64>,
-    retiring: Vec<u64>,
+    retiring: Vec<Retiring>,
 }
 
 impl Space {
     /// Ids of either side are numbered from zero; the peer shall have `wanted` of ours.
     pub(super) fn new(path: u32, issued: &[ConnectionId], theirs: &[ConnectionId], wanted: u64) -> Self {
-        let number = |ids: &[ConnectionId]| (0..).zip(ids.iter().copied()).collect::<Vec<_>>();
+        let known = |(sequence, cid): (u64, &ConnectionId)| Issued {
+            sequence,
+            cid: *cid,
+            announce: false,
+        };
+        let theirs = theirs.get(..CID_LIMIT as usize).unwrap_or(theirs);
         Self {
             path,
-            issued: number(issued),
+            issued: (0..).zip(issued).map(known).collect(),
             next_sequence: issued.len() as u64,
             told_below: issued.len() as u64,
             wanted,
-            announce: VecDeque::new(),
-            theirs: number(theirs.get(..CID_LIMIT as usize).unwrap_or(theirs)),
+            theirs: (0..).zip(theirs.iter().copied()).collect(),
             retired_below: 0,
-            retire: VecDeque::new(),
             retiring: Vec::new(),
         }
     }
@@ -83,7 +99,7 @@ impl Space {
 
     /// All ids that lead here.
     pub(super) fn issued(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.issued.iter().map(|(_, cid)| *cid)
+        self.issued.iter().map(|issued| issued.cid)
     }
 
     /// Makes as many ids as are wanted; the caller learns of each.
@@ -93,74 +109,76 @@ impl Space {
         for _ in 0..missing {
             let (sequence, cid) = (self.next_sequence, random.cid());
             self.next_sequence += 1;
-            self.issued.push((sequence, cid));
-            self.announce.push_back(sequence);
+            self.issued.push(Issued {
+                sequence,
+                cid,
+                announce: true,
+            });
             made(cid);
         }
     }
 
     /// Whether a frame waits to be sent.
     pub(super) fn has_pending(&self) -> bool {
-        !self.announce.is_empty() || !self.retire.is_empty()
+        self.issued.iter().any(|issued| issued.announce) || self.retiring.iter().any(|retiring| retiring.tell)
     }
 
     /// The next announcement; call [`Space::announced`] once it is in a packet.
-    pub(super) fn next_announcement(&mut self) -> Option<PathNewConnectionId> {
-        loop {
-            let sequence = *self.announce.front()?;
-            if let Some((_, cid)) = self.issued.iter().find(|(issued, _)| *issued == sequence) {
-                return Some(PathNewConnectionId {
-                    path: self.path,
-                    sequence,
-                    retire_prior_to: 0,
-                    cid: *cid,
-                });
-            }
-            self.announce.pop_front();
-        }
+    pub(super) fn next_announcement(&self) -> Option<PathNewConnectionId> {
+        let next = self.issued.iter().find(|issued| issued.announce)?;
+        Some(PathNewConnectionId {
+            path: self.path,
+            sequence: next.sequence,
+            retire_prior_to: 0,
+            cid: next.cid,
+        })
     }
 
     /// The announcement is in a packet.
     pub(super) fn announced(&mut self) {
-        if let Some(sequence) = self.announce.pop_front() {
-            self.told_below = self.told_below.max(sequence + 1);
-        }
-        if self.announce.is_empty() {
-            self.announce = VecDeque::new();
+        if let Some(next) = self.issued.iter_mut().find(|issued| issued.announce) {
+            next.announce = false;
+            self.told_below = self.told_below.max(next.sequence + 1);
         }
     }
 
     /// The packet with an announcement was lost.
     pub(super) fn announce_again(&mut self, sequence: u64) {
-        let issued = self.issued.iter().any(|(issued, _)| *issued == sequence);
-        if issued && !self.announce.contains(&sequence) {
-            self.announce.push_back(sequence);
+        if let Some(lost) = self.issued.iter_mut().find(|issued| issued.sequence == sequence) {
+            lost.announce = true;
         }
     }
 
     /// The next retirement; call [`Space::retired`] once it is in a packet.
     pub(super) fn next_retirement(&self) -> Option<PathRetireConnectionId> {
-        self.retire.front().map(|sequence| PathRetireConnectionId {
+        let next = self.retiring.iter().find(|retiring| retiring.tell)?;
+        Some(PathRetireConnectionId {
             path: self.path,
-            sequence: *sequence,
+            sequence: next.sequence,
         })
     }
 
     /// The retirement is in a packet.
     pub(super) fn retired(&mut self) {
-        self.retire.pop_front();
+        if let Some(next) = self.retiring.iter_mut().find(|retiring| retiring.tell) {
+            next.tell = false;
+        }
     }
 
     /// The packet with a retirement was lost.
     pub(super) fn retire_again(&mut self, sequence: u64) {
-        if self.retiring.contains(&sequence) && !self.retire.contains(&sequence) {
-            self.retire.push_back(sequence);
+        if let Some(lost) = self
+            .retiring
+            .iter_mut()
+            .find(|retiring| retiring.sequence == sequence)
+        {
+            lost.tell = true;
         }
     }
 
     /// The peer knows of a retirement.
     pub(super) fn retirement_acked(&mut self, sequence: u64) {
-        self.retiring.retain(|retiring| *retiring != sequence);
+        self.retiring.retain(|retiring| retiring.sequence != sequence);
     }
 
     /// The peer gives us an id.
@@ -179,13 +197,17 @@ impl Space {
                 breach(code::PROTOCOL_VIOLATION)
             };
         }
-        if frame.sequence >= self.retired_below && !self.retiring.contains(&frame.sequence) {
+        let retiring = self
+            .retiring
+            .iter()
+            .any(|retiring| retiring.sequence == frame.sequence);
+        if frame.sequence >= self.retired_below && !retiring {
             let at = self
                 .theirs
                 .partition_point(|(sequence, _)| *sequence < frame.sequence);
             self.theirs.reserve_exact(1);
             self.theirs.insert(at, (frame.sequence, frame.cid));
-        } else if !self.retiring.contains(&frame.sequence) {
+        } else if !retiring {
             self.queue_retirement(frame.sequence);
         }
         while let Some((sequence, _)) = self
@@ -208,8 +230,7 @@ impl Space {
     }
 
     fn queue_retirement(&mut self, sequence: u64) {
-        self.retiring.push(sequence);
-        self.retire.push_back(sequence);
+        self.retiring.push(Retiring { sequence, tell: true });
     }
 
     /// The peer no longer uses one of ours: which, if it was not retired before.
@@ -223,12 +244,8 @@ impl Space {
                 kind::PATH_RETIRE_CONNECTION_ID,
             ));
         }
-        let known = |(sequence, _): &(u64, ConnectionId)| *sequence == frame.sequence;
-        let Some(at) = self.issued.iter().position(known) else {
-            return Ok(None);
-        };
-        let (_, cid) = self.issued.remove(at);
-        self.announce.retain(|sequence| *sequence != frame.sequence);
-        Ok(Some(cid))
+        let known = |issued: &Issued| issued.sequence == frame.sequence;
+        let at = self.issued.iter().position(known);
+        Ok(at.map(|at| self.issued.remove(at).cid))
     }
 }

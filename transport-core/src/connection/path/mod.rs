@@ -55,7 +55,7 @@ pub(crate) struct Path {
     pub(crate) id: PathId,
     pub(crate) state: PathState,
     pub(crate) recovery: Recovery<Content>,
-    /// Reused for every ACK.
+    /// Reused for every ACK while packets are under way.
     pub(crate) outcome: Outcome<Content>,
     pub(crate) route: Route,
     pub(crate) mtu: Mtu,

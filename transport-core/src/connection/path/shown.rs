@@ -6,18 +6,23 @@ pub(crate) const QUOTE: usize = 16;
 /// Packets remembered.
 const KEPT: usize = 8;
 
-/// The beginnings of the newest large packets, one of each batch.
-#[derive(Clone, Copy, Debug, Default)]
+/// The beginnings of the newest large packets, one of each batch. Most connections of a relay send none.
+#[derive(Debug, Default)]
 pub(crate) struct Shown {
-    kept: [Option<[u8; QUOTE]>; KEPT],
+    kept: Vec<[u8; QUOTE]>,
     next: usize,
 }
 
 impl Shown {
     /// A large packet leaves.
     pub(crate) fn note(&mut self, packet: &[u8]) {
-        if let Some(slot) = self.kept.get_mut(self.next % KEPT) {
-            *slot = packet.first_chunk().copied();
+        let Some(begin) = packet.first_chunk() else { return };
+        match self.kept.get_mut(self.next) {
+            Some(slot) => *slot = *begin,
+            None => {
+                self.kept.reserve_exact(1);
+                self.kept.push(*begin);
+            }
         }
         self.next = (self.next + 1) % KEPT;
     }
@@ -25,7 +30,7 @@ impl Shown {
     /// Whether this is the beginning of one of them.
     pub(crate) fn quotes(&self, quoted: &[u8]) -> bool {
         let begin = quoted.first_chunk::<QUOTE>();
-        begin.is_some_and(|begin| self.kept.contains(&Some(*begin)))
+        begin.is_some_and(|begin| self.kept.contains(begin))
     }
 }
 
@@ -42,7 +47,7 @@ mod tests {
         }
         shown.note(&[10; QUOTE - 1]);
         let known: Vec<u8> = (0..12u8).filter(|fill| shown.quotes(&[*fill; 28])).collect();
-        assert_eq!(known, [3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(known, [2, 3, 4, 5, 6, 7, 8, 9]);
         assert!(!shown.quotes(&[9; QUOTE - 1]));
     }
 }
