@@ -123,31 +123,37 @@ fn with_parker<R>(run: impl FnOnce(&Parker, &Waker) -> R) -> R {
 
 /// Wakers of everybody who waits for the same thing. Bounded: beyond the bound all are woken and ask again.
 ///
-/// A connection has many of these, nearly all of them empty, and the others with one waker: hence a chain.
+/// A connection has many of these, nearly all of them with one waker at most, which needs no allocation; the others are a chain.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(Option<Box<Waiter>>);
+pub(crate) struct Waiters {
+    first: Option<Waker>,
+    others: Option<Box<Other>>,
+}
 
 #[derive(Debug)]
-struct Waiter {
+struct Other {
     waker: Waker,
-    next: Waiters,
+    next: Option<Box<Self>>,
 }
 
 const MAX_WAITERS: usize = 1024;
 
 impl Waiters {
     pub(crate) fn add(&mut self, waker: &Waker) {
-        let (mut last, mut count) = (&mut self.0, 0);
-        while let Some(waiter) = last {
-            if waiter.waker.will_wake(waker) {
+        if self.first.get_or_insert_with(|| waker.clone()).will_wake(waker) {
+            return;
+        }
+        let (mut last, mut count) = (&mut self.others, 0);
+        while let Some(other) = last {
+            if other.waker.will_wake(waker) {
                 return;
             }
             count += 1;
-            last = &mut waiter.next.0;
+            last = &mut other.next;
         }
-        *last = Some(Box::new(Waiter {
+        *last = Some(Box::new(Other {
             waker: waker.clone(),
-            next: Self::default(),
+            next: None,
         }));
         if count >= MAX_WAITERS {
             let mut all = Vec::new();
@@ -158,10 +164,11 @@ impl Waiters {
 
     /// Moves the wakers to `out`; the caller wakes them when it holds no lock.
     pub(crate) fn take_into(&mut self, out: &mut Vec<Waker>) {
-        let mut first = self.0.take();
-        while let Some(waiter) = first {
-            out.push(waiter.waker);
-            first = waiter.next.0;
+        out.extend(self.first.take());
+        let mut next = self.others.take();
+        while let Some(other) = next {
+            out.push(other.waker);
+            next = other.next;
         }
     }
 }
