@@ -361,3 +361,17 @@ fn newcomers_take_the_place_of_the_oldest_who_never_answered() {
     assert!(connected[MORE..].iter().all(|connected| *connected));
     assert_eq!(net.server.stats().half_open, 0);
 }
+
+/// A hello whose datagrams were all short by chance was taken for one of a narrow path, and the relay began at the floor.
+#[test]
+fn chance_makes_no_path_narrow() {
+    for seed in 0..150 {
+        let mut net = Net::new(Setup {
+            seed,
+            ..Setup::default()
+        });
+        let (a, b) = net.pair();
+        let lengths = (net.c(a).max_datagram(), net.s(b).max_datagram());
+        assert!(lengths.0.min(lengths.1) >= 1200, "{seed}: {lengths:?}");
+    }
+}

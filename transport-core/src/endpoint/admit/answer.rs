@@ -50,7 +50,7 @@ pub(super) fn answer(
         body: &entry.answer,
         sizes: match entry.kind {
             EnvelopeType::HandshakeClose => REFUSAL_SIZES,
-            _ if entry.largest <= *SMALL_SIZES.end() => SMALL_SIZES,
+            _ if entry.is_narrow() => SMALL_SIZES,
             _ => SIZES,
         },
         parity: false,

@@ -63,9 +63,9 @@ pub(crate) struct HalfOpen {
 }
 
 impl HalfOpen {
-    /// Whether the client took to small datagrams. A hello that fits a single one may be short by chance.
+    /// Whether the client took to small datagrams.
     pub(crate) fn is_narrow(&self) -> bool {
-        self.largest <= *SMALL_SIZES.end() && self.received > 2 * *SMALL_SIZES.end()
+        self.largest <= *SMALL_SIZES.end()
     }
 
     /// Bytes that may still be sent to it.
