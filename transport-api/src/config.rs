@@ -47,11 +47,18 @@ pub struct EndpointConfig {
     /// always with one of them. With more than one the endpoint only answers, and cannot be rebound; observer and key log are
     /// called by all, one at a time. Without [`EndpointConfig::server`] there is always one.
     pub workers: usize,
+    /// How long a driver without work asks the kernel again and again before it sleeps: what arrives meanwhile is answered
+    /// sooner than a sleeping thread wakes, for the price of so much processor time at each pause. Others who want the
+    /// processor get it in between. Zero, the default, sleeps at once; at most [`EndpointConfig::MAX_BUSY_POLL`]. On a
+    /// [`Loop`](crate::local::Loop) it holds for everything that lives there.
+    pub busy_poll: Duration,
 }
 
 impl EndpointConfig {
     /// The most [`EndpointConfig::workers`].
     pub const MAX_WORKERS: usize = Worker::MAX;
+    /// The longest [`EndpointConfig::busy_poll`]; more counts as this.
+    pub const MAX_BUSY_POLL: Duration = Duration::from_millis(1);
 
     /// An endpoint that only connects.
     pub fn client(listen: SocketAddr) -> Self {
@@ -64,6 +71,7 @@ impl EndpointConfig {
             mark: None,
             key_log: None,
             workers: 1,
+            busy_poll: Duration::ZERO,
         }
     }
 
@@ -83,6 +91,10 @@ impl EndpointConfig {
             Some(_) => self.workers.clamp(1, Worker::MAX),
             None => 1,
         }
+    }
+
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.busy_poll.min(Self::MAX_BUSY_POLL)
     }
 
     pub(crate) fn into_engine(self) -> EngineConfig {

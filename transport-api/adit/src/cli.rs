@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -321,6 +322,21 @@ pub(crate) struct Connect {
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) busy_poll: BusyPoll,
+}
+
+#[derive(Args, Clone, Copy)]
+pub(crate) struct BusyPoll {
+    /// Look for packets for so long before sleeping: less latency for more processor time.
+    #[arg(long = "busy-poll", value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    us: u64,
+}
+
+impl BusyPoll {
+    pub(crate) fn time(self) -> Duration {
+        Duration::from_micros(self.us)
+    }
 }
 
 /// `LOCAL=HOST:PORT`.
@@ -422,25 +438,30 @@ impl From<Cc> for Algorithm {
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// The other end of `bench client`: writes DIR/relay.bundle, prints READY.
-    Server {
-        /// Where to put the bundle.
-        #[arg(long)]
-        dir: PathBuf,
-        /// A concrete address; it goes into the bundle.
-        #[arg(long)]
-        listen: SocketAddr,
-        /// Cryptographic primitives.
-        #[arg(long, value_enum, default_value_t = Primitives::Auto)]
-        provider: Primitives,
-        /// Write the secrets of every connection here: whoever reads the file reads the traffic.
-        #[arg(long, value_name = "FILE")]
-        key_log: Option<PathBuf>,
-        /// Threads that share the load, each with a socket; 0: one for each core.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=64))]
-        workers: u8,
-    },
+    Server(BenchServer),
     /// Run a workload against a bench server.
     Client(BenchClient),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchServer {
+    /// Where to put the bundle.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// A concrete address; it goes into the bundle.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// Cryptographic primitives.
+    #[arg(long, value_enum, default_value_t = Primitives::Auto)]
+    pub(crate) provider: Primitives,
+    /// Write the secrets of every connection here: whoever reads the file reads the traffic.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_log: Option<PathBuf>,
+    /// Threads that share the load, each with a socket; 0: one for each core.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=64))]
+    pub(crate) workers: u8,
+    #[command(flatten)]
+    pub(crate) busy_poll: BusyPoll,
 }
 
 #[derive(Args, Clone)]
@@ -483,6 +504,8 @@ pub(crate) struct BenchClient {
     /// Write the secrets of every connection here: whoever reads the file reads the traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) busy_poll: BusyPoll,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

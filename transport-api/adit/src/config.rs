@@ -33,6 +33,8 @@ use crate::{
 
 /// Workers of one address.
 pub(crate) const MAX_WORKERS: usize = EndpointConfig::MAX_WORKERS;
+/// The longest look for packets before a thread sleeps.
+const MAX_BUSY_POLL_US: u64 = EndpointConfig::MAX_BUSY_POLL.as_micros() as u64;
 /// The fastest fixed rate, Mbit/s.
 const MAX_MBIT: u64 = 100_000;
 
@@ -71,6 +73,8 @@ pub(crate) struct Listen {
     pub(crate) udp: Vec<SocketAddr>,
     /// Threads, each with a socket, that serve an address together; 0: one for each core.
     pub(crate) workers: usize,
+    /// How long a thread looks for packets before it sleeps, microseconds.
+    pub(crate) busy_poll_us: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +159,7 @@ impl Default for Listen {
         Self {
             udp: vec![SocketAddr::from(([0u16; 8], 4433))],
             workers: 0,
+            busy_poll_us: 0,
         }
     }
 }
@@ -289,6 +294,12 @@ impl Config {
             return fail(
                 Code::Config,
                 format!("{shown}: [listen] workers: at most {MAX_WORKERS}"),
+            );
+        }
+        if self.listen.busy_poll_us > MAX_BUSY_POLL_US {
+            return fail(
+                Code::Config,
+                format!("{shown}: [listen] busy_poll_us: at most {MAX_BUSY_POLL_US}"),
             );
         }
         self.tun.check(&self.listen, shown)?;

@@ -280,7 +280,7 @@ mod tests {
     fn loopback() -> (Polled, std::net::SocketAddr, Box<dyn Alarm>) {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), &SocketOptions::default()).unwrap();
         let address = socket.local_addr().unwrap();
-        let (poller, alarm) = Poller::new().unwrap();
+        let (poller, alarm) = Poller::new(Duration::ZERO).unwrap();
         let io = MioIo::new(poller.registry().unwrap(), FIRST_TOKEN, socket).unwrap();
         (Polled { poller, io }, address, alarm)
     }

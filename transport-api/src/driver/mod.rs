@@ -73,8 +73,9 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Binds, starts the thread, or those of all workers; the first is the one that leads.
 pub(crate) fn start(config: EndpointConfig) -> Result<Vec<Arc<EndpointShared>>> {
     let mut drivers: Vec<(Poller, Driver<MioIo>)> = Vec::new();
+    let busy = config.busy_poll();
     for part in parts(config)? {
-        let (poller, alarm) = Poller::new()?;
+        let (poller, alarm) = Poller::new(busy)?;
         let lead = drivers.first().map(|(_, first)| Arc::clone(&first.shared));
         let driver = make(part, lead, poller.registry()?, thread::FIRST_TOKEN, alarm)?;
         drivers.push((poller, driver));
@@ -107,6 +108,7 @@ pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Res
         let error = "several workers need threads of their own: use `bind`";
         return Err(Error::new(ErrorKind::InvalidInput, error));
     }
+    on.look_for(config.busy_poll());
     let part = parts(config)?.pop().ok_or(ErrorKind::InvalidInput)?;
     on.host(|room| {
         let mut driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;

@@ -3,12 +3,15 @@
 use std::io;
 use std::time::Duration;
 
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::{Registry, Token, Waker};
 
 use super::command::Alarm;
 use crate::local::guest::{Guest, Turn};
+use crate::local::selector::Selector;
 
 const ALARM: Token = Token(0);
+/// Readiness events taken from the kernel at once.
+const EVENTS: usize = 64;
 /// The first of the driver's tokens.
 pub(super) const FIRST_TOKEN: usize = 1;
 
@@ -22,30 +25,25 @@ impl Alarm for MioAlarm {
 
 /// One epoll instance.
 pub(super) struct Poller {
-    poll: Poll,
-    events: Events,
+    selector: Selector,
+    busy: Duration,
 }
 
 impl Poller {
-    /// Also gives what ends its sleep.
-    pub(super) fn new() -> io::Result<(Self, Box<dyn Alarm>)> {
-        let poll = Poll::new()?;
-        let alarm = Box::new(MioAlarm(Waker::new(poll.registry(), ALARM)?));
-        let events = Events::with_capacity(64);
-        Ok((Self { poll, events }, alarm))
+    /// One that looks for events for `busy` before it sleeps. Also gives what ends its sleep.
+    pub(super) fn new(busy: Duration) -> io::Result<(Self, Box<dyn Alarm>)> {
+        let selector = Selector::new(EVENTS)?;
+        let alarm = Box::new(MioAlarm(Waker::new(selector.registry(), ALARM)?));
+        Ok((Self { selector, busy }, alarm))
     }
 
     pub(super) fn registry(&self) -> io::Result<Registry> {
-        self.poll.registry().try_clone()
+        self.selector.registry().try_clone()
     }
 
     pub(super) fn wait(&mut self, guest: &mut impl Guest, limit: Option<Duration>) -> io::Result<()> {
-        if let Err(error) = self.poll.poll(&mut self.events, limit)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(error);
-        }
-        for event in self.events.iter().filter(|event| event.token() != ALARM) {
+        let ready = self.selector.select(limit, self.busy)?;
+        for event in ready.filter(|event| event.token() != ALARM) {
             guest.on_ready(event);
         }
         Ok(())

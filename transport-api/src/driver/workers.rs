@@ -69,6 +69,7 @@ fn split(mut config: EndpointConfig, workers: usize) -> Vec<EndpointConfig> {
             .clone()
             .map(|inner| Box::new(Together(inner)) as Box<dyn KeyLog + Send>),
         workers: 1,
+        busy_poll: config.busy_poll,
     };
     (0..workers).map(one).collect()
 }

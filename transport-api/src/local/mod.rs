@@ -13,10 +13,12 @@ mod batch;
 pub(crate) mod guest;
 mod io;
 mod net;
+pub(crate) mod selector;
 mod task;
 mod timer;
 mod tun;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io as stdio;
 use std::pin::pin;
@@ -34,6 +36,7 @@ pub use tun::TunDevice;
 
 use guest::{Guest, Guests, Room};
 use io::{Sources, WAKE};
+use selector::Selector;
 use task::{Remote, Tasks};
 use timer::Timers;
 
@@ -47,8 +50,7 @@ const EVENTS: usize = 512;
 /// The executor and its reactor. Create it on the thread that runs it.
 #[derive(Debug)]
 pub struct Loop {
-    poll: mio::Poll,
-    events: mio::Events,
+    selector: Selector,
     handle: Handle,
 }
 
@@ -63,24 +65,26 @@ struct Shared {
     sources: Sources,
     guests: Guests,
     remote: Arc<Remote>,
+    /// How long it is looked for events before sleeping.
+    busy: Cell<Duration>,
 }
 
 impl Loop {
     /// A loop that holds at most `max_tasks` tasks at a time.
     pub fn new(max_tasks: usize) -> stdio::Result<Self> {
-        let poll = mio::Poll::new()?;
-        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let selector = Selector::new(EVENTS)?;
+        let waker = mio::Waker::new(selector.registry(), WAKE)?;
         let remote = Arc::new(Remote::new(waker));
         let shared = Shared {
             tasks: Tasks::new(max_tasks),
             timers: Timers::default(),
-            sources: Sources::new(poll.registry().try_clone()?),
+            sources: Sources::new(selector.registry().try_clone()?),
             guests: Guests::new(),
             remote,
+            busy: Cell::default(),
         };
         Ok(Self {
-            poll,
-            events: mio::Events::with_capacity(EVENTS),
+            selector,
             handle: Handle(Rc::new(shared)),
         })
     }
@@ -133,13 +137,9 @@ impl Loop {
         } else {
             Some(Duration::ZERO)
         };
-        let polled = self.poll.poll(&mut self.events, timeout);
+        let ready = self.selector.select(timeout, shared.busy.get());
         shared.remote.awake();
-        match polled {
-            Err(e) if e.kind() == stdio::ErrorKind::Interrupted => {}
-            other => other?,
-        }
-        for event in &self.events {
+        for event in ready? {
             if (guest::FIRST_TOKEN..WAKE.0).contains(&event.token().0) {
                 shared.guests.dispatch(event);
             } else {
@@ -163,6 +163,11 @@ impl Handle {
     /// Starts a task on this loop.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Result<(), LoopFull> {
         self.0.tasks.spawn(&self.0.remote, Box::pin(task))
+    }
+
+    /// From now on the loop looks for events for so long, or longer if it did, before it sleeps.
+    pub(crate) fn look_for(&self, busy: Duration) {
+        self.0.busy.set(self.0.busy.get().max(busy));
     }
 
     /// Takes in the guest that `make` makes of what it is given.

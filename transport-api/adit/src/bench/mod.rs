@@ -18,13 +18,7 @@ use crate::{cli, exit::Outcome};
 
 pub(crate) fn run(end: cli::Bench, json: bool) -> Outcome {
     match end {
-        cli::Bench::Server {
-            dir,
-            listen,
-            provider,
-            key_log,
-            workers,
-        } => server::run(&dir, listen, provider, key_log.as_deref(), usize::from(workers)),
+        cli::Bench::Server(options) => server::run(&options),
         cli::Bench::Client(options) => client::run(&options, json),
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
-    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -23,7 +21,7 @@ use super::{
     report::Totals,
 };
 use crate::{
-    cli::{Primitives, Workload},
+    cli::{BenchServer, Workload},
     config::cores,
     exit::{Code, Context, Outcome, fail},
     files,
@@ -40,14 +38,8 @@ const ECHO: usize = 4 * 1024;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 100_000;
 
-/// `workers`: 0 for one on each core.
-pub(crate) fn run(
-    dir: &Path,
-    listen: SocketAddr,
-    provider: Primitives,
-    key_log: Option<&Path>,
-    workers: usize,
-) -> Outcome {
+pub(crate) fn run(options: &BenchServer) -> Outcome {
+    let (dir, listen) = (&options.dir, options.listen);
     if listen.ip().is_unspecified() {
         return fail(
             Code::Usage,
@@ -62,12 +54,16 @@ pub(crate) fn run(
     let mut server = ServerOptions::open(relay_id, statics, 1, APP);
     server.max_connections = MAX_CONNECTIONS;
     let mut config = EndpointConfig::server(listen, server);
-    config.transport.provider = crate::provider::chosen(provider)?;
-    config.workers = if workers == 0 { cores() } else { workers };
+    config.transport.provider = crate::provider::chosen(options.provider)?;
+    config.workers = match options.workers {
+        0 => cores(),
+        some => some.into(),
+    };
+    config.busy_poll = options.busy_poll.time();
     config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     config.transport.limits.datagram_queue_bytes = DATAGRAM_QUEUE;
-    if let Some(path) = key_log {
+    if let Some(path) = &options.key_log {
         config.key_log = Some(crate::key_log::open(path, &relay_id)?);
     }
     let mut main = Loop::new(MAX_TASKS).or_fail(Code::Failed, "event loop")?;

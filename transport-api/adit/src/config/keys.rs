@@ -6,6 +6,7 @@ use crate::exit::{Code, Context, Outcome, fail};
 const KEYS: &[(&str, &str, Shape)] = &[
     ("listen", "udp", Shape::List),
     ("listen", "workers", Shape::Number),
+    ("listen", "busy_poll_us", Shape::Number),
     ("identity", "key", Shape::Text),
     ("identity", "bundle", Shape::Text),
     ("identity", "rotate", Shape::Truth),

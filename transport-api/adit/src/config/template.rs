@@ -13,6 +13,7 @@ pub(crate) fn template(port: u16, access: Access) -> String {
 [listen]
 udp = ["[::]:{port}"]
 # workers = 0                 # threads that share the load of an address; 0: one for each core
+# busy_poll_us = 0            # look for packets so long before a thread sleeps: less latency for more processor time
 
 [identity]                    # rotate = false: no new static keys at half of the bundle's validity
 key = "identity.key"          # mode 0600; keep a copy, it is who this relay is

@@ -40,6 +40,10 @@ fn bad_values_name_their_place() {
         ("[limits]\nsessions = -1\n", "relay.toml:2:"),
         ("[transport]\ncc = \"reno\"\n", "relay.toml:2:"),
         ("[listen]\nworkers = 65\n", "[listen] workers: at most 64"),
+        (
+            "[listen]\nbusy_poll_us = 1001\n",
+            "[listen] busy_poll_us: at most 1000",
+        ),
         ("[bind]\npublic = [\"relay\"]\n", "relay.toml:2:"),
         ("[limits\n", "relay.toml:1:"),
         ("[identity]\nrotate = \"yes\"\n", "relay.toml:2:"),

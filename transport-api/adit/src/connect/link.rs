@@ -35,6 +35,7 @@ pub(crate) struct Target {
     /// Where the outermost is reached.
     pub(crate) server: SocketAddr,
     pub(crate) congestion: Algorithm,
+    pub(crate) busy_poll: Duration,
     /// Where a second path begins that waits for its turn.
     pub(crate) standby: Option<IpAddr>,
     /// The IP tunnel that is wanted.
@@ -99,6 +100,7 @@ impl Link {
         let server = target.server;
         let mut config = EndpointConfig::client(super::any_address(server));
         config.transport.provider = crate::provider::best();
+        config.busy_poll = target.busy_poll;
         config.transport.congestion = target.congestion;
         config.transport.keep_alive = Some(KEEP_ALIVE);
         config.transport.handshake_timeout = ANSWER_LIMIT;

@@ -63,6 +63,7 @@ pub(crate) fn run(options: &cli::Connect, json: bool) -> Outcome {
         relays,
         server,
         congestion: options.congestion()?,
+        busy_poll: options.busy_poll.time(),
         standby: options.standby,
         key_log,
         tun,

@@ -131,6 +131,7 @@ async fn connect(
             state: None,
         }],
         congestion: Algorithm::default(),
+        busy_poll: Duration::ZERO,
         standby: None,
         key_log: None,
     };

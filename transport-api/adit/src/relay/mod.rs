@@ -306,6 +306,7 @@ fn endpoint(
     } else {
         config.listen.worker_count()
     };
+    endpoint.busy_poll = Duration::from_micros(config.listen.busy_poll_us);
     endpoint.transport.keep_alive = Some(KEEP_ALIVE);
     endpoint.transport.congestion = config.transport.congestion();
     if config.transport.fixed_mbit > 0 {

@@ -37,6 +37,7 @@ pub(crate) fn run(options: &BenchClient, as_json: bool) -> Outcome {
     let mut config = EndpointConfig::client(crate::connect::any_address(server));
     config.transport.congestion = options.cc.into();
     config.transport.provider = crate::provider::chosen(options.provider)?;
+    config.busy_poll = options.busy_poll.time();
     config.transport.idle_timeout = IDLE_TIMEOUT;
     config.transport.datagram_policy = DatagramPolicy::Wait;
     config.transport.limits.datagram_queue_bytes = DATAGRAM_QUEUE;
