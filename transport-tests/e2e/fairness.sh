@@ -7,6 +7,8 @@
 #                          10 Mbit/s and 100 ms: a tbf that is woken 10 ms late loses nothing there
 #   fairness.sh --all      every pair of BBR and CUBIC, queues of 1, 2 and 4, 30 s each, at 40 Mbit/s and 30 ms
 #
+# Then an echo beside bulk of ours, BBR at 40 Mbit/s: it may take three times as long as alone (the 99th of 100 of each).
+#
 # Prints a line and a JSON object for each; fails when one side keeps less than LEAST (0.25) of what crossed, or the link is idle.
 # Needs root, iproute2, nftables, iperf3, python3, TUN, and release builds.
 set -euo pipefail
@@ -99,11 +101,33 @@ round() { # ours theirs queue least
     sed 's/^/        /' "$WORK/shares"
 }
 
+# A machine that pauses holds both ends back: one of three runs has to show what the scheduler does.
+echo_beside_bulk() {
+    local run
+    for run in 1 2 3; do
+        in_ns $C "$ADIT" bench client "$WORK/relay/relay.bundle" --workload mixed --seconds "$TIME" --json >"$WORK/mixed" || return 1
+        if python3 - "$WORK/mixed" "$RATE" <<'PY'; then return 0; fi
+import json, sys
+run, rate = json.load(open(sys.argv[1])), int(sys.argv[2])
+alone, beside = run["unloaded_latency_us"]["p99"] / 1000, run["latency_us"]["p99"] / 1000
+# A datagram of 1,200 bytes every millisecond takes its share.
+used = (run["gbit_per_s"] * 1000 + 9.6) / rate
+print(f"echo alone {alone:.1f} ms, beside bulk {beside:.1f} ms, {used:.2f} of the link in use")
+sys.exit(not (used > 0.85 and beside <= 3 * alone))
+PY
+    done
+    return 1
+}
+
 for queue in $QUEUES; do
     for own in $OURS; do
         round "$own" none "$queue" 0
         for other in $THEIRS; do round "$own" "$other" "$queue" "$LEAST"; done
     done
 done
+RATE=40
+queue 2
+check "an echo beside bulk takes three times as long at most (BBR: CUBIC fills any queue)" echo_beside_bulk
+sed 's/^/        /' "$WORK/check.log"
 echo "$PASSED passed, $FAILED failed"
 [ "$FAILED" = 0 ]

@@ -105,13 +105,13 @@ basicConstraints = critical,CA:FALSE
 CONFIG
 }
 
-# Which variants a workload has: PROGRAM-CIPHER, and for adit PROVIDER between.
+# Which variants a workload has: PROGRAM-CIPHER, and for adit PROVIDER between, or "busy": looks for packets before it sleeps.
 variants() { # net workload
     local aes="adit-aes adit-rust-aes quinn-aes s2n-aes quiche-aes quinn-aes256 s2n-aes256 udp-aes"
     local chacha="adit-chacha adit-rust-chacha quinn-chacha s2n-chacha quiche-chacha udp-chacha"
     case $1.$2 in
         *.bulk | seg.datagrams) echo "$aes $chacha udp-none" ;;
-        seg.echo) echo "adit-aes quinn-aes s2n-aes quiche-aes udp-none" ;;
+        seg.echo) echo "adit-aes adit-busy-aes quinn-aes s2n-aes quiche-aes udp-none" ;;
         seg.handshakes | seg.idle) echo "adit-aes quinn-aes s2n-aes quiche-aes" ;;
     esac
 }
@@ -125,15 +125,16 @@ command_of() { # workload variant port
     esac
     more+=(--workload "$1" --seconds "$seconds")
     if [ "$program" = adit ]; then
-        local names=([0]="") provider=()
+        local names=([0]="") provider=() busy=()
         case $cipher in aes) names=aes256 ;; chacha) names=chacha20 ;; esac
         if [[ $2 == adit-rust-* ]]; then
             "$ADIT" bench client --help | grep -q -- --provider || return 1
             provider=(--provider rust)
         fi
-        SERVER=("$ADIT" bench server --dir "$OUT/bench" --listen "$at")
+        [[ $2 != adit-busy-* ]] || busy=(--busy-poll 30)
+        SERVER=("$ADIT" bench server "${busy[@]}" --dir "$OUT/bench" --listen "$at")
         "$ADIT" bench server --help | grep -q -- --provider && SERVER+=("${provider[@]}")
-        CLIENT=("$ADIT" bench client "$OUT/bench/relay.bundle" --cipher "${names[0]}" "${provider[@]}" "${more[@]}" --json)
+        CLIENT=("$ADIT" bench client "${busy[@]}" "$OUT/bench/relay.bundle" --cipher "${names[0]}" "${provider[@]}" "${more[@]}" --json)
         return
     fi
     local peer="$BIN/peer-$program" common=("$at" --cipher "$cipher" --certs "$OUT/certs")

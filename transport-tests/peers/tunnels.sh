@@ -4,7 +4,8 @@
 #   transport-tests/peers/tunnels.sh [--rounds 3] [--seconds 3] [--adit FILE]
 #
 # Two namespaces, a veth of MTU 1500, the tunnel's client on core 0 and its other end on core 1, iperf3 wherever the kernel puts
-# it. Prints Gbit/s as received, and CPU-seconds of either end for each gigabyte. Needs root, iperf3, python3, wireguard-tools.
+# it. `adit-busy` looks for packets for 200 us before it sleeps. Prints Gbit/s as received, and CPU-seconds of either end for each
+# gigabyte. Needs root, iperf3, python3, wireguard-tools.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -41,13 +42,13 @@ up() {
     ip netns exec $B iperf3 -s -D >/dev/null
 }
 
-start_adit() {
+start_adit() { # microseconds
     rm -rf "$WORK/adit"
     "$ADIT" init relay --dir "$WORK/adit" --endpoint 10.90.0.2:4433 >/dev/null
-    export ADIT_STATE_DIR="$WORK/adit/state" ADIT_TUN_ENABLED=true ADIT_METRICS_LISTEN=
+    export ADIT_STATE_DIR="$WORK/adit/state" ADIT_TUN_ENABLED=true ADIT_METRICS_LISTEN= ADIT_LISTEN_BUSY_POLL_US=$1
     ip netns exec $B taskset -c 1 "$ADIT" relay --config "$WORK/adit/relay.toml" 2>"$WORK/b.log" & FAR=$!
     sleep 0.5
-    ip netns exec $A taskset -c 0 "$ADIT" connect "$WORK/adit/relay.bundle" --tun tun0 2>"$WORK/a.log" & NEAR=$!
+    ip netns exec $A taskset -c 0 "$ADIT" connect "$WORK/adit/relay.bundle" --tun tun0 --busy-poll "$1" 2>"$WORK/a.log" & NEAR=$!
     TARGET=10.77.0.1
 }
 
@@ -69,7 +70,8 @@ start_wireguard() {
 
 start() {
     case $1 in
-        adit) start_adit ;;
+        adit) start_adit 0 ;;
+        adit-busy) start_adit 200 ;;
         wireguard-go) start_wireguard wireguard-go -f ;;
         boringtun) start_wireguard boringtun-cli -f --disable-drop-privileges ;;
     esac
@@ -104,8 +106,8 @@ latency() {
 }
 
 for round in $(seq "$ROUNDS"); do
-    for tunnel in adit wireguard-go boringtun; do
-        case $tunnel in boringtun) program=boringtun-cli ;; adit) program=$ADIT ;; *) program=$tunnel ;; esac
+    for tunnel in adit adit-busy wireguard-go boringtun; do
+        case $tunnel in boringtun) program=boringtun-cli ;; adit*) program=$ADIT ;; *) program=$tunnel ;; esac
         command -v "$program" >/dev/null || continue
         up
         start $tunnel
