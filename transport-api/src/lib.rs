@@ -64,7 +64,7 @@ pub use transport_core::{
     ClientIdentity, ClientTicket, CloseReason, ConnectionStats, DEFAULT_PROVIDER, DatagramDrop,
     DatagramOptions, Direction, DropReason, Drops, EndpointAddress, EndpointStats, Entropy, EntropyFailed,
     EpochStats, EpochsError, Grant, KeyLog, KeyLogEntry, Limits, Now, Observer, PathError, PathId, PathInfo,
-    PathReason, PathState, Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret,
+    PathReason, PathState, Peer, Provider, RelayEpoch, RelayId, RelayIdentity, RelayStatics, Secret, Special,
     StreamId, Suite, SuiteChoice, TicketKeys, TicketOptions, TokenIssuer, TokenKey, TrafficSecrets, Usage,
     code, is_host, is_public, trace,
 };

@@ -1,10 +1,12 @@
 //! What an address is for: the one table of special-purpose addresses, and which may be probed because a peer named them.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Why an address is not of the public Internet (RFC 6890, and what IANA assigned since).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Special {
     /// 0.0.0.0/8, ::
     Unspecified,
@@ -28,6 +30,24 @@ pub enum Special {
     Metadata,
     /// Protocols, documentation, benchmarks, translation without a fixed form, and what IANA keeps for later.
     Reserved,
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unspecified => "unspecified address",
+            Self::Loopback => "loopback address",
+            Self::Private => "private address",
+            Self::UniqueLocal => "unique local address",
+            Self::SiteLocal => "site-local address",
+            Self::LinkLocal => "link-local address",
+            Self::Multicast => "multicast address",
+            Self::Broadcast => "broadcast address",
+            Self::SharedAddressSpace => "shared address space",
+            Self::Metadata => "metadata service",
+            Self::Reserved => "reserved address",
+        })
+    }
 }
 
 const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

@@ -8,7 +8,7 @@ use crate::stream::assembler::Assembler;
 use crate::stream::send::{Blocked, SendHalf};
 use crate::stream::state::SendState;
 use crate::stream::store::{BLOCK, Pool};
-use crate::stream::table::Slot;
+use crate::stream::table::{Slot, Table};
 use crate::{
     Blocks, Class, DatagramDrop, DatagramError, DatagramId, DatagramOptions, Direction, QueueState, Read,
     ReadError, Scheduler, StreamId, StreamsExhausted, WriteError, stream_flow, worth_waking,
@@ -51,11 +51,7 @@ impl Scheduler {
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
         let room = self.room(slot, id, data.len().min(1))?;
         let taken = data.get(..room).unwrap_or(data);
-        let send = open_half(
-            self.streams
-                .get_mut(slot)
-                .and_then(|stream| stream.send.as_deref_mut()),
-        )?;
+        let send = open_half(&mut self.streams, slot)?;
         send.write(&mut self.pool, taken);
         self.buffered += taken.len();
         self.refresh(slot);
@@ -78,11 +74,7 @@ impl Scheduler {
                 Ok(room) => room,
                 Err(error) => break Err(error),
             };
-            let send = open_half(
-                self.streams
-                    .get_mut(slot)
-                    .and_then(|stream| stream.send.as_deref_mut()),
-            )?;
+            let send = open_half(&mut self.streams, slot)?;
             if let Some(head) = data.front().get(..room).filter(|head| head.len() < len) {
                 send.write(&mut self.pool, head);
                 data.consume(room);
@@ -122,11 +114,7 @@ impl Scheduler {
     fn room(&mut self, slot: Slot, id: StreamId, least: usize) -> Result<usize, WriteError> {
         let total = self.limits.send_buffer_total.saturating_sub(self.buffered);
         let bounds = self.send_bounds();
-        let send = open_half(
-            self.streams
-                .get_mut(slot)
-                .and_then(|stream| stream.send.as_deref_mut()),
-        )?;
+        let send = open_half(&mut self.streams, slot)?;
         let room = send.room(bounds).min(total);
         if room >= least {
             return Ok(room);
@@ -160,12 +148,7 @@ impl Scheduler {
     pub fn finish(&mut self, id: StreamId) -> Result<(), WriteError> {
         self.offer = None;
         let slot = self.streams.slot(id).ok_or(WriteError::Unknown)?;
-        open_half(
-            self.streams
-                .get_mut(slot)
-                .and_then(|stream| stream.send.as_deref_mut()),
-        )?
-        .finish();
+        open_half(&mut self.streams, slot)?.finish();
         self.refresh(slot);
         Ok(())
     }
@@ -326,8 +309,10 @@ impl Scheduler {
     }
 }
 
-fn open_half(send: Option<&mut SendHalf>) -> Result<&mut SendHalf, WriteError> {
-    let send = send.ok_or(WriteError::Unknown)?;
+/// The half of a stream that still takes bytes.
+fn open_half(streams: &mut Table, slot: Slot) -> Result<&mut SendHalf, WriteError> {
+    let stream = streams.get_mut(slot).ok_or(WriteError::Unknown)?;
+    let send = stream.send.as_deref_mut().ok_or(WriteError::Unknown)?;
     match (send.stopped, send.state) {
         (Some(code), _) => Err(WriteError::Stopped(code)),
         (None, SendState::Send) => Ok(send),

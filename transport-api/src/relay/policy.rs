@@ -15,46 +15,19 @@ use crate::ip::Network;
 pub enum Forbidden {
     /// The operator denies it.
     Denied,
-    /// 0.0.0.0/8, ::
-    Unspecified,
-    /// 127.0.0.0/8, `::1`
-    Loopback,
-    /// RFC 1918
-    Private,
-    /// `fc00::/7`, and the deprecated `fec0::/10`
-    UniqueLocal,
-    /// 169.254.0.0/16, `fe80::/10`
-    LinkLocal,
-    /// 224.0.0.0/4, `ff00::/8`
-    Multicast,
-    /// 255.255.255.255
-    Broadcast,
-    /// 100.64.0.0/10 (RFC 6598)
-    SharedAddressSpace,
-    /// Where clouds keep the secrets of their machines.
-    Metadata,
-    /// Documentation, benchmarking, discard, and what IANA keeps for later.
-    Reserved,
+    /// It is not of the public Internet.
+    Special(Special),
     /// An address of the relay's own machine.
     OwnAddress,
 }
 
 impl fmt::Display for Forbidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Denied => "denied by configuration",
-            Self::Unspecified => "unspecified address",
-            Self::Loopback => "loopback address",
-            Self::Private => "private address",
-            Self::UniqueLocal => "unique local address",
-            Self::LinkLocal => "link-local address",
-            Self::Multicast => "multicast address",
-            Self::Broadcast => "broadcast address",
-            Self::SharedAddressSpace => "shared address space",
-            Self::Metadata => "metadata service",
-            Self::Reserved => "reserved address",
-            Self::OwnAddress => "address of the relay",
-        })
+        match self {
+            Self::Denied => f.write_str("denied by configuration"),
+            Self::Special(special) => special.fmt(f),
+            Self::OwnAddress => f.write_str("address of the relay"),
+        }
     }
 }
 
@@ -100,32 +73,17 @@ impl TargetPolicy {
         if self.deny.iter().any(|n| n.contains(address)) {
             return Err(Forbidden::Denied);
         }
-        let class = special(address).map(Forbidden::from);
         let mut lists = self.allow.iter().filter(|n| n.contains(address));
-        match class {
-            Some(hard @ (Forbidden::Multicast | Forbidden::Broadcast | Forbidden::Unspecified)) => Err(hard),
-            Some(Forbidden::Metadata) if lists.any(Network::is_single) => Ok(Allowed::ByList),
-            Some(Forbidden::Metadata) => Err(Forbidden::Metadata),
-            _ if lists.next().is_some() => Ok(Allowed::ByList),
-            Some(soft) => Err(soft),
-            None => Ok(Allowed::Public),
-        }
-    }
-}
-
-impl From<Special> for Forbidden {
-    fn from(special: Special) -> Self {
+        let special = special(address);
+        let listed = match special {
+            Some(Special::Multicast | Special::Broadcast | Special::Unspecified) => false,
+            Some(Special::Metadata) => lists.any(Network::is_single),
+            _ => lists.next().is_some(),
+        };
         match special {
-            Special::Unspecified => Self::Unspecified,
-            Special::Loopback => Self::Loopback,
-            Special::Private => Self::Private,
-            Special::UniqueLocal | Special::SiteLocal => Self::UniqueLocal,
-            Special::LinkLocal => Self::LinkLocal,
-            Special::Multicast => Self::Multicast,
-            Special::Broadcast => Self::Broadcast,
-            Special::SharedAddressSpace => Self::SharedAddressSpace,
-            Special::Metadata => Self::Metadata,
-            Special::Reserved => Self::Reserved,
+            _ if listed => Ok(Allowed::ByList),
+            Some(special) => Err(Forbidden::Special(special)),
+            None => Ok(Allowed::Public),
         }
     }
 }
@@ -144,7 +102,7 @@ mod tests {
 
     #[test]
     fn built_in_table() {
-        use Forbidden::*;
+        use Special::*;
         let table = [
             ("8.8.8.8", None),
             ("1.1.1.1", None),
@@ -172,7 +130,7 @@ mod tests {
             ("::1", Some(Loopback)),
             ("fe80::1", Some(LinkLocal)),
             ("fd12::1", Some(UniqueLocal)),
-            ("fec0::1", Some(UniqueLocal)),
+            ("fec0::1", Some(SiteLocal)),
             ("fd00:ec2::254", Some(Metadata)),
             ("ff02::1", Some(Multicast)),
             ("2001:db8::1", Some(Reserved)),
@@ -193,12 +151,14 @@ mod tests {
         ];
         let policy = TargetPolicy::default();
         for (address, expected) in table {
+            let expected = expected.map(Forbidden::Special);
             assert_eq!(policy.check(ip(address)).err(), expected, "{address}");
         }
     }
 
     #[test]
     fn lists() {
+        use Special::{Loopback, Metadata, Multicast, Unspecified};
         let policy = TargetPolicy {
             allow: networks(&[
                 "10.0.0.0/8",
@@ -225,11 +185,11 @@ mod tests {
             ("8.8.8.8", Forbidden::Denied),
             ("::ffff:8.8.8.8", Forbidden::Denied),
             ("64:ff9b::808:808", Forbidden::Denied),
-            ("169.254.169.254", Forbidden::Metadata),
-            ("fd00:ec2::254", Forbidden::Metadata),
-            ("224.0.0.1", Forbidden::Multicast),
-            ("0.0.0.0", Forbidden::Unspecified),
-            ("::1", Forbidden::Loopback),
+            ("169.254.169.254", Forbidden::Special(Metadata)),
+            ("fd00:ec2::254", Forbidden::Special(Metadata)),
+            ("224.0.0.1", Forbidden::Special(Multicast)),
+            ("0.0.0.0", Forbidden::Special(Unspecified)),
+            ("::1", Forbidden::Special(Loopback)),
         ] {
             assert_eq!(policy.check(ip(address)), Err(why), "{address}");
         }
@@ -242,8 +202,8 @@ mod tests {
             ("64:ff9b::a01:101", None),
             ("2002:a01:101::1", None),
             ("64:ff9b::a09:101", Some(Forbidden::Denied)),
-            ("64:ff9b::a9fe:a9fe", Some(Forbidden::Metadata)),
-            ("2002:7f00:1::1", Some(Forbidden::Loopback)),
+            ("64:ff9b::a9fe:a9fe", Some(Forbidden::Special(Metadata))),
+            ("2002:7f00:1::1", Some(Forbidden::Special(Loopback))),
         ] {
             assert_eq!(translators.check(ip(address)).err(), why, "{address}");
         }

@@ -163,11 +163,11 @@ impl<L: Lane> Tunnel<'_, L> {
             // Sockets without a fixed peer have no errors that last; there is nothing to be told to the client.
             Poll::Ready(Err(_)) => return Moved::Some,
         }
-        let (ledger, sender) = (self.ledger, &self.sender);
+        let sender = &self.sender;
         sender
             .outlet()
             .fill_spares(buffers.received.datagrams().count(), &mut buffers.spares);
-        let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
+        let mut down = ToClient::new(sender, self.ledger, &mut buffers.down, &mut buffers.spares);
         // Packets come in runs.
         let mut last = None;
         for (arrived, packet) in buffers.received.datagrams() {
@@ -177,14 +177,7 @@ impl<L: Lane> Tunnel<'_, L> {
                 _ => sender.desk().outgoing(peer).filter(|_| sender.reaches(peer)),
             };
             last = Some((peer, way));
-            pass_on(
-                &mut down,
-                ledger,
-                sender,
-                &mut buffers.spares,
-                (way, peer),
-                packet,
-            );
+            down.push(way, peer, packet);
         }
         drop(down);
         if buffers.received.is_drained() {
@@ -200,40 +193,51 @@ impl<L: Lane> Tunnel<'_, L> {
         if waiting.is_empty() {
             return Moved::Nothing;
         }
-        let (ledger, sender) = (self.ledger, &self.sender);
-        let mut down = Downward::new(sender.outlet(), &mut buffers.down, ledger);
+        let sender = &self.sender;
+        let mut down = ToClient::new(sender, self.ledger, &mut buffers.down, &mut buffers.spares);
         for (peer, packet) in waiting {
-            let way = sender.desk().outgoing(peer);
-            pass_on(
-                &mut down,
-                ledger,
-                sender,
-                &mut buffers.spares,
-                (way, peer),
-                &packet,
-            );
-            buffers.spares.push(packet.into_spent());
+            down.push(sender.desk().outgoing(peer), peer, &packet);
+            down.spares.push(packet.into_spent());
         }
         Moved::Some
     }
 }
 
-/// One packet to the client, on the context that is there for `peer`.
-fn pass_on<L: Lane>(
-    down: &mut Downward<'_, L>,
-    ledger: &Ledger,
-    sender: &BindSender<L>,
-    spares: &mut Vec<Vec<u8>>,
-    (way, peer): (Option<Way>, SocketAddr),
-    packet: &[u8],
-) {
-    match way {
-        None => ledger.dropped(DropCause::NoContext, 1),
-        Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
-        Some(_) if !ledger.admit(1, packet.len()) => {}
-        Some(way) => {
-            let spare = spares.pop().unwrap_or_default();
-            down.push(sender.datagram(spare, way, peer, packet), packet.len());
+/// Packets to the client.
+struct ToClient<'a, L: Lane> {
+    down: Downward<'a, L>,
+    ledger: &'a Ledger,
+    sender: &'a BindSender<L>,
+    spares: &'a mut Vec<Vec<u8>>,
+}
+
+impl<'a, L: Lane> ToClient<'a, L> {
+    fn new(
+        sender: &'a BindSender<L>,
+        ledger: &'a Ledger,
+        datagrams: &'a mut Vec<Vec<u8>>,
+        spares: &'a mut Vec<Vec<u8>>,
+    ) -> Self {
+        Self {
+            down: Downward::new(sender.outlet(), datagrams, ledger),
+            ledger,
+            sender,
+            spares,
+        }
+    }
+
+    /// One of `peer`, on the context that is there for it.
+    fn push(&mut self, way: Option<Way>, peer: SocketAddr, packet: &[u8]) {
+        let (ledger, sender) = (self.ledger, self.sender);
+        match way {
+            None => ledger.dropped(DropCause::NoContext, 1),
+            Some(way) if packet.len() > sender.room(way, peer) => ledger.dropped(DropCause::TooLarge, 1),
+            Some(_) if !ledger.admit(1, packet.len()) => {}
+            Some(way) => {
+                let spare = self.spares.pop().unwrap_or_default();
+                self.down
+                    .push(sender.datagram(spare, way, peer, packet), packet.len());
+            }
         }
     }
 }
