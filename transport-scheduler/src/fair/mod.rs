@@ -53,7 +53,7 @@ struct Node {
     class: Class,
     place: Place,
     ready: bool,
-    deficit: i64,
+    deficit: i32,
 }
 
 const EMPTY: Node = Node {
@@ -198,7 +198,8 @@ impl Fair {
         let Some(node) = self.nodes.get_mut(key as usize) else {
             return;
         };
-        node.deficit = (node.deficit - cost).max(-MAX_DEBT);
+        // Between the debt and one quantum: few bits are enough.
+        node.deficit = (i64::from(node.deficit) - cost).max(-MAX_DEBT) as i32;
         let class = node.class;
         let lower = self.lower_waits();
         match class {
@@ -268,7 +269,7 @@ impl Fair {
                 return Some(key);
             }
             if node.ready {
-                node.deficit += QUANTUM;
+                node.deficit += QUANTUM as i32;
                 // Who is alone takes turns with nobody.
                 if new.is_some() || !old.is_single() {
                     self.relink(key, Place::Old);
@@ -316,7 +317,7 @@ impl Fair {
             place => place,
         };
         if place == Place::New {
-            node.deficit = QUANTUM;
+            node.deficit = QUANTUM as i32;
         }
         node.place = place;
         let class = node.class;
