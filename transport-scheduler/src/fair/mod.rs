@@ -82,7 +82,7 @@ pub(crate) struct Fair {
     edf: Edf,
     weighted: Weighted,
     control: Share,
-    /// Made when the first stream or datagram is sent.
+    /// Made when realtime first goes before others.
     realtime: Option<Box<Recent>>,
     patience: Duration,
 }
@@ -207,7 +207,8 @@ impl Fair {
             Class::Realtime => {
                 self.control.earn(cost);
                 if lower {
-                    self.recent().spend(cost.unsigned_abs());
+                    let recent = self.realtime.get_or_insert_with(|| Box::new(Recent::new()));
+                    recent.spend(cost.unsigned_abs());
                 }
                 if matches!(
                     self.nodes.get(key as usize),
@@ -222,14 +223,12 @@ impl Fair {
             }
             Class::Interactive | Class::Bulk | Class::Background => {
                 self.control.earn(cost);
-                self.recent().earn(cost.unsigned_abs());
+                if let Some(recent) = &mut self.realtime {
+                    recent.earn(cost.unsigned_abs());
+                }
                 self.weighted.charge(class, cost);
             }
         }
-    }
-
-    fn recent(&mut self) -> &mut Recent {
-        self.realtime.get_or_insert_with(|| Box::new(Recent::new()))
     }
 
     /// Gives up the room for keys from `len` on, all idle.
