@@ -29,7 +29,9 @@ const INSIDE: &str = "ADIT_TUNNELS_TEST";
 const NAME: &str = "an_idle_ip_tunnel_costs_the_relay_little";
 const PATIENCE: Duration = Duration::from_mins(2);
 const TUNNELS: u64 = 200;
-const BOUND: i64 = 19_000;
+/// What there is, in KiB: the connection as long as it is silent 9.6, its three streams and their queues 2.6, the tunnel 1.8, the
+/// session 1.4, of which 0.4 are tables of the relay.
+const BOUND: i64 = 15_450;
 
 /// Runs the test again in a namespace; false where that is not allowed.
 fn ran_inside() -> bool {
