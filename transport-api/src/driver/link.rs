@@ -39,24 +39,24 @@ pub(crate) struct Link {
 /// Whoever waits for an answer.
 #[derive(Default)]
 struct Asked {
-    to_open_bi: VecDeque<Arc<OpenReply>>,
-    to_open_uni: VecDeque<Arc<OpenReply>>,
+    bi_openers: VecDeque<Arc<OpenReply>>,
+    uni_openers: VecDeque<Arc<OpenReply>>,
     finishes: Vec<Finish>,
     /// Who wants to know what becomes of a datagram.
     receipts: BTreeMap<DatagramId, Arc<ReceiptReply>>,
 }
 
 impl Asked {
-    fn to_open(&mut self, direction: Direction) -> &mut VecDeque<Arc<OpenReply>> {
+    fn openers(&mut self, direction: Direction) -> &mut VecDeque<Arc<OpenReply>> {
         match direction {
-            Direction::Bi => &mut self.to_open_bi,
-            Direction::Uni => &mut self.to_open_uni,
+            Direction::Bi => &mut self.bi_openers,
+            Direction::Uni => &mut self.uni_openers,
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.to_open_bi.is_empty()
-            && self.to_open_uni.is_empty()
+        self.bi_openers.is_empty()
+            && self.uni_openers.is_empty()
             && self.finishes.is_empty()
             && self.receipts.is_empty()
     }
@@ -138,7 +138,7 @@ impl Link {
 
     /// Room for the scheduler's answer to everybody, and none for those who went away.
     fn wait_to_open(&mut self, direction: Direction, reply: Arc<OpenReply>) {
-        let waiting = self.asked().to_open(direction);
+        let waiting = self.asked().openers(direction);
         if waiting.len() >= 64 {
             waiting.retain(|reply| !reply.is_abandoned());
         }
@@ -149,7 +149,7 @@ impl Link {
     pub(crate) fn open_waiting(&mut self, engine: &mut Connection, direction: Direction) {
         loop {
             let Some(asked) = &mut self.asked else { return };
-            let waiting = asked.to_open(direction);
+            let waiting = asked.openers(direction);
             let Some(reply) = waiting.pop_front() else { return };
             if reply.is_abandoned() {
                 continue;
@@ -426,8 +426,8 @@ impl Link {
             .opens
             .into_iter()
             .map(|(_, reply)| reply)
-            .chain(asked.to_open_bi)
-            .chain(asked.to_open_uni);
+            .chain(asked.bi_openers)
+            .chain(asked.uni_openers);
         // Who went away needs no answer.
         for reply in opens {
             let _ = reply.put(Err(error.clone()));
