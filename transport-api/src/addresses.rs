@@ -49,7 +49,7 @@ pub struct Addresses {
 impl Addresses {
     /// As [`Connection::observed_address`].
     pub fn observed(&self) -> Option<SocketAddr> {
-        lock(&self.shared.state).path_news.as_ref()?.observed
+        lock(&self.shared.state).news().observed
     }
 
     /// Waits until the peer sees this end at another address than `known`, and says where; the error is the end of the connection.
@@ -120,16 +120,15 @@ impl Future for ObservedChanged {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.addresses.shared.state);
-        let news = state.path_news.as_ref();
-        if let Some(observed) = news.and_then(|news| news.observed)
+        if let Some(observed) = state.news().observed
             && Some(observed) != self.known
         {
             return Poll::Ready(Ok(observed));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(reason)));
         }
-        state.path_waiters.add(cx.waker());
+        state.news().path_waiters.add(cx.waker());
         Poll::Pending
     }
 }

@@ -9,6 +9,7 @@
     )
 )]
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -163,7 +164,7 @@ impl Connection {
 
     /// Why the connection ended, if it has.
     pub fn close_reason(&self) -> Option<ConnectionError> {
-        lock(&self.shared().state).ended.clone()
+        lock(&self.shared().state).ended.as_deref().cloned()
     }
 
     /// Ends the connection now. Whatever the peer has not received is lost; the peer reads `code` and `reason`.
@@ -194,7 +195,7 @@ impl Connection {
         {
             let mut state = lock(&self.shared().state);
             match &state.ended {
-                Some(error) => drop(reply.put(Err(FinishError::Connection(error.clone())))),
+                Some(error) => drop(reply.put(Err(FinishError::Connection(ConnectionError::clone(error))))),
                 None => state.orders().finishes.push((deadline, Arc::clone(&reply))),
             }
         }
@@ -302,7 +303,7 @@ impl Open {
         {
             let mut state = lock(&self.connection.shared().state);
             if let Some(error) = &state.ended {
-                return Err(error.clone());
+                return Err(ConnectionError::clone(error));
             }
             state
                 .orders()
@@ -313,6 +314,15 @@ impl Open {
         self.connection.shared().post();
         Ok(reply)
     }
+}
+
+/// The oldest stream nobody has taken yet. Where there is none, there is no room for any.
+fn next_of(accepted: &mut VecDeque<Halves>) -> Option<Halves> {
+    let next = accepted.pop_front();
+    if accepted.is_empty() {
+        *accepted = VecDeque::new();
+    }
+    next
 }
 
 /// Waits for the driver's answer.
@@ -387,9 +397,9 @@ impl Future for AcceptBi {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let halves = {
             let mut state = lock(&self.connection.shared().state);
-            match (state.accepted_bi.pop_front(), &state.ended) {
+            match (next_of(&mut state.accepted_bi), &state.ended) {
                 (Some(halves), _) => halves,
-                (None, Some(error)) => return Poll::Ready(Err(error.clone())),
+                (None, Some(error)) => return Poll::Ready(Err(ConnectionError::clone(error))),
                 (None, None) => {
                     state.bi_waiters.add(cx.waker());
                     return Poll::Pending;
@@ -416,9 +426,9 @@ impl Future for AcceptUni {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let halves = {
             let mut state = lock(&self.connection.shared().state);
-            match (state.accepted_uni.pop_front(), &state.ended) {
+            match (next_of(&mut state.accepted_uni), &state.ended) {
                 (Some(halves), _) => halves,
-                (None, Some(error)) => return Poll::Ready(Err(error.clone())),
+                (None, Some(error)) => return Poll::Ready(Err(ConnectionError::clone(error))),
                 (None, None) => {
                     state.uni_waiters.add(cx.waker());
                     return Poll::Pending;
@@ -442,13 +452,13 @@ impl Future for BundleUpdate {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.shared.state);
-        if let Some(bundle) = state.bundle.take() {
+        if let Some(bundle) = state.news().bundle.take() {
             return Poll::Ready(Ok(bundle));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(reason)));
         }
-        state.bundle_waiters.add(cx.waker());
+        state.news().bundle_waiters.add(cx.waker());
         Poll::Pending
     }
 }
@@ -466,7 +476,7 @@ impl Future for Closed {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.shared.state);
         if let Some(reason) = &state.ended {
-            return Poll::Ready(reason.clone());
+            return Poll::Ready(ConnectionError::clone(reason));
         }
         state.end_waiters.add(cx.waker());
         Poll::Pending

@@ -130,7 +130,7 @@ impl Connection {
         {
             let mut queue = lock(&shared.datagrams);
             if let Some(error) = &queue.ended {
-                return Err(SendDatagramError::Connection(error.clone()));
+                return Err(SendDatagramError::Connection(ConnectionError::clone(error)));
             }
             if receipt.is_some() && queue.receipts >= MAX_RECEIPTS
                 || !make_room(
@@ -291,7 +291,7 @@ impl Future for SendDatagram {
         {
             let mut queue = lock(&shared.datagrams);
             if let Some(error) = &queue.ended {
-                return Poll::Ready(Err(SendDatagramError::Connection(error.clone())));
+                return Poll::Ready(Err(SendDatagramError::Connection(ConnectionError::clone(error))));
             }
             let crowded = this.receipt.is_some() && queue.receipts >= MAX_RECEIPTS;
             if crowded || !fits(&mut queue, &shared, data.len(), options.flow.is_some()) {
@@ -360,7 +360,7 @@ impl Future for MaxDatagramSizeChanged {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut queue = lock(&self.shared.datagrams);
         if let Some(error) = &queue.ended {
-            return Poll::Ready(Err(error.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(error)));
         }
         let size = self.shared.max_datagram();
         if size != self.known {
@@ -388,7 +388,7 @@ impl Future for ReadDatagram {
             return Poll::Ready(Ok(data));
         }
         if let Some(error) = &queue.ended {
-            return Poll::Ready(Err(error.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(error)));
         }
         queue.readers.add(cx.waker());
         Poll::Pending

@@ -156,14 +156,13 @@ impl Future for NextPathChange {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.shared.state);
-        let news = state.path_news.as_mut();
-        if let Some(change) = news.and_then(|news| news.changes.pop_front()) {
+        if let Some(change) = state.news().changes.pop_front() {
             return Poll::Ready(Ok(change));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(reason)));
         }
-        state.path_waiters.add(cx.waker());
+        state.news().path_waiters.add(cx.waker());
         Poll::Pending
     }
 }

@@ -67,13 +67,13 @@ impl Future for TicketUpdate {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = lock(&self.shared.state);
-        if let Some(Ticket(ticket)) = state.tickets.pop_front() {
+        if let Some(Ticket(ticket)) = state.news().tickets.pop_front() {
             return Poll::Ready(Ok(*ticket));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(reason)));
         }
-        state.ticket_waiters.add(cx.waker());
+        state.news().ticket_waiters.add(cx.waker());
         Poll::Pending
     }
 }
@@ -94,7 +94,7 @@ impl Future for EarlyAccepted {
             return Poll::Ready(Ok(info.early_accepted == Some(true)));
         }
         if let Some(reason) = &state.ended {
-            return Poll::Ready(Err(reason.clone()));
+            return Poll::Ready(Err(ConnectionError::clone(reason)));
         }
         state.info_waiters.add(cx.waker());
         Poll::Pending

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use crate::connection::Guard;
 use crate::driver::shared::{RECV_BUFFER, RecvShared, SEND_BUFFER, SendShared, lock};
 use crate::engine::{Blocks, Class, StreamId};
-use crate::error::{ReadError, ReadToEndError, WriteError};
+use crate::error::{ConnectionError, ReadError, ReadToEndError, WriteError};
 use crate::wait::Wait;
 
 /// Blocks of 8 KiB that a reader takes at once: enough for few locks, and no second queue.
@@ -68,7 +68,7 @@ impl SendStream {
         let taken = {
             let mut state = lock(&self.shared.state);
             if let Some(error) = &state.lost {
-                return Poll::Ready(Err(WriteError::Connection(error.clone())));
+                return Poll::Ready(Err(WriteError::Connection(ConnectionError::clone(error))));
             }
             if let Some(code) = state.stopped {
                 return Poll::Ready(Err(WriteError::Stopped(code)));
@@ -100,7 +100,7 @@ impl SendStream {
         {
             let mut state = lock(&self.shared.state);
             if let Some(error) = &state.lost {
-                return Err(WriteError::Connection(error.clone()));
+                return Err(WriteError::Connection(ConnectionError::clone(error)));
             }
             if let Some(code) = state.stopped {
                 return Err(WriteError::Stopped(code));
@@ -119,7 +119,7 @@ impl SendStream {
         {
             let mut state = lock(&self.shared.state);
             if let Some(error) = &state.lost {
-                return Err(WriteError::Connection(error.clone()));
+                return Err(WriteError::Connection(ConnectionError::clone(error)));
             }
             if state.reset.is_some() || state.acknowledged {
                 return Err(WriteError::Finished);
@@ -243,7 +243,7 @@ impl Future for Stopped {
             return Poll::Ready(Ok(None));
         }
         if let Some(error) = &state.lost {
-            return Poll::Ready(Err(WriteError::Connection(error.clone())));
+            return Poll::Ready(Err(WriteError::Connection(ConnectionError::clone(error))));
         }
         state.watchers.add(cx.waker());
         Poll::Pending
@@ -343,7 +343,7 @@ impl RecvStream {
                     return Poll::Ready(Ok(false));
                 }
                 if let Some(error) = &state.lost {
-                    return Poll::Ready(Err(ReadError::Connection(error.clone())));
+                    return Poll::Ready(Err(ReadError::Connection(ConnectionError::clone(error))));
                 }
                 state.reader = Some(waker.clone());
                 return Poll::Pending;
@@ -363,7 +363,7 @@ impl RecvStream {
         {
             let mut state = lock(&self.shared.state);
             if let Some(error) = &state.lost {
-                return Err(ReadError::Connection(error.clone()));
+                return Err(ReadError::Connection(ConnectionError::clone(error)));
             }
             if state.stop.is_some() {
                 return Err(ReadError::Stopped);

@@ -10,13 +10,13 @@ struct Link {
     after: Key,
 }
 
-/// Makes room for `key`: in small steps for the few streams that most connections have, by doubling for more.
+/// Makes room for `key`: for no more than the few streams that most connections have, by doubling for others.
 pub(crate) fn reach<T: Clone>(places: &mut Vec<T>, key: Key, empty: T) {
-    const STEP: usize = 4;
+    const FEW: usize = 16;
     let wanted = key as usize + 1;
     if places.len() < wanted {
-        if wanted <= 4 * STEP {
-            places.reserve_exact(wanted.next_multiple_of(STEP) - places.len());
+        if wanted <= FEW {
+            places.reserve_exact(wanted - places.len());
         }
         places.resize(wanted, empty);
     }

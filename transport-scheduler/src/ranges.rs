@@ -3,34 +3,39 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Disjoint, non-touching, non-empty ranges in rising order. Made for sets that change at their ends.
+type Ranges = VecDeque<Range<u64>>;
+
+/// Disjoint, non-touching, non-empty ranges in rising order. Made for sets that change at their ends; most never have any, and
+/// those that had keep their room until they are cleared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RangeSet {
-    ranges: VecDeque<Range<u64>>,
+    ranges: Option<Box<Ranges>>,
 }
 
 impl RangeSet {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.len() == 0
     }
 
     /// Number of disjoint ranges.
     pub(crate) fn len(&self) -> usize {
-        self.ranges.len()
+        self.ranges.as_ref().map_or(0, |ranges| ranges.len())
     }
 
     pub(crate) fn first(&self) -> Option<Range<u64>> {
-        self.ranges.front().cloned()
+        self.ranges.as_ref()?.front().cloned()
     }
 
     pub(crate) fn pop_first(&mut self) -> Option<Range<u64>> {
-        self.ranges.pop_front()
+        self.ranges.as_mut()?.pop_front()
     }
 
     /// Whether inserting `range` would make one range more, because it touches none.
     pub(crate) fn adds(&self, range: &Range<u64>) -> bool {
-        let at = self.first_reaching(range.start);
-        self.ranges.get(at).is_none_or(|next| next.start > range.end)
+        self.ranges.as_ref().is_none_or(|ranges| {
+            let at = first_reaching(ranges, range.start);
+            ranges.get(at).is_none_or(|next| next.start > range.end)
+        })
     }
 
     /// Adds all offsets of `range`.
@@ -38,67 +43,69 @@ impl RangeSet {
         if range.is_empty() {
             return;
         }
-        let at = self.first_reaching(range.start);
+        let ranges = self.ranges.get_or_insert_default();
+        let at = first_reaching(ranges, range.start);
         let mut after = at;
         let mut end = range.end;
-        while let Some(next) = self.ranges.get(after).filter(|next| next.start <= range.end) {
+        while let Some(next) = ranges.get(after).filter(|next| next.start <= range.end) {
             end = end.max(next.end);
             after += 1;
         }
-        match self.ranges.get_mut(at).filter(|_| after > at) {
+        match ranges.get_mut(at).filter(|_| after > at) {
             Some(merged) => {
                 merged.start = merged.start.min(range.start);
                 merged.end = end;
-                self.ranges.drain(at + 1..after);
+                ranges.drain(at + 1..after);
             }
-            None => self.ranges.insert(at, range),
+            None => ranges.insert(at, range),
         }
     }
 
     /// Takes all offsets of `range` away.
     pub(crate) fn remove(&mut self, range: Range<u64>) {
-        if range.is_empty() {
+        let Some(ranges) = self.ranges.as_mut().filter(|_| !range.is_empty()) else {
             return;
-        }
-        let mut at = self.ranges.partition_point(|r| r.end <= range.start);
-        if let Some(cut) = self.ranges.get_mut(at).filter(|r| r.start < range.start) {
+        };
+        let mut at = ranges.partition_point(|r| r.end <= range.start);
+        if let Some(cut) = ranges.get_mut(at).filter(|r| r.start < range.start) {
             let tail = range.end..cut.end;
             cut.end = range.start;
             at += 1;
             if !tail.is_empty() {
-                self.ranges.insert(at, tail);
+                ranges.insert(at, tail);
                 return;
             }
         }
         let mut after = at;
-        while self.ranges.get(after).is_some_and(|r| r.end <= range.end) {
+        while ranges.get(after).is_some_and(|r| r.end <= range.end) {
             after += 1;
         }
-        self.ranges.drain(at..after);
-        if let Some(cut) = self.ranges.get_mut(at) {
+        ranges.drain(at..after);
+        if let Some(cut) = ranges.get_mut(at) {
             cut.start = cut.start.max(range.end);
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.ranges = VecDeque::new();
+        self.ranges = None;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
-        self.ranges.iter()
+        self.ranges.iter().flat_map(|ranges| ranges.iter())
     }
 
     /// Bytes on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.ranges.capacity() * size_of::<Range<u64>>()
+        let bytes = |ranges: &Ranges| size_of::<Ranges>() + ranges.capacity() * size_of::<Range<u64>>();
+        self.ranges.as_ref().map_or(0, |ranges| bytes(ranges))
     }
+}
 
-    /// Index of the first range that ends at or behind `offset`; the search begins where changes are common: at the end.
-    fn first_reaching(&self, offset: u64) -> usize {
-        match self.ranges.back() {
-            Some(last) if last.end >= offset => self.ranges.partition_point(|r| r.end < offset),
-            _ => self.ranges.len(),
-        }
+/// Index of the first range that ends at or behind `offset`; the search begins where changes are common: at the end.
+fn first_reaching(ranges: &Ranges, offset: u64) -> usize {
+    match ranges.back() {
+        Some(last) if last.end >= offset => ranges.partition_point(|r| r.end < offset),
+        _ => ranges.len(),
     }
 }
 

@@ -28,6 +28,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     cli::{Cli, Command},
@@ -69,9 +70,9 @@ fn run(cli: Cli) -> Outcome {
 }
 
 fn start_log(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(level);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        // One of the words that the command line takes.
+        .with_max_level(level.parse().unwrap_or(LevelFilter::WARN))
         .with_writer(std::io::stderr);
     // A second logger cannot exist in this process; if it did, the first would stay.
     let _ = log.try_init();

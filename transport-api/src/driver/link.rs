@@ -30,13 +30,36 @@ pub(crate) struct Link {
     pub(crate) handle: Handle,
     pub(crate) shared: Arc<ConnectionShared>,
     pub(crate) streams: Streams,
-    waiting_bi: VecDeque<Arc<OpenReply>>,
-    waiting_uni: VecDeque<Arc<OpenReply>>,
+    /// Nearly always there is none.
+    asked: Option<Box<Asked>>,
+    /// Datagrams wait in the handle's queue because the engine's is full.
+    datagrams_wait: bool,
+}
+
+/// Whoever waits for an answer.
+#[derive(Default)]
+struct Asked {
+    bi_openers: VecDeque<Arc<OpenReply>>,
+    uni_openers: VecDeque<Arc<OpenReply>>,
     finishes: Vec<Finish>,
     /// Who wants to know what becomes of a datagram.
     receipts: BTreeMap<DatagramId, Arc<ReceiptReply>>,
-    /// Datagrams wait in the handle's queue because the engine's is full.
-    datagrams_wait: bool,
+}
+
+impl Asked {
+    fn openers(&mut self, direction: Direction) -> &mut VecDeque<Arc<OpenReply>> {
+        match direction {
+            Direction::Bi => &mut self.bi_openers,
+            Direction::Uni => &mut self.uni_openers,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bi_openers.is_empty()
+            && self.uni_openers.is_empty()
+            && self.finishes.is_empty()
+            && self.receipts.is_empty()
+    }
 }
 
 /// Places kept for datagrams on their way.
@@ -48,10 +71,7 @@ impl Link {
             handle,
             shared,
             streams: Streams::default(),
-            waiting_bi: VecDeque::new(),
-            waiting_uni: VecDeque::new(),
-            finishes: Vec::new(),
-            receipts: BTreeMap::new(),
+            asked: None,
             datagrams_wait: false,
         }
     }
@@ -81,7 +101,7 @@ impl Link {
                 .instant
                 .checked_add(after)
                 .unwrap_or(now.instant + Duration::from_hours(24));
-            self.finishes.push(Finish {
+            self.asked().finishes.push(Finish {
                 deadline,
                 after,
                 reply,
@@ -100,6 +120,15 @@ impl Link {
         if let Some((code, reason)) = close {
             engine.close(now, code, &reason);
         }
+        self.asked.take_if(|asked| asked.is_empty());
+    }
+
+    fn asked(&mut self) -> &mut Asked {
+        self.asked.get_or_insert_default()
+    }
+
+    fn finishes(&self) -> &[Finish] {
+        self.asked.as_ref().map_or(&[], |asked| &asked.finishes)
     }
 
     fn take_orders(&self) -> Orders {
@@ -109,10 +138,7 @@ impl Link {
 
     /// Room for the scheduler's answer to everybody, and none for those who went away.
     fn wait_to_open(&mut self, direction: Direction, reply: Arc<OpenReply>) {
-        let waiting = match direction {
-            Direction::Bi => &mut self.waiting_bi,
-            Direction::Uni => &mut self.waiting_uni,
-        };
+        let waiting = self.asked().openers(direction);
         if waiting.len() >= 64 {
             waiting.retain(|reply| !reply.is_abandoned());
         }
@@ -122,10 +148,8 @@ impl Link {
     /// Opens streams for those who wait, first come first served.
     pub(crate) fn open_waiting(&mut self, engine: &mut Connection, direction: Direction) {
         loop {
-            let waiting = match direction {
-                Direction::Bi => &mut self.waiting_bi,
-                Direction::Uni => &mut self.waiting_uni,
-            };
+            let Some(asked) = &mut self.asked else { return };
+            let waiting = asked.openers(direction);
             let Some(reply) = waiting.pop_front() else { return };
             if reply.is_abandoned() {
                 continue;
@@ -202,18 +226,20 @@ impl Link {
     /// A ticket: a few are kept until somebody asks.
     pub(crate) fn receive_ticket(&self, ticket: Ticket, out: &mut Outbox) {
         let mut state = lock(&self.shared.state);
-        if state.tickets.len() >= MAX_TICKETS {
-            state.tickets.pop_front();
+        let news = state.news();
+        if news.tickets.len() >= MAX_TICKETS {
+            news.tickets.pop_front();
         }
-        state.tickets.push_back(ticket);
-        state.ticket_waiters.take_into(&mut out.wakers);
+        news.tickets.push_back(ticket);
+        news.ticket_waiters.take_into(&mut out.wakers);
     }
 
     /// The relay's next bundle: the newest one is kept until somebody asks.
     pub(crate) fn receive_bundle(&self, bundle: Bundle, out: &mut Outbox) {
         let mut state = lock(&self.shared.state);
-        state.bundle = Some(bundle);
-        state.bundle_waiters.take_into(&mut out.wakers);
+        let news = state.news();
+        news.bundle = Some(bundle);
+        news.bundle_waiters.take_into(&mut out.wakers);
     }
 
     /// Handle's datagrams → scheduler, many under one lock. With `DropOldest` the scheduler's queue decides what goes; otherwise
@@ -262,7 +288,7 @@ impl Link {
             ..now
         };
         match (engine.send_datagram(since, queued.data, options), queued.receipt) {
-            (Ok(id), Some(receipt)) => drop(self.receipts.insert(id, receipt)),
+            (Ok(id), Some(receipt)) => drop(self.asked().receipts.insert(id, receipt)),
             (Ok(_), None) => {}
             (Err(_), receipt) => {
                 // The path narrowed after the caller's check.
@@ -276,7 +302,8 @@ impl Link {
 
     /// It is known what became of a datagram.
     pub(crate) fn datagram_settled(&mut self, id: DatagramId, outcome: DatagramOutcome, out: &mut Outbox) {
-        if let Some(receipt) = self.receipts.remove(&id) {
+        let receipt = self.asked.as_mut().and_then(|asked| asked.receipts.remove(&id));
+        if let Some(receipt) = receipt {
             self.answer_receipt(&receipt, outcome, out);
         }
     }
@@ -293,19 +320,22 @@ impl Link {
 
     /// Whether time or transmission may let this link go on although no event says so.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.datagrams_wait || !self.finishes.is_empty()
+        self.datagrams_wait || !self.finishes().is_empty()
     }
 
     /// After a drain. True: the engine was changed, drain again.
     pub(crate) fn settle(&mut self, now: Now, engine: &mut Connection, out: &mut Outbox) -> bool {
         let mut changed =
             self.datagrams_wait && self.may_send_datagrams(engine) && self.send_datagrams(now, engine, out);
-        if self.finishes.is_empty() {
+        if self.finishes().is_empty() {
             return changed;
         }
         let missing = self.streams.unacknowledged();
         let drained = missing == 0 && self.datagrams_are_sent(engine);
-        let late = self.finishes.iter().any(|finish| finish.deadline <= now.instant);
+        let late = self
+            .finishes()
+            .iter()
+            .any(|finish| finish.deadline <= now.instant);
         if drained || late {
             self.reply_finishes(|finish| {
                 if drained {
@@ -329,21 +359,26 @@ impl Link {
     }
 
     fn reply_finishes(&mut self, answer: impl Fn(&Finish) -> Result<(), FinishError>) {
-        for finish in self.finishes.drain(..) {
+        let finishes = self
+            .asked
+            .as_mut()
+            .map(|asked| std::mem::take(&mut asked.finishes));
+        for finish in finishes.unwrap_or_default() {
             // Nobody need wait for it.
             let _ = finish.reply.put(answer(&finish));
         }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.finishes.iter().map(|finish| finish.deadline).min()
+        self.finishes().iter().map(|finish| finish.deadline).min()
     }
 
     /// The peer sees this end somewhere else.
     pub(crate) fn observe(&self, engine: &Connection, out: &mut Outbox) {
         let mut state = lock(&self.shared.state);
-        state.path_news.get_or_insert_default().observed = engine.observed_address();
-        state.path_waiters.take_into(&mut out.wakers);
+        let news = state.news();
+        news.observed = engine.observed_address();
+        news.path_waiters.take_into(&mut out.wakers);
     }
 
     /// Tells handles the size that fits now.
@@ -374,23 +409,25 @@ impl Link {
         self.streams.end(engine, error, out);
         {
             let mut state = lock(&self.shared.state);
-            state.ended = Some(error.clone());
+            state.ended = Some(Box::new(error.clone()));
             state.stats = stats.map(Box::new).or_else(|| state.stats.take());
             state.bi_waiters.take_into(&mut out.wakers);
             state.uni_waiters.take_into(&mut out.wakers);
             state.end_waiters.take_into(&mut out.wakers);
-            state.bundle_waiters.take_into(&mut out.wakers);
-            state.ticket_waiters.take_into(&mut out.wakers);
-            state.path_waiters.take_into(&mut out.wakers);
+            let news = state.news();
+            news.bundle_waiters.take_into(&mut out.wakers);
+            news.ticket_waiters.take_into(&mut out.wakers);
+            news.path_waiters.take_into(&mut out.wakers);
             state.info_waiters.take_into(&mut out.wakers);
         }
         let orders = self.take_orders();
+        let asked = *self.asked.take().unwrap_or_default();
         let opens = orders
             .opens
             .into_iter()
             .map(|(_, reply)| reply)
-            .chain(self.waiting_bi)
-            .chain(self.waiting_uni);
+            .chain(asked.bi_openers)
+            .chain(asked.uni_openers);
         // Who went away needs no answer.
         for reply in opens {
             let _ = reply.put(Err(error.clone()));
@@ -401,7 +438,7 @@ impl Link {
         orders.queries.into_iter().for_each(refuse);
         let unsent = {
             let mut queue = lock(&self.shared.datagrams);
-            queue.ended = Some(error.clone());
+            queue.ended = Some(Box::new(error.clone()));
             queue.receipts = 0;
             queue.readers.take_into(&mut out.wakers);
             queue.writers.take_into(&mut out.wakers);
@@ -410,7 +447,7 @@ impl Link {
         };
         let unsent = unsent.into_iter().flat_map(|sending| sending.queue);
         let unsent = unsent.filter_map(|queued| queued.receipt);
-        for receipt in self.receipts.into_values().chain(unsent) {
+        for receipt in asked.receipts.into_values().chain(unsent) {
             let _ = receipt.put(Err(error.clone()));
         }
     }

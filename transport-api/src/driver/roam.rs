@@ -58,12 +58,12 @@ pub(super) fn on_change(
 ) {
     {
         let mut state = lock(&link.shared.state);
-        let changes = &mut state.path_news.get_or_insert_default().changes;
-        if changes.len() >= MAX_PATH_CHANGES {
-            changes.pop_front();
+        let news = state.news();
+        if news.changes.len() >= MAX_PATH_CHANGES {
+            news.changes.pop_front();
         }
-        changes.push_back(change);
-        state.path_waiters.take_into(&mut out.wakers);
+        news.changes.push_back(change);
+        news.path_waiters.take_into(&mut out.wakers);
     }
     if change.state == PathState::Suspect && *failover != Failover::Off {
         try_others(now, change.reason, failover, engine, out);

@@ -111,7 +111,7 @@ pub(crate) struct SendState {
     pub(crate) stopped: Option<u64>,
     /// The peer has everything, FIN included.
     pub(crate) acknowledged: bool,
-    pub(crate) lost: Option<ConnectionError>,
+    pub(crate) lost: Option<Box<ConnectionError>>,
     pub(crate) writer: Option<Waker>,
     pub(crate) watchers: Waiters,
 }
@@ -154,7 +154,7 @@ pub(crate) struct RecvState {
     pub(crate) fin: bool,
     pub(crate) reset: Option<u64>,
     pub(crate) stop: Option<u64>,
-    pub(crate) lost: Option<ConnectionError>,
+    pub(crate) lost: Option<Box<ConnectionError>>,
     /// The scheduler may have more, and there was no room for it.
     pub(crate) starved: bool,
     /// The peer opened it before it had shown that it is there.
@@ -248,13 +248,20 @@ pub(crate) const MAX_TICKETS: usize = 8;
 pub(crate) type FinishReply = Reply<Result<(), FinishError>>;
 pub(crate) type OpenReply = Reply<Result<Halves, ConnectionError>>;
 
-/// What was heard of paths.
+/// What was heard of a connection, and who wants to hear more: for most connections at a relay nothing and nobody.
 #[derive(Debug, Default)]
-pub(crate) struct PathNews {
+pub(crate) struct News {
+    /// The newest bundle nobody has asked for yet.
+    pub(crate) bundle: Option<Bundle>,
+    pub(crate) bundle_waiters: Waiters,
+    /// The newest tickets nobody has asked for yet, at most [`MAX_TICKETS`].
+    pub(crate) tickets: VecDeque<Ticket>,
+    pub(crate) ticket_waiters: Waiters,
     /// The newest changes of paths nobody has asked for yet, at most [`MAX_PATH_CHANGES`].
     pub(crate) changes: VecDeque<PathChange>,
     /// Where the peer sees this end.
     pub(crate) observed: Option<SocketAddr>,
+    pub(crate) path_waiters: Waiters,
 }
 
 /// What handles ask the driver for.
@@ -274,7 +281,7 @@ pub(crate) struct ConnectionState {
     /// What the handshake brought, once it is over.
     pub(crate) info: Option<Info>,
     pub(crate) info_waiters: Waiters,
-    pub(crate) ended: Option<ConnectionError>,
+    pub(crate) ended: Option<Box<ConnectionError>>,
     /// What was asked for since the driver looked; nothing, nearly always.
     pub(crate) orders: Option<Box<Orders>>,
     pub(crate) accepted_bi: VecDeque<Halves>,
@@ -282,15 +289,7 @@ pub(crate) struct ConnectionState {
     pub(crate) bi_waiters: Waiters,
     pub(crate) uni_waiters: Waiters,
     pub(crate) end_waiters: Waiters,
-    /// The newest bundle nobody has asked for yet.
-    pub(crate) bundle: Option<Bundle>,
-    pub(crate) bundle_waiters: Waiters,
-    /// The newest tickets nobody has asked for yet, at most [`MAX_TICKETS`].
-    pub(crate) tickets: VecDeque<Ticket>,
-    pub(crate) ticket_waiters: Waiters,
-    /// Most connections have none.
-    pub(crate) path_news: Option<Box<PathNews>>,
-    pub(crate) path_waiters: Waiters,
+    news: Option<Box<News>>,
     /// The last ones, after the end.
     pub(crate) stats: Option<Box<ConnectionStats>>,
 }
@@ -380,7 +379,7 @@ pub(crate) struct DatagramState {
     pub(crate) plain: Sending,
     pub(crate) flows: Sending,
     pub(crate) sending_dropped: u64,
-    pub(crate) ended: Option<ConnectionError>,
+    pub(crate) ended: Option<Box<ConnectionError>>,
     pub(crate) readers: Waiters,
     pub(crate) writers: Waiters,
     /// Receipts whose answer is due, at most [`MAX_RECEIPTS`](crate::datagram::MAX_RECEIPTS).
@@ -404,6 +403,10 @@ impl ConnectionState {
     /// Where to ask the driver for something; whoever does must post the connection.
     pub(crate) fn orders(&mut self) -> &mut Orders {
         self.orders.get_or_insert_default()
+    }
+
+    pub(crate) fn news(&mut self) -> &mut News {
+        self.news.get_or_insert_default()
     }
 }
 

@@ -153,12 +153,12 @@ impl Streams {
         }
         for shared in std::mem::take(&mut self.recv).into_values() {
             let mut state = lock(&shared.state);
-            state.lost = Some(error.clone());
+            state.lost = Some(Box::new(error.clone()));
             out.wakers.extend(state.reader.take());
         }
         for side in std::mem::take(&mut self.send).into_values() {
             let mut state = lock(&side.shared.state);
-            state.lost = Some(error.clone());
+            state.lost = Some(Box::new(error.clone()));
             state.queue.clear();
             out.wakers.extend(state.writer.take());
             state.watchers.take_into(&mut out.wakers);

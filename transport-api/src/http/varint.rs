@@ -44,13 +44,13 @@ fn encoded_len(first: u8) -> usize {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PairReader {
     bytes: [u8; 16],
-    filled: usize,
+    filled: u8,
 }
 
 impl PairReader {
     /// Bytes still needed at the least; never more than belong to the pair.
     pub fn missing(&self) -> usize {
-        let have = self.bytes.get(..self.filled).unwrap_or_default();
+        let have = self.have();
         let Some(&first) = have.first() else { return 2 };
         let kind = encoded_len(first);
         let needed = match have.get(kind) {
@@ -58,6 +58,10 @@ impl PairReader {
             None => kind + 1,
         };
         needed - have.len()
+    }
+
+    fn have(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.filled)).unwrap_or_default()
     }
 
     /// Whether some bytes of a pair have been read, but not all.
@@ -70,8 +74,7 @@ impl PairReader {
         loop {
             let missing = self.missing();
             if missing == 0 {
-                let have = self.bytes.get(..self.filled).unwrap_or_default();
-                let (kind, rest) = take(have)?;
+                let (kind, rest) = take(self.have())?;
                 let (length, _) = take(rest)?;
                 self.filled = 0;
                 return Some((kind, length));
@@ -80,10 +83,9 @@ impl PairReader {
             if now.is_empty() {
                 return None;
             }
-            self.bytes
-                .get_mut(self.filled..self.filled + now.len())?
-                .copy_from_slice(now);
-            self.filled += now.len();
+            let place = self.bytes.get_mut(usize::from(self.filled)..)?;
+            place.get_mut(..now.len())?.copy_from_slice(now);
+            self.filled += now.len() as u8;
             *input = later;
         }
     }

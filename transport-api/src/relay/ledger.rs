@@ -1,7 +1,7 @@
 //! One tunnel's account: what it may use, what it has used, and who is told. All figures of tunnels are counted here, those of
 //! the relay and those of the tunnel at once.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -48,22 +48,28 @@ pub(super) struct Holder {
     pub(super) peer: Peer,
     pub(super) protocol: Protocol,
     /// Only if it is to be told.
-    pub(super) target: Option<Target>,
-    pub(super) account: Option<Account>,
+    pub(super) target: Option<Box<Target>>,
+    pub(super) account: Option<Box<Account>>,
 }
 
-/// The account of one tunnel.
+/// What was granted, and how fast it is used.
+struct Limited {
+    limits: TunnelLimits,
+    bits: Pace,
+    packets: Pace,
+}
+
+/// The account of one tunnel. What few tunnels have is made when it is needed.
 pub(super) struct Ledger {
     shared: Arc<Shared>,
     holder: Holder,
-    limits: TunnelLimits,
+    /// `None`: no limits.
+    limited: Option<Box<Limited>>,
     rate: Option<Arc<SharedRate>>,
     session_pace: Rc<Pace>,
-    bits: Pace,
-    packets: Pace,
-    contexts: Slots,
+    contexts: OnceCell<Slots>,
     carried: Cell<Carried>,
-    drops: Cell<TunnelDrops>,
+    drops: RefCell<Option<Box<TunnelDrops>>>,
     opened: Cell<Option<Instant>>,
     over: Cell<Option<TunnelEnd>>,
     waiting: RefCell<Option<Waker>>,
@@ -85,22 +91,31 @@ impl Drop for ContextSlot {
 
 impl Ledger {
     pub(super) fn new(shared: Arc<Shared>, holder: Holder, grant: &Grant, session_pace: Rc<Pace>) -> Self {
-        let now = clock::now().instant;
+        let limited = (grant.limits != TunnelLimits::default()).then(|| {
+            let now = clock::now().instant;
+            Box::new(Limited {
+                limits: grant.limits,
+                bits: Pace::new(now),
+                packets: Pace::new(now),
+            })
+        });
         Self {
             shared,
             holder,
-            limits: grant.limits,
+            limited,
             rate: grant.rate.clone(),
             session_pace,
-            bits: Pace::new(now),
-            packets: Pace::new(now),
-            contexts: Slots::default(),
+            contexts: OnceCell::new(),
             carried: Cell::default(),
-            drops: Cell::default(),
+            drops: RefCell::default(),
             opened: Cell::new(None),
             over: Cell::new(None),
             waiting: RefCell::new(None),
         }
+    }
+
+    fn limits(&self) -> Option<&TunnelLimits> {
+        self.limited.as_ref().map(|limited| &limited.limits)
     }
 
     /// The tunnel's number.
@@ -173,10 +188,10 @@ impl Ledger {
             protocol: self.holder.protocol,
             tenant: self.holder.account.as_ref().map(|account| account.id),
             peer: &self.holder.peer,
-            target: self.holder.target.as_ref(),
+            target: self.holder.target.as_deref(),
             open_for: clock::now().instant.saturating_duration_since(opened),
             carried: self.carried.get(),
-            drops: self.drops.get(),
+            drops: self.drops.borrow().as_deref().copied().unwrap_or_default(),
         });
     }
 
@@ -188,21 +203,19 @@ impl Ledger {
             tenant.map(|tenant| &tenant.bits),
             self.rate.as_deref(),
         ];
-        let own = [
-            (&*self.session_pace, Unit::Bits, self.shared.session_bits()),
-            (
-                &self.bits,
-                Unit::Bits,
-                self.limits.bits_per_s.map_or(0, at_least_one),
-            ),
-            (
-                &self.packets,
-                Unit::Packets,
-                self.limits.packets_per_s.map_or(0, at_least_one),
-            ),
-        ];
+        let session = (&*self.session_pace, Unit::Bits, self.shared.session_bits());
+        let own = self.limited.iter().flat_map(|own| {
+            let (bits, packets) = (own.limits.bits_per_s, own.limits.packets_per_s);
+            [
+                (&own.bits, Unit::Bits, bits.map_or(0, at_least_one)),
+                (&own.packets, Unit::Packets, packets.map_or(0, at_least_one)),
+            ]
+        });
         let shared = shared.into_iter().flatten().map(SharedRate::parts);
-        shared.chain(own).filter(|(_, _, per_s)| *per_s > 0)
+        shared
+            .chain([session])
+            .chain(own)
+            .filter(|(_, _, per_s)| *per_s > 0)
     }
 
     /// Whether packets of this length altogether may pass; what may not is counted as dropped.
@@ -250,7 +263,7 @@ impl Ledger {
             all.add(packets);
         }
         let spent = |max| carried.bytes_up + carried.bytes_down >= max;
-        if self.limits.bytes.is_some_and(spent) {
+        if self.limits().and_then(|limits| limits.bytes).is_some_and(spent) {
             self.end(TunnelEnd::Bytes);
         }
         if let Some(account) = &self.holder.account
@@ -278,9 +291,10 @@ impl Ledger {
         if packets == 0 {
             return;
         }
-        let mut drops = self.drops.get();
-        drops.add(cause, packets);
-        self.drops.set(drops);
+        self.drops
+            .borrow_mut()
+            .get_or_insert_default()
+            .add(cause, packets);
         let all = self.accounting();
         let bound = self.holder.protocol == Protocol::Bind;
         let counter = match cause {
@@ -302,7 +316,9 @@ impl Ledger {
 
     /// Room for one more compression context of this tunnel.
     pub(super) fn take_context(&self) -> Option<ContextSlot> {
-        let own = self.contexts.take(self.limits.contexts.unwrap_or(usize::MAX))?;
+        let max = self.limits().and_then(|limits| limits.contexts);
+        let contexts = self.contexts.get_or_init(Slots::default);
+        let own = contexts.take(max.unwrap_or(usize::MAX))?;
         let tenant = match &self.holder.account {
             Some(account) => Some(account.tenant.take(Countable::Contexts)?),
             None => None,
@@ -347,19 +363,21 @@ impl Ledger {
 
     /// Waits until the tunnel has used up what it was granted; says meanwhile what it has used, if that is wanted.
     async fn over(&self, local: &Handle) -> TunnelEnd {
-        let mut lifetime = self.limits.lifetime.map(|time| local.sleep(time));
+        // Most tunnels have neither.
+        let lifetime = self.limits().and_then(|limits| limits.lifetime);
+        let mut lifetime = lifetime.map(|time| Box::pin(local.sleep(time)));
         let every = self.shared.interim.filter(|_| self.shared.accountant.is_some());
-        let mut interim = every.map(|every| (every.max(LEAST_INTERIM), local.sleep(every)));
+        let mut interim = every.map(|every| Box::new((every.max(LEAST_INTERIM), local.sleep(every))));
         poll_fn(|cx| {
             if let Some(why) = self.over.get() {
                 return Poll::Ready(why);
             }
             if let Some(timer) = &mut lifetime
-                && Pin::new(timer).poll(cx).is_ready()
+                && timer.as_mut().poll(cx).is_ready()
             {
                 return Poll::Ready(TunnelEnd::Lifetime);
             }
-            if let Some((every, timer)) = &mut interim {
+            if let Some((every, timer)) = interim.as_deref_mut() {
                 while Pin::new(&mut *timer).poll(cx).is_ready() {
                     self.tell(EventKind::Interim);
                     timer.reset(*every);

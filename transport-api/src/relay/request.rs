@@ -1,6 +1,6 @@
 //! One request: from its head to its tunnel, or to an answer that says why not.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -313,8 +313,8 @@ fn admit<L: Lane>(context: &SessionContext<L>, plan: Plan) -> Result<Admitted, R
         number: TUNNELS.fetch_add(1, Ordering::Relaxed),
         peer: context.peer,
         protocol: wanted.protocol(),
-        target: target.cloned(),
-        account,
+        target: target.cloned().map(Box::new),
+        account: account.map(Box::new),
     };
     let ledger = Ledger::new(
         Arc::clone(context.shared()),
@@ -371,14 +371,19 @@ fn run<L: Lane>(
     };
     async move {
         match tunnel.await {
-            Ok(end) => account.close(end.reason()),
+            Ok(open) => account.close(open.await.reason()),
             Err((status, stream)) => Box::pin(refuse(&context, status.into(), stream)).await,
         }
     }
 }
 
-/// How a tunnel ended, or why there is none.
-type Served<L> = Result<End, (ProxyStatus, Box<RequestStream<L>>)>;
+/// An open tunnel, or why there is none. What its beginning needed is gone by then.
+type Served<L> = Result<Rest<End>, (ProxyStatus, Box<RequestStream<L>>)>;
+
+/// The client went away before there was a tunnel.
+fn gone<L: Lane>() -> Served<L> {
+    Ok(Box::pin(ready(End::ByClient)))
+}
 
 fn serve_ip<L: Lane>(
     context: Rc<SessionContext<L>>,
@@ -398,12 +403,11 @@ fn serve_ip<L: Lane>(
         if pieces {
             head = head.with(ip::PIECES_FIELD, "?1");
         }
-        if Box::pin(accept(&ledger, &mut stream, &head, true)).await.is_err() {
-            return Ok(End::ByClient);
+        if accept(&ledger, &mut stream, &head, true).await.is_err() {
+            return gone();
         }
-        drop(head);
         let carried = super::ip::serve(context, gateway, policy, ledger, *stream, routes, pieces);
-        Ok(Box::pin(carried).await)
+        Ok(Box::pin(carried) as Rest<End>)
     }
 }
 
@@ -414,13 +418,12 @@ async fn serve_tcp<L: Lane>(
     target: Target,
     mut stream: Box<RequestStream<L>>,
 ) -> Served<L> {
-    let (context, egress) = (&*context, &grant.egress);
     let connected = async {
-        let addresses = resolve(context, &grant, &target).await?;
+        let addresses = resolve(&context, &grant, &target).await?;
         egress::connect_tcp(
             context.local(),
             &addresses,
-            egress,
+            &grant.egress,
             context.config().connect_timeout,
         )
         .await
@@ -431,9 +434,11 @@ async fn serve_tcp<L: Lane>(
     };
     let head = ResponseHead::new(200);
     if accept(&ledger, &mut stream, &head, false).await.is_err() {
-        return Ok(End::ByClient);
+        return gone();
     }
-    Ok(pump::tcp(context, &ledger, *stream, target).await)
+    Ok(Box::pin(async move {
+        pump::tcp(&context, &ledger, *stream, target).await
+    }))
 }
 
 async fn serve_udp<L: Lane>(
@@ -452,10 +457,12 @@ async fn serve_udp<L: Lane>(
     };
     let head = ResponseHead::new(200).with("capsule-protocol", "?1");
     if accept(&ledger, &mut stream, &head, true).await.is_err() {
-        return Ok(End::ByClient);
+        return gone();
     }
     let idle = grant.limits.idle.unwrap_or(context.config().udp_idle);
-    Ok(udp_tunnel::serve(&context, &ledger, *stream, socket, address, idle).await)
+    Ok(Box::pin(async move {
+        udp_tunnel::serve(&context, &ledger, *stream, socket, address, idle).await
+    }))
 }
 
 /// The addresses of a target that the policy allows.
@@ -510,11 +517,13 @@ async fn serve_bind<L: Lane>(
         .with(bind::FIELD, "?1");
     head.fields.push(bind::address::field(bound.1.addresses()));
     if accept(&ledger, &mut stream, &head, true).await.is_err() {
-        return Ok(End::ByClient);
+        return gone();
     }
     let reachable = |to: &&SocketAddr| bound.1.of_family(**to).is_some();
     let target = addresses.iter().find(reachable).or(addresses.first()).copied();
-    Ok(bound::serve(&context, &grant, &ledger, *stream, bound, target).await)
+    Ok(Box::pin(async move {
+        bound::serve(&context, &grant, &ledger, *stream, bound, target).await
+    }))
 }
 
 async fn answer(send: &mut impl LaneSend, head: &ResponseHead) -> Result<(), LaneError> {

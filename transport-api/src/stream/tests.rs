@@ -130,7 +130,7 @@ fn a_reader_gets_all_bytes_before_the_bad_news() {
     let connection = connection(DatagramPolicy::DropOldest);
     let (mut recv, shared) = receiver(&connection);
     give(&shared, b"abcdef");
-    lock(&shared.state).lost = Some(ConnectionError::EndpointClosed);
+    lock(&shared.state).lost = Some(Box::new(ConnectionError::EndpointClosed));
     let mut out = [0; 4];
     assert_eq!(recv.read(&mut out).wait(), Ok(Some(4)));
     assert_eq!(recv.read(&mut out).wait(), Ok(Some(2)));

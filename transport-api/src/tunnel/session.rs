@@ -19,6 +19,7 @@ use crate::few::Few;
 use crate::http::{Code, Fault, Settings};
 use crate::local::yield_now;
 use crate::masque::lane::{Lane, LaneError, LaneRecv, LaneSend};
+use crate::wait::Waiters;
 
 use successor::Naming;
 pub use successor::Successor;
@@ -100,7 +101,7 @@ struct State {
     inboxes: Few<u64, Arc<Inbox>>,
     successor: Naming,
     end: Option<SessionEnd>,
-    waiting: Vec<Waker>,
+    waiting: Waiters,
 }
 
 #[derive(Debug)]
@@ -176,10 +177,12 @@ impl<L> Session<L> {
 
     /// Changes the state and wakes whoever waits for a change.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, waiting) = {
+        let mut waiting = Vec::new();
+        let result = {
             let mut state = self.state();
             let result = change(&mut state);
-            (result, std::mem::take(&mut state.waiting))
+            state.waiting.take_into(&mut waiting);
+            result
         };
         waiting.into_iter().for_each(Waker::wake);
         result
@@ -192,9 +195,7 @@ impl<L> Session<L> {
             if let Some(found) = look(&mut state) {
                 return Poll::Ready(found);
             }
-            if !state.waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                state.waiting.push(cx.waker().clone());
-            }
+            state.waiting.add(cx.waker());
             Poll::Pending
         })
         .await

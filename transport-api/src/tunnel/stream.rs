@@ -48,7 +48,7 @@ pub(crate) struct TunnelStream<L: Lane, R: Reader> {
     /// Datagrams given out since the stream was looked at.
     in_a_row: usize,
     end: Option<End>,
-    watch: Option<Watch<R::Item>>,
+    watch: Option<Box<Watch<R::Item>>>,
     /// Who receives, as long as it waits.
     receiver: Option<Waker>,
 }
@@ -177,7 +177,7 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.error());
             }
-            let watch = self.watch.get_or_insert_with(Watch::new);
+            let watch = self.watch.get_or_insert_with(|| Box::new(Watch::new()));
             watch.crowd.add(cx.waker());
             if let Some(receiver) = &self.receiver {
                 watch.crowd.add(receiver);
@@ -272,6 +272,9 @@ impl<L: Lane, R: Reader> TunnelStream<L, R> {
                 }
                 Poll::Pending => break,
             }
+        }
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
         }
         Ok(())
     }

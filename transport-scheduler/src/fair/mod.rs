@@ -53,7 +53,7 @@ struct Node {
     class: Class,
     place: Place,
     ready: bool,
-    deficit: i64,
+    deficit: i32,
 }
 
 const EMPTY: Node = Node {
@@ -82,7 +82,7 @@ pub(crate) struct Fair {
     edf: Edf,
     weighted: Weighted,
     control: Share,
-    /// Made when the first stream or datagram is sent.
+    /// Made when realtime first goes before others.
     realtime: Option<Box<Recent>>,
     patience: Duration,
 }
@@ -198,7 +198,8 @@ impl Fair {
         let Some(node) = self.nodes.get_mut(key as usize) else {
             return;
         };
-        node.deficit = (node.deficit - cost).max(-MAX_DEBT);
+        // Between the debt and one quantum: few bits are enough.
+        node.deficit = (i64::from(node.deficit) - cost).max(-MAX_DEBT) as i32;
         let class = node.class;
         let lower = self.lower_waits();
         match class {
@@ -206,7 +207,8 @@ impl Fair {
             Class::Realtime => {
                 self.control.earn(cost);
                 if lower {
-                    self.recent().spend(cost.unsigned_abs());
+                    let recent = self.realtime.get_or_insert_with(|| Box::new(Recent::new()));
+                    recent.spend(cost.unsigned_abs());
                 }
                 if matches!(
                     self.nodes.get(key as usize),
@@ -221,14 +223,12 @@ impl Fair {
             }
             Class::Interactive | Class::Bulk | Class::Background => {
                 self.control.earn(cost);
-                self.recent().earn(cost.unsigned_abs());
+                if let Some(recent) = &mut self.realtime {
+                    recent.earn(cost.unsigned_abs());
+                }
                 self.weighted.charge(class, cost);
             }
         }
-    }
-
-    fn recent(&mut self) -> &mut Recent {
-        self.realtime.get_or_insert_with(|| Box::new(Recent::new()))
     }
 
     /// Gives up the room for keys from `len` on, all idle.
@@ -268,7 +268,7 @@ impl Fair {
                 return Some(key);
             }
             if node.ready {
-                node.deficit += QUANTUM;
+                node.deficit += QUANTUM as i32;
                 // Who is alone takes turns with nobody.
                 if new.is_some() || !old.is_single() {
                     self.relink(key, Place::Old);
@@ -316,7 +316,7 @@ impl Fair {
             place => place,
         };
         if place == Place::New {
-            node.deficit = QUANTUM;
+            node.deficit = QUANTUM as i32;
         }
         node.place = place;
         let class = node.class;

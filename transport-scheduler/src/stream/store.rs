@@ -180,7 +180,9 @@ impl Store {
             self.first -= 1;
         }
         let index = (number - self.first) as usize;
-        if self.blocks.len() <= index {
+        if self.blocks.is_empty() && index == 0 {
+            push_back(&mut self.blocks, Vec::new());
+        } else if self.blocks.len() <= index {
             self.blocks.resize_with(index + 1, Vec::new);
         }
         self.blocks.get_mut(index)

@@ -51,6 +51,9 @@ impl Table {
     pub(crate) fn insert(&mut self, stream: Stream) -> Slot {
         let id = stream.id;
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.len() < 4 {
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             (self.slots.len() - 1) as Slot
         });

@@ -1,6 +1,7 @@
 //! Ranges of addresses a peer routes to (RFC 9484 §4.7.3).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::IpFault;
 use crate::ip::Network;
@@ -84,9 +85,9 @@ impl RouteRange {
     }
 }
 
-/// A checked list of ranges, in the order of the wire.
+/// A checked list of ranges, in the order of the wire. Clones share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Routes(Vec<RouteRange>);
+pub struct Routes(Arc<[RouteRange]>);
 
 impl Routes {
     /// Brings `networks` into the order of the wire; those inside others are left out.
@@ -100,7 +101,7 @@ impl Routes {
                 ranges.push(range);
             }
         }
-        Self(ranges)
+        Self(ranges.into())
     }
 
     /// Checks what arrived; the order is part of the format.
@@ -110,7 +111,7 @@ impl Routes {
             .zip(ranges.iter().skip(1))
             .all(|(before, range)| range.follows(before));
         if ordered {
-            Ok(Self(ranges))
+            Ok(Self(ranges.into()))
         } else {
             Err(IpFault::Malformed)
         }

@@ -115,6 +115,7 @@ impl<L: Lane> Gateway<L> {
     /// What a request for `scope` is told about; nothing when the relay routes nowhere of it. Names are not resolved: `None`.
     pub(in crate::relay) fn routes_for(&self, scope: &IpScope) -> Option<Routes> {
         let within = match &scope.target {
+            ScopeTarget::Any if scope.protocol.is_none() => return Some(self.routes.clone()),
             ScopeTarget::Any => None,
             ScopeTarget::Network(network) => Some(*network),
             ScopeTarget::Name(_) => return None,
@@ -149,6 +150,7 @@ impl<L: Lane> Gateway<L> {
         }
         let mut addresses = member.addresses.borrow_mut();
         if !addresses.contains(&address) {
+            addresses.reserve_exact(1);
             addresses.push(address);
         }
         drop(addresses);

@@ -1,6 +1,6 @@
 //! The addresses a relay gives its clients. A client that is known by its keys gets the same ones whenever it comes back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -91,8 +91,9 @@ struct Range {
 #[derive(Debug)]
 pub(crate) struct Pool {
     ranges: Vec<Range>,
-    holders: HashMap<IpAddr, Holder>,
     held: BTreeMap<Holder, Held>,
+    /// All that are held.
+    taken: HashSet<IpAddr>,
     turn: u64,
     /// Clients whose lease is not what was told last.
     changed: Vec<ClientId>,
@@ -113,8 +114,8 @@ impl Pool {
         }
         let mut pool = Self {
             ranges,
-            holders: HashMap::new(),
             held: BTreeMap::new(),
+            taken: HashSet::new(),
             turn: 0,
             changed: Vec::new(),
         };
@@ -152,8 +153,8 @@ impl Pool {
                 return Some(address);
             }
         }
-        let wish = wish
-            .filter(|&ip| ip.is_ipv4() == v4 && self.is_for_clients(ip) && !self.holders.contains_key(&ip));
+        let wish =
+            wish.filter(|&ip| ip.is_ipv4() == v4 && self.is_for_clients(ip) && !self.taken.contains(&ip));
         let address = wish.or_else(|| self.next_free(v4)).or_else(|| self.reclaim(v4))?;
         self.note(holder, address).ok()?;
         Some(address)
@@ -208,14 +209,16 @@ impl Pool {
     }
 
     fn note(&mut self, holder: Holder, address: IpAddr) -> Result<(), ()> {
-        if self.holders.get(&address).is_some_and(|other| *other != holder) {
+        let held = self.held.get(&holder);
+        let own = held.is_some_and(|held| held.addresses().any(|known| known == address));
+        if self.taken.contains(&address) && !own {
             return Err(());
         }
         let place = self.held.entry(holder).or_default().of(address.is_ipv4());
         // One address of a family is enough; a lease with more gives the first.
         if place.is_none() {
             *place = Some(address);
-            self.holders.insert(address, holder);
+            self.taken.insert(address);
             self.note_change(holder);
         }
         Ok(())
@@ -235,7 +238,7 @@ impl Pool {
                 GATEWAY + 1
             };
             let address = range.network.nth(index)?;
-            if !self.holders.contains_key(&address) {
+            if !self.taken.contains(&address) {
                 return Some(address);
             }
         }
@@ -266,7 +269,7 @@ impl Pool {
     fn forget(&mut self, holder: Holder) {
         if let Some(held) = self.held.remove(&holder) {
             for address in held.addresses() {
-                self.holders.remove(&address);
+                self.taken.remove(&address);
             }
             self.note_change(holder);
         }

@@ -110,6 +110,8 @@ impl<L: Lane> Tunnel<L> {
             match self.gateway.assign(&self.member, v4, Some(wanted)) {
                 Some(address) => {
                     self.assigned.retain(|given| given.prefix.first() != address);
+                    // One of a family, and no more.
+                    self.assigned.reserve_exact(1);
                     self.assigned.push(AssignedAddress {
                         request_id: wish.request_id,
                         prefix: Network::single(address),

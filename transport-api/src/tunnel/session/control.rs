@@ -31,6 +31,15 @@ impl<L: Lane> Session<L> {
     }
 
     async fn try_send_control(&self) -> Result<Infallible, SessionEnd> {
+        // Boxed, as what is written later: a silent session has no room for either.
+        let mut control = Box::pin(self.open_control()).await?;
+        loop {
+            let out = self.until(|state| self.due_frame(state)).await;
+            Box::pin(write_all(&mut control, &out)).await?;
+        }
+    }
+
+    async fn open_control(&self) -> Result<L::Send, LaneError> {
         let mut control = self.0.lane.open_uni().await?;
         let settings = Settings {
             extended_connect: self.0.role == Role::Server,
@@ -41,10 +50,7 @@ impl<L: Lane> Session<L> {
         varint::put(&mut out, CONTROL);
         settings.put(&mut out);
         write_all(&mut control, &out).await?;
-        loop {
-            let out = self.until(|state| self.due_frame(state)).await;
-            write_all(&mut control, &out).await?;
-        }
+        Ok(control)
     }
 
     /// A successor first, so that whoever hears of the end knows where to go.
@@ -78,15 +84,19 @@ impl<L: Lane> Session<L> {
             };
             match accepted {
                 Ok(_) if readers.0.len() >= MAX_UNI => return SessionEnd::Fault(Code::EXCESSIVE_LOAD),
-                Ok(stream) => readers.0.push(Box::pin(self.read_stream(stream))),
+                Ok(stream) => {
+                    readers.0.reserve_exact(1);
+                    readers.0.push(Box::pin(self.read_stream(Box::new(stream))));
+                }
                 Err(end) => return end,
             }
         }
     }
 
     /// Reads one unidirectional stream; `Ok` when it is over and does not matter.
-    async fn read_stream(&self, mut recv: L::Recv) -> Result<(), SessionEnd> {
-        let Some(kind) = read_varint(&mut recv).await.unwrap_or(None) else {
+    async fn read_stream(&self, mut recv: Box<L::Recv>) -> Result<(), SessionEnd> {
+        let recv = &mut *recv;
+        let Some(kind) = Box::pin(read_varint(recv)).await.unwrap_or(None) else {
             return Ok(());
         };
         if let Some(seen) = usize::try_from(kind)
@@ -103,10 +113,10 @@ impl<L: Lane> Session<L> {
             });
         }
         match kind {
-            CONTROL => Err(self.read_control(&mut recv).await),
+            CONTROL => Err(self.read_control(recv).await),
             PUSH if self.0.role == Role::Server => Err(SessionEnd::Fault(Code::STREAM_CREATION_ERROR)),
             PUSH => Err(SessionEnd::Fault(Code::ID_ERROR)),
-            QPACK_ENCODER | QPACK_DECODER => Err(drain(&mut recv).await),
+            QPACK_ENCODER | QPACK_DECODER => Err(drain(recv).await),
             _ => {
                 recv.stop(Code::STREAM_CREATION_ERROR.0);
                 Ok(())
@@ -136,6 +146,16 @@ impl<L: Lane> Session<L> {
         let Some((kind, len)) = poll_fn(|cx| poll_header(recv, header, cx)).await? else {
             return Ok(false);
         };
+        Box::pin(self.read_control_payload(recv, kind, len)).await
+    }
+
+    /// The rest of a frame; false when the stream is over.
+    async fn read_control_payload(
+        &self,
+        recv: &mut L::Recv,
+        kind: u64,
+        len: u64,
+    ) -> Result<bool, SessionEnd> {
         let settings_seen = self.state().peer.is_some();
         match frame::on_control(kind, len, settings_seen).map_err(StreamError::Fault)? {
             ControlFrame::Settings(len) => {
@@ -216,7 +236,7 @@ async fn read_exact(recv: &mut impl LaneRecv, len: usize) -> Result<Option<Vec<u
 
 /// A QPACK stream: without a dynamic table nothing on it concerns us, but it must not end.
 async fn drain(recv: &mut impl LaneRecv) -> SessionEnd {
-    let mut scrap = [0; 64];
+    let mut scrap = [0; 16];
     loop {
         match read_some(recv, &mut scrap).await {
             Ok(Some(_)) => {}

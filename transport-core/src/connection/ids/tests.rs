@@ -1,6 +1,5 @@
 //! Connection ids, path by path.
 
-use super::space::MAX_RETIRING;
 use super::*;
 
 fn cid(name: u8) -> ConnectionId {
@@ -58,7 +57,7 @@ fn announcements_that_wait_are_no_more_than_ids() {
         ids.on_retire(retire, &mut random).unwrap();
         // Lost packets of before ask for announcements again.
         (0..=sequence + 3).for_each(|old| ids.announce_again(0, old));
-        assert!(ids.issued().count() <= 4, "{:?}", ids.spaces);
+        assert!(ids.issued().count() <= 4, "{:?}", ids.issued);
         while ids.take_change().is_some() {}
     }
 }
