@@ -310,7 +310,7 @@ fn a_packet_counts_once() {
         grease: 7,
     };
     let mut builder = Builder::start(&mut batch, &header, 1232).unwrap();
-    builder.datagram([b"once", b""]).unwrap();
+    builder.datagram([b"once", b""], None).unwrap();
     builder.seal(&mut bed.seal, 0).unwrap();
     mask_batch(&mut batch, &bed.seal, &bed.masks, Way::ClientToServer);
     for _ in 0..3 {
@@ -342,7 +342,7 @@ fn a_message_in_a_refused_packet_arrives_once_with_the_copy_that_is_taken() {
     }
     assert_eq!(bed.drops.get(DropReason::Refused), 0);
     let packet = bed.sealed(|builder| {
-        builder.datagram([b"once", b""]).unwrap();
+        builder.datagram([b"once", b""], None).unwrap();
         let refused = piece(2 * pieces + 2, b"x");
         builder.frame(&Frame::Stream(refused)).unwrap();
     });

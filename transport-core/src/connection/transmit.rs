@@ -13,11 +13,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use transport_crypto::SealKeys;
 use transport_reliability::{AckRange, Acks, PacketNumber, Permit, Sent, SentKind};
 use transport_scheduler::{Control, Direction, Grant, Next};
 
 use super::Connection;
 use super::content::{Content, Item};
+use super::keys::Keys;
 use super::path::Path;
 use super::path::mtu::FLOOR;
 use super::state::State;
@@ -402,9 +404,7 @@ impl Connection {
                             return false;
                         };
                         draft.content.push(Item::Scheduled(chunk.token));
-                        // None: early data are sealed elsewhere.
-                        let keys = self.keys.as_mut();
-                        let keys = keys.map(|keys| (&mut keys.seal, draft.path.get()));
+                        let keys = sealer(&mut self.keys, draft.path);
                         draft
                             .builder
                             .stream(id.get(), offset, chunk.fin, chunk.parts, keys)
@@ -418,7 +418,8 @@ impl Connection {
                             return false;
                         };
                         draft.content.push(Item::Scheduled(chunk.token));
-                        draft.builder.datagram(chunk.parts).is_ok()
+                        let keys = sealer(&mut self.keys, draft.path);
+                        draft.builder.datagram(chunk.parts, keys).is_ok()
                     })
                 }
             };
@@ -581,6 +582,11 @@ fn put_acks(
     let delay = u64::try_from(acks.delay(now).as_micros()).unwrap_or(u64::MAX >> 2);
     let ranges = ranges.iter().take(count).map(|range| range.first..=range.last);
     draft.builder.ack(path.get(), delay, ranges, marks).is_ok()
+}
+
+/// What encrypts the packets of a path as they are written. `None`: early data are sealed elsewhere.
+fn sealer(keys: &mut Option<Keys>, path: PathId) -> Option<(&mut SealKeys, u32)> {
+    keys.as_mut().map(|keys| (&mut keys.seal, path.get()))
 }
 
 fn frame_of(control: Control) -> Frame<'static> {

@@ -113,24 +113,9 @@ impl<'b> Builder<'b> {
         parts: [&[u8]; 2],
         keys: Option<(&mut SealKeys, u32)>,
     ) -> Result<(), WriteError> {
-        let [first, last] = match parts {
-            [only, []] => [&[], only],
-            both => both,
-        };
-        let extent = self.append(|out| {
-            let extent = frame::stream::begin(out, id, offset, fin, first.len() + last.len())?;
-            out.bytes(first)?;
-            if extent == Extent::Delimited || keys.is_none() {
-                out.bytes(last)?;
-            }
-            Ok(extent)
-        })?;
-        self.full = extent == Extent::ToEnd;
-        if let (Extent::ToEnd, Some((keys, path))) = (extent, keys) {
-            self.at += last.len();
-            self.sealed = Some(self.encrypt(keys, path, last));
-        }
-        Ok(())
+        self.carry(parts, keys, |out, len| {
+            frame::stream::begin(out, id, offset, fin, len)
+        })
     }
 
     /// The most bytes of a stream that fit now; `None` when no STREAM frame does.
@@ -142,11 +127,14 @@ impl<'b> Builder<'b> {
         }
     }
 
-    /// Appends a DATAGRAM frame with a message from two slices, at most what [`Builder::datagram_fit`] said.
-    pub fn datagram(&mut self, parts: [&[u8]; 2]) -> Result<(), WriteError> {
-        let extent = self.append(|out| frame::datagram::encode(out, parts))?;
-        self.full = extent == Extent::ToEnd;
-        Ok(())
+    /// Appends a DATAGRAM frame with a message from two slices, at most what [`Builder::datagram_fit`] said; encrypted at once where
+    /// [`Builder::stream`] would be.
+    pub fn datagram(
+        &mut self,
+        parts: [&[u8]; 2],
+        keys: Option<(&mut SealKeys, u32)>,
+    ) -> Result<(), WriteError> {
+        self.carry(parts, keys, frame::datagram::begin)
     }
 
     /// The longest message that fits now; `None` when no DATAGRAM frame does.
@@ -184,6 +172,34 @@ impl<'b> Builder<'b> {
         if stride.saturating_sub(self.size()) <= most {
             self.pad_to(stride);
         }
+    }
+
+    /// Appends the application's bytes behind what `begin` writes for so many. The last part of a packet that they fill is read
+    /// where it is and written encrypted.
+    fn carry(
+        &mut self,
+        parts: [&[u8]; 2],
+        keys: Option<(&mut SealKeys, u32)>,
+        begin: impl FnOnce(&mut Writer<'_>, usize) -> Result<Extent, WriteError>,
+    ) -> Result<(), WriteError> {
+        let [first, last] = match parts {
+            [only, []] => [&[], only],
+            both => both,
+        };
+        let extent = self.append(|out| {
+            let extent = begin(out, first.len().saturating_add(last.len()))?;
+            out.bytes(first)?;
+            if extent == Extent::Delimited || keys.is_none() {
+                out.bytes(last)?;
+            }
+            Ok(extent)
+        })?;
+        self.full = extent == Extent::ToEnd;
+        if let (Extent::ToEnd, Some((keys, path))) = (extent, keys) {
+            self.at += last.len();
+            self.sealed = Some(self.encrypt(keys, path, last));
+        }
+        Ok(())
     }
 
     fn append<T>(

@@ -266,25 +266,37 @@ fn room_is_exact_and_a_full_packet_takes_nothing_more() {
 }
 
 #[test]
-fn a_packet_a_stream_fills_is_the_same_sealed_at_once_or_later() {
+fn a_packet_that_bytes_fill_is_the_same_sealed_at_once_or_later() {
     for suite in [Suite::ChaCha20Poly1305, Suite::Aes256Gcm] {
-        for (cut, short) in [(0, 0), (1, 0), (700, 0), (700, 1), (700, 2), (0, 3), (0, 40)] {
+        let cuts = [(0, 0), (1, 0), (700, 0), (700, 1), (700, 2), (0, 3), (0, 40)];
+        let both = [true, false]
+            .into_iter()
+            .flat_map(|stream| cuts.map(|(cut, short)| (stream, cut, short)));
+        for (stream, cut, short) in both {
             let [now, later] = [true, false].map(|at_once| {
                 let (mut client, _) = sessions(suite);
                 let mut batch = Batch::default();
                 let mut packet = Builder::start(&mut batch, &header(7, 2), 1232).unwrap();
                 packet.frame(&Frame::Ping).unwrap();
-                let bytes: Vec<u8> = (0..packet.stream_fit(4, 1000).unwrap() - short)
-                    .map(|at| at as u8)
-                    .collect();
+                let fit = if stream {
+                    packet.stream_fit(4, 1000)
+                } else {
+                    packet.datagram_fit()
+                };
+                let bytes: Vec<u8> = (0..fit.unwrap() - short).map(|at| at as u8).collect();
                 let (first, last) = bytes.split_at(cut);
                 let keys = at_once.then_some((&mut client.seal, 0));
-                packet.stream(4, 1000, false, [first, last], keys).unwrap();
+                let written = if stream {
+                    packet.stream(4, 1000, false, [first, last], keys)
+                } else {
+                    packet.datagram([first, last], keys)
+                };
+                written.unwrap();
                 assert_eq!(packet.room() == 0, short <= 2);
                 packet.seal(&mut client.seal, 0).unwrap();
                 batch.bytes().to_vec()
             });
-            assert!(now == later, "{suite:?} {cut} {short}");
+            assert!(now == later, "{suite:?} {stream} {cut} {short}");
         }
     }
 }
@@ -298,7 +310,7 @@ fn a_batch_of_full_packets_keeps_its_stride_whatever_the_last_frame_is() {
             let number = number + 10 * missing as u64;
             let mut packet = Builder::start(&mut batch, &header(number, 2), 1232).unwrap();
             let fit = packet.datagram_fit().unwrap();
-            packet.datagram([&vec![7; fit - missing], &[]]).unwrap();
+            packet.datagram([&vec![7; fit - missing], &[]], None).unwrap();
             packet.pad_to(1232);
             assert_eq!(packet.seal(&mut client.seal, 0), Ok(1232));
         }
@@ -311,7 +323,7 @@ fn a_packet_a_little_shorter_than_those_before_it_need_not_end_the_batch() {
     let mut batch = Batch::default();
     for (number, len) in [(0, 1000), (1, 980), (2, 900)] {
         let mut packet = Builder::start(&mut batch, &header(number, 2), 1232).unwrap();
-        packet.datagram([&vec![7; len], &[]]).unwrap();
+        packet.datagram([&vec![7; len], &[]], None).unwrap();
         packet.even_out(32);
         packet.seal(&mut client.seal, 0).unwrap();
     }
@@ -347,7 +359,7 @@ fn frames_of_all_ways_of_appending_come_out_in_order() {
     let mut packet = Builder::start(&mut batch, &header(1, 4), 1232).unwrap();
     assert_eq!(packet.ack(0, 5, [8..=9, 1..=3].into_iter(), None), Ok(2));
     packet.stream(0, 0, true, [b"ab", b"cd"], None).unwrap();
-    packet.datagram([b"x", b"yz"]).unwrap();
+    packet.datagram([b"x", b"yz"], None).unwrap();
     packet.pad_to(200);
     assert_eq!(packet.seal(&mut client.seal, 0), Ok(200));
     mask_batch(&mut batch, &client.seal, &cids(), DIRECTION);

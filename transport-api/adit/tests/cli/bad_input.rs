@@ -177,7 +177,7 @@ fn mistakes_in_the_configuration() {
     edit(&toml, "sessions = 100000", "sesions = 100000");
     let said = fails(&folder, 3, &["relay", "--config", text(&toml)]);
     assert!(
-        said.contains("relay.toml:20:1: unknown field") && said.contains("did you mean `sessions`?"),
+        said.contains("relay.toml:21:1: unknown field") && said.contains("did you mean `sessions`?"),
         "{said}"
     );
     edit(&toml, "sesions = 100000", "sessions = \"many\"");

@@ -29,14 +29,12 @@ pub const fn fit(room: usize) -> Option<usize> {
     room.checked_sub(1)
 }
 
-/// Writes a DATAGRAM frame whose message comes in two parts, with a length if that fits; otherwise without one, behind
+/// Writes a DATAGRAM frame up to where its message of `length` bytes follows, with the length if that fits; otherwise without, behind
 /// PADDING that makes it end where the packet does.
 ///
 /// # Errors
 /// [`WriteError::NoRoom`] when the message is longer than [`fit`] said; then nothing was written.
-pub fn encode(out: &mut Writer<'_>, parts: [&[u8]; 2]) -> Result<Extent, WriteError> {
-    let [first, second] = parts;
-    let length = first.len().saturating_add(second.len());
+pub fn begin(out: &mut Writer<'_>, length: usize) -> Result<Extent, WriteError> {
     let gap = out
         .room()
         .checked_sub(length.saturating_add(1))
@@ -49,8 +47,6 @@ pub fn encode(out: &mut Writer<'_>, parts: [&[u8]; 2]) -> Result<Extent, WriteEr
         out.zeros(gap)?;
         out.varint(kind::DATAGRAM)?;
     }
-    out.bytes(first)?;
-    out.bytes(second)?;
     Ok(if delimited {
         Extent::Delimited
     } else {

@@ -466,7 +466,8 @@ fn datagrams_fit_to_the_last_byte() {
             let data = vec![7; length];
             let mut bytes = vec![0xaa; room];
             let mut out = Writer::new(&mut bytes);
-            let extent = datagram::encode(&mut out, [&data[..length / 2], &data[length / 2..]]).unwrap();
+            let extent = datagram::begin(&mut out, length).unwrap();
+            out.bytes(&data).unwrap();
             let used = out.len();
             assert!(extent == Extent::Delimited || used == room);
             let last = Frames::new(&bytes[..used]).last();
@@ -478,7 +479,7 @@ fn datagrams_fit_to_the_last_byte() {
         }
         let mut bytes = vec![0xaa; room];
         assert_eq!(
-            datagram::encode(&mut Writer::new(&mut bytes), [&vec![0; most + 1], &[]]),
+            datagram::begin(&mut Writer::new(&mut bytes), most + 1),
             Err(WriteError::NoRoom)
         );
     }

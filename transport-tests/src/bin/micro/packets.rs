@@ -77,7 +77,7 @@ impl State {
             self.next += 1;
             let mut packet = Builder::start(&mut self.batch, &header, SIZE).expect("room");
             let length = packet.datagram_fit().expect("room");
-            packet.datagram([&BODY[..length], &[]]).expect("it fits");
+            packet.datagram([&BODY[..length], &[]], None).expect("it fits");
             packet.seal(&mut self.client.seal, 0).expect("a fresh number");
         }
         mask_batch(
