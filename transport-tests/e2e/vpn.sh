@@ -177,6 +177,25 @@ traced_mtu() { # namespace address
     grep -q "Resume: pmtu $MTU " <<<"$found"
 }
 
+# Bursts of UDP reach the device whole, are cut into datagrams, and leave the other device joined again.
+bursts() { # from to address namespace device
+    local receiver before after
+    in_ns "$2" python3 transport-tests/e2e/uso_probe.py receive "$3" 5300 >"$WORK/bursts" &
+    receiver=$!
+    wait_for 5 READY "$WORK/bursts"
+    before=$(in_ns "$4" cat "/sys/class/net/$5/statistics/tx_packets")
+    in_ns "$1" python3 transport-tests/e2e/uso_probe.py send "$3" 5300 || return
+    after=$(in_ns "$4" cat "/sys/class/net/$5/statistics/tx_packets")
+    wait "$receiver" || return
+    cat "$WORK/bursts"
+    [ $((after - before)) -lt 200 ] || { echo "$((after - before)) packets for 40 bursts of 20"; return 1; }
+}
+
+bursts_stay_whole() {
+    bursts $C $T $TARGET $C tun0 && bursts $C $T $TARGET6 $C tun0 &&
+        bursts $T $C "$(address 4 $C)" $R adit0 && bursts $T $C "$(address 6 $C)" $R adit0
+}
+
 # The largest packet passes in both directions; who sends a larger one is told, or remembers what tracepath was told.
 limit_is_exact() {
     local from to
@@ -402,6 +421,7 @@ start_relay
 start_client $C
 check "the client has an address of each family" has_addresses
 check "pings to the relay and the target, both families, one hop" ping_all
+check "bursts of UDP stay whole through both devices, both ways, both families" bursts_stay_whole
 
 for path in 1500 1400 1280 1200 1124; do
     check "path MTU $path: a client connects" narrow $path
