@@ -93,7 +93,7 @@ impl EndpointConfig {
         }
     }
 
-    pub(crate) fn busy_poll(&self) -> Duration {
+    pub(crate) fn bounded_busy_poll(&self) -> Duration {
         self.busy_poll.min(Self::MAX_BUSY_POLL)
     }
 

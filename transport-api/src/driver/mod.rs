@@ -73,7 +73,7 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Binds, starts the thread, or those of all workers; the first is the one that leads.
 pub(crate) fn start(config: EndpointConfig) -> Result<Vec<Arc<EndpointShared>>> {
     let mut drivers: Vec<(Poller, Driver<MioIo>)> = Vec::new();
-    let busy = config.busy_poll();
+    let busy = config.bounded_busy_poll();
     for part in parts(config)? {
         let (poller, alarm) = Poller::new(busy)?;
         let lead = drivers.first().map(|(_, first)| Arc::clone(&first.shared));
@@ -108,7 +108,7 @@ pub(crate) fn start_on(config: EndpointConfig, on: &crate::local::Handle) -> Res
         let error = "several workers need threads of their own: use `bind`";
         return Err(Error::new(ErrorKind::InvalidInput, error));
     }
-    on.look_for(config.busy_poll());
+    on.look_for(config.bounded_busy_poll());
     let part = parts(config)?.pop().ok_or(ErrorKind::InvalidInput)?;
     on.host(|room| {
         let mut driver = make(part, None, room.registry, room.first_token, Box::new(room.bell))?;
